@@ -1,0 +1,1 @@
+from kldiv import _kldiv

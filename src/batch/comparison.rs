@@ -1,0 +1,88 @@
+//! Comparison of two batches of logits, row by row.
+
+use super::cross_entropy::check_labels;
+use super::divergence::{check_same_shape, check_side};
+use super::driver::{Execution, for_rows};
+use crate::error::Error;
+use crate::row::comparison::RowComparison;
+use crate::row::softmax::Distribution;
+use crate::row::space::Space;
+use crate::rows::Rows;
+
+/// What two batches have to do with each other: one number a row in every field, in nats. Rows not kept hold 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// KL(p‖q).
+    pub kl: Vec<f64>,
+    /// KL(q‖p).
+    pub reverse_kl: Vec<f64>,
+    /// Jensen–Shannon divergence with β = ½.
+    pub jensen_shannon: Vec<f64>,
+    /// ½ Σ |p − q|.
+    pub total_variation: Vec<f64>,
+    /// Entropy of p.
+    pub entropy_p: Vec<f64>,
+    /// Entropy of q.
+    pub entropy_q: Vec<f64>,
+    /// First of p's most probable classes; −1 for rows not kept or not comparable.
+    pub top1_p: Vec<i64>,
+    /// First of q's most probable classes.
+    pub top1_q: Vec<i64>,
+    /// −ln p of the labels, where there are any.
+    pub nll_p: Vec<f64>,
+    /// −ln q of the labels.
+    pub nll_q: Vec<f64>,
+}
+
+/// Compares two batches of logits, each row read from memory once.
+///
+/// # Errors
+/// Any [`Error`] but those of reductions.
+pub fn compare(
+    p: &Rows<'_>,
+    q: &Rows<'_>,
+    labels: Option<&[i64]>,
+    temperature: f64,
+    keep: Option<&[bool]>,
+    execution: &Execution<'_>,
+) -> Result<Comparison, Error> {
+    check_same_shape(("p", "q"), (p, q))?;
+    check_side("p", p, Space::Logits, temperature)?;
+    if let Some(keep) = keep
+        && keep.len() != p.count()
+    {
+        return Err(Error::ShapeMismatch {
+            first: "where",
+            first_shape: vec![keep.len()],
+            second: "the batch",
+            second_shape: vec![p.count()],
+        });
+    }
+    let keeps = |row: usize| keep.is_none_or(|keep| keep[row]);
+    if let Some(labels) = labels {
+        check_labels(labels, p, None, keeps)?;
+    }
+    let rows = for_rows(execution, p.count(), p.classes(), |index, blocks| {
+        if !keeps(index) {
+            return RowComparison::default();
+        }
+        let p = Distribution::new(p.row(index), Space::Logits, temperature);
+        let q = Distribution::new(q.row(index), Space::Logits, temperature);
+        let label = labels.map(|labels| labels[index] as usize);
+        crate::row::comparison::compare(p, q, label, execution.isa, blocks)
+    })?;
+    let column = |field: fn(&RowComparison) -> f64| rows.iter().map(field).collect::<Vec<f64>>();
+    let labelled = |values: Vec<f64>| if labels.is_some() { values } else { Vec::new() };
+    Ok(Comparison {
+        kl: column(|row| row.kl),
+        reverse_kl: column(|row| row.reverse_kl),
+        jensen_shannon: column(|row| row.jensen_shannon),
+        total_variation: column(|row| row.total_variation),
+        entropy_p: column(|row| row.entropy_p),
+        entropy_q: column(|row| row.entropy_q),
+        top1_p: rows.iter().map(|row| row.top1_p).collect(),
+        top1_q: rows.iter().map(|row| row.top1_q).collect(),
+        nll_p: labelled(column(|row| row.nll_p)),
+        nll_q: labelled(column(|row| row.nll_q)),
+    })
+}

@@ -1,0 +1,134 @@
+//! Divergences of batches, with gradients.
+
+use super::driver::{Execution, for_rows};
+use crate::divergence::{Divergence, Kind, Visitor};
+use crate::error::Error;
+use crate::reduction::{Reduced, Reducer, RowOptions};
+use crate::row::divergence::RowGradients;
+use crate::row::softmax::Distribution;
+use crate::row::space::Space;
+use crate::rows::{Rows, RowsMut};
+
+/// The rows of one side, and what their numbers are.
+#[derive(Clone, Debug)]
+pub struct PairOfRows<'a> {
+    /// Reference, and approximation.
+    pub rows: (Rows<'a>, Rows<'a>),
+    /// What the numbers are.
+    pub spaces: (Space, Space),
+    /// Temperatures, for logits; 1 for the other spaces.
+    pub temperatures: (f64, f64),
+}
+
+impl<'a> PairOfRows<'a> {
+    /// Two batches of logits at temperature 1.
+    pub fn logits(p: Rows<'a>, q: Rows<'a>) -> Self {
+        PairOfRows { rows: (p, q), spaces: (Space::Logits, Space::Logits), temperatures: (1.0, 1.0) }
+    }
+}
+
+/// Where to write gradients: arrays of the shape of the rows, of any dtype.
+#[derive(Debug, Default)]
+pub struct Gradients<'a> {
+    /// ∂L/∂p.
+    pub p: Option<RowsMut<'a>>,
+    /// ∂L/∂q.
+    pub q: Option<RowsMut<'a>>,
+}
+
+/// Checks what can be known of one side before any row is read.
+pub(super) fn check_side(argument: &'static str, rows: &Rows<'_>, space: Space, temperature: f64) -> Result<(), Error> {
+    if rows.classes() == 0 {
+        return Err(Error::NoClasses { argument, shape: rows.shape() });
+    }
+    if !(temperature.is_finite() && temperature > 0.0) {
+        return Err(Error::Parameter { name: "temperature", value: temperature, domain: "positive and finite" });
+    }
+    if space != Space::Logits && temperature != 1.0 {
+        return Err(Error::Option { reason: "temperature applies to logits only" });
+    }
+    Ok(())
+}
+
+/// That an output has the shape of its input.
+pub(super) fn check_output(argument: &'static str, out: Option<&RowsMut<'_>>, rows: &Rows<'_>) -> Result<(), Error> {
+    match out {
+        Some(out) if out.shape() != rows.shape() => Err(Error::ShapeMismatch {
+            first: argument,
+            first_shape: out.shape(),
+            second: "its input",
+            second_shape: rows.shape(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// That two inputs have one shape.
+pub(super) fn check_same_shape(names: (&'static str, &'static str), rows: (&Rows<'_>, &Rows<'_>)) -> Result<(), Error> {
+    if rows.0.shape() == rows.1.shape() {
+        Ok(())
+    } else {
+        Err(Error::ShapeMismatch {
+            first: names.0,
+            first_shape: rows.0.shape(),
+            second: names.1,
+            second_shape: rows.1.shape(),
+        })
+    }
+}
+
+/// The divergence of every row of a batch, reduced as `options` say; writes the gradients asked for.
+///
+/// # Errors
+/// Any [`Error`] but those of labels. After one nothing has been written, except after [`Error::Interrupted`].
+pub fn divergence(
+    kind: Kind,
+    pair: &PairOfRows<'_>,
+    options: RowOptions<'_>,
+    gradients: Gradients<'_>,
+    execution: &Execution<'_>,
+) -> Result<Reduced, Error> {
+    let (p, q) = (&pair.rows.0, &pair.rows.1);
+    check_same_shape(("p", "q"), (p, q))?;
+    check_side("p", p, pair.spaces.0, pair.temperatures.0)?;
+    check_side("q", q, pair.spaces.1, pair.temperatures.1)?;
+    check_output("the gradient of p", gradients.p.as_ref(), p)?;
+    check_output("the gradient of q", gradients.q.as_ref(), q)?;
+    let reducer = Reducer::new(options, p.count(), |_| 1.0)?;
+    kind.visit(Batch { pair, reducer: &reducer, gradients, execution })?
+}
+
+struct Batch<'a> {
+    pair: &'a PairOfRows<'a>,
+    reducer: &'a Reducer<'a>,
+    gradients: Gradients<'a>,
+    execution: &'a Execution<'a>,
+}
+
+impl Visitor for Batch<'_> {
+    type Output = Result<Reduced, Error>;
+
+    fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
+        let PairOfRows { rows: (p, q), spaces, temperatures } = self.pair;
+        let isa = self.execution.isa;
+        let values = for_rows(self.execution, p.count(), p.classes(), |index, blocks| {
+            // SAFETY: the driver hands out every index once.
+            let rows = unsafe {
+                (
+                    self.gradients.p.as_ref().map(|out| out.row(index)),
+                    self.gradients.q.as_ref().map(|out| out.row(index)),
+                )
+            };
+            let mut gradients = RowGradients { scale: 0.0, p: rows.0, q: rows.1 };
+            if !self.reducer.keeps(index) {
+                gradients.fill(0.0);
+                return 0.0;
+            }
+            gradients.scale = self.reducer.scale(index);
+            let p = Distribution::new(p.row(index), spaces.0, temperatures.0);
+            let q = Distribution::new(q.row(index), spaces.1, temperatures.1);
+            crate::row::divergence::divergence(divergence, p, q, isa, blocks, gradients)
+        })?;
+        Ok(self.reducer.finish(values))
+    }
+}

@@ -1,0 +1,121 @@
+//! Rows to threads.
+//!
+//! A row is always worked on in the same blocks of [`BLOCK`] classes whose partial results are merged in order, and
+//! each row by itself, so that results have the same bits for any number of threads.
+
+use rayon::prelude::*;
+
+use crate::error::Error;
+use crate::pool;
+use crate::simd::Isa;
+
+/// Classes per block: 16 KiB of f32, half of a first-level cache, so that two rows of it fit. Sums are f32 within a
+/// block and f64 across blocks.
+const BLOCK: usize = 4096;
+
+/// Rows × classes below which waking other threads costs more than it saves (about 20 µs of work).
+const SERIAL: usize = 1 << 15;
+
+/// Rows × classes between two looks at `interrupted`: some tens of milliseconds.
+const UNINTERRUPTED: usize = 1 << 24;
+
+/// How to execute a call.
+#[derive(Clone, Copy)]
+pub struct Execution<'a> {
+    /// The instruction set.
+    pub isa: Isa,
+    /// The number of threads.
+    pub threads: usize,
+    /// Asked now and then from the calling thread; `true` ends the call with [`Error::Interrupted`].
+    pub interrupted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Default for Execution<'_> {
+    /// The fastest instruction set, [`crate::num_threads`] threads, no interruption.
+    fn default() -> Self {
+        Execution { isa: Isa::detect(), threads: pool::num_threads(), interrupted: &|| false }
+    }
+}
+
+/// Runs what is done to the blocks of one row.
+pub(crate) struct Blocks {
+    pool: Option<&'static rayon::ThreadPool>,
+}
+
+/// Results of the blocks of a row, in order; rows of one block need no memory for them.
+pub(crate) enum Partials<T> {
+    One([T; 1]),
+    Many(Vec<T>),
+}
+
+impl<T> std::ops::Deref for Partials<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Partials::One(one) => one,
+            Partials::Many(many) => many,
+        }
+    }
+}
+
+impl Blocks {
+    /// `block(start, len)` for all blocks of a row of at least one class; the results in order.
+    pub(crate) fn map<T: Send>(&self, classes: usize, block: impl Fn(usize, usize) -> T + Sync) -> Partials<T> {
+        if classes <= BLOCK {
+            return Partials::One([block(0, classes)]);
+        }
+        let count = classes.div_ceil(BLOCK);
+        let run = |index: usize| block(index * BLOCK, BLOCK.min(classes - index * BLOCK));
+        Partials::Many(match self.pool {
+            Some(pool) => pool.install(|| (0..count).into_par_iter().map(run).collect()),
+            None => (0..count).map(run).collect(),
+        })
+    }
+}
+
+/// `row(index, blocks)` for all rows; the results in order.
+pub(crate) fn for_rows<R>(
+    execution: &Execution<'_>,
+    count: usize,
+    classes: usize,
+    row: impl Fn(usize, &Blocks) -> R + Sync,
+) -> Result<Vec<R>, Error>
+where
+    R: Send + Clone + Default,
+{
+    let mut results = vec![R::default(); count];
+    let pool = if count.saturating_mul(classes) < SERIAL { None } else { pool::pool(execution.threads) };
+    // Few rows leave threads idle; their blocks do not.
+    let by_blocks = count < 4 * execution.threads && classes > BLOCK;
+    let group = (UNINTERRUPTED / classes.max(1)).max(1);
+    let caller = Blocks { pool: if by_blocks { pool } else { None } };
+    for (index, group_results) in results.chunks_mut(group).enumerate() {
+        if (execution.interrupted)() {
+            return Err(Error::Interrupted);
+        }
+        let first = index * group;
+        match pool {
+            Some(pool) if !by_blocks => {
+                let share = group_results.len().div_ceil(8 * execution.threads);
+                pool.install(|| {
+                    group_results.par_chunks_mut(share).enumerate().for_each(|(part, part_results)| {
+                        let blocks = Blocks { pool: None };
+                        for (offset, result) in part_results.iter_mut().enumerate() {
+                            *result = row(first + part * share + offset, &blocks);
+                        }
+                    });
+                });
+            }
+            _ => {
+                for (offset, result) in group_results.iter_mut().enumerate() {
+                    *result = row(first + offset, &caller);
+                }
+            }
+        }
+    }
+    if (execution.interrupted)() {
+        return Err(Error::Interrupted);
+    }
+    Ok(results)
+}

@@ -1,0 +1,21 @@
+//! What is done to a batch: rows to threads, and the functions of the crate over whole batches.
+//!
+//! * [`driver`] runs a function over rows: rows in parallel, or the blocks of one wide row.
+//! * The other files each hold one function of the crate: check, run the row algorithm, reduce.
+
+mod comparison;
+mod cross_entropy;
+mod divergence;
+mod driver;
+mod softmax;
+#[cfg(feature = "python")]
+mod stream;
+
+pub use comparison::{Comparison, compare};
+pub use cross_entropy::{CrossEntropy, Targets, cross_entropy};
+pub use divergence::{Gradients, PairOfRows, divergence};
+pub(crate) use driver::Blocks;
+pub use driver::Execution;
+pub use softmax::{entropy, gather_log_probs, log_softmax, logsumexp};
+#[cfg(feature = "python")]
+pub(crate) use stream::read_bandwidth;

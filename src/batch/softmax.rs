@@ -1,0 +1,160 @@
+//! Functions of one batch: log-sum-exp, log-softmax, entropy, and the log-probabilities of labels.
+
+use super::cross_entropy::check_labels;
+use super::divergence::{check_output, check_side};
+use super::driver::{Execution, for_rows};
+use crate::error::Error;
+use crate::reduction::{Reduced, Reducer, RowOptions};
+use crate::row::entropy::WriteSoftmax;
+use crate::row::softmax::{Distribution, LogSumExp, WriteLogSoftmax};
+use crate::row::space::Space;
+use crate::rows::{Rows, RowsMut};
+
+/// ln Σ e^(z/T) of every row; writes ∂L/∂z, which is softmax, to `gradient`.
+///
+/// # Errors
+/// Any [`Error`] but those of labels.
+pub fn logsumexp(
+    logits: &Rows<'_>,
+    temperature: f64,
+    options: RowOptions<'_>,
+    gradient: Option<RowsMut<'_>>,
+    execution: &Execution<'_>,
+) -> Result<Reduced, Error> {
+    check_side("z", logits, Space::Logits, temperature)?;
+    check_output("the gradient", gradient.as_ref(), logits)?;
+    let reducer = Reducer::new(options, logits.count(), |_| 1.0)?;
+    let isa = execution.isa;
+    let values = for_rows(execution, logits.count(), logits.classes(), |index, blocks| {
+        // SAFETY: the driver hands out every index once.
+        let out = gradient.as_ref().map(|out| unsafe { out.row(index) });
+        if !reducer.keeps(index) {
+            if let Some(out) = out {
+                out.fill(0.0);
+            }
+            return 0.0;
+        }
+        let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+        let mut wide = !z.allows_narrow_lanes();
+        let sum = z.statistics(isa, blocks, &mut wide);
+        if let Some(out) = out {
+            if sum.is_nan() || sum.is_empty() {
+                out.fill(f64::NAN);
+            } else {
+                let scale = reducer.scale(index) * z.inverse_temperature;
+                blocks.map(logits.classes(), |start, len| {
+                    let (logits, out) = (z.block(start, len), out.block(start, len));
+                    if wide {
+                        isa.run(WriteSoftmax::<true> { logits, sum, scale, out });
+                    } else {
+                        isa.run(WriteSoftmax::<false> { logits, sum, scale, out });
+                    }
+                });
+            }
+        }
+        if sum.is_empty() { f64::NEG_INFINITY } else { sum.value(z.inverse_temperature) }
+    })?;
+    Ok(reducer.finish(values))
+}
+
+/// z/T − ln Σ e^(z/T), written to `out`, which may be the logits themselves.
+///
+/// # Errors
+/// Any [`Error`] but those of labels and reductions.
+pub fn log_softmax(
+    logits: &Rows<'_>,
+    temperature: f64,
+    keep: Option<&[bool]>,
+    out: &RowsMut<'_>,
+    execution: &Execution<'_>,
+) -> Result<(), Error> {
+    check_side("z", logits, Space::Logits, temperature)?;
+    check_output("out", Some(out), logits)?;
+    let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), |_| 1.0)?;
+    let isa = execution.isa;
+    for_rows(execution, logits.count(), logits.classes(), |index, blocks| {
+        // SAFETY: the driver hands out every index once.
+        let out = unsafe { out.row(index) };
+        if !reducer.keeps(index) {
+            out.fill(0.0);
+            return;
+        }
+        let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+        let mut wide = !z.allows_narrow_lanes();
+        let sum = z.statistics(isa, blocks, &mut wide);
+        if sum.is_nan() || sum.is_empty() {
+            out.fill(f64::NAN);
+            return;
+        }
+        blocks.map(logits.classes(), |start, len| {
+            let (distribution, out) = (z.block(start, len), out.block(start, len));
+            if wide {
+                isa.run(WriteLogSoftmax::<true> { distribution, sum, out });
+            } else {
+                isa.run(WriteLogSoftmax::<false> { distribution, sum, out });
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// −Σ p ln p of every row; writes ∂L/∂(what was passed) to `gradient`.
+///
+/// # Errors
+/// Any [`Error`] but those of labels.
+pub fn entropy(
+    p: &Rows<'_>,
+    space: Space,
+    temperature: f64,
+    options: RowOptions<'_>,
+    gradient: Option<RowsMut<'_>>,
+    execution: &Execution<'_>,
+) -> Result<Reduced, Error> {
+    check_side("p", p, space, temperature)?;
+    check_output("the gradient", gradient.as_ref(), p)?;
+    let reducer = Reducer::new(options, p.count(), |_| 1.0)?;
+    let values = for_rows(execution, p.count(), p.classes(), |index, blocks| {
+        // SAFETY: the driver hands out every index once.
+        let out = gradient.as_ref().map(|out| unsafe { out.row(index) });
+        if !reducer.keeps(index) {
+            if let Some(out) = out {
+                out.fill(0.0);
+            }
+            return 0.0;
+        }
+        let gradient = out.map(|out| (reducer.scale(index), out));
+        crate::row::entropy::entropy(
+            Distribution::new(p.row(index), space, temperature),
+            execution.isa,
+            blocks,
+            gradient,
+        )
+    })?;
+    Ok(reducer.finish(values))
+}
+
+/// ln p of one class of every row; 0 for rows labelled `ignore_index` or not kept.
+///
+/// # Errors
+/// Any [`Error`] but those of reductions.
+pub fn gather_log_probs(
+    logits: &Rows<'_>,
+    labels: &[i64],
+    temperature: f64,
+    ignore_index: Option<i64>,
+    keep: Option<&[bool]>,
+    execution: &Execution<'_>,
+) -> Result<Vec<f64>, Error> {
+    check_side("z", logits, Space::Logits, temperature)?;
+    let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), |_| 1.0)?;
+    check_labels(labels, logits, ignore_index, |row| reducer.keeps(row))?;
+    for_rows(execution, logits.count(), logits.classes(), |index, blocks| {
+        if !reducer.keeps(index) || Some(labels[index]) == ignore_index {
+            return 0.0;
+        }
+        let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+        let mut wide = !z.allows_narrow_lanes();
+        let sum = z.statistics(execution.isa, blocks, &mut wide);
+        if sum == LogSumExp::EMPTY { f64::NAN } else { -z.surprise(labels[index] as usize, sum) + 0.0 }
+    })
+}

@@ -1,0 +1,74 @@
+//! β KL(p‖m) + (1−β) KL(q‖m), m = βp + (1−β)q.
+//!
+//! Let e be the larger of p and q, e(1 + v) the smaller with −1 ≤ v ≤ 0, u = −ln(1 + v), and γ the weight of the
+//! smaller one (1−β where p is larger, else β), so that m = e(1 + γv). With h = v + u and L(t) = t − ln(1 + t), both
+//! of second order, the class contributes
+//!
+//! e·[γ(1−γ)v² + (1 + γv)·L(γv) − γ(1 + v)·h],
+//!
+//! in which nothing of first order is left to cancel.
+
+use super::{Class, Divergence, Infinite};
+use crate::error::Error;
+use crate::row::pair::Pair;
+use crate::simd::{Lanes, ln::Log1p};
+
+#[derive(Clone, Copy)]
+pub(crate) struct JensenShannon {
+    beta: f64,
+    /// 0 for β = 0 and β = 1, where m is one of the rows and the divergence vanishes; else 1.
+    factor: f64,
+}
+
+impl JensenShannon {
+    /// β = ½.
+    pub(crate) const EVEN: Self = JensenShannon { beta: 0.5, factor: 1.0 };
+
+    pub(crate) fn new(beta: f64) -> Result<Self, Error> {
+        if beta == 0.0 || beta == 1.0 {
+            // Any other weight keeps ln m finite.
+            Ok(JensenShannon { beta: 0.5, factor: 0.0 })
+        } else if (0.0..=1.0).contains(&beta) {
+            Ok(JensenShannon { beta, factor: 1.0 })
+        } else {
+            Err(Error::Parameter { name: "beta", value: beta, domain: "from 0 to 1" })
+        }
+    }
+}
+
+impl Divergence for JensenShannon {
+    #[inline(always)]
+    fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
+        let token = pair.token();
+        let zero = V::splat(token, 0.0);
+        let one = V::splat(token, 1.0);
+        let beta = V::splat(token, self.beta);
+        let other = V::splat(token, 1.0 - self.beta);
+        let gamma = pair.where_p_larger(other, beta);
+        let rest = pair.where_p_larger(beta, other);
+        let v = pair.decay.expm1;
+        let mixed = gamma * v;
+        let log = Log1p::new(token, mixed);
+        let second = gamma * (rest * v * v - (one + v) * pair.decay.excess);
+        let larger = pair.larger * V::splat(token, self.factor);
+        let value = larger * (one + mixed).mul_add(log.deficit, second).max(zero);
+        // ln(e/m) = −ln(1 + γv) for the larger, and −u − ln(1 + γv) for the smaller.
+        let d_ln_larger = -(rest * larger * log.ln);
+        let d_ln_smaller = -(gamma * larger * pair.decay.exp * (log.ln + pair.bounded_u()));
+        Class {
+            value,
+            direct: value,
+            d_ln_p: pair.where_p_larger(d_ln_larger, d_ln_smaller),
+            d_ln_q: pair.where_p_larger(d_ln_smaller, d_ln_larger),
+        }
+    }
+
+    fn infinite_where(self) -> Infinite {
+        Infinite { q_zero: false, p_zero: false }
+    }
+
+    fn slopes_at_zero(self) -> (f64, f64) {
+        // β ln(p/m) and (1−β) ln(q/m).
+        if self.factor == 0.0 { (0.0, 0.0) } else { (f64::NEG_INFINITY, f64::NEG_INFINITY) }
+    }
+}

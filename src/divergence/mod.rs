@@ -1,0 +1,161 @@
+//! The divergences: one trait, one table, one file each.
+//!
+//! To add one: a file with a type that implements [`Divergence`], and a line in the table below.
+
+mod jensen_shannon;
+mod kl;
+mod renyi;
+mod reverse_kl;
+mod total_variation;
+
+pub(crate) use jensen_shannon::JensenShannon;
+
+use crate::error::Error;
+use crate::row::pair::Pair;
+use crate::simd::Lanes;
+
+/// A divergence Σ f(pᵢ, qᵢ) over the classes of two rows, or an outer function φ of that sum.
+///
+/// The sum is kept as f = f̃ + λ·p + μ·q, where f̃ ≥ 0 is of second order where p and q agree. For rows that sum to
+/// one, λΣp + μΣq is the constant λ + μ, so that nothing cancels however close the rows are.
+pub(crate) trait Divergence: Copy + Send + Sync {
+    /// Whether Σ ∂f̃/∂ln p = 0 and Σ ∂f̃/∂ln q = 0 for rows that sum to one (each known in advance, not measured).
+    /// A gradient with respect to the logits of such a side needs no pass for the sum before it.
+    const SLOPE_SUM_IS_ZERO: (bool, bool) = (false, false);
+    /// Whether [`Divergence::finish`] is other than the identity, so that gradients need the value first.
+    const HAS_OUTER: bool = false;
+
+    /// f̃ and its derivatives for one class of each lane.
+    fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V>;
+
+    /// (λ, μ).
+    fn linear(self) -> (f64, f64) {
+        (0.0, 0.0)
+    }
+
+    /// Whether a class with p > 0 = q, and one with q > 0 = p, makes the value infinite.
+    fn infinite_where(self) -> Infinite;
+
+    /// The limits of ∂f/∂p for p → 0 (q > 0) and of ∂f/∂q for q → 0 (p > 0).
+    fn slopes_at_zero(self) -> (f64, f64);
+
+    /// φ and φ′ of a row. `near` is Σf − (λ + μ), accurate where it is small; `direct` is Σ of [`Class::direct`].
+    fn finish(self, near: f64, direct: f64) -> Outer {
+        let _ = direct;
+        Outer { value: near, slope: 1.0 }
+    }
+
+    /// Whether the parameters ask for f64 lanes throughout.
+    fn needs_wide_lanes(self) -> bool {
+        false
+    }
+
+    /// ln f, for a divergence with an outer function whose sum can leave the range of f64.
+    #[inline(always)]
+    fn ln_class<V: Lanes>(self, pair: &Pair<V>) -> V {
+        pair.ln_larger
+    }
+
+    /// The same divergence with f relative to e^`ln_largest`, [`Divergence::finish`] making up for it.
+    fn rescaled(self, ln_largest: f64) -> Self {
+        let _ = ln_largest;
+        self
+    }
+}
+
+/// One class of each lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Class<V> {
+    /// f̃.
+    pub(crate) value: V,
+    /// f itself, for an outer function that needs it where f̃ is not small.
+    pub(crate) direct: V,
+    /// ∂f̃/∂ln p.
+    pub(crate) d_ln_p: V,
+    /// ∂f̃/∂ln q.
+    pub(crate) d_ln_q: V,
+}
+
+/// Where a divergence is infinite.
+#[derive(Clone, Copy)]
+pub(crate) struct Infinite {
+    /// For p > 0 = q.
+    pub(crate) q_zero: bool,
+    /// For q > 0 = p.
+    pub(crate) p_zero: bool,
+}
+
+/// The outer function of a row's sum.
+#[derive(Clone, Copy)]
+pub(crate) struct Outer {
+    /// φ.
+    pub(crate) value: f64,
+    /// φ′.
+    pub(crate) slope: f64,
+}
+
+/// Something to be done with a divergence of whatever type.
+pub(crate) trait Visitor {
+    /// What it gives back.
+    type Output;
+    /// What is done.
+    fn visit<D: Divergence>(self, divergence: D) -> Self::Output;
+}
+
+/// `table! { Kl => "kl", kl::Kl; JensenShannon(beta) => "jensen_shannon", jensen_shannon::JensenShannon::new; }`
+/// expands to `pub enum Kind { Kl, JensenShannon { beta: f64 } }`, `Kind::NAMES`, `Kind::new(name, parameter)` and
+/// `Kind::visit`, which makes the type of the right-hand side from the parameter and hands it to the visitor.
+macro_rules! table {
+    ($($(#[$doc:meta])* $variant:ident $(($parameter:ident))? => $name:literal, $make:expr;)*) => {
+        /// Which divergence, with its parameter.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $($(#[$doc])* $variant $({
+                /// Its parameter.
+                $parameter: f64
+            })?,)*
+        }
+
+        impl Kind {
+            /// The names of all divergences.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// The divergence called `name`; `parameter` is ignored by those without one.
+            ///
+            /// # Errors
+            /// [`Error::UnknownName`].
+            pub fn new(name: &str, parameter: f64) -> Result<Self, Error> {
+                let _ = parameter;
+                match name {
+                    $($name => Ok(Kind::$variant $({ $parameter: parameter })?),)*
+                    _ => Err(Error::UnknownName {
+                        kind: "divergence",
+                        name: name.to_owned(),
+                        known: Self::NAMES.join(", "),
+                    }),
+                }
+            }
+
+            /// Hands the divergence to `visitor` as its own type.
+            pub(crate) fn visit<T: Visitor>(self, visitor: T) -> Result<T::Output, Error> {
+                match self {
+                    $(Kind::$variant $({ $parameter })? => Ok(visitor.visit($make $(($parameter)?)?)),)*
+                }
+            }
+        }
+    };
+}
+
+table! {
+    /// Σ p (ln p − ln q).
+    Kl => "kl", kl::Kl;
+    /// Σ q (ln q − ln p).
+    ReverseKl => "reverse_kl", reverse_kl::ReverseKl;
+    /// β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
+    JensenShannon(beta) => "jensen_shannon", jensen_shannon::JensenShannon::new;
+    /// ½ Σ |p − q|.
+    TotalVariation => "total_variation", total_variation::TotalVariation;
+    /// ln(Σ p^α q^(1−α)) / (α − 1); α = 1 is refused, use [`Kind::Kl`].
+    Renyi(alpha) => "renyi", renyi::Renyi::new;
+}

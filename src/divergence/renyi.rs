@@ -1,0 +1,99 @@
+//! Rényi's divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α).
+//!
+//! f = p^α q^(1−α), f̃ = f − αp − (1−α)q, of one sign: negative for α < 1, positive for α > 1.
+//! With e the larger of p and q and u = |ln p − ln q|, f = e·exp(−τu), where τ is 1−α where p is larger, else α, and
+//! f̃ = e·[E(τu) − τ·E(u)] with E(t) = e^(−t) − 1 + t.
+//!
+//! S has no bound (or sinks to nothing) where p and q differ by hundreds of nats, while its logarithm stays a plain
+//! number. Such rows are summed again relative to the largest class.
+
+use super::{Class, Divergence, Infinite, Outer};
+use crate::error::Error;
+use crate::row::pair::Pair;
+use crate::simd::{Lanes, exp};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Renyi {
+    alpha: f64,
+    /// ln of the class that f is given relative to, once rescaled.
+    ln_largest: Option<f64>,
+}
+
+impl Renyi {
+    pub(crate) fn new(alpha: f64) -> Result<Self, Error> {
+        if alpha > 0.0 && alpha.is_finite() && alpha != 1.0 {
+            Ok(Renyi { alpha, ln_largest: None })
+        } else {
+            Err(Error::Parameter { name: "alpha", value: alpha, domain: "positive, finite and not 1" })
+        }
+    }
+
+    /// τ of each lane.
+    #[inline(always)]
+    fn tau<V: Lanes>(self, pair: &Pair<V>) -> V {
+        let token = pair.token();
+        pair.where_p_larger(V::splat(token, 1.0 - self.alpha), V::splat(token, self.alpha))
+    }
+}
+
+impl Divergence for Renyi {
+    const HAS_OUTER: bool = true;
+
+    #[inline(always)]
+    fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
+        let token = pair.token();
+        let alpha = V::splat(token, self.alpha);
+        let complement = V::splat(token, 1.0 - self.alpha);
+        if let Some(ln_largest) = self.ln_largest {
+            // p and q themselves are nothing beside S.
+            let f = exp::exp(token, self.ln_class(pair) - V::splat(token, ln_largest));
+            return Class { value: f, direct: f, d_ln_p: alpha * f, d_ln_q: complement * f };
+        }
+        let tau = self.tau(pair);
+        let scaled = exp::Decay::new(token, tau * pair.u);
+        let value = pair.larger * (scaled.excess - tau * pair.decay.excess);
+        let direct = pair.larger * scaled.exp;
+        // ∂f̃/∂ln p = α(f − p) and ∂f̃/∂ln q = (1−α)(f − q), as e·(expm1(−τu) − [0 or expm1(−u)]).
+        let zero = V::splat(token, 0.0);
+        let to_p = scaled.expm1 - pair.where_p_larger(zero, pair.decay.expm1);
+        let to_q = scaled.expm1 - pair.where_p_larger(pair.decay.expm1, zero);
+        Class { value, direct, d_ln_p: alpha * pair.larger * to_p, d_ln_q: complement * pair.larger * to_q }
+    }
+
+    fn linear(self) -> (f64, f64) {
+        if self.ln_largest.is_some() { (0.0, 0.0) } else { (self.alpha, 1.0 - self.alpha) }
+    }
+
+    fn infinite_where(self) -> Infinite {
+        Infinite { q_zero: self.alpha > 1.0, p_zero: false }
+    }
+
+    fn slopes_at_zero(self) -> (f64, f64) {
+        // α p^(α−1) q^(1−α) and (1−α) p^α q^(−α).
+        if self.alpha < 1.0 { (f64::INFINITY, f64::INFINITY) } else { (0.0, f64::NEG_INFINITY) }
+    }
+
+    /// For α > 1 the exponent τu is not bounded by the weight of its class, and its rounding in f32 would show.
+    fn needs_wide_lanes(self) -> bool {
+        self.alpha > 1.0
+    }
+
+    fn finish(self, near: f64, direct: f64) -> Outer {
+        let order = self.alpha - 1.0;
+        if let Some(ln_largest) = self.ln_largest {
+            return Outer { value: (ln_largest + direct.ln()) / order, slope: 1.0 / (order * direct) };
+        }
+        // S = 1 + near; where that cancels (nearly disjoint rows), the direct sum is the accurate one.
+        let (ln_sum, sum) = if near > -0.5 { (near.ln_1p(), 1.0 + near) } else { (direct.ln(), direct) };
+        Outer { value: ln_sum / order, slope: 1.0 / (order * sum) }
+    }
+
+    #[inline(always)]
+    fn ln_class<V: Lanes>(self, pair: &Pair<V>) -> V {
+        pair.ln_larger - self.tau(pair) * pair.u
+    }
+
+    fn rescaled(self, ln_largest: f64) -> Self {
+        Renyi { ln_largest: Some(ln_largest), ..self }
+    }
+}

@@ -1,0 +1,136 @@
+//! What can be wrong with a call, with the data its message needs.
+
+use std::fmt;
+
+/// A refused call. Nothing has been written to any output.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// Two arrays that must agree in shape do not.
+    ShapeMismatch {
+        /// The role of the first array, as the caller knows it.
+        first: &'static str,
+        /// Its shape.
+        first_shape: Vec<usize>,
+        /// The role of the second array.
+        second: &'static str,
+        /// Its shape.
+        second_shape: Vec<usize>,
+    },
+    /// Rows without classes.
+    NoClasses {
+        /// The role of the array.
+        argument: &'static str,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A slice whose length is not a multiple of the number of classes.
+    PartialRow {
+        /// Length of the slice.
+        len: usize,
+        /// Classes in a row.
+        classes: usize,
+    },
+    /// A parameter outside its domain.
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// The value given.
+        value: f64,
+        /// What is allowed, to complete "… must be".
+        domain: &'static str,
+    },
+    /// A row's weight that is negative, infinite or NaN.
+    Weight {
+        /// The role of the weights.
+        argument: &'static str,
+        /// First offending position.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A class index outside `0..classes` that is not the ignored one.
+    Label {
+        /// First offending row.
+        row: usize,
+        /// Its value.
+        label: i64,
+        /// Classes in a row.
+        classes: usize,
+        /// The index that marks rows to be ignored, where there is one.
+        ignore_index: Option<i64>,
+    },
+    /// An option that has no meaning together with another.
+    Option {
+        /// The whole sentence.
+        reason: &'static str,
+    },
+    /// Gradient rows that share memory with each other.
+    OverlappingOutput {
+        /// The role of the output.
+        argument: &'static str,
+    },
+    /// A name that is none of those known.
+    UnknownName {
+        /// What it names.
+        kind: &'static str,
+        /// The name given.
+        name: String,
+        /// The names known.
+        known: String,
+    },
+    /// The caller asked to stop (Ctrl-C).
+    Interrupted,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::ShapeMismatch { first, first_shape, second, second_shape } => {
+                write!(f, "{first} has shape {} but {second} has shape {}", Shape(first_shape), Shape(second_shape))
+            }
+            Error::NoClasses { argument, shape } => {
+                write!(f, "{argument} has shape {}, without a class in a row", Shape(shape))
+            }
+            Error::PartialRow { len, classes } => {
+                write!(f, "{len} elements are not whole rows of {classes} classes")
+            }
+            Error::Parameter { name, value, domain } => write!(f, "{name} must be {domain}, got {value}"),
+            Error::Weight { argument, index, value } => {
+                write!(f, "{argument} must be finite and non-negative, but element {index} is {value}")
+            }
+            Error::Label { row, label, classes, ignore_index } => {
+                write!(f, "label {label} in row {row} is out of range for {classes} classes")?;
+                match ignore_index {
+                    Some(index) => write!(f, " (ignore_index is {index})"),
+                    None => Ok(()),
+                }
+            }
+            Error::Option { reason } => f.write_str(reason),
+            Error::OverlappingOutput { argument } => {
+                write!(f, "rows of {argument} overlap in memory; pass an array whose elements are distinct")
+            }
+            Error::UnknownName { kind, name, known } => {
+                write!(f, "unknown {kind} {name:?}; expected {known}")
+            }
+            Error::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A shape as Python writes it.
+struct Shape<'a>(&'a [usize]);
+
+impl fmt::Display for Shape<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [single] => write!(f, "({single},)"),
+            many => {
+                let sizes: Vec<String> = many.iter().map(ToString::to_string).collect();
+                write!(f, "({})", sizes.join(", "))
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Batched KL divergence, cross-entropy and their relatives, with gradients, straight from logits.
+//!
+//! Rows are categorical distributions over up to hundreds of thousands of classes, given as logits, log-probabilities
+//! or probabilities in f64, f32, f16 or bf16. Every function reads each row from memory once, runs on all threads,
+//! and gives the same bits for any number of them. Everything is in nats.
+//!
+//! ```
+//! use kldiv::{Execution, Gradients, Kind, PairOfRows, Reduction, RowOptions, Rows, RowsMut, divergence};
+//!
+//! let teacher = [1.0_f32, 2.0, 0.5, -1.0, 0.0, 3.0];
+//! let student = [0.9_f32, 2.1, 0.5, -1.0, 0.5, 2.0];
+//! let pair = PairOfRows::logits(Rows::new(&teacher, 3)?, Rows::new(&student, 3)?);
+//! let mut gradient = [0.0_f32; 6];
+//! let outputs = Gradients { q: Some(RowsMut::new(&mut gradient, 3)?), ..Gradients::default() };
+//! let options = RowOptions { reduction: Reduction::Mean, ..RowOptions::default() };
+//!
+//! let kl = divergence(Kind::Kl, &pair, options, outputs, &Execution::default())?;
+//!
+//! assert!((kl.result.unwrap() - 0.070_378_8).abs() < 1e-6);
+//! assert!(gradient[..3].iter().sum::<f32>().abs() < 1e-6);
+//! # Ok::<(), kldiv::Error>(())
+//! ```
+//!
+//! The Python package of the same name is this crate built with the feature `python`.
+
+mod batch;
+mod divergence;
+mod element;
+mod error;
+mod pool;
+#[cfg(feature = "python")]
+mod python;
+mod reduction;
+mod row;
+mod rows;
+mod simd;
+
+pub use batch::{
+    Comparison, CrossEntropy, Execution, Gradients, PairOfRows, Targets, compare, cross_entropy, divergence, entropy,
+    gather_log_probs, log_softmax, logsumexp,
+};
+pub use divergence::Kind;
+pub use element::{Dtype, Element};
+pub use error::Error;
+pub use pool::{MAX_THREADS, num_threads, set_num_threads};
+pub use reduction::{Reduced, Reduction, RowOptions};
+pub use row::space::Space;
+pub use rows::{Rows, RowsMut};
+pub use simd::Isa;

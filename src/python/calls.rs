@@ -1,0 +1,224 @@
+//! The functions of the crate, called without the GIL.
+
+use std::sync::Mutex;
+
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::arrays::{Array, Options, slice};
+use super::settings::default_isa;
+use crate::{CrossEntropy, Error, Execution, Gradients, Isa, Kind, PairOfRows, Reduced, Space, Targets};
+
+/// Runs `call` without the GIL, looking for signals (Ctrl-C) now and then.
+fn detached<R: Send>(
+    py: Python<'_>,
+    isa: Option<&str>,
+    call: impl FnOnce(&Execution<'_>) -> Result<R, Error> + Send,
+) -> PyResult<R> {
+    let isa = match isa {
+        None => default_isa(),
+        Some(name) => Isa::by_name(name).ok_or_else(|| Error::UnknownName {
+            kind: "instruction set of this CPU",
+            name: name.to_owned(),
+            known: Isa::available().map(Isa::name).collect::<Vec<_>>().join(", "),
+        })?,
+    };
+    let raised = Mutex::new(None);
+    let interrupted = || match Python::attach(|py| py.check_signals()) {
+        Ok(()) => false,
+        Err(error) => {
+            if let Ok(mut slot) = raised.lock() {
+                *slot = Some(error);
+            }
+            true
+        }
+    };
+    let execution = Execution { isa, threads: crate::num_threads(), interrupted: &interrupted };
+    let result = py.detach(|| call(&execution));
+    match (result, raised.into_inner()) {
+        (Err(Error::Interrupted), Ok(Some(error))) => Err(error),
+        (result, _) => Ok(result?),
+    }
+}
+
+/// Values of the rows, and the result of a reduction.
+type Values<'py> = (Bound<'py, PyArray1<f64>>, Option<f64>);
+
+fn wrap(py: Python<'_>, reduced: Reduced) -> Values<'_> {
+    (reduced.rows.into_pyarray(py), reduced.result)
+}
+
+#[pyfunction]
+#[pyo3(signature = (kind, parameter, p, q, spaces, temperatures, options, p_gradient=None, q_gradient=None, isa=None))]
+#[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
+pub(super) fn divergence<'py>(
+    py: Python<'py>,
+    kind: &str,
+    parameter: f64,
+    p: Array<'py>,
+    q: Array<'py>,
+    spaces: (String, String),
+    temperatures: (f64, f64),
+    options: Options<'py>,
+    p_gradient: Option<Array<'py>>,
+    q_gradient: Option<Array<'py>>,
+    isa: Option<&str>,
+) -> PyResult<Values<'py>> {
+    let kind = Kind::new(kind, parameter)?;
+    let pair = PairOfRows {
+        rows: (p.rows()?, q.rows()?),
+        spaces: (Space::from_name(&spaces.0)?, Space::from_name(&spaces.1)?),
+        temperatures,
+    };
+    let gradients = Gradients {
+        p: p_gradient.as_ref().map(Array::rows_mut).transpose()?,
+        q: q_gradient.as_ref().map(Array::rows_mut).transpose()?,
+    };
+    let options = options.parse()?;
+    let reduced = detached(py, isa, |execution| crate::divergence(kind, &pair, options, gradients, execution))?;
+    Ok(wrap(py, reduced))
+}
+
+/// Space, temperature, label smoothing, class weights, z-loss, softcap.
+#[derive(FromPyObject)]
+pub(super) struct Loss<'py>(String, f64, f64, Option<PyReadonlyArray1<'py, f64>>, f64, Option<f64>);
+
+#[pyfunction]
+#[pyo3(signature = (
+    logits, labels, distributions, ignore_index, loss, options, logits_gradient=None, targets_gradient=None, isa=None
+))]
+#[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
+pub(super) fn cross_entropy<'py>(
+    py: Python<'py>,
+    logits: Array<'py>,
+    labels: Option<PyReadonlyArray1<'py, i64>>,
+    distributions: Option<Array<'py>>,
+    ignore_index: Option<i64>,
+    loss: Loss<'py>,
+    options: Options<'py>,
+    logits_gradient: Option<Array<'py>>,
+    targets_gradient: Option<Array<'py>>,
+    isa: Option<&str>,
+) -> PyResult<Values<'py>> {
+    let targets = match (slice(labels.as_ref())?, &distributions) {
+        (Some(labels), None) => Targets::Classes(labels),
+        (None, Some(rows)) => Targets::Distributions(rows.rows()?),
+        _ => return Err(Error::Option { reason: "targets are either class indices or distributions" }.into()),
+    };
+    let class_weights = slice(loss.3.as_ref())?;
+    let call = CrossEntropy {
+        space: Space::from_name(&loss.0)?,
+        temperature: loss.1,
+        ignore_index,
+        label_smoothing: loss.2,
+        class_weights,
+        z_loss: loss.4,
+        softcap: loss.5,
+    };
+    let rows = logits.rows()?;
+    let logits_gradient = logits_gradient.as_ref().map(Array::rows_mut).transpose()?;
+    let targets_gradient = targets_gradient.as_ref().map(Array::rows_mut).transpose()?;
+    let options = options.parse()?;
+    let reduced = detached(py, isa, |execution| {
+        crate::cross_entropy(&call, &rows, &targets, options, logits_gradient, targets_gradient, execution)
+    })?;
+    Ok(wrap(py, reduced))
+}
+
+#[pyfunction]
+#[pyo3(signature = (p, space, temperature, options, gradient=None, isa=None))]
+pub(super) fn entropy<'py>(
+    py: Python<'py>,
+    p: Array<'py>,
+    space: &str,
+    temperature: f64,
+    options: Options<'py>,
+    gradient: Option<Array<'py>>,
+    isa: Option<&str>,
+) -> PyResult<Values<'py>> {
+    let (rows, space, options) = (p.rows()?, Space::from_name(space)?, options.parse()?);
+    let gradient = gradient.as_ref().map(Array::rows_mut).transpose()?;
+    let reduced =
+        detached(py, isa, |execution| crate::entropy(&rows, space, temperature, options, gradient, execution))?;
+    Ok(wrap(py, reduced))
+}
+
+#[pyfunction]
+#[pyo3(signature = (z, temperature, options, gradient=None, isa=None))]
+pub(super) fn logsumexp<'py>(
+    py: Python<'py>,
+    z: Array<'py>,
+    temperature: f64,
+    options: Options<'py>,
+    gradient: Option<Array<'py>>,
+    isa: Option<&str>,
+) -> PyResult<Values<'py>> {
+    let (rows, options) = (z.rows()?, options.parse()?);
+    let gradient = gradient.as_ref().map(Array::rows_mut).transpose()?;
+    let reduced = detached(py, isa, |execution| crate::logsumexp(&rows, temperature, options, gradient, execution))?;
+    Ok(wrap(py, reduced))
+}
+
+#[pyfunction]
+#[pyo3(signature = (z, temperature, r#where, out, isa=None))]
+pub(super) fn log_softmax<'py>(
+    py: Python<'py>,
+    z: Array<'py>,
+    temperature: f64,
+    r#where: Option<PyReadonlyArray1<'py, bool>>,
+    out: Array<'py>,
+    isa: Option<&str>,
+) -> PyResult<()> {
+    let (rows, keep, out) = (z.rows()?, slice(r#where.as_ref())?, out.rows_mut()?);
+    detached(py, isa, |execution| crate::log_softmax(&rows, temperature, keep, &out, execution))
+}
+
+#[pyfunction]
+#[pyo3(signature = (z, labels, temperature, ignore_index, r#where, isa=None))]
+pub(super) fn gather_log_probs<'py>(
+    py: Python<'py>,
+    z: Array<'py>,
+    labels: PyReadonlyArray1<'py, i64>,
+    temperature: f64,
+    ignore_index: Option<i64>,
+    r#where: Option<PyReadonlyArray1<'py, bool>>,
+    isa: Option<&str>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let (rows, keep, labels) = (z.rows()?, slice(r#where.as_ref())?, labels.as_slice()?);
+    let values = detached(py, isa, |execution| {
+        crate::gather_log_probs(&rows, labels, temperature, ignore_index, keep, execution)
+    })?;
+    Ok(values.into_pyarray(py))
+}
+
+#[pyfunction]
+#[pyo3(signature = (p, q, labels, temperature, r#where, isa=None))]
+pub(super) fn compare<'py>(
+    py: Python<'py>,
+    p: Array<'py>,
+    q: Array<'py>,
+    labels: Option<PyReadonlyArray1<'py, i64>>,
+    temperature: f64,
+    r#where: Option<PyReadonlyArray1<'py, bool>>,
+    isa: Option<&str>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (p_rows, q_rows) = (p.rows()?, q.rows()?);
+    let (keep, labels) = (slice(r#where.as_ref())?, slice(labels.as_ref())?);
+    let comparison =
+        detached(py, isa, |execution| crate::compare(&p_rows, &q_rows, labels, temperature, keep, execution))?;
+    let fields = PyDict::new(py);
+    fields.set_item("kl", comparison.kl.into_pyarray(py))?;
+    fields.set_item("reverse_kl", comparison.reverse_kl.into_pyarray(py))?;
+    fields.set_item("jensen_shannon", comparison.jensen_shannon.into_pyarray(py))?;
+    fields.set_item("total_variation", comparison.total_variation.into_pyarray(py))?;
+    fields.set_item("entropy_p", comparison.entropy_p.into_pyarray(py))?;
+    fields.set_item("entropy_q", comparison.entropy_q.into_pyarray(py))?;
+    fields.set_item("top1_p", comparison.top1_p.into_pyarray(py))?;
+    fields.set_item("top1_q", comparison.top1_q.into_pyarray(py))?;
+    if labels.is_some() {
+        fields.set_item("nll_p", comparison.nll_p.into_pyarray(py))?;
+        fields.set_item("nll_q", comparison.nll_q.into_pyarray(py))?;
+    }
+    Ok(fields)
+}

@@ -1,0 +1,26 @@
+//! The extension module `kldiv._kldiv`: parse, release the GIL, call, wrap.
+//!
+//! Private to the Python package, which checks and documents everything its users see. An array is passed as a pair
+//! (array with unit stride on its last axis, name of its dtype); bfloat16 comes as a view of 16-bit integers.
+
+mod arrays;
+mod calls;
+mod settings;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _kldiv {
+    #[pymodule_export]
+    use super::calls::{compare, cross_entropy, divergence, entropy, gather_log_probs, log_softmax, logsumexp};
+    #[pymodule_export]
+    use super::settings::{build_info, get_num_threads, isa, read_bandwidth, set_num_threads};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::settings::read_environment()?;
+        module.add("DIVERGENCES", crate::Kind::NAMES.to_vec())
+    }
+}

@@ -1,0 +1,186 @@
+//! Everything about two rows of logits at once: divergences, entropies, and the classes they favour.
+
+use super::pair::{Frame, NoStatistics, PairView, Statistics};
+use super::softmax::{Distribution, DistributionView};
+use crate::batch::Blocks;
+use crate::divergence::{Divergence, JensenShannon};
+use crate::rows::Row;
+use crate::simd::{Isa, Kernel, Lanes, Simd};
+
+/// What two rows have to do with each other, in nats.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowComparison {
+    pub(crate) kl: f64,
+    pub(crate) reverse_kl: f64,
+    pub(crate) jensen_shannon: f64,
+    pub(crate) total_variation: f64,
+    pub(crate) entropy_p: f64,
+    pub(crate) entropy_q: f64,
+    /// First of the most probable classes; −1 where the row cannot be compared.
+    pub(crate) top1_p: i64,
+    pub(crate) top1_q: i64,
+    /// −ln p and −ln q of the label, where there is one.
+    pub(crate) nll_p: f64,
+    pub(crate) nll_q: f64,
+}
+
+impl Default for RowComparison {
+    /// Of a row that is not kept.
+    fn default() -> Self {
+        RowComparison {
+            kl: 0.0,
+            reverse_kl: 0.0,
+            jensen_shannon: 0.0,
+            total_variation: 0.0,
+            entropy_p: 0.0,
+            entropy_q: 0.0,
+            top1_p: -1,
+            top1_q: -1,
+            nll_p: 0.0,
+            nll_q: 0.0,
+        }
+    }
+}
+
+impl RowComparison {
+    const INVALID: Self = RowComparison {
+        kl: f64::NAN,
+        reverse_kl: f64::NAN,
+        jensen_shannon: f64::NAN,
+        total_variation: f64::NAN,
+        entropy_p: f64::NAN,
+        entropy_q: f64::NAN,
+        top1_p: -1,
+        top1_q: -1,
+        nll_p: f64::NAN,
+        nll_q: f64::NAN,
+    };
+}
+
+/// Compares two rows; `label` is in range.
+pub(crate) fn compare(
+    p: Distribution<'_>,
+    q: Distribution<'_>,
+    label: Option<usize>,
+    isa: Isa,
+    blocks: &Blocks,
+) -> RowComparison {
+    let mut wide = !(p.allows_narrow_lanes() && q.allows_narrow_lanes());
+    let statistics = loop {
+        match Statistics::new(p, q, isa, blocks, wide) {
+            Ok(statistics) => break statistics,
+            Err(NoStatistics::NeedsWideLanes) => wide = true,
+            Err(NoStatistics::Invalid) => return RowComparison::INVALID,
+        }
+    };
+    let classes = p.row.classes();
+    let parts = blocks.map(classes, |start, len| {
+        let block = Block { p: p.block(start, len), q: q.block(start, len), statistics };
+        if wide { isa.run(Wide(block)) } else { isa.run(Narrow(block)) }
+    });
+    let mut sums = [0.0; 6];
+    for part in parts.iter() {
+        for (sum, value) in sums.iter_mut().zip(part) {
+            *sum += value;
+        }
+    }
+    let [kl, reverse_kl, jensen_shannon, total_variation, entropy_p, entropy_q] = sums;
+    let support = statistics.support;
+    RowComparison {
+        kl: if support.q_zero { f64::INFINITY } else { kl },
+        reverse_kl: if support.p_zero { f64::INFINITY } else { reverse_kl },
+        jensen_shannon,
+        total_variation,
+        entropy_p,
+        entropy_q,
+        top1_p: first_at(p.row, statistics.p.largest, isa),
+        top1_q: first_at(q.row, statistics.q.largest, isa),
+        nll_p: label.map_or(0.0, |class| p.surprise(class, statistics.p)),
+        nll_q: label.map_or(0.0, |class| q.surprise(class, statistics.q)),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    statistics: Statistics,
+}
+
+struct Narrow<'a>(Block<'a>);
+struct Wide<'a>(Block<'a>);
+
+impl Kernel for Narrow<'_> {
+    type Output = [f64; 6];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> [f64; 6] {
+        sums::<S::F32>(simd, &self.0)
+    }
+}
+
+impl Kernel for Wide<'_> {
+    type Output = [f64; 6];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> [f64; 6] {
+        sums::<S::F64>(simd, &self.0)
+    }
+}
+
+#[inline(always)]
+fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; 6] {
+    let frame: &Frame = &block.statistics.frame;
+    let view = PairView::<V>::new(token, block.p, block.q, frame);
+    let p_view = DistributionView::<V>::new(token, block.p, block.statistics.p);
+    let q_view = DistributionView::<V>::new(token, block.q, block.statistics.q);
+    let half = V::splat(token, 0.5);
+    let even = JensenShannon::EVEN;
+    let mut totals = [V::splat(token, 0.0); 6];
+    let mut start = 0;
+    while start < block.p.row.classes() {
+        let x = block.p.row.load::<V>(token, start, f64::NEG_INFINITY);
+        let y = block.q.row.load::<V>(token, start, f64::NEG_INFINITY);
+        let pair = view.pair(x, y);
+        totals[0] = totals[0] + pair.kl_term();
+        totals[1] = totals[1] + pair.reverse_kl_term();
+        totals[2] = totals[2] + even.class(&pair).value;
+        totals[3] = totals[3] + half * pair.difference().abs();
+        totals[4] = totals[4] - pair.p() * p_view.ln_p(x);
+        totals[5] = totals[5] - pair.q() * q_view.ln_p(y);
+        start += V::N;
+    }
+    totals.map(V::sum)
+}
+
+/// Index of the first element equal to `value`.
+fn first_at(row: Row<'_>, value: f64, isa: Isa) -> i64 {
+    isa.run(FirstAt { row, value })
+}
+
+struct FirstAt<'a> {
+    row: Row<'a>,
+    value: f64,
+}
+
+impl Kernel for FirstAt<'_> {
+    type Output = i64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> i64 {
+        let value = S::F64::splat(simd, self.value);
+        let mut start = 0;
+        while start < self.row.classes() {
+            let x = self.row.load::<S::F64>(simd, start, f64::NEG_INFINITY);
+            if S::F64::any(value.le(x)) {
+                let lanes = start..(start + S::F64::N).min(self.row.classes());
+                return lanes
+                    .into_iter()
+                    .find(|&index| self.row.get(index) == self.value)
+                    .map_or(-1, |index| index as i64);
+            }
+            start += S::F64::N;
+        }
+        -1
+    }
+}

@@ -1,0 +1,356 @@
+//! Cross-entropy of one row, −Σ mᵢ ln qᵢ with masses mᵢ from a class index, a distribution, or both smoothed.
+//!
+//! mᵢ = wᵢ·((1 − ε)·tᵢ + ε/C) for class weights w, label smoothing ε over C classes, and t the target: 1 at the
+//! index and 0 elsewhere, or as given.
+
+use super::softmax::{Distribution, DistributionView, LogSumExp};
+use super::space::Space;
+use crate::batch::Blocks;
+use crate::rows::{Row, RowMut};
+use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+
+/// What the row is compared with.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// A class index, in range.
+    Class(usize),
+    /// A distribution over the classes, as given.
+    Distribution(Row<'a>),
+}
+
+/// The terms of the loss that are the same for all rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) label_smoothing: f64,
+    /// Weights of the classes.
+    pub(crate) class_weights: Option<Row<'a>>,
+    /// Coefficient of lse².
+    pub(crate) z_loss: f64,
+}
+
+impl Terms<'_> {
+    fn class_weight(&self, class: usize) -> f64 {
+        self.class_weights.map_or(1.0, |weights| weights.get(class))
+    }
+}
+
+/// Where to write the gradients of one row, and what to multiply them by.
+#[derive(Clone, Copy)]
+pub(crate) struct LossGradients<'a> {
+    pub(crate) scale: f64,
+    pub(crate) logits: Option<RowMut<'a>>,
+    pub(crate) targets: Option<RowMut<'a>>,
+}
+
+impl LossGradients<'_> {
+    pub(crate) fn fill(&self, value: f64) {
+        for out in [self.logits, self.targets].into_iter().flatten() {
+            out.fill(value);
+        }
+    }
+}
+
+/// The loss of one row; writes the gradients asked for.
+pub(crate) fn cross_entropy(
+    q: Distribution<'_>,
+    target: Target<'_>,
+    terms: &Terms<'_>,
+    isa: Isa,
+    blocks: &Blocks,
+    gradients: LossGradients<'_>,
+) -> f64 {
+    let classes = q.row.classes();
+    let index = match target {
+        Target::Class(class) => Some(class),
+        Target::Distribution(_) => None,
+    };
+    let spread = index.is_none() || terms.label_smoothing != 0.0;
+    let mut wide = spread || !q.allows_narrow_lanes();
+    let sum = q.statistics(isa, blocks, &mut wide);
+    if sum.is_nan() || sum.is_empty() {
+        gradients.fill(f64::NAN);
+        return f64::NAN;
+    }
+    let lse = sum.value(q.inverse_temperature);
+    let own = 1.0 - terms.label_smoothing;
+    let masses = Masses {
+        given: match target {
+            Target::Class(_) => None,
+            Target::Distribution(row) => Some(row),
+        },
+        own,
+        uniform: terms.label_smoothing / classes as f64,
+        class_weights: terms.class_weights,
+    };
+    let mut value = terms.z_loss * lse * lse;
+    let mut mass = 0.0;
+    if spread {
+        let parts = blocks.map(classes, |start, len| {
+            isa.run(SpreadSum { q: q.block(start, len), sum, masses: masses.block(start, len) })
+        });
+        let (loss, spread_mass) = parts.iter().fold((0.0, 0.0), |all, part| (all.0 + part.0, all.1 + part.1));
+        // A mass on a class of probability 0 met the number that stands for infinity.
+        value += if loss.abs() > 1e200 { f64::INFINITY.copysign(loss) } else { loss };
+        mass = spread_mass;
+    }
+    let mut point = Point { mass: 0.0, surprise: 0.0, probability: 0.0, minus_one: 0.0 };
+    if let Some(class) = index {
+        point = Point::new(q, class, sum, own * terms.class_weight(class));
+        value += point.loss();
+        mass += point.mass;
+    }
+    if value.is_nan() {
+        gradients.fill(f64::NAN);
+        return value;
+    }
+    if let Some(out) = gradients.targets {
+        blocks.map(classes, |start, len| {
+            let out = out.block(start, len);
+            isa.run(TargetGradient {
+                q: q.block(start, len),
+                sum,
+                masses: masses.block(start, len),
+                scale: gradients.scale,
+                out,
+            });
+        });
+    }
+    if let Some(out) = gradients.logits {
+        let scale = gradients.scale * q.inverse_temperature;
+        let pull = mass + 2.0 * terms.z_loss * lse;
+        // Everything about the target class is read before it may be overwritten.
+        let at_point = index.map(|class| (class, point.gradient(q, class, pull, &masses) * scale));
+        blocks.map(classes, |start, len| {
+            let block = LogitGradient {
+                q: q.block(start, len),
+                sum,
+                masses: masses.block(start, len),
+                spread,
+                pull,
+                scale,
+                out: out.block(start, len),
+            };
+            if wide { isa.run(WideGradient(block)) } else { isa.run(NarrowGradient(block)) }
+        });
+        if let Some((class, gradient)) = at_point {
+            out.set(class, gradient);
+        }
+    }
+    value + 0.0
+}
+
+/// The class a target index names.
+#[derive(Clone, Copy)]
+struct Point {
+    mass: f64,
+    /// −ln q.
+    surprise: f64,
+    /// q.
+    probability: f64,
+    /// q − 1.
+    minus_one: f64,
+}
+
+impl Point {
+    fn new(q: Distribution<'_>, class: usize, sum: LogSumExp, mass: f64) -> Self {
+        let surprise = q.surprise(class, sum);
+        let minus_one = match q.space {
+            Space::Logits => sum.probability_minus_one(q.get(class), q.inverse_temperature),
+            Space::LogProbs | Space::Probs => (-surprise).exp_m1(),
+        };
+        Point { mass, surprise, probability: (-surprise).exp(), minus_one }
+    }
+
+    fn loss(&self) -> f64 {
+        if self.mass == 0.0 { 0.0 } else { self.mass * self.surprise }
+    }
+
+    /// The gradient at this class, before the scale.
+    fn gradient(&self, q: Distribution<'_>, class: usize, pull: f64, masses: &Masses<'_>) -> f64 {
+        let spread = masses.at(class, None);
+        match q.space {
+            Space::Logits => {
+                let slope = q.softcap.map_or(1.0, |cap| {
+                    let tanh = (q.row.get(class) / cap).tanh();
+                    1.0 - tanh * tanh
+                });
+                slope * (self.mass * self.minus_one + (pull - self.mass) * self.probability - spread)
+            }
+            Space::LogProbs => -(self.mass + spread),
+            Space::Probs => -(self.mass + spread) / q.row.get(class),
+        }
+    }
+}
+
+/// The masses mᵢ of a row or block, without those of a class index.
+#[derive(Clone, Copy)]
+struct Masses<'a> {
+    given: Option<Row<'a>>,
+    own: f64,
+    uniform: f64,
+    class_weights: Option<Row<'a>>,
+}
+
+impl Masses<'_> {
+    fn block(self, start: usize, len: usize) -> Self {
+        Masses {
+            given: self.given.map(|row| row.block(start, len)),
+            class_weights: self.class_weights.map(|row| row.block(start, len)),
+            ..self
+        }
+    }
+
+    fn at(&self, class: usize, given: Option<f64>) -> f64 {
+        let weight = self.class_weights.map_or(1.0, |weights| weights.get(class));
+        weight * (self.own * given.unwrap_or(0.0) + self.uniform)
+    }
+
+    /// wᵢ of the classes at `start`.
+    #[inline(always)]
+    fn weights<V: Lanes>(&self, token: V::Token, start: usize) -> V {
+        match self.class_weights {
+            Some(weights) => weights.load(token, start, 0.0),
+            None => V::splat(token, 1.0),
+        }
+    }
+
+    /// mᵢ of the classes at `start`.
+    #[inline(always)]
+    fn load<V: Lanes>(&self, token: V::Token, start: usize) -> V {
+        let uniform = V::splat(token, self.uniform);
+        let smoothed = match self.given {
+            Some(given) => given.load::<V>(token, start, 0.0).mul_add(V::splat(token, self.own), uniform),
+            None => uniform,
+        };
+        self.weights::<V>(token, start) * smoothed
+    }
+}
+
+/// (Σ −mᵢ ln qᵢ, Σ mᵢ) over a block.
+struct SpreadSum<'a> {
+    q: Distribution<'a>,
+    sum: LogSumExp,
+    masses: Masses<'a>,
+}
+
+impl Kernel for SpreadSum<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> (f64, f64) {
+        let view = DistributionView::<S::F64>::new(simd, self.q, self.sum);
+        let zero = S::F64::splat(simd, 0.0);
+        let classes = self.q.row.classes();
+        let (mut loss, mut mass) = (zero, zero);
+        let mut start = 0;
+        while start < classes {
+            let (z, _) = view.capped(self.q.row.load::<S::F64>(simd, start, self.q.space.absent()));
+            let mut m = self.masses.load::<S::F64>(simd, start);
+            if start + S::F64::N > classes {
+                // Uniform masses must not reach past the end of the row.
+                m = m.keep_first(simd, classes - start);
+            }
+            loss = loss - m * view.ln_p(z);
+            mass = mass + m;
+            start += S::F64::N;
+        }
+        (loss.sum(), mass.sum())
+    }
+}
+
+/// Writes ∂L/∂z, ∂L/∂ln q or ∂L/∂q of a block.
+struct LogitGradient<'a> {
+    q: Distribution<'a>,
+    sum: LogSumExp,
+    masses: Masses<'a>,
+    /// Whether there are masses other than that of a class index.
+    spread: bool,
+    /// The coefficient of softmax: Σ mᵢ and the slope of the z-loss.
+    pull: f64,
+    scale: f64,
+    out: RowMut<'a>,
+}
+
+struct NarrowGradient<'a>(LogitGradient<'a>);
+struct WideGradient<'a>(LogitGradient<'a>);
+
+impl Kernel for NarrowGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.0.write::<S::F32>(simd);
+    }
+}
+
+impl Kernel for WideGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        self.0.write::<S::F64>(simd);
+    }
+}
+
+impl LogitGradient<'_> {
+    #[inline(always)]
+    fn write<V: Lanes>(self, token: V::Token) {
+        let view = DistributionView::<V>::new(token, self.q, self.sum);
+        let zero = V::splat(token, 0.0);
+        let pull = V::splat(token, self.pull);
+        let scale = V::splat(token, self.scale);
+        let scaled_pull = V::splat(token, self.pull * self.scale);
+        let mut start = 0;
+        while start < self.q.row.classes() {
+            let raw = self.q.row.load::<V>(token, start, self.q.space.absent());
+            let gradient = if V::Scalar::WIDE {
+                let m = if self.spread { self.masses.load::<V>(token, start) } else { zero };
+                let gradient = match self.q.space {
+                    Space::Logits => {
+                        let (z, slope) = view.capped(raw);
+                        slope * (view.p(z) * pull - m)
+                    }
+                    Space::LogProbs => -m,
+                    Space::Probs => V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero)),
+                };
+                scale * gradient
+            } else {
+                view.p(raw) * scaled_pull
+            };
+            self.out.store(start, gradient);
+            start += V::N;
+        }
+    }
+}
+
+/// Writes ∂L/∂t = −(1 − ε)·w·ln q of a block.
+struct TargetGradient<'a> {
+    q: Distribution<'a>,
+    sum: LogSumExp,
+    masses: Masses<'a>,
+    scale: f64,
+    out: RowMut<'a>,
+}
+
+impl Kernel for TargetGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let view = DistributionView::<S::F64>::new(simd, self.q, self.sum);
+        let zero = S::F64::splat(simd, 0.0);
+        let factor = S::F64::splat(simd, self.scale * self.masses.own);
+        let lowest = S::F64::splat(simd, -1e200);
+        let infinite = S::F64::splat(simd, f64::NEG_INFINITY);
+        let mut start = 0;
+        while start < self.q.row.classes() {
+            let (z, _) = view.capped(self.q.row.load::<S::F64>(simd, start, self.q.space.absent()));
+            let ln_q = view.ln_p(z);
+            let ln_q = S::F64::select(ln_q.lt(lowest), infinite, ln_q);
+            let weight = self.masses.weights::<S::F64>(simd, start);
+            let gradient = -(factor * weight * ln_q);
+            self.out.store(start, S::F64::select(zero.lt(weight), gradient, zero));
+            start += S::F64::N;
+        }
+    }
+}

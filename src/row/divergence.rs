@@ -1,0 +1,436 @@
+//! Value and gradients of a divergence of two rows.
+//!
+//! The first pass finds the statistics, the second the sums, a third writes the gradients; where the gradients need
+//! no sum of their own, the second and the third are one.
+
+use super::pair::{Frame, NoStatistics, Pair, PairView, Statistics};
+use super::softmax::Distribution;
+use super::space::Space;
+use crate::batch::Blocks;
+use crate::divergence::Divergence;
+use crate::rows::RowMut;
+use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+
+/// Where to write the gradients of one row, and what to multiply them by.
+#[derive(Clone, Copy)]
+pub(crate) struct RowGradients<'a> {
+    /// ∂L/∂value: upstream gradient, weight and the reduction's divisor.
+    pub(crate) scale: f64,
+    pub(crate) p: Option<RowMut<'a>>,
+    pub(crate) q: Option<RowMut<'a>>,
+}
+
+impl RowGradients<'_> {
+    /// Sets every gradient to `value`.
+    pub(crate) fn fill(&self, value: f64) {
+        for out in [self.p, self.q].into_iter().flatten() {
+            out.fill(value);
+        }
+    }
+
+    fn block(&self, start: usize, len: usize) -> Self {
+        RowGradients {
+            scale: self.scale,
+            p: self.p.map(|out| out.block(start, len)),
+            q: self.q.map(|out| out.block(start, len)),
+        }
+    }
+}
+
+/// The value of `divergence` between `p` and `q`; writes the gradients asked for.
+pub(crate) fn divergence<D: Divergence>(
+    divergence: D,
+    p: Distribution<'_>,
+    q: Distribution<'_>,
+    isa: Isa,
+    blocks: &Blocks,
+    gradients: RowGradients<'_>,
+) -> f64 {
+    let mut wide = divergence.needs_wide_lanes()
+        || !(p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.inverse_temperature == q.inverse_temperature);
+    loop {
+        match Statistics::new(p, q, isa, blocks, wide) {
+            Ok(statistics) => {
+                let call = Call { divergence, p, q, isa, blocks, wide, statistics };
+                match call.finish(gradients) {
+                    Some(value) => return value,
+                    None => wide = true,
+                }
+            }
+            Err(NoStatistics::NeedsWideLanes) => wide = true,
+            Err(NoStatistics::Invalid) => {
+                gradients.fill(f64::NAN);
+                return f64::NAN;
+            }
+        }
+    }
+}
+
+/// A divergence of two rows whose statistics are known.
+struct Call<'a, D> {
+    divergence: D,
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    isa: Isa,
+    blocks: &'a Blocks,
+    wide: bool,
+    statistics: Statistics,
+}
+
+impl<D: Divergence> Call<'_, D> {
+    /// Value and gradients, or `None` where the sum leaves the range of f32 lanes.
+    fn finish(&self, gradients: RowGradients<'_>) -> Option<f64> {
+        let wanted = (gradients.p.is_some(), gradients.q.is_some());
+        let at_once = |wanted: bool, side: Distribution<'_>, slope_sum_is_zero: bool| {
+            !wanted || side.space != Space::Logits || slope_sum_is_zero
+        };
+        let fused = !D::HAS_OUTER
+            && at_once(wanted.0, self.p, D::SLOPE_SUM_IS_ZERO.0)
+            && at_once(wanted.1, self.q, D::SLOPE_SUM_IS_ZERO.1);
+        if fused && (wanted.0 || wanted.1) {
+            let rule = self.gradient_rule(&gradients, &Sums::default(), 1.0);
+            let sums = self.pass(Some((&gradients, rule)), Mode::Both);
+            let value = self.value(&sums).0;
+            self.mend_infinite(value, &gradients);
+            return Some(value);
+        }
+        let mode = if wanted.0 || wanted.1 { Mode::SumsAndSlopes } else { Mode::Sums };
+        let sums = self.pass(None, mode);
+        let (value, slope) = self.value(&sums);
+        if D::HAS_OUTER && !value.is_finite() && !self.is_infinite() {
+            return if self.wide { Some(self.rescaled(gradients)) } else { None };
+        }
+        if wanted.0 || wanted.1 {
+            let rule = self.gradient_rule(&gradients, &sums, slope);
+            self.pass(Some((&gradients, rule)), Mode::Gradients);
+            self.mend_infinite(value, &gradients);
+        }
+        Some(value)
+    }
+
+    /// Again, relative to the largest class, where the sum of an outer function leaves the range of f64.
+    fn rescaled(&self, gradients: RowGradients<'_>) -> f64 {
+        let kernel = |start, len| LargestClass {
+            divergence: self.divergence,
+            p: self.p.block(start, len),
+            q: self.q.block(start, len),
+            frame: self.statistics.frame,
+        };
+        let parts = self.blocks.map(self.p.row.classes(), |start, len| self.isa.run(kernel(start, len)));
+        let ln_largest = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // Below this no class has both p and q, and the sum is 0.
+        let divergence = self.divergence.rescaled(ln_largest);
+        if ln_largest < -0.5 * f64::HUGE {
+            gradients.fill(f64::NAN);
+            return f64::INFINITY;
+        }
+        let call = Call { divergence, blocks: self.blocks, ..*self };
+        let sums = call.pass(None, Mode::SumsAndSlopes);
+        let (value, slope) = call.value(&sums);
+        let rule = call.gradient_rule(&gradients, &sums, slope);
+        call.pass(Some((&gradients, rule)), Mode::Gradients);
+        value
+    }
+
+    fn both_normalized(&self) -> bool {
+        self.p.space == Space::Logits && self.q.space == Space::Logits
+    }
+
+    fn is_infinite(&self) -> bool {
+        let infinite = self.divergence.infinite_where();
+        let support = self.statistics.support;
+        (infinite.q_zero && support.q_zero) || (infinite.p_zero && support.p_zero)
+    }
+
+    /// φ and φ′.
+    fn value(&self, sums: &Sums) -> (f64, f64) {
+        if self.is_infinite() {
+            return (f64::INFINITY, 1.0);
+        }
+        let mut near = sums.value;
+        if !self.both_normalized() {
+            let (lambda, mu) = self.divergence.linear();
+            near += lambda * sums.excess + (lambda + mu) * (sums.q - 1.0);
+        }
+        let outer = self.divergence.finish(near, sums.direct);
+        // Adding 0 makes a zero positive.
+        let value = if self.both_normalized() { outer.value.max(0.0) } else { outer.value };
+        (value + 0.0, outer.slope)
+    }
+
+    /// Where the value is infinite, so is the slope of a side's missing classes, and with logits nothing is left of
+    /// the gradient; but a side whose slopes sum to zero has a finite one (kl's q − p).
+    fn mend_infinite(&self, value: f64, gradients: &RowGradients<'_>) {
+        if value != f64::INFINITY {
+            return;
+        }
+        let sides =
+            [(gradients.p, self.p.space, D::SLOPE_SUM_IS_ZERO.0), (gradients.q, self.q.space, D::SLOPE_SUM_IS_ZERO.1)];
+        for (out, space, finite) in sides {
+            if let Some(out) = out
+                && (D::HAS_OUTER || (space == Space::Logits && !finite))
+            {
+                out.fill(f64::NAN);
+            }
+        }
+    }
+
+    fn gradient_rule(&self, gradients: &RowGradients<'_>, sums: &Sums, slope: f64) -> Rule {
+        let (lambda, mu) = self.divergence.linear();
+        let limits = self.divergence.slopes_at_zero();
+        let infinite = self.is_infinite();
+        let side = |distribution: Distribution<'_>, slope_sum, slope_sum_is_zero: bool, linear, limit: f64| SideRule {
+            space: distribution.space,
+            scale: gradients.scale * slope * distribution.inverse_temperature,
+            slope_sum: if slope_sum_is_zero { 0.0 } else { slope_sum },
+            linear,
+            limit,
+            infinite: infinite && !slope_sum_is_zero,
+        };
+        Rule {
+            p: side(self.p, sums.d_ln_p, D::SLOPE_SUM_IS_ZERO.0, lambda, limits.0),
+            q: side(self.q, sums.d_ln_q, D::SLOPE_SUM_IS_ZERO.1, mu, limits.1),
+        }
+    }
+
+    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode) -> Sums {
+        let parts = self.blocks.map(self.p.row.classes(), |start, len| {
+            let block = SecondPass {
+                divergence: self.divergence,
+                p: self.p.block(start, len),
+                q: self.q.block(start, len),
+                frame: self.statistics.frame,
+                gradients: gradients.map(|(outputs, rule)| (outputs.block(start, len), rule)),
+            };
+            match (self.wide, mode) {
+                (false, Mode::Sums) => self.isa.run(Narrow::<D, 0>(block)),
+                (false, Mode::SumsAndSlopes) => self.isa.run(Narrow::<D, 1>(block)),
+                (false, Mode::Gradients) => self.isa.run(Narrow::<D, 2>(block)),
+                (false, Mode::Both) => self.isa.run(Narrow::<D, 3>(block)),
+                (true, Mode::Gradients) => self.isa.run(Wide::<D, 2>(block)),
+                (true, Mode::Both) => self.isa.run(Wide::<D, 3>(block)),
+                (true, Mode::Sums | Mode::SumsAndSlopes) => self.isa.run(Wide::<D, 1>(block)),
+            }
+        });
+        parts.iter().fold(Sums::default(), |all, &part| all.merge(part))
+    }
+}
+
+/// What a pass over the classes does; `MODE` of the kernels is its number.
+#[derive(Clone, Copy)]
+enum Mode {
+    Sums = 0,
+    SumsAndSlopes = 1,
+    Gradients = 2,
+    Both = 3,
+}
+
+/// Sums over the classes of a row or block.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    /// Σ f̃.
+    value: f64,
+    /// Σ f, for outer functions.
+    direct: f64,
+    /// Σ ∂f̃/∂ln p.
+    d_ln_p: f64,
+    /// Σ ∂f̃/∂ln q.
+    d_ln_q: f64,
+    /// Σ(p − q).
+    excess: f64,
+    /// Σq.
+    q: f64,
+}
+
+impl Sums {
+    fn merge(self, other: Self) -> Self {
+        Sums {
+            value: self.value + other.value,
+            direct: self.direct + other.direct,
+            d_ln_p: self.d_ln_p + other.d_ln_p,
+            d_ln_q: self.d_ln_q + other.d_ln_q,
+            excess: self.excess + other.excess,
+            q: self.q + other.q,
+        }
+    }
+}
+
+/// How the slopes of a class become the gradient of what was passed.
+#[derive(Clone, Copy)]
+struct SideRule {
+    space: Space,
+    /// Upstream gradient, φ′ and 1/T.
+    scale: f64,
+    /// Σ of the slopes, for logits.
+    slope_sum: f64,
+    /// λ or μ, for spaces taken as given.
+    linear: f64,
+    /// The slope at probability 0, for probabilities.
+    limit: f64,
+    /// Whether classes that make the value infinite have an infinite slope on this side.
+    infinite: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Rule {
+    p: SideRule,
+    q: SideRule,
+}
+
+struct SecondPass<'a, D> {
+    divergence: D,
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    frame: Frame,
+    gradients: Option<(RowGradients<'a>, Rule)>,
+}
+
+struct Narrow<'a, D, const MODE: u8>(SecondPass<'a, D>);
+struct Wide<'a, D, const MODE: u8>(SecondPass<'a, D>);
+
+impl<D: Divergence, const MODE: u8> Kernel for Narrow<'_, D, MODE> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Sums {
+        second_pass::<S::F32, D, MODE>(simd, &self.0)
+    }
+}
+
+impl<D: Divergence, const MODE: u8> Kernel for Wide<'_, D, MODE> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Sums {
+        second_pass::<S::F64, D, MODE>(simd, &self.0)
+    }
+}
+
+#[inline(always)]
+fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &SecondPass<'_, D>) -> Sums {
+    let sums = MODE != Mode::Gradients as u8;
+    let slopes = MODE == Mode::SumsAndSlopes as u8;
+    let view = PairView::<V>::new(token, pass.p, pass.q, &pass.frame);
+    let writers = pass.gradients.map(|(out, rule)| {
+        (out.p.map(|out| Writer::new(token, out, rule.p)), out.q.map(|out| Writer::new(token, out, rule.q)))
+    });
+    let (p_writer, q_writer) = writers.unwrap_or((None, None));
+    let mut totals = [V::splat(token, 0.0); 6];
+    let mut start = 0;
+    while start < pass.p.row.classes() {
+        let x = pass.p.row.load::<V>(token, start, pass.p.space.absent());
+        let y = pass.q.row.load::<V>(token, start, pass.q.space.absent());
+        let pair = view.pair(x, y);
+        let class = pass.divergence.class(&pair);
+        if sums {
+            totals[0] = totals[0] + class.value;
+            if D::HAS_OUTER {
+                totals[1] = totals[1] + class.direct;
+            }
+            if slopes {
+                totals[2] = totals[2] + class.d_ln_p;
+                totals[3] = totals[3] + class.d_ln_q;
+            }
+            if V::Scalar::WIDE {
+                totals[4] = totals[4] + pair.difference();
+                totals[5] = totals[5] + pair.q();
+            }
+        }
+        if MODE >= Mode::Gradients as u8 {
+            if let Some(writer) = &p_writer {
+                writer.write(start, &pair, class.d_ln_p, pair.p());
+            }
+            if let Some(writer) = &q_writer {
+                writer.write(start, &pair, class.d_ln_q, pair.q());
+            }
+        }
+        start += V::N;
+    }
+    let [value, direct, d_ln_p, d_ln_q, excess, q] = totals.map(V::sum);
+    Sums { value, direct, d_ln_p, d_ln_q, excess, q }
+}
+
+/// Writes the gradient of one side.
+#[derive(Clone, Copy)]
+struct Writer<'a, V: Lanes> {
+    out: RowMut<'a>,
+    rule: SideRule,
+    token: V::Token,
+    scale: V,
+    slope_sum: V,
+    linear: V,
+    limit: V,
+}
+
+impl<'a, V: Lanes> Writer<'a, V> {
+    #[inline(always)]
+    fn new(token: V::Token, out: RowMut<'a>, rule: SideRule) -> Self {
+        Writer {
+            out,
+            rule,
+            token,
+            scale: V::splat(token, rule.scale),
+            slope_sum: V::splat(token, rule.slope_sum),
+            linear: V::splat(token, rule.linear),
+            limit: V::splat(token, rule.limit),
+        }
+    }
+
+    #[inline(always)]
+    fn write(&self, start: usize, pair: &Pair<V>, slope: V, probability: V) {
+        let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
+            self.scale * (slope - probability * self.slope_sum)
+        } else {
+            self.scale * self.given(pair, slope, probability)
+        };
+        self.out.store(start, gradient);
+    }
+
+    /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.
+    #[inline(always)]
+    fn given(&self, pair: &Pair<V>, slope: V, probability: V) -> V {
+        let zero = V::splat(self.token, 0.0);
+        let one = V::splat(self.token, 1.0);
+        let lost = V::splat(self.token, 0.5 * V::Scalar::HUGE);
+        let mut slope = slope;
+        if self.rule.infinite {
+            let infinite = slope * V::splat(self.token, f64::INFINITY);
+            let has_slope = zero.lt(slope.abs());
+            slope = V::select(lost.le(pair.u), V::select(has_slope, infinite, slope), slope);
+        }
+        if self.rule.space != Space::Probs {
+            return probability.mul_add(self.linear, slope);
+        }
+        let positive = zero.lt(probability);
+        let inside = slope / V::select(positive, probability, one) + self.linear;
+        // A class that neither row has does not exist.
+        let exists = zero.lt(pair.larger);
+        V::select(positive, inside, V::select(exists, self.limit, zero))
+    }
+}
+
+/// The largest ln f of a block.
+struct LargestClass<'a, D> {
+    divergence: D,
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    frame: Frame,
+}
+
+impl<D: Divergence> Kernel for LargestClass<'_, D> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f64 {
+        let view = PairView::<S::F64>::new(simd, self.p, self.q, &self.frame);
+        let mut largest = S::F64::splat(simd, f64::NEG_INFINITY);
+        let mut start = 0;
+        while start < self.p.row.classes() {
+            let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
+            let y = self.q.row.load::<S::F64>(simd, start, self.q.space.absent());
+            largest = largest.max(self.divergence.ln_class(&view.pair(x, y)));
+            start += S::F64::N;
+        }
+        largest.largest()
+    }
+}

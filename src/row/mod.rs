@@ -1,0 +1,18 @@
+//! What is done to one row: statistics first, then values and gradients, block by block.
+//!
+//! * [`scan`]: largest and smallest element, validity.
+//! * [`softmax`]: log-sum-exp of one row, and what is written from it.
+//! * [`pair`]: two rows seen class by class, with the accuracy that close rows need.
+//! * [`divergence`]: value and gradients of a divergence of two rows.
+//! * [`cross_entropy`]: cross-entropy with a class index or a distribution.
+//! * [`entropy`]: entropy of one row.
+//! * [`comparison`]: everything about two rows at once.
+
+pub(crate) mod comparison;
+pub(crate) mod cross_entropy;
+pub(crate) mod divergence;
+pub(crate) mod entropy;
+pub(crate) mod pair;
+pub(crate) mod scan;
+pub(crate) mod softmax;
+pub(crate) mod space;

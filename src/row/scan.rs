@@ -1,0 +1,109 @@
+//! The first look at a block: its largest and smallest element, and whether it can be computed with at all.
+
+use super::softmax::Distribution;
+use super::space::Space;
+use crate::rows::Row;
+use crate::simd::{Kernel, Lanes, Simd, exp};
+
+/// What the first look finds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scan {
+    pub(crate) largest: f64,
+    pub(crate) smallest: f64,
+    /// Whether an element is NaN or +∞, or a probability is negative.
+    pub(crate) invalid: bool,
+}
+
+/// Scans a block; `#[inline(always)]`, for use inside a kernel.
+#[inline(always)]
+pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Scan {
+    // The first class of the row pads it: it changes neither extreme.
+    let pad = row.get(0);
+    let first = row.load::<V>(token, 0, pad);
+    let (mut largest, mut smallest) = ([first; 2], [first; 2]);
+    let mut invalid = first.any_invalid();
+    let mut start = V::N;
+    while start < row.classes() {
+        // Two chains of comparisons hide each other's latency.
+        for chain in 0..2 {
+            let at = start + chain * V::N;
+            if at < row.classes() {
+                let x = row.load::<V>(token, at, pad);
+                invalid |= x.any_invalid();
+                largest[chain] = largest[chain].max(x);
+                smallest[chain] = smallest[chain].min(x);
+            }
+        }
+        start += 2 * V::N;
+    }
+    let largest = largest[0].max(largest[1]).largest();
+    let smallest = -((-smallest[0].min(smallest[1])).largest());
+    Scan { largest, smallest, invalid: invalid || (space == Space::Probs && smallest < 0.0) }
+}
+
+impl Scan {
+    /// Whether f32 lanes can take logits of this range: exponents stay exact, and differences finite.
+    pub(crate) fn fits_narrow_lanes(self, rate: f64) -> bool {
+        const LARGEST: f64 = 1e18;
+        let bound = LARGEST.min(exp::LARGEST_EXPONENT / rate);
+        let largest_fits = self.largest == f64::NEG_INFINITY || self.largest.abs() <= bound;
+        largest_fits && (self.smallest == f64::NEG_INFINITY || self.smallest >= -LARGEST)
+    }
+}
+
+/// What the classes without probability mean to a pair of rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Support {
+    /// Some class has p > 0 = q.
+    pub(crate) q_zero: bool,
+    /// Some class has q > 0 = p.
+    pub(crate) p_zero: bool,
+    /// Some finite element is too low for f32 lanes, and hidden from [`Scan::smallest`] by a −∞.
+    pub(crate) very_low: bool,
+}
+
+impl Support {
+    pub(crate) fn merge(self, other: Self) -> Self {
+        Support {
+            q_zero: self.q_zero || other.q_zero,
+            p_zero: self.p_zero || other.p_zero,
+            very_low: self.very_low || other.very_low,
+        }
+    }
+}
+
+/// Looks for classes that only one of two rows has; for the few blocks where a row lacks a class.
+pub(crate) struct FindSupport<'a> {
+    pub(crate) p: Distribution<'a>,
+    pub(crate) q: Distribution<'a>,
+}
+
+impl Kernel for FindSupport<'_> {
+    type Output = Support;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Support {
+        let zero = S::F64::splat(simd, 0.0);
+        let one = S::F64::splat(simd, 1.0);
+        let very_low = S::F64::splat(simd, -1e18);
+        let infinite = S::F64::splat(simd, f64::NEG_INFINITY);
+        let p_absent = S::F64::splat(simd, self.p.space.absent());
+        let q_absent = S::F64::splat(simd, self.q.space.absent());
+        let mut found = [zero; 3];
+        let mut start = 0;
+        while start < self.p.row.classes() {
+            let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
+            let y = self.q.row.load::<S::F64>(simd, start, self.q.space.absent());
+            let has_p = S::F64::select(p_absent.lt(x), one, zero);
+            let has_q = S::F64::select(q_absent.lt(y), one, zero);
+            found[0] = found[0].max(has_p - has_q);
+            found[1] = found[1].max(has_q - has_p);
+            let low_p = S::F64::select(x.lt(very_low), S::F64::select(infinite.lt(x), one, zero), zero);
+            let low_q = S::F64::select(y.lt(very_low), S::F64::select(infinite.lt(y), one, zero), zero);
+            found[2] = found[2].max(low_p.max(low_q));
+            start += S::F64::N;
+        }
+        let [q_zero, p_zero, very_low] = found.map(|lanes| lanes.largest() > 0.0);
+        Support { q_zero, p_zero, very_low }
+    }
+}

@@ -1,0 +1,320 @@
+//! One row as a distribution: its log-sum-exp, its probabilities, and what is written from them.
+
+use super::scan::scan;
+use super::space::Space;
+use crate::batch::Blocks;
+use crate::element::Dtype;
+use crate::rows::{Row, RowMut};
+use crate::simd::exp::{Decay, Rate, exp, exp_scaled};
+use crate::simd::ln::ln;
+use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+
+/// ln Σ e^(z/T) as the largest logit and Σ of the other classes' e^((z − largest)/T).
+///
+/// Leaving the largest one out of the sum keeps ln p of a class with p near 1 accurate: it is −ln(1 + rest).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LogSumExp {
+    pub(crate) largest: f64,
+    pub(crate) rest: f64,
+}
+
+impl LogSumExp {
+    /// Of no class at all.
+    pub(crate) const EMPTY: Self = LogSumExp { largest: f64::NEG_INFINITY, rest: -1.0 };
+    /// Of a row that is a distribution as given.
+    pub(crate) const GIVEN: Self = LogSumExp { largest: 0.0, rest: 0.0 };
+    /// Of a row that cannot be computed with.
+    pub(crate) const INVALID: Self = LogSumExp { largest: f64::NAN, rest: f64::NAN };
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.largest == f64::NEG_INFINITY
+    }
+
+    pub(crate) fn is_nan(self) -> bool {
+        self.largest.is_nan()
+    }
+
+    /// ln Σ e^((z − largest)/T).
+    pub(crate) fn ln_sum(self) -> f64 {
+        self.rest.ln_1p()
+    }
+
+    /// ln Σ e^(z/T).
+    pub(crate) fn value(self, inverse_temperature: f64) -> f64 {
+        self.largest * inverse_temperature + self.ln_sum()
+    }
+
+    /// −ln p of a class with logit z.
+    pub(crate) fn surprise(self, z: f64, inverse_temperature: f64) -> f64 {
+        (self.largest - z) * inverse_temperature + self.ln_sum()
+    }
+
+    /// p − 1 of a class with logit z.
+    pub(crate) fn probability_minus_one(self, z: f64, inverse_temperature: f64) -> f64 {
+        if z == self.largest {
+            -self.rest / (1.0 + self.rest)
+        } else {
+            (-self.surprise(z, inverse_temperature)).exp_m1()
+        }
+    }
+
+    /// The share of `whole`'s sum that is this part's.
+    pub(crate) fn relative_to(self, whole: Self, inverse_temperature: f64) -> f64 {
+        if self.is_empty() {
+            0.0
+        } else {
+            ((self.largest - whole.largest) * inverse_temperature - whole.ln_sum()).exp() * (1.0 + self.rest)
+        }
+    }
+
+    /// Of a row, from its blocks in order.
+    pub(crate) fn merge(blocks: impl Iterator<Item = Self> + Clone, inverse_temperature: f64) -> Self {
+        let mut largest = f64::NEG_INFINITY;
+        for block in blocks.clone() {
+            if block.is_nan() {
+                return Self::INVALID;
+            }
+            largest = largest.max(block.largest);
+        }
+        if largest == f64::NEG_INFINITY {
+            return Self::EMPTY;
+        }
+        let mut rest = 0.0;
+        let mut left_out = false;
+        for block in blocks.filter(|block| !block.is_empty()) {
+            if block.largest == largest && !left_out {
+                left_out = true;
+                rest += block.rest;
+            } else {
+                rest += ((block.largest - largest) * inverse_temperature).exp() * (1.0 + block.rest);
+            }
+        }
+        LogSumExp { largest, rest }
+    }
+}
+
+/// A row, or a block of it, and how its numbers become probabilities.
+#[derive(Clone, Copy)]
+pub(crate) struct Distribution<'a> {
+    pub(crate) row: Row<'a>,
+    pub(crate) space: Space,
+    /// 1 / temperature; 1 unless the space is logits.
+    pub(crate) inverse_temperature: f64,
+    /// c of the cap c·tanh(z/c) on logits; a class with logit −∞ stays masked.
+    pub(crate) softcap: Option<f64>,
+}
+
+/// Temperatures for which f32 lanes keep every intermediate number finite.
+const NARROW_RATES: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
+
+impl<'a> Distribution<'a> {
+    pub(crate) fn new(row: Row<'a>, space: Space, temperature: f64) -> Self {
+        Distribution { row, space, inverse_temperature: 1.0 / temperature, softcap: None }
+    }
+
+    pub(crate) fn block(self, start: usize, len: usize) -> Self {
+        Distribution { row: self.row.block(start, len), ..self }
+    }
+
+    /// Whether f32 lanes are accurate enough to begin with; the range of its numbers is seen later.
+    pub(crate) fn allows_narrow_lanes(self) -> bool {
+        self.space == Space::Logits
+            && self.row.dtype() != Dtype::F64
+            && self.softcap.is_none()
+            && NARROW_RATES.contains(&self.inverse_temperature)
+    }
+
+    /// The number of one class, capped.
+    pub(crate) fn get(self, class: usize) -> f64 {
+        let z = self.row.get(class);
+        match self.softcap {
+            Some(cap) if z != f64::NEG_INFINITY => cap * (z / cap).tanh(),
+            _ => z,
+        }
+    }
+
+    /// −ln p of one class, given the log-sum-exp of the row.
+    pub(crate) fn surprise(self, class: usize, sum: LogSumExp) -> f64 {
+        match self.space {
+            Space::Probs => -self.row.get(class).ln(),
+            Space::Logits | Space::LogProbs => sum.surprise(self.get(class), self.inverse_temperature),
+        }
+    }
+
+    /// Log-sum-exp of the whole row; whether f64 lanes were needed is written to `wide`.
+    pub(crate) fn statistics(self, isa: Isa, blocks: &Blocks, wide: &mut bool) -> LogSumExp {
+        loop {
+            let lanes = *wide;
+            let parts = blocks.map(self.row.classes(), |start, len| self.block(start, len).log_sum_exp(isa, lanes));
+            if parts.iter().all(Option::is_some) {
+                let sums = parts.iter().flatten().copied();
+                return match self.space {
+                    Space::Logits => LogSumExp::merge(sums, self.inverse_temperature),
+                    _ if sums.clone().any(LogSumExp::is_nan) => LogSumExp::INVALID,
+                    _ => LogSumExp::GIVEN,
+                };
+            }
+            *wide = true;
+        }
+    }
+
+    /// Log-sum-exp of this block, or `None` where f32 lanes cannot take its range.
+    fn log_sum_exp(self, isa: Isa, wide: bool) -> Option<LogSumExp> {
+        if wide { isa.run(SumKernel::<true>(self)) } else { isa.run(SumKernel::<false>(self)) }
+    }
+}
+
+/// Reads the numbers of a distribution and makes them probabilities.
+#[derive(Clone, Copy)]
+pub(crate) struct DistributionView<V: Lanes> {
+    token: V::Token,
+    space: Space,
+    rate: Rate<V>,
+    inverse_temperature: V,
+    reference: (V, V),
+    ln_sum: V,
+    exponent: V,
+    weight: V,
+    cap: Option<(V, V)>,
+}
+
+impl<V: Lanes> DistributionView<V> {
+    #[inline(always)]
+    pub(crate) fn new(token: V::Token, distribution: Distribution<'_>, sum: LogSumExp) -> Self {
+        let log2_sum = sum.value(distribution.inverse_temperature) * std::f64::consts::LOG2_E;
+        let exponent = log2_sum.round();
+        let splat = |value| V::splat(token, value);
+        let reference_high = V::Scalar::from_f64(sum.largest).to_f64();
+        DistributionView {
+            token,
+            space: distribution.space,
+            rate: Rate::new(token, distribution.inverse_temperature),
+            inverse_temperature: splat(distribution.inverse_temperature),
+            reference: (splat(reference_high), splat(sum.largest - reference_high)),
+            ln_sum: splat(sum.ln_sum()),
+            exponent: splat(exponent),
+            weight: splat((exponent - log2_sum).exp2()),
+            cap: distribution.softcap.map(|cap| (splat(cap), splat(-2.0 / cap))),
+        }
+    }
+
+    /// The capped numbers, and the derivative of the cap, 1 − tanh².
+    #[inline(always)]
+    pub(crate) fn capped(&self, z: V) -> (V, V) {
+        let one = V::splat(self.token, 1.0);
+        let Some((cap, minus_two_over_cap)) = self.cap else { return (z, one) };
+        let zero = V::splat(self.token, 0.0);
+        let masked = V::splat(self.token, f64::NEG_INFINITY);
+        let present = masked.lt(z);
+        let finite = V::select(present, z, zero);
+        // tanh|y| = −m/(2 + m) with m = e^(−2|y|) − 1; 1 − tanh² = 4(1 + m)/(2 + m)².
+        let decay = Decay::new(self.token, (finite * minus_two_over_cap).abs());
+        let sum = decay.expm1 + one + one;
+        let magnitude = -(cap * decay.expm1 / sum);
+        let slope = V::splat(self.token, 4.0) * decay.exp / (sum * sum);
+        let capped = V::select(finite.lt(zero), -magnitude, magnitude);
+        (V::select(present, capped, z), V::select(present, slope, zero))
+    }
+
+    /// ln p of capped numbers; a very low number for p = 0.
+    #[inline(always)]
+    pub(crate) fn ln_p(&self, z: V) -> V {
+        let lowest = V::splat(self.token, -V::Scalar::HUGE);
+        if self.space == Space::Probs {
+            let zero = V::splat(self.token, 0.0);
+            let positive = zero.lt(z);
+            return V::select(positive, ln(self.token, V::select(positive, z, V::splat(self.token, 1.0))), lowest);
+        }
+        let z = z.max(lowest);
+        ((z - self.reference.0) - self.reference.1).mul_add(self.inverse_temperature, -self.ln_sum)
+    }
+
+    /// p of capped numbers.
+    #[inline(always)]
+    pub(crate) fn p(&self, z: V) -> V {
+        if self.space == Space::Probs {
+            z
+        } else if V::Scalar::WIDE {
+            exp(self.token, self.ln_p(z))
+        } else {
+            let z = z.max(V::splat(self.token, -V::Scalar::HUGE));
+            exp_scaled(self.token, z, self.rate, self.exponent) * self.weight
+        }
+    }
+}
+
+struct SumKernel<'a, const WIDE: bool>(Distribution<'a>);
+
+impl<const WIDE: bool> Kernel for SumKernel<'_, WIDE> {
+    type Output = Option<LogSumExp>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<LogSumExp> {
+        if WIDE { sum::<S::F64>(simd, self.0) } else { sum::<S::F32>(simd, self.0) }
+    }
+}
+
+#[inline(always)]
+fn sum<V: Lanes>(token: V::Token, distribution: Distribution<'_>) -> Option<LogSumExp> {
+    let row = distribution.row;
+    let found = scan::<V>(token, row, distribution.space);
+    if found.invalid {
+        return Some(LogSumExp::INVALID);
+    }
+    if distribution.space != Space::Logits {
+        return Some(LogSumExp::GIVEN);
+    }
+    if found.largest == f64::NEG_INFINITY {
+        return Some(LogSumExp::EMPTY);
+    }
+    if !V::Scalar::WIDE && !found.fits_narrow_lanes(distribution.inverse_temperature * std::f64::consts::LOG2_E) {
+        return None;
+    }
+    // The cap is monotone: the largest stays the largest.
+    let uncapped = DistributionView::<V>::new(token, distribution, LogSumExp::GIVEN);
+    let largest = uncapped.capped(V::splat(token, found.largest)).0.largest();
+    let view = DistributionView::<V>::new(token, distribution, LogSumExp { largest, rest: 0.0 });
+    let top = V::splat(token, largest);
+    let zero = V::splat(token, 0.0);
+    let one = V::splat(token, 1.0);
+    let (mut rest, mut count) = (zero, zero);
+    let mut start = 0;
+    while start < row.classes() {
+        let (z, _) = view.capped(row.load::<V>(token, start, f64::NEG_INFINITY));
+        let below = z.lt(top);
+        rest = rest + V::select(below, view.p(z), zero);
+        count = count + V::select(below, zero, one);
+        start += V::N;
+    }
+    Some(LogSumExp { largest, rest: rest.sum() + (count.sum() - 1.0) })
+}
+
+/// Writes ln p for one block.
+pub(crate) struct WriteLogSoftmax<'a, const WIDE: bool> {
+    pub(crate) distribution: Distribution<'a>,
+    pub(crate) sum: LogSumExp,
+    pub(crate) out: RowMut<'a>,
+}
+
+impl<const WIDE: bool> Kernel for WriteLogSoftmax<'_, WIDE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if WIDE { self.write::<S::F64>(simd) } else { self.write::<S::F32>(simd) }
+    }
+}
+
+impl<const WIDE: bool> WriteLogSoftmax<'_, WIDE> {
+    #[inline(always)]
+    fn write<V: Lanes>(self, token: V::Token) {
+        let view = DistributionView::<V>::new(token, self.distribution, self.sum);
+        let infinite = V::splat(token, f64::NEG_INFINITY);
+        let mut start = 0;
+        while start < self.distribution.row.classes() {
+            let z = self.distribution.row.load::<V>(token, start, f64::NEG_INFINITY);
+            self.out.store(start, V::select(infinite.lt(z), view.ln_p(z), infinite));
+            start += V::N;
+        }
+    }
+}

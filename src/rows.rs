@@ -1,0 +1,354 @@
+//! Views of a batch of rows: unit stride on the class axis, any strides on the batch axes.
+//!
+//! Elements are reached through raw pointers, so that the gradient may be written over the row it is computed
+//! from; every access goes through [`Row::load`] and [`RowMut::store`], which check their bounds.
+
+use std::marker::PhantomData;
+
+use crate::element::{Dtype, Element};
+use crate::error::Error;
+use crate::simd::{Lanes, MAX_LANES};
+
+/// The batch axes of an array: their lengths and their strides in bytes.
+#[derive(Clone, Debug)]
+struct Axes {
+    axes: Vec<(usize, isize)>,
+    count: usize,
+}
+
+impl Axes {
+    fn new(lengths: &[usize], strides: &[isize]) -> Self {
+        let axes: Vec<_> = lengths.iter().copied().zip(strides.iter().copied()).collect();
+        Axes { count: lengths.iter().product(), axes }
+    }
+
+    /// Byte offset of row `index`, rows counted in C order.
+    fn offset(&self, mut index: usize) -> isize {
+        debug_assert!(index < self.count);
+        let mut offset = 0;
+        for &(length, stride) in self.axes.iter().rev() {
+            offset += (index % length) as isize * stride;
+            index /= length;
+        }
+        offset
+    }
+
+    /// Whether no two rows of `row_bytes` share a byte: along the axes in order of stride, each step is at least as
+    /// long as all that lies below it.
+    fn disjoint(&self, row_bytes: usize) -> bool {
+        let mut axes: Vec<(usize, usize)> = self
+            .axes
+            .iter()
+            .filter(|axis| axis.0 > 1)
+            .map(|&(length, stride)| (stride.unsigned_abs(), length))
+            .collect();
+        axes.sort_unstable();
+        let mut extent = row_bytes;
+        for (stride, length) in axes {
+            if stride < extent {
+                return false;
+            }
+            extent += stride * (length - 1);
+        }
+        true
+    }
+}
+
+/// A batch of rows to read.
+#[derive(Clone, Debug)]
+pub struct Rows<'a> {
+    data: *const u8,
+    dtype: Dtype,
+    classes: usize,
+    axes: Axes,
+    lifetime: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: a view only reads, and `new` and `from_raw_parts` make it from memory that outlives it.
+unsafe impl Send for Rows<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Rows<'_> {}
+
+impl<'a> Rows<'a> {
+    /// Rows of `classes` elements each, one after the other in `data`.
+    ///
+    /// # Errors
+    /// [`Error::NoClasses`] for `classes == 0`, [`Error::PartialRow`] if `data` does not divide into rows.
+    pub fn new<E: Element>(data: &'a [E], classes: usize) -> Result<Self, Error> {
+        let count = whole_rows(data.len(), classes)?;
+        let stride = (classes * E::DTYPE.size()) as isize;
+        // SAFETY: the slice holds `count` rows of `classes` elements at this stride.
+        Ok(unsafe { Self::from_raw_parts(data.as_ptr().cast(), E::DTYPE, classes, &[count], &[stride]) })
+    }
+
+    /// Rows at `data + Σ index·stride` for all indices below `batch_shape`, strides in bytes.
+    ///
+    /// # Safety
+    /// For the lifetime `'a` every such row is valid for reads of `classes` elements of `dtype`, and changes only
+    /// through a [`RowsMut`] over exactly the same rows, passed to the same call.
+    pub unsafe fn from_raw_parts(
+        data: *const u8,
+        dtype: Dtype,
+        classes: usize,
+        batch_shape: &[usize],
+        batch_strides: &[isize],
+    ) -> Self {
+        Rows { data, dtype, classes, axes: Axes::new(batch_shape, batch_strides), lifetime: PhantomData }
+    }
+
+    /// Number of rows.
+    pub fn count(&self) -> usize {
+        self.axes.count
+    }
+
+    /// Elements in a row.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// How the elements are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The shape: batch axes, then classes.
+    pub fn shape(&self) -> Vec<usize> {
+        self.axes.axes.iter().map(|axis| axis.0).chain([self.classes]).collect()
+    }
+
+    pub(crate) fn row(&self, index: usize) -> Row<'a> {
+        assert!(index < self.count());
+        Row {
+            // SAFETY: row `index` lies within the memory that `from_raw_parts` was promised.
+            data: unsafe { self.data.offset(self.axes.offset(index)) },
+            dtype: self.dtype,
+            classes: self.classes,
+            lifetime: PhantomData,
+        }
+    }
+}
+
+/// A batch of rows to write.
+#[derive(Debug)]
+pub struct RowsMut<'a> {
+    data: *mut u8,
+    dtype: Dtype,
+    classes: usize,
+    axes: Axes,
+    lifetime: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: distinct rows are distinct memory (checked by the constructors), and `row` hands out one at a time.
+unsafe impl Send for RowsMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for RowsMut<'_> {}
+
+impl<'a> RowsMut<'a> {
+    /// Rows of `classes` elements each, one after the other in `data`.
+    ///
+    /// # Errors
+    /// [`Error::NoClasses`] for `classes == 0`, [`Error::PartialRow`] if `data` does not divide into rows.
+    pub fn new<E: Element>(data: &'a mut [E], classes: usize) -> Result<Self, Error> {
+        let count = whole_rows(data.len(), classes)?;
+        let stride = (classes * E::DTYPE.size()) as isize;
+        // SAFETY: the slice holds `count` rows of `classes` elements at this stride, borrowed for `'a`.
+        unsafe { Self::from_raw_parts(data.as_mut_ptr().cast(), E::DTYPE, classes, &[count], &[stride], "out") }
+    }
+
+    /// Rows at `data + Σ index·stride` for all indices below `batch_shape`, strides in bytes.
+    ///
+    /// # Errors
+    /// [`Error::OverlappingOutput`], naming `argument`, if rows share memory with each other.
+    ///
+    /// # Safety
+    /// For the lifetime `'a` every such row is valid for writes of `classes` elements of `dtype`, and nothing else
+    /// reads or writes it but [`Rows`] over exactly the same rows, passed to the same call.
+    pub unsafe fn from_raw_parts(
+        data: *mut u8,
+        dtype: Dtype,
+        classes: usize,
+        batch_shape: &[usize],
+        batch_strides: &[isize],
+        argument: &'static str,
+    ) -> Result<Self, Error> {
+        let axes = Axes::new(batch_shape, batch_strides);
+        if axes.count > 1 && !axes.disjoint(classes * dtype.size()) {
+            return Err(Error::OverlappingOutput { argument });
+        }
+        Ok(RowsMut { data, dtype, classes, axes, lifetime: PhantomData })
+    }
+
+    /// Number of rows.
+    pub fn count(&self) -> usize {
+        self.axes.count
+    }
+
+    /// The shape: batch axes, then classes.
+    pub fn shape(&self) -> Vec<usize> {
+        self.axes.axes.iter().map(|axis| axis.0).chain([self.classes]).collect()
+    }
+
+    /// # Safety
+    /// No other [`RowMut`] of the same row is in use.
+    pub(crate) unsafe fn row(&self, index: usize) -> RowMut<'_> {
+        assert!(index < self.count());
+        RowMut {
+            // SAFETY: row `index` lies within the memory that `from_raw_parts` was promised.
+            data: unsafe { self.data.offset(self.axes.offset(index)) },
+            dtype: self.dtype,
+            classes: self.classes,
+            lifetime: PhantomData,
+        }
+    }
+}
+
+fn whole_rows(len: usize, classes: usize) -> Result<usize, Error> {
+    if classes == 0 {
+        return Err(Error::NoClasses { argument: "data", shape: vec![0] });
+    }
+    if len % classes != 0 {
+        return Err(Error::PartialRow { len, classes });
+    }
+    Ok(len / classes)
+}
+
+/// One row, or a block of it, to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'a> {
+    data: *const u8,
+    dtype: Dtype,
+    classes: usize,
+    lifetime: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: as for `Rows`.
+unsafe impl Send for Row<'_> {}
+// SAFETY: as for `Rows`.
+unsafe impl Sync for Row<'_> {}
+
+impl<'a> Row<'a> {
+    pub(crate) fn dtype(self) -> Dtype {
+        self.dtype
+    }
+
+    #[inline(always)]
+    pub(crate) fn classes(self) -> usize {
+        self.classes
+    }
+
+    /// The classes `start..start + len`.
+    #[inline(always)]
+    pub(crate) fn block(self, start: usize, len: usize) -> Row<'a> {
+        assert!(start + len <= self.classes);
+        // SAFETY: the block lies inside the row.
+        Row { data: unsafe { self.data.add(start * self.dtype.size()) }, classes: len, ..self }
+    }
+
+    /// Element `index`.
+    #[inline]
+    pub(crate) fn get(self, index: usize) -> f64 {
+        assert!(index < self.classes);
+        // SAFETY: the element lies inside the row; reads are unaligned.
+        unsafe {
+            let element = self.data.add(index * self.dtype.size());
+            match self.dtype {
+                Dtype::F64 => element.cast::<f64>().read_unaligned(),
+                Dtype::F32 => element.cast::<f32>().read_unaligned().to_f64(),
+                Dtype::F16 => Element::to_f64(element.cast::<half::f16>().read_unaligned()),
+                Dtype::Bf16 => Element::to_f64(element.cast::<half::bf16>().read_unaligned()),
+            }
+        }
+    }
+
+    /// The lanes `start..start + V::N`; those past the end hold `absent`, which every dtype can represent.
+    #[inline(always)]
+    pub(crate) fn load<V: Lanes>(self, token: V::Token, start: usize, absent: f64) -> V {
+        if start + V::N <= self.classes {
+            // SAFETY: the lanes lie inside the row.
+            unsafe { V::load(token, self.data.add(start * self.dtype.size()), self.dtype) }
+        } else {
+            self.load_tail(token, start, absent)
+        }
+    }
+
+    #[inline(always)]
+    fn load_tail<V: Lanes>(self, token: V::Token, start: usize, absent: f64) -> V {
+        let mut padded = [absent; MAX_LANES];
+        for (lane, index) in (start..self.classes).enumerate() {
+            padded[lane] = self.get(index);
+        }
+        // SAFETY: the array has `MAX_LANES` ≥ `V::N` elements.
+        unsafe { V::load(token, padded.as_ptr().cast(), Dtype::F64) }
+    }
+}
+
+/// One row, or a block of it, to write.
+#[derive(Clone, Copy)]
+pub(crate) struct RowMut<'a> {
+    data: *mut u8,
+    dtype: Dtype,
+    classes: usize,
+    lifetime: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: blocks handed to different threads do not overlap (`row::blocks`).
+unsafe impl Send for RowMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for RowMut<'_> {}
+
+impl RowMut<'_> {
+    /// The classes `start..start + len`.
+    #[inline(always)]
+    pub(crate) fn block(self, start: usize, len: usize) -> Self {
+        assert!(start + len <= self.classes);
+        // SAFETY: the block lies inside the row.
+        RowMut { data: unsafe { self.data.add(start * self.dtype.size()) }, classes: len, ..self }
+    }
+
+    /// Sets element `index`.
+    #[inline]
+    pub(crate) fn set(self, index: usize, value: f64) {
+        assert!(index < self.classes);
+        // SAFETY: the element lies inside the row; writes are unaligned.
+        unsafe {
+            let element = self.data.add(index * self.dtype.size());
+            match self.dtype {
+                Dtype::F64 => element.cast::<f64>().write_unaligned(value),
+                Dtype::F32 => element.cast::<f32>().write_unaligned(value as f32),
+                Dtype::F16 => element.cast::<half::f16>().write_unaligned(Element::from_f64(value)),
+                Dtype::Bf16 => element.cast::<half::bf16>().write_unaligned(Element::from_f64(value)),
+            }
+        }
+    }
+
+    /// Sets every element.
+    pub(crate) fn fill(self, value: f64) {
+        for index in 0..self.classes {
+            self.set(index, value);
+        }
+    }
+
+    /// Writes the lanes to `start..start + V::N`, leaving out those past the end.
+    #[inline(always)]
+    pub(crate) fn store<V: Lanes>(self, start: usize, lanes: V) {
+        if start + V::N <= self.classes {
+            // SAFETY: the lanes lie inside the row.
+            unsafe { lanes.store(self.data.add(start * self.dtype.size()), self.dtype) }
+        } else {
+            self.store_tail(start, lanes);
+        }
+    }
+
+    #[inline(always)]
+    fn store_tail<V: Lanes>(self, start: usize, lanes: V) {
+        let mut buffer = [0_u8; 8 * MAX_LANES];
+        let size = self.dtype.size();
+        // SAFETY: the buffer has room for `MAX_LANES` ≥ `V::N` elements of any dtype; the copied elements lie inside
+        // both the buffer and the row.
+        unsafe {
+            lanes.store(buffer.as_mut_ptr(), self.dtype);
+            let bytes = (self.classes - start) * size;
+            std::ptr::copy_nonoverlapping(buffer.as_ptr(), self.data.add(start * size), bytes);
+        }
+    }
+}

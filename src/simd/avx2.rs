@@ -1,0 +1,413 @@
+//! AVX2 with FMA and F16C: 8 lanes of f32, 4 lanes of f64.
+//!
+//! Every operation below is sound for the same reason: a vector, or the token it is made from, exists only
+//! where [`Avx2::detect`] has seen the features, and the intrinsics used ask for nothing else.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::vector::{Kernel, Lanes, MAX_LANES, Simd};
+use crate::element::Dtype;
+
+/// Proof that the CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Self> {
+        let present =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        present.then_some(Avx2(()))
+    }
+}
+
+impl Simd for Avx2 {
+    type F32 = F32x8;
+    type F64 = F64x4;
+
+    #[inline]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn trampoline<K: Kernel>(token: Avx2, kernel: K) -> K::Output {
+            kernel.run(token)
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { trampoline(self, kernel) }
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct F32x8(__m256);
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct F64x4(__m256d);
+
+/// `operators!(F32x8: Add add _mm256_add_ps);` expands to
+/// `impl Add for F32x8 { fn add(self, other: Self) -> Self { F32x8(unsafe { _mm256_add_ps(self.0, other.0) }) } }`.
+macro_rules! operators {
+    ($($vector:ident: $operator:ident $method:ident $intrinsic:ident;)*) => {$(
+        impl $operator for $vector {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: the vector proves AVX2 (see the module's documentation).
+                $vector(unsafe { $intrinsic(self.0, other.0) })
+            }
+        }
+    )*};
+}
+
+operators! {
+    F32x8: Add add _mm256_add_ps;
+    F32x8: Sub sub _mm256_sub_ps;
+    F32x8: Mul mul _mm256_mul_ps;
+    F32x8: Div div _mm256_div_ps;
+    F64x4: Add add _mm256_add_pd;
+    F64x4: Sub sub _mm256_sub_pd;
+    F64x4: Mul mul _mm256_mul_pd;
+    F64x4: Div div _mm256_div_pd;
+}
+
+impl Neg for F32x8 {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe { _mm256_xor_ps(self.0, _mm256_set1_ps(-0.0)) })
+    }
+}
+
+impl Neg for F64x4 {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F64x4(unsafe { _mm256_xor_pd(self.0, _mm256_set1_pd(-0.0)) })
+    }
+}
+
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+impl Lanes for F32x8 {
+    type Token = Avx2;
+    type Scalar = f32;
+    type Mask = __m256;
+    const N: usize = 8;
+
+    #[inline(always)]
+    fn splat(_: Avx2, value: f64) -> Self {
+        // SAFETY: the token proves AVX2.
+        F32x8(unsafe { _mm256_set1_ps(value as f32) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(_: Avx2, data: *const u8, dtype: Dtype) -> Self {
+        // SAFETY: the token proves AVX2 and the caller that 8 elements of `dtype` can be read.
+        F32x8(unsafe {
+            match dtype {
+                Dtype::F32 => _mm256_loadu_ps(data.cast()),
+                Dtype::Bf16 => {
+                    let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(data.cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+                }
+                Dtype::F16 => _mm256_cvtph_ps(_mm_loadu_si128(data.cast())),
+                Dtype::F64 => {
+                    let low = _mm256_cvtpd_ps(_mm256_loadu_pd(data.cast()));
+                    let high = _mm256_cvtpd_ps(_mm256_loadu_pd(data.add(32).cast()));
+                    _mm256_set_m128(high, low)
+                }
+            }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the vector proves AVX2 and the caller that 8 elements of `dtype` can be written.
+        unsafe {
+            match dtype {
+                Dtype::F32 => _mm256_storeu_ps(data.cast(), self.0),
+                Dtype::Bf16 => _mm_storeu_si128(data.cast(), bf16_bits(self.0)),
+                Dtype::F16 => _mm_storeu_si128(data.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)),
+                Dtype::F64 => {
+                    let high = _mm256_extractf128_ps::<1>(self.0);
+                    _mm256_storeu_pd(data.cast(), _mm256_cvtps_pd(_mm256_castps256_ps128(self.0)));
+                    _mm256_storeu_pd(data.add(32).cast(), _mm256_cvtps_pd(high));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: the vector proves AVX2 and FMA.
+        F32x8(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    fn mul_add_relaxed(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe { _mm256_min_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe { _mm256_max_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe { _mm256_round_ps::<NEAREST>(self.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        unsafe {
+            // An exponent field of 0 makes the factor 0.
+            let n = _mm256_max_ps(n.0, _mm256_set1_ps(-127.0));
+            let field = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            let factor = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(field));
+            F32x8(_mm256_mul_ps(self.0, factor))
+        }
+    }
+    #[inline(always)]
+    fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: the vector proves AVX2.
+        unsafe {
+            // Subnormal numbers are multiplied by 2^32 first, which makes them normal.
+            let subnormal = _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, _mm256_set1_ps(f32::MIN_POSITIVE));
+            let normal = _mm256_mul_ps(self.0, _mm256_set1_ps(4_294_967_296.0));
+            let bits = _mm256_castps_si256(_mm256_blendv_ps(self.0, normal, subnormal));
+            // Subtracting the bits of √½ puts the carry into the exponent where the mantissa passes √2.
+            let root_half = _mm256_set1_epi32(0x3f35_04f3);
+            let shifted = _mm256_sub_epi32(bits, root_half);
+            let field = _mm256_srai_epi32::<23>(shifted);
+            let mantissa = _mm256_add_epi32(_mm256_and_si256(shifted, _mm256_set1_epi32(0x007f_ffff)), root_half);
+            let offset = _mm256_and_ps(subnormal, _mm256_set1_ps(32.0));
+            (F32x8(_mm256_sub_ps(_mm256_cvtepi32_ps(field), offset)), F32x8(_mm256_castsi256_ps(mantissa)))
+        }
+    }
+    #[inline(always)]
+    fn lt(self, other: Self) -> __m256 {
+        // SAFETY: the vector proves AVX2.
+        unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn le(self, other: Self) -> __m256 {
+        // SAFETY: the vector proves AVX2.
+        unsafe { _mm256_cmp_ps::<_CMP_LE_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn select(mask: __m256, yes: Self, no: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe { _mm256_blendv_ps(no.0, yes.0, mask) })
+    }
+    #[inline(always)]
+    fn any(mask: __m256) -> bool {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_movemask_ps(mask) != 0 }
+    }
+    #[inline(always)]
+    fn any_invalid(self) -> bool {
+        // SAFETY: the vector proves AVX2.
+        unsafe {
+            let invalid = _mm256_cmp_ps::<_CMP_NLT_UQ>(self.0, _mm256_set1_ps(f32::INFINITY));
+            _mm256_movemask_ps(invalid) != 0
+        }
+    }
+    #[inline(always)]
+    fn to_array(self) -> [f32; MAX_LANES] {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: the vector proves AVX2; the array has room for 8 lanes.
+        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), self.0) };
+        lanes
+    }
+}
+
+impl Lanes for F64x4 {
+    type Token = Avx2;
+    type Scalar = f64;
+    type Mask = __m256d;
+    const N: usize = 4;
+
+    #[inline(always)]
+    fn splat(_: Avx2, value: f64) -> Self {
+        // SAFETY: the token proves AVX2.
+        F64x4(unsafe { _mm256_set1_pd(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(_: Avx2, data: *const u8, dtype: Dtype) -> Self {
+        // SAFETY: the token proves AVX2 and the caller that 4 elements of `dtype` can be read.
+        F64x4(unsafe {
+            match dtype {
+                Dtype::F64 => _mm256_loadu_pd(data.cast()),
+                Dtype::F32 => _mm256_cvtps_pd(_mm_loadu_ps(data.cast())),
+                Dtype::Bf16 => {
+                    let bits = _mm_cvtepu16_epi32(_mm_loadl_epi64(data.cast()));
+                    _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32::<16>(bits)))
+                }
+                Dtype::F16 => _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64(data.cast()))),
+            }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the vector proves AVX2 and the caller that 4 elements of `dtype` can be written.
+        unsafe {
+            match dtype {
+                Dtype::F64 => _mm256_storeu_pd(data.cast(), self.0),
+                Dtype::F32 => _mm_storeu_ps(data.cast(), _mm256_cvtpd_ps(self.0)),
+                Dtype::Bf16 => {
+                    let single = _mm256_castps128_ps256(_mm256_cvtpd_ps(self.0));
+                    _mm_storel_epi64(data.cast(), bf16_bits(single));
+                }
+                Dtype::F16 => {
+                    _mm_storel_epi64(data.cast(), _mm_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm256_cvtpd_ps(self.0)));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: the vector proves AVX2 and FMA.
+        F64x4(unsafe { _mm256_fmadd_pd(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    fn mul_add_relaxed(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F64x4(unsafe { _mm256_andnot_pd(_mm256_set1_pd(-0.0), self.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F64x4(unsafe { _mm256_min_pd(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F64x4(unsafe { _mm256_max_pd(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F64x4(unsafe { _mm256_round_pd::<NEAREST>(self.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F64x4(unsafe { _mm256_sqrt_pd(self.0) })
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        unsafe {
+            // An exponent field of 0 makes the factor 0.
+            let n = _mm256_max_pd(n.0, _mm256_set1_pd(-1023.0));
+            // n + 1023 + 2^52 has the exponent field in its low bits.
+            let field = _mm256_add_pd(n, _mm256_set1_pd(4_503_599_627_371_519.0));
+            let factor = _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(field)));
+            F64x4(_mm256_mul_pd(self.0, factor))
+        }
+    }
+    #[inline(always)]
+    fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: the vector proves AVX2.
+        unsafe {
+            // Subnormal numbers are multiplied by 2^64 first, which makes them normal.
+            let subnormal = _mm256_cmp_pd::<_CMP_LT_OQ>(self.0, _mm256_set1_pd(f64::MIN_POSITIVE));
+            let normal = _mm256_mul_pd(self.0, _mm256_set1_pd(18_446_744_073_709_551_616.0));
+            let bits = _mm256_castpd_si256(_mm256_blendv_pd(self.0, normal, subnormal));
+            // The exponent field moves down into the mantissa of 2^52, and becomes a float by subtraction.
+            let field = _mm256_castsi256_pd(_mm256_or_si256(
+                _mm256_srli_epi64::<52>(bits),
+                _mm256_set1_epi64x(0x4330_0000_0000_0000),
+            ));
+            let exponent = _mm256_sub_pd(field, _mm256_set1_pd(4_503_599_627_370_496.0 + 1023.0));
+            let mantissa = _mm256_castsi256_pd(_mm256_or_si256(
+                _mm256_and_si256(bits, _mm256_set1_epi64x(0x000f_ffff_ffff_ffff)),
+                _mm256_set1_epi64x(0x3ff0_0000_0000_0000),
+            ));
+            let large = _mm256_cmp_pd::<_CMP_GT_OQ>(mantissa, _mm256_set1_pd(std::f64::consts::SQRT_2));
+            let halved = _mm256_mul_pd(mantissa, _mm256_set1_pd(0.5));
+            let offset = _mm256_sub_pd(
+                _mm256_and_pd(large, _mm256_set1_pd(1.0)),
+                _mm256_and_pd(subnormal, _mm256_set1_pd(64.0)),
+            );
+            (F64x4(_mm256_add_pd(exponent, offset)), F64x4(_mm256_blendv_pd(mantissa, halved, large)))
+        }
+    }
+    #[inline(always)]
+    fn lt(self, other: Self) -> __m256d {
+        // SAFETY: the vector proves AVX2.
+        unsafe { _mm256_cmp_pd::<_CMP_LT_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn le(self, other: Self) -> __m256d {
+        // SAFETY: the vector proves AVX2.
+        unsafe { _mm256_cmp_pd::<_CMP_LE_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn select(mask: __m256d, yes: Self, no: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F64x4(unsafe { _mm256_blendv_pd(no.0, yes.0, mask) })
+    }
+    #[inline(always)]
+    fn any(mask: __m256d) -> bool {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_movemask_pd(mask) != 0 }
+    }
+    #[inline(always)]
+    fn any_invalid(self) -> bool {
+        // SAFETY: the vector proves AVX2.
+        unsafe {
+            let invalid = _mm256_cmp_pd::<_CMP_NLT_UQ>(self.0, _mm256_set1_pd(f64::INFINITY));
+            _mm256_movemask_pd(invalid) != 0
+        }
+    }
+    #[inline(always)]
+    fn to_array(self) -> [f64; MAX_LANES] {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: the vector proves AVX2; the array has room for 4 lanes.
+        unsafe { _mm256_storeu_pd(lanes.as_mut_ptr(), self.0) };
+        lanes
+    }
+}
+
+/// The eight floats rounded to bfloat16, ties to even; NaN stays a (quiet) NaN.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn bf16_bits(single: __m256) -> __m128i {
+    // SAFETY: the caller's.
+    unsafe {
+        let bits = _mm256_castps_si256(single);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(single, single));
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let chosen = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+        _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256::<1>(chosen))
+    }
+}

@@ -1,0 +1,384 @@
+//! AVX-512 (F, BW, DQ, VL): 16 lanes of f32, 8 lanes of f64.
+//!
+//! Every operation below is sound for the same reason: a vector, or the token it is made from, exists only
+//! where [`Avx512::detect`] has seen the features, and `_mm512_*` intrinsics ask for nothing else.
+
+use std::arch::x86_64::*;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use super::vector::{Kernel, Lanes, MAX_LANES, Simd};
+use crate::element::Dtype;
+
+/// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    pub(crate) fn detect() -> Option<Self> {
+        let present = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        present.then_some(Avx512(()))
+    }
+}
+
+impl Simd for Avx512 {
+    type F32 = F32x16;
+    type F64 = F64x8;
+
+    #[inline]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn trampoline<K: Kernel>(token: Avx512, kernel: K) -> K::Output {
+            kernel.run(token)
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { trampoline(self, kernel) }
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct F32x16(__m512);
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct F64x8(__m512d);
+
+/// `operators!(F32x16: Add add _mm512_add_ps);` expands to
+/// `impl Add for F32x16 { fn add(self, other: Self) -> Self { F32x16(unsafe { _mm512_add_ps(self.0, other.0) }) } }`.
+macro_rules! operators {
+    ($($vector:ident: $operator:ident $method:ident $intrinsic:ident;)*) => {$(
+        impl $operator for $vector {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                // SAFETY: the vector proves AVX-512 (see the module's documentation).
+                $vector(unsafe { $intrinsic(self.0, other.0) })
+            }
+        }
+    )*};
+}
+
+operators! {
+    F32x16: Add add _mm512_add_ps;
+    F32x16: Sub sub _mm512_sub_ps;
+    F32x16: Mul mul _mm512_mul_ps;
+    F32x16: Div div _mm512_div_ps;
+    F64x8: Add add _mm512_add_pd;
+    F64x8: Sub sub _mm512_sub_pd;
+    F64x8: Mul mul _mm512_mul_pd;
+    F64x8: Div div _mm512_div_pd;
+}
+
+impl Neg for F32x16 {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_xor_ps(self.0, _mm512_set1_ps(-0.0)) })
+    }
+}
+
+impl Neg for F64x8 {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_xor_pd(self.0, _mm512_set1_pd(-0.0)) })
+    }
+}
+
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+impl Lanes for F32x16 {
+    type Token = Avx512;
+    type Scalar = f32;
+    type Mask = __mmask16;
+    const N: usize = 16;
+
+    #[inline(always)]
+    fn splat(_: Avx512, value: f64) -> Self {
+        // SAFETY: the token proves AVX-512.
+        F32x16(unsafe { _mm512_set1_ps(value as f32) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(_: Avx512, data: *const u8, dtype: Dtype) -> Self {
+        // SAFETY: the token proves AVX-512 and the caller that 16 elements of `dtype` can be read.
+        F32x16(unsafe {
+            match dtype {
+                Dtype::F32 => _mm512_loadu_ps(data.cast()),
+                Dtype::Bf16 => {
+                    let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(data.cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+                }
+                Dtype::F16 => _mm512_cvtph_ps(_mm256_loadu_si256(data.cast())),
+                Dtype::F64 => {
+                    let low = _mm512_cvtpd_ps(_mm512_loadu_pd(data.cast()));
+                    let high = _mm512_cvtpd_ps(_mm512_loadu_pd(data.add(64).cast()));
+                    _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high)
+                }
+            }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the vector proves AVX-512 and the caller that 16 elements of `dtype` can be written.
+        unsafe {
+            match dtype {
+                Dtype::F32 => _mm512_storeu_ps(data.cast(), self.0),
+                Dtype::Bf16 => _mm256_storeu_si256(data.cast(), bf16_bits(self.0)),
+                Dtype::F16 => _mm256_storeu_si256(data.cast(), _mm512_cvtps_ph::<NEAREST>(self.0)),
+                Dtype::F64 => {
+                    let high = _mm512_extractf32x8_ps::<1>(self.0);
+                    _mm512_storeu_pd(data.cast(), _mm512_cvtps_pd(_mm512_castps512_ps256(self.0)));
+                    _mm512_storeu_pd(data.add(64).cast(), _mm512_cvtps_pd(high));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    fn mul_add_relaxed(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_abs_ps(self.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_min_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_roundscale_ps::<NEAREST>(self.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_sqrt_ps(self.0) })
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_scalef_ps(self.0, n.0) })
+    }
+    #[inline(always)]
+    fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: the vector proves AVX-512.
+        unsafe {
+            let exponent = _mm512_getexp_ps(self.0);
+            let mantissa = _mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_ZERO>(self.0);
+            let large = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(mantissa, _mm512_set1_ps(std::f32::consts::SQRT_2));
+            let half = _mm512_set1_ps(0.5);
+            (
+                F32x16(_mm512_mask_add_ps(exponent, large, exponent, _mm512_set1_ps(1.0))),
+                F32x16(_mm512_mask_mul_ps(mantissa, large, mantissa, half)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn lt(self, other: Self) -> __mmask16 {
+        // SAFETY: the vector proves AVX-512.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn le(self, other: Self) -> __mmask16 {
+        // SAFETY: the vector proves AVX-512.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn select(mask: __mmask16, yes: Self, no: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_mask_blend_ps(mask, no.0, yes.0) })
+    }
+    #[inline(always)]
+    fn any(mask: __mmask16) -> bool {
+        mask != 0
+    }
+    #[inline(always)]
+    fn any_invalid(self) -> bool {
+        // SAFETY: the vector proves AVX-512.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(self.0, _mm512_set1_ps(f32::INFINITY)) != 0 }
+    }
+    #[inline(always)]
+    fn to_array(self) -> [f32; MAX_LANES] {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: the vector proves AVX-512; the array has room for 16 lanes.
+        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), self.0) };
+        lanes
+    }
+}
+
+impl Lanes for F64x8 {
+    type Token = Avx512;
+    type Scalar = f64;
+    type Mask = __mmask8;
+    const N: usize = 8;
+
+    #[inline(always)]
+    fn splat(_: Avx512, value: f64) -> Self {
+        // SAFETY: the token proves AVX-512.
+        F64x8(unsafe { _mm512_set1_pd(value) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(_: Avx512, data: *const u8, dtype: Dtype) -> Self {
+        // SAFETY: the token proves AVX-512 and the caller that 8 elements of `dtype` can be read.
+        F64x8(unsafe {
+            match dtype {
+                Dtype::F64 => _mm512_loadu_pd(data.cast()),
+                Dtype::F32 => _mm512_cvtps_pd(_mm256_loadu_ps(data.cast())),
+                Dtype::Bf16 => {
+                    let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(data.cast()));
+                    _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)))
+                }
+                Dtype::F16 => _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128(data.cast()))),
+            }
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the vector proves AVX-512 and the caller that 8 elements of `dtype` can be written.
+        unsafe {
+            match dtype {
+                Dtype::F64 => _mm512_storeu_pd(data.cast(), self.0),
+                Dtype::F32 => _mm256_storeu_ps(data.cast(), _mm512_cvtpd_ps(self.0)),
+                Dtype::Bf16 => {
+                    let single = _mm512_castps256_ps512(_mm512_cvtpd_ps(self.0));
+                    _mm_storeu_si128(data.cast(), _mm256_castsi256_si128(bf16_bits(single)));
+                }
+                Dtype::F16 => {
+                    _mm_storeu_si128(
+                        data.cast(),
+                        _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_cvtpd_ps(self.0)),
+                    );
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_fmadd_pd(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    fn mul_add_relaxed(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_abs_pd(self.0) })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_min_pd(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_max_pd(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_roundscale_pd::<NEAREST>(self.0) })
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_sqrt_pd(self.0) })
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_scalef_pd(self.0, n.0) })
+    }
+    #[inline(always)]
+    fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: the vector proves AVX-512.
+        unsafe {
+            let exponent = _mm512_getexp_pd(self.0);
+            let mantissa = _mm512_getmant_pd::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_ZERO>(self.0);
+            let large = _mm512_cmp_pd_mask::<_CMP_GT_OQ>(mantissa, _mm512_set1_pd(std::f64::consts::SQRT_2));
+            let half = _mm512_set1_pd(0.5);
+            (
+                F64x8(_mm512_mask_add_pd(exponent, large, exponent, _mm512_set1_pd(1.0))),
+                F64x8(_mm512_mask_mul_pd(mantissa, large, mantissa, half)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn lt(self, other: Self) -> __mmask8 {
+        // SAFETY: the vector proves AVX-512.
+        unsafe { _mm512_cmp_pd_mask::<_CMP_LT_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn le(self, other: Self) -> __mmask8 {
+        // SAFETY: the vector proves AVX-512.
+        unsafe { _mm512_cmp_pd_mask::<_CMP_LE_OQ>(self.0, other.0) }
+    }
+    #[inline(always)]
+    fn select(mask: __mmask8, yes: Self, no: Self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_mask_blend_pd(mask, no.0, yes.0) })
+    }
+    #[inline(always)]
+    fn any(mask: __mmask8) -> bool {
+        mask != 0
+    }
+    #[inline(always)]
+    fn any_invalid(self) -> bool {
+        // SAFETY: the vector proves AVX-512.
+        unsafe { _mm512_cmp_pd_mask::<_CMP_NLT_UQ>(self.0, _mm512_set1_pd(f64::INFINITY)) != 0 }
+    }
+    #[inline(always)]
+    fn to_array(self) -> [f64; MAX_LANES] {
+        let mut lanes = [0.0; MAX_LANES];
+        // SAFETY: the vector proves AVX-512; the array has room for 8 lanes.
+        unsafe { _mm512_storeu_pd(lanes.as_mut_ptr(), self.0) };
+        lanes
+    }
+}
+
+/// The sixteen floats rounded to bfloat16, ties to even; NaN stays a (quiet) NaN.
+///
+/// # Safety
+/// The CPU has AVX-512 F and BW.
+#[inline(always)]
+unsafe fn bf16_bits(single: __m512) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe {
+        let bits = _mm512_castps_si512(single);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(single, single);
+        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+        let chosen = _mm512_mask_blend_epi32(nan, rounded, quiet);
+        _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(chosen))
+    }
+}

@@ -1,0 +1,221 @@
+//! The traits of the vocabulary: what a vector of floats can do.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+use crate::element::Dtype;
+
+/// Lanes of the widest vector of any instruction set.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// An instruction set, as a value that proves that the running CPU has it.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of f32.
+    type F32: Lanes<Token = Self, Scalar = f32>;
+    /// A vector of f64.
+    type F64: Lanes<Token = Self, Scalar = f64>;
+    /// Runs `kernel` compiled for this instruction set.
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+}
+
+/// Something to be computed on vectors; `run` must be `#[inline(always)]`.
+pub(crate) trait Kernel {
+    /// What it gives back.
+    type Output;
+    /// The computation, for any instruction set.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// The number type of one lane, with the constants that elementary functions and kernels need at its precision.
+pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
+    /// Whether this is the wide type (f64), for which rounding in intermediate steps is far below any tolerance.
+    const WIDE: bool;
+    /// Coefficients of (e^r − 1 − r) / r² on |r| ≤ ln 2 / 2, lowest degree first.
+    const EXP: &'static [f64];
+    /// Coefficients of (atanh s − s) / s³ in s² on |s| ≤ (√2 − 1)/(√2 + 1), lowest degree first.
+    const ATANH: &'static [f64];
+    /// ln 2 rounded so that its product with any exponent in use is exact.
+    const LN_2_HIGH: f64;
+    /// ln 2 − `LN_2_HIGH`.
+    const LN_2_LOW: f64;
+    /// Below −`EXP_FLOOR` the exponential is 0 against 1 at this precision, with its exponent still in range.
+    const EXP_FLOOR: f64;
+    /// Stands for an infinite logit or log-ratio, so that no ∞ − ∞ or 0·∞ arises in a kernel.
+    const HUGE: f64;
+    /// Conversion with rounding to nearest.
+    fn from_f64(value: f64) -> Self;
+    /// Exact conversion.
+    fn to_f64(self) -> f64;
+}
+
+impl Scalar for f32 {
+    const WIDE: bool = false;
+    // Minimax in relative error, 2.8e-9.
+    const EXP: &'static [f64] = &[
+        0.500_000_001_354_058_1,
+        0.166_666_665_307_832_92,
+        0.041_666_463_915_033,
+        0.008_333_360_921_507_466,
+        0.001_393_377_664_461_670_2,
+        0.000_198_578_738_778_497_26,
+    ];
+    // Minimax in relative error, 1.8e-9.
+    const ATANH: &'static [f64] =
+        &[0.333_333_332_747_229_76, 0.200_000_629_304_870_64, 0.142_751_864_995_955_57, 0.116_712_407_424_706_1];
+    const LN_2_HIGH: f64 = 0.693_145_751_953_125; // 15 significant bits: exact times integers below 2^9
+    const LN_2_LOW: f64 = 1.428_606_820_309_417_3e-6;
+    const EXP_FLOOR: f64 = 80.0;
+    const HUGE: f64 = 1e30;
+
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Scalar for f64 {
+    const WIDE: bool = true;
+    // Minimax in relative error, 2.8e-18.
+    const EXP: &'static [f64] = &[
+        0.5,
+        0.166_666_666_666_666_7,
+        0.041_666_666_666_666_616,
+        0.008_333_333_333_326_053,
+        0.001_388_888_888_891_848_2,
+        0.000_198_412_698_751_217_66,
+        2.480_158_724_492_368_4e-5,
+        2.755_725_500_574_608_4e-6,
+        2.755_735_001_547_720_5e-7,
+        2.510_538_516_544_722e-8,
+        2.088_937_010_111_421_8e-9,
+    ];
+    // Minimax in relative error, 3.3e-18.
+    const ATANH: &'static [f64] = &[
+        0.333_333_333_333_333_3,
+        0.200_000_000_000_004_73,
+        0.142_857_142_853_813_07,
+        0.111_111_112_004_588_88,
+        0.090_908_973_326_952_89,
+        0.076_931_461_420_978_16,
+        0.066_336_879_207_814_73,
+        0.065_505_659_607_188_65,
+    ];
+    const LN_2_HIGH: f64 = 0.693_147_180_369_123_8; // 33 significant bits: exact times integers below 2^20
+    const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    const EXP_FLOOR: f64 = 700.0;
+    const HUGE: f64 = 1e290;
+
+    #[inline(always)]
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+/// A vector of floats. Comparisons and `min`/`max` are only defined for operands that are not NaN.
+pub(crate) trait Lanes:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+{
+    /// The instruction set.
+    type Token: Simd;
+    /// The type of one lane.
+    type Scalar: Scalar;
+    /// One truth value per lane.
+    type Mask: Copy;
+    /// Number of lanes, at most [`MAX_LANES`].
+    const N: usize;
+
+    /// All lanes equal to `value`, rounded to the lane type.
+    fn splat(token: Self::Token, value: f64) -> Self;
+    /// `N` elements of `dtype` from `data`, converted.
+    ///
+    /// # Safety
+    /// `data` is valid for reads of `N * dtype.size()` bytes; no alignment is needed.
+    unsafe fn load(token: Self::Token, data: *const u8, dtype: Dtype) -> Self;
+    /// Writes `N` elements of `dtype` to `data`, rounded to nearest.
+    ///
+    /// # Safety
+    /// `data` is valid for writes of `N * dtype.size()` bytes; no alignment is needed.
+    unsafe fn store(self, data: *mut u8, dtype: Dtype);
+    /// self·b + c rounded once.
+    fn mul_add(self, b: Self, c: Self) -> Self;
+    /// self·b + c rounded once or twice, whichever is faster.
+    fn mul_add_relaxed(self, b: Self, c: Self) -> Self;
+    /// Absolute value.
+    fn abs(self) -> Self;
+    /// The smaller of the two.
+    fn min(self, other: Self) -> Self;
+    /// The larger of the two.
+    fn max(self, other: Self) -> Self;
+    /// The nearest integer, ties to even.
+    fn round(self) -> Self;
+    /// The square root, correctly rounded.
+    #[expect(dead_code, reason = "part of the vocabulary; exercised by its tests until a divergence needs it")]
+    fn sqrt(self) -> Self;
+    /// self·2^n for an integral n of at most 127; 0 once 2^n is below the smallest normal number.
+    fn scale(self, n: Self) -> Self;
+    /// (k, m) with self = 2^k·m exactly and m in [√½, √2), for positive finite lanes, subnormal ones too.
+    fn split_exponent(self) -> (Self, Self);
+    /// self < other.
+    fn lt(self, other: Self) -> Self::Mask;
+    /// self ≤ other.
+    fn le(self, other: Self) -> Self::Mask;
+    /// Lanes of `yes` where the mask holds, of `no` elsewhere.
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
+    /// Whether the mask holds in any lane.
+    fn any(mask: Self::Mask) -> bool;
+    /// Whether any lane is NaN or +∞.
+    fn any_invalid(self) -> bool;
+    /// The lanes, in order, in the first `N` places.
+    fn to_array(self) -> [Self::Scalar; MAX_LANES];
+
+    /// Sum of the lanes in f64, in their order.
+    #[inline(always)]
+    fn sum(self) -> f64 {
+        let lanes = self.to_array();
+        let mut total = 0.0;
+        for lane in &lanes[..Self::N] {
+            total += lane.to_f64();
+        }
+        total
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn largest(self) -> f64 {
+        let lanes = self.to_array();
+        let mut largest = lanes[0].to_f64();
+        for lane in &lanes[1..Self::N] {
+            largest = largest.max(lane.to_f64());
+        }
+        largest
+    }
+
+    /// The first `count` lanes, and 0 in the others.
+    #[inline(always)]
+    fn keep_first(self, token: Self::Token, count: usize) -> Self {
+        let lanes = self.to_array();
+        let mut kept = [0.0_f64; MAX_LANES];
+        for (kept, lane) in kept.iter_mut().zip(&lanes[..count]) {
+            *kept = lane.to_f64();
+        }
+        // SAFETY: the array has `MAX_LANES` ≥ `N` elements.
+        unsafe { Self::load(token, kept.as_ptr().cast(), Dtype::F64) }
+    }
+
+    /// The polynomial with these coefficients (lowest degree first) at `self`.
+    #[inline(always)]
+    fn polynomial(self, token: Self::Token, coefficients: &'static [f64]) -> Self {
+        let mut value = Self::splat(token, coefficients[coefficients.len() - 1]);
+        for &coefficient in coefficients[..coefficients.len() - 1].iter().rev() {
+            value = value.mul_add_relaxed(self, Self::splat(token, coefficient));
+        }
+        value
+    }
+}
