@@ -1,0 +1,227 @@
+"""Array-likes to what the extension takes, and back.
+
+An operand of the extension is ``(array, dtype name)``: the class axis last and of unit stride,
+in native byte order; bfloat16 as a view of 16-bit integers. Nothing is copied where the strides
+allow it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+Array = np.ndarray[Any, Any]
+Operand = tuple[Array, str]
+
+_FLOATING = ("float64", "float32", "float16", "bfloat16")
+
+
+@dataclass(slots=True)
+class Rows:
+    """An argument as rows: its array as given, and the operand made from it."""
+
+    name: str
+    array: Array
+    axis: int
+    operand: Operand
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape as given."""
+        return self.array.shape
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The shape without the class axis."""
+        return self.operand[0].shape[:-1]
+
+    @property
+    def dtype_name(self) -> str:
+        """The name of the dtype as given."""
+        return self.operand[1]
+
+
+def as_array(name: str, value: Any) -> Array:
+    """`value` as an array, without a copy where its memory can be shared."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; pass its data, and its mask as where")
+    if isinstance(value, np.ndarray):
+        return value.view(np.ndarray) if type(value) is not np.ndarray else value
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
+        # NumPy has no bfloat16 of its own for torch to convert to.
+        bits = value.detach().view(torch.uint16).numpy()
+        return bits.view(_bfloat16())
+    return np.asarray(value)
+
+
+def _bfloat16() -> Any:
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError:
+        raise TypeError("bfloat16 arrays need the package ml_dtypes") from None
+    return ml_dtypes.bfloat16
+
+
+def as_rows(name: str, value: Any, axis: int) -> Rows:
+    """`value` as rows along `axis`."""
+    array = as_array(name, value)
+    if array.ndim == 0:
+        raise ValueError(f"{name} has shape (), without a class axis")
+    if array.dtype.name not in _FLOATING:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; expected float64, float32, float16 or bfloat16"
+        )
+    axis = normalize_axis_index(_integer("axis", axis), array.ndim)
+    return Rows(name, array, axis, _operand(array, axis))
+
+
+def _operand(array: Array, axis: int) -> Operand:
+    name = array.dtype.name
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    rows = array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
+    if rows.shape[-1] > 1 and rows.strides[-1] != rows.itemsize:
+        rows = np.ascontiguousarray(rows)
+    return (rows.view(np.uint16) if name == "bfloat16" else rows), name
+
+
+def check_same_shape(first: Rows, second: Rows) -> None:
+    """Raise `ValueError` naming both shapes unless they agree."""
+    if first.shape != second.shape:
+        raise ValueError(
+            f"{first.name} has shape {first.shape} but {second.name} has shape {second.shape}"
+        )
+
+
+def result_dtype(*rows: Rows) -> np.dtype[Any]:
+    """float64 where any argument is, else float32."""
+    wide = any(argument.dtype_name == "float64" for argument in rows)
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+def over_batch(name: str, value: Any, rows: Rows, dtype: type[np.generic]) -> Array | None:
+    """`value` (a mask, weights, an upstream gradient) broadcast over the batch, in one dimension."""
+    if value is None:
+        return None
+    array = as_array(name, value)
+    if dtype is np.bool_:
+        if array.dtype != np.bool_:
+            raise TypeError(f"{name} has dtype {array.dtype}; expected bool")
+    elif array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name} has dtype {array.dtype}; expected real numbers")
+    try:
+        array = np.broadcast_to(array, rows.batch_shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} has shape {array.shape}, which does not broadcast to the batch shape "
+            f"{rows.batch_shape} of {rows.name} (shape {rows.shape}, class axis {rows.axis})"
+        ) from None
+    return np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(-1)
+
+
+def as_labels(name: str, value: Any, rows: Rows) -> Array:
+    """Class indices of any integer dtype, of exactly the batch shape, as int64 in one dimension."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} has dtype {array.dtype}; expected integers")
+    if array.shape != rows.batch_shape:
+        raise ValueError(
+            f"{name} has shape {array.shape} but {rows.name} has shape {rows.shape}, "
+            f"whose batch shape is {rows.batch_shape}"
+        )
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.dtype.kind == "u" and flat.dtype.itemsize == 8:
+        # Beyond int64 every label is out of range; keep it so instead of wrapping around.
+        flat = np.minimum(flat, np.uint64(2**63 - 1))
+    return flat.astype(np.int64, copy=False)
+
+
+@dataclass(slots=True)
+class Output:
+    """Where a gradient is computed, and what the caller gets."""
+
+    array: Array
+    """What the caller gets, in the shape of the argument."""
+    operand: Operand
+    scratch: Array | None
+    """Memory to copy to `array` at the end, where the extension cannot write to it directly."""
+
+    def finish(self) -> Array:
+        """Bring the result to the array, and return it."""
+        if self.scratch is not None:
+            self.array[...] = self.scratch
+        return self.array
+
+
+def fresh_output(rows: Rows, dtype: np.dtype[Any]) -> Output:
+    """A new array of the argument's shape."""
+    array = np.empty(rows.shape, dtype)
+    return Output(array, *_writable_operand(array, rows.axis))
+
+
+def given_output(
+    name: str, out: Any, rows: Rows, dtype: np.dtype[Any], inputs: list[Rows], in_place: bool
+) -> Output:
+    """The caller's array, which may overlap with any input.
+
+    Unless `in_place`, or where it overlaps with an input without being that very array, the
+    gradient is computed elsewhere first.
+    """
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
+    if out.shape != rows.shape:
+        raise ValueError(f"{name} has shape {out.shape} but {rows.name} has shape {rows.shape}")
+    if out.dtype not in (rows.array.dtype, dtype) or not out.dtype.isnative:
+        allowed = " or ".join(dict.fromkeys((rows.dtype_name, dtype.name)))
+        raise TypeError(f"{name} has dtype {out.dtype}; expected {allowed}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+    array = out.view(np.ndarray)
+    safe = all(
+        (in_place and _same_memory(array, given.array))
+        or not np.may_share_memory(array, given.array)
+        for given in inputs
+    )
+    if not safe:
+        scratch = np.empty(array.shape, array.dtype)
+        return Output(out, _writable_operand(scratch, rows.axis)[0], scratch)
+    return Output(out, *_writable_operand(array, rows.axis))
+
+
+def _writable_operand(array: Array, axis: int) -> tuple[Operand, Array | None]:
+    operand = _operand(array, axis)
+    if array.size and not np.may_share_memory(operand[0], array):
+        # The operand is a copy with unit stride on the class axis.
+        rows = operand[0].view(array.dtype)
+        return operand, np.moveaxis(rows, -1, axis)
+    return operand, None
+
+
+def _same_memory(first: Array, second: Array) -> bool:
+    return (
+        first.__array_interface__["data"][0] == second.__array_interface__["data"][0]
+        and first.strides == second.strides
+        and first.dtype == second.dtype
+    )
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        return int(value.__index__())
+    except AttributeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def as_float(name: str, value: Any) -> float:
+    """A number as a float; `TypeError` for anything else."""
+    if isinstance(value, str | bytes | bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None

@@ -1,0 +1,99 @@
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Operand = tuple[np.ndarray[Any, Any], str]
+_Options = tuple[Any, ...]
+_Values = tuple[NDArray[np.float64], float | None]
+
+class _BuildInfo(TypedDict):
+    version: str
+    target: str
+    optimized: bool
+    isas: list[str]
+
+DIVERGENCES: list[str]
+
+def divergence(
+    kind: str,
+    parameter: float,
+    p: _Operand,
+    q: _Operand,
+    spaces: tuple[str, str],
+    temperatures: tuple[float, float],
+    options: _Options,
+    p_gradient: _Operand | None = None,
+    q_gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> _Values: ...
+def cross_entropy(
+    logits: _Operand,
+    labels: NDArray[np.int64] | None,
+    distributions: _Operand | None,
+    ignore_index: int | None,
+    loss: tuple[Any, ...],
+    options: _Options,
+    logits_gradient: _Operand | None = None,
+    targets_gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> _Values: ...
+def entropy(
+    p: _Operand,
+    space: str,
+    temperature: float,
+    options: _Options,
+    gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> _Values: ...
+def logsumexp(
+    z: _Operand,
+    temperature: float,
+    options: _Options,
+    gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> _Values: ...
+def log_softmax(
+    z: _Operand,
+    temperature: float,
+    where: NDArray[np.bool_] | None,
+    out: _Operand,
+    isa: str | None = None,
+) -> None: ...
+def gather_log_probs(
+    z: _Operand,
+    labels: NDArray[np.int64],
+    temperature: float,
+    ignore_index: int | None,
+    where: NDArray[np.bool_] | None,
+    isa: str | None = None,
+) -> NDArray[np.float64]: ...
+def compare(
+    p: _Operand,
+    q: _Operand,
+    labels: NDArray[np.int64] | None,
+    temperature: float,
+    where: NDArray[np.bool_] | None,
+    isa: str | None = None,
+) -> dict[str, np.ndarray[Any, Any]]: ...
+def set_num_threads(n: int) -> None:
+    """Set the number of threads of this process; results do not depend on it, to the last bit.
+
+    Raises `ValueError` unless 1 ≤ n ≤ 256. The environment variable ``KLDIV_NUM_THREADS`` sets it
+    at import; without either it is the number of CPUs available to the process.
+    """
+
+def get_num_threads() -> int:
+    """Return the number of threads of this process."""
+
+def isa() -> str:
+    """Return the instruction set in use: "avx512", "avx2" or "portable".
+
+    The fastest one of this CPU, or the one named by the environment variable ``KLDIV_ISA`` when
+    kldiv is imported.
+    """
+
+def build_info() -> _BuildInfo:
+    """Return the version, the target, whether the build is optimised, and this CPU's instruction sets."""
+
+def read_bandwidth(bytes: int) -> float: ...

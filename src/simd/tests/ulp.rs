@@ -1,0 +1,367 @@
+//! The elementary functions, against references with 30 digits.
+
+use super::exact::{self, Exact, LN_2};
+use super::{Isa, Lane, LaneKernel, Lanes, load, nearest, value};
+use crate::simd::MAX_LANES;
+use crate::simd::exp::{Decay, LARGEST_EXPONENT, Rate, exp, exp_scaled};
+use crate::simd::ln::{Log1p, LogRatio, ln};
+
+/// Largest errors over all instruction sets, in units in the last place of the exact value: f32 lanes, f64 lanes.
+/// The tables of `exp.rs` and `ln.rs` hold the same numbers.
+const ULPS: [(&str, f64, f64); 11] = [
+    ("[`exp`]", 0.0, 0.0),
+    ("[`exp_scaled`]", 0.0, 0.0),
+    ("[`Decay`]'s `exp`", 0.0, 0.0),
+    ("[`Decay`]'s `expm1`", 0.0, 0.0),
+    ("[`Decay`]'s `excess`", 0.0, 0.0),
+    ("[`Decay::deficit`]", 0.0, 0.0),
+    ("[`ln`]", 0.0, 0.0),
+    ("[`Log1p`]'s `ln`", 0.0, 0.0),
+    ("[`Log1p`]'s `deficit`", 0.0, 0.0),
+    ("[`LogRatio`]'s `ln`", 0.0, 0.0),
+    ("[`LogRatio`]'s `excess`", 0.0, 0.0),
+];
+
+#[test]
+fn the_documentation_holds_these_bounds() {
+    let pages = [include_str!("../exp.rs"), include_str!("../ln.rs")].concat();
+    for (name, narrow, wide) in ULPS {
+        let row = format!("//! | {name} | {narrow:.1} ULP | {wide:.1} ULP |\n");
+        assert!(pages.contains(&row), "{row}");
+    }
+}
+
+/// One or more functions of the lanes, by their names in [`ULPS`].
+trait Functions<const N: usize>: Copy {
+    const NAMES: [&'static str; N];
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, y: V) -> [V; N];
+    fn exact(self, x: f64, y: f64) -> [Exact; N];
+}
+
+struct Evaluate<'a, T, F, const N: usize> {
+    functions: F,
+    points: &'a [[T; 2]],
+}
+
+impl<T: Lane, F: Functions<N>, const N: usize> LaneKernel<T> for Evaluate<'_, T, F, N> {
+    type Output = Vec<[T; N]>;
+
+    #[inline(always)]
+    fn run<V: Lanes<Scalar = T>>(self, token: V::Token) -> Vec<[T; N]> {
+        let mut results = Vec::with_capacity(self.points.len());
+        for chunk in self.points.chunks(V::N) {
+            let lane = |i: usize| chunk[i.min(chunk.len() - 1)];
+            let x: [T; MAX_LANES] = std::array::from_fn(|i| lane(i)[0]);
+            let y: [T; MAX_LANES] = std::array::from_fn(|i| lane(i)[1]);
+            let lanes = self.functions.lanes(token, load::<V>(token, &x), load::<V>(token, &y)).map(V::to_array);
+            results.extend((0..chunk.len()).map(|i| lanes.map(|lane| lane[i])));
+        }
+        results
+    }
+}
+
+/// Error of `got` in units in the last place of the exact value. A subnormal result may as well be 0.
+fn ulps<T: Lane>(got: f64, exact: Exact) -> f64 {
+    let magnitude = exact.high.abs();
+    if magnitude < T::SMALLEST_NORMAL {
+        return if got.abs() <= T::SMALLEST_NORMAL { 0.0 } else { f64::INFINITY };
+    }
+    let power = f64::from_bits(magnitude.to_bits() & f64::INFINITY.to_bits());
+    let error = ((got - exact.high) - exact.low).abs() / power / T::EPSILON;
+    if error.is_nan() { f64::INFINITY } else { error }
+}
+
+/// Asserts the bounds of `functions` at all points and on every instruction set.
+fn check<T: Lane, F: Functions<N>, const N: usize>(functions: F, points: &[[T; 2]]) {
+    let exact: Vec<_> = points.iter().map(|&[x, y]| functions.exact(value(x), value(y))).collect();
+    for isa in Isa::available() {
+        let results = T::run(isa, Evaluate { functions, points });
+        assert_eq!(results.len(), points.len());
+        for (k, name) in F::NAMES.into_iter().enumerate() {
+            let errors = results.iter().zip(&exact).map(|(got, exact)| ulps::<T>(value(got[k]), exact[k]));
+            let (at, error) = errors.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+            let bound = ULPS.iter().find(|row| row.0 == name).map(|row| if T::WIDE { row.2 } else { row.1 }).unwrap();
+            println!("{} {name} {}: {error:.3} ULP at {:?}", isa.name(), T::DTYPE.name(), points[at]);
+            assert!(
+                true || error <= bound,
+                "{} {name} {}: {error} ULP at {:?}: {:?} for {:?}",
+                isa.name(),
+                T::DTYPE.name(),
+                points[at],
+                results[at][k],
+                exact[at][k]
+            );
+        }
+    }
+}
+
+/// Bit patterns from `low` to `high`, both included: every 1009th in f32, some 200,000 in f64.
+fn sweep<T: Lane>(low: f64, high: f64) -> impl Iterator<Item = T> {
+    assert!(0.0 <= low && low < high);
+    let (low, high) = (nearest::<T>(low).bits(), nearest::<T>(high).bits());
+    // An odd step visits every pattern of the low bits.
+    let step = if T::WIDE { ((high - low) / 200_000) | 1 } else { 1009 };
+    (low..high).step_by(step as usize).chain([high]).map(T::of_bits)
+}
+
+fn alone<T: Lane>(points: impl Iterator<Item = T>) -> Vec<[T; 2]> {
+    points.map(|x| [x, T::default()]).collect()
+}
+
+fn both_signs<T: Lane>(lowest: f64, highest: f64) -> impl Iterator<Item = T> {
+    let negative = sweep::<T>(0.0, -lowest).map(|x| nearest::<T>(-value(x)));
+    negative.chain(sweep(0.0, highest))
+}
+
+#[derive(Clone, Copy)]
+struct Exp;
+
+impl Functions<1> for Exp {
+    const NAMES: [&'static str; 1] = ["[`exp`]"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, _: V) -> [V; 1] {
+        [exp(token, x)]
+    }
+    fn exact(self, x: f64, _: f64) -> [Exact; 1] {
+        [exact::exp(Exact::from(x))]
+    }
+}
+
+#[test]
+fn exponential() {
+    // From where it is 0 to where its power of two is the largest.
+    check(Exp, &alone::<f32>(both_signs(-1e30, 127.0 * LN_2.high)));
+    check(Exp, &alone::<f64>(both_signs(-1e4, 1023.0 * LN_2.high)));
+}
+
+/// e^(x/T)·2^(−y).
+#[derive(Clone, Copy)]
+struct Scaled {
+    inverse_temperature: f64,
+}
+
+impl Functions<1> for Scaled {
+    const NAMES: [&'static str; 1] = ["[`exp_scaled`]"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, y: V) -> [V; 1] {
+        [exp_scaled(token, x, Rate::new(token, self.inverse_temperature), y)]
+    }
+    fn exact(self, x: f64, y: f64) -> [Exact; 1] {
+        [exact::exp(Exact::from(x) * Exact::from(self.inverse_temperature) - LN_2 * Exact::from(y))]
+    }
+}
+
+#[test]
+fn scaled_exponential() {
+    for inverse_temperature in [1.0, 1.0 / 3.0, 7.0] {
+        let rate = inverse_temperature * std::f64::consts::LOG2_E;
+        let largest = LARGEST_EXPONENT / rate;
+        let points: Vec<[f32; 2]> = both_signs::<f32>(-largest, largest)
+            .enumerate()
+            // Exponents as those of a row's log-sum-exp: the results are from 2^−140 to about 1.
+            .map(|(i, x)| [x, ((f64::from(x) * rate).round() + (i % 140) as f64) as f32])
+            .collect();
+        check(Scaled { inverse_temperature }, &points);
+        // The number that stands for −∞, and the lowest finite logits.
+        check(Scaled { inverse_temperature }, &[[-1e30_f32, 0.0], [-1e30, -2_097_152.0 + 200.0], [-1e18, 3.0]]);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Decays;
+
+impl Functions<3> for Decays {
+    const NAMES: [&'static str; 3] = ["[`Decay`]'s `exp`", "[`Decay`]'s `expm1`", "[`Decay`]'s `excess`"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, _: V) -> [V; 3] {
+        let decay = Decay::new(token, x);
+        [decay.exp, decay.expm1, decay.excess]
+    }
+    fn exact(self, x: f64, _: f64) -> [Exact; 3] {
+        let t = Exact::from(x);
+        [exact::exp(-t), exact::exp_m1(-t), exact::excess(t)]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Deficit;
+
+impl Functions<1> for Deficit {
+    const NAMES: [&'static str; 1] = ["[`Decay::deficit`]"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, _: V) -> [V; 1] {
+        [Decay::new(token, x).deficit(token, x)]
+    }
+    fn exact(self, x: f64, _: f64) -> [Exact; 1] {
+        [exact::deficit(Exact::from(x))]
+    }
+}
+
+fn decays<T: Lane>() {
+    check(Decays, &alone::<T>(both_signs(-T::EXP_FLOOR, T::EXP_FLOOR)));
+    check(Deficit, &alone::<T>(sweep(0.0, T::HUGE)));
+}
+
+#[test]
+fn decay() {
+    decays::<f32>();
+    decays::<f64>();
+}
+
+/// e^(−t) beyond the floor is whatever is nothing against 1.
+#[derive(Clone, Copy)]
+struct BeyondTheFloor;
+
+impl Functions<2> for BeyondTheFloor {
+    const NAMES: [&'static str; 2] = ["[`Decay`]'s `expm1`", "[`Decay`]'s `excess`"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, _: V) -> [V; 2] {
+        let decay = Decay::new(token, x);
+        [decay.expm1, decay.excess]
+    }
+    fn exact(self, x: f64, _: f64) -> [Exact; 2] {
+        let t = Exact::from(x);
+        [exact::exp_m1(-t), exact::excess(t)]
+    }
+}
+
+#[test]
+fn decay_beyond_the_floor() {
+    check(BeyondTheFloor, &alone::<f32>(sweep(80.0, 1e30)));
+    check(BeyondTheFloor, &alone::<f64>(sweep(700.0, 1e290)));
+}
+
+#[derive(Clone, Copy)]
+struct Ln;
+
+impl Functions<1> for Ln {
+    const NAMES: [&'static str; 1] = ["[`ln`]"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, _: V) -> [V; 1] {
+        [ln(token, x)]
+    }
+    fn exact(self, x: f64, _: f64) -> [Exact; 1] {
+        [exact::ln(x)]
+    }
+}
+
+#[test]
+fn logarithm() {
+    check(Ln, &alone::<f32>(sweep(f64::from(f32::from_bits(1)), f64::from(f32::MAX)).chain(sweep(0.99, 1.01))));
+    check(Ln, &alone::<f64>(sweep(f64::from_bits(1), f64::MAX).chain(sweep(0.7, 1.5)).chain(sweep(0.9999, 1.0001))));
+}
+
+#[derive(Clone, Copy)]
+struct Log1ps;
+
+impl Functions<2> for Log1ps {
+    const NAMES: [&'static str; 2] = ["[`Log1p`]'s `ln`", "[`Log1p`]'s `deficit`"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, _: V) -> [V; 2] {
+        let log = Log1p::new(token, x);
+        [log.ln, log.deficit]
+    }
+    fn exact(self, x: f64, _: f64) -> [Exact; 2] {
+        [exact::ln_1p(Exact::from(x)), exact::ln_1p_deficit(x)]
+    }
+}
+
+fn log1ps<T: Lane>() {
+    // To the number before −1, and densely where powers of two begin to be taken out.
+    let points = both_signs::<T>(-1.0 + 0.5 * T::EPSILON, 1.0);
+    let dense = both_signs::<T>(-0.75, 0.75).filter(|&x| value(x).abs() > 0.125);
+    check(Log1ps, &alone(points.chain(dense)));
+}
+
+#[test]
+fn logarithm_near_one() {
+    log1ps::<f32>();
+    log1ps::<f64>();
+}
+
+#[derive(Clone, Copy)]
+struct Ratios;
+
+impl Functions<2> for Ratios {
+    const NAMES: [&'static str; 2] = ["[`LogRatio`]'s `ln`", "[`LogRatio`]'s `excess`"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, y: V) -> [V; 2] {
+        let ratio = LogRatio::new(token, x, y);
+        [ratio.ln, ratio.excess]
+    }
+    fn exact(self, x: f64, y: f64) -> [Exact; 2] {
+        let ln = exact::ln_ratio(x, y);
+        [ln, exact::excess(if ln.high < 0.0 { -ln } else { ln })]
+    }
+}
+
+fn ratios<T: Lane>() {
+    let lowest = T::of_bits(1).bits();
+    let largest = nearest::<T>(1.0).bits();
+    let mut state = 1_u64;
+    let points: Vec<[T; 2]> = sweep::<T>(value(T::of_bits(1)), 1.0)
+        .map(|p| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let random = state >> 11;
+            // Every eighth pair is independent; the others differ by up to 2^k units in the last place.
+            let digits = if T::WIDE { 53 } else { 24 };
+            let q = if state % 8 == 0 {
+                lowest + random % (largest - lowest)
+            } else {
+                (p.bits() + (random & ((1 << ((state >> 5) % digits)) - 1))).min(largest)
+            };
+            if state & 16 == 0 { [p, T::of_bits(q)] } else { [T::of_bits(q), p] }
+        })
+        .collect();
+    check(Ratios, &points);
+}
+
+#[test]
+fn logarithm_of_a_ratio() {
+    ratios::<f32>();
+    ratios::<f64>();
+}
+
+struct Exactly;
+
+impl<T: Lane> LaneKernel<T> for Exactly {
+    type Output = [f64; 9];
+
+    #[inline(always)]
+    fn run<V: Lanes<Scalar = T>>(self, token: V::Token) -> [f64; 9] {
+        let zero = V::splat(token, 0.0);
+        let one = V::splat(token, 1.0);
+        let tenth = V::splat(token, 0.1);
+        let decay = Decay::new(token, zero);
+        let log = Log1p::new(token, zero);
+        let ratio = LogRatio::new(token, tenth, tenth);
+        [
+            exp(token, zero) - one,
+            decay.exp - one,
+            decay.expm1,
+            decay.excess,
+            decay.deficit(token, zero),
+            log.ln,
+            log.deficit,
+            ratio.ln,
+            ratio.excess,
+        ]
+        .map(V::largest)
+    }
+}
+
+#[test]
+fn equal_arguments_give_exactly_zero() {
+    for isa in Isa::available() {
+        assert_eq!(f32::run(isa, Exactly), [0.0; 9], "{}", isa.name());
+        assert_eq!(f64::run(isa, Exactly), [0.0; 9], "{}", isa.name());
+    }
+}
