@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use crate::element::{Dtype, Element};
 use crate::error::Error;
-use crate::simd::{Lanes, MAX_LANES};
+use crate::simd::{Lanes, MAX_LANES, Scalar};
 
 /// The batch axes of an array: their lengths and their strides in bytes.
 #[derive(Clone, Debug)]
@@ -236,6 +236,12 @@ impl<'a> Row<'a> {
         self.classes
     }
 
+    /// The row, if it holds f32, with a dtype that the compiler knows: loops over it have no branch for others.
+    #[inline(always)]
+    pub(crate) fn known_f32(self) -> Option<Self> {
+        (self.dtype == Dtype::F32).then_some(Row { dtype: Dtype::F32, ..self })
+    }
+
     /// The classes `start..start + len`.
     #[inline(always)]
     pub(crate) fn block(self, start: usize, len: usize) -> Row<'a> {
@@ -253,7 +259,7 @@ impl<'a> Row<'a> {
             let element = self.data.add(index * self.dtype.size());
             match self.dtype {
                 Dtype::F64 => element.cast::<f64>().read_unaligned(),
-                Dtype::F32 => element.cast::<f32>().read_unaligned().to_f64(),
+                Dtype::F32 => element.cast::<f32>().read_unaligned().into(),
                 Dtype::F16 => Element::to_f64(element.cast::<half::f16>().read_unaligned()),
                 Dtype::Bf16 => Element::to_f64(element.cast::<half::bf16>().read_unaligned()),
             }
@@ -267,18 +273,20 @@ impl<'a> Row<'a> {
             // SAFETY: the lanes lie inside the row.
             unsafe { V::load(token, self.data.add(start * self.dtype.size()), self.dtype) }
         } else {
-            self.load_tail(token, start, absent)
+            // SAFETY: the array has `MAX_LANES` ≥ `V::N` elements.
+            unsafe { V::load(token, self.padded(start, absent).as_ptr().cast(), Dtype::F64) }
         }
     }
 
-    #[inline(always)]
-    fn load_tail<V: Lanes>(self, token: V::Token, start: usize, absent: f64) -> V {
+    /// The elements from `start` on, and `absent` past the end. Kept out of the loops, whose registers it would cost.
+    #[cold]
+    #[inline(never)]
+    fn padded(self, start: usize, absent: f64) -> [f64; MAX_LANES] {
         let mut padded = [absent; MAX_LANES];
-        for (lane, index) in (start..self.classes).enumerate() {
-            padded[lane] = self.get(index);
+        for (lane, index) in padded.iter_mut().zip(start..self.classes) {
+            *lane = self.get(index);
         }
-        // SAFETY: the array has `MAX_LANES` ≥ `V::N` elements.
-        unsafe { V::load(token, padded.as_ptr().cast(), Dtype::F64) }
+        padded
     }
 }
 
@@ -297,6 +305,12 @@ unsafe impl Send for RowMut<'_> {}
 unsafe impl Sync for RowMut<'_> {}
 
 impl RowMut<'_> {
+    /// The row, if it holds f32, with a dtype that the compiler knows: loops over it have no branch for others.
+    #[inline(always)]
+    pub(crate) fn known_f32(self) -> Option<Self> {
+        (self.dtype == Dtype::F32).then_some(RowMut { dtype: Dtype::F32, ..self })
+    }
+
     /// The classes `start..start + len`.
     #[inline(always)]
     pub(crate) fn block(self, start: usize, len: usize) -> Self {
@@ -335,20 +349,16 @@ impl RowMut<'_> {
             // SAFETY: the lanes lie inside the row.
             unsafe { lanes.store(self.data.add(start * self.dtype.size()), self.dtype) }
         } else {
-            self.store_tail(start, lanes);
+            self.set_from(start, &lanes.to_array());
         }
     }
 
-    #[inline(always)]
-    fn store_tail<V: Lanes>(self, start: usize, lanes: V) {
-        let mut buffer = [0_u8; 8 * MAX_LANES];
-        let size = self.dtype.size();
-        // SAFETY: the buffer has room for `MAX_LANES` ≥ `V::N` elements of any dtype; the copied elements lie inside
-        // both the buffer and the row.
-        unsafe {
-            lanes.store(buffer.as_mut_ptr(), self.dtype);
-            let bytes = (self.classes - start) * size;
-            std::ptr::copy_nonoverlapping(buffer.as_ptr(), self.data.add(start * size), bytes);
+    /// Sets the elements from `start` on. Kept out of the loops, whose registers it would cost.
+    #[cold]
+    #[inline(never)]
+    fn set_from<T: Scalar>(self, start: usize, lanes: &[T]) {
+        for (index, lane) in (start..self.classes).zip(lanes) {
+            self.set(index, lane.to_f64());
         }
     }
 }

@@ -6,6 +6,8 @@ mod jensen_shannon;
 mod kl;
 mod renyi;
 mod reverse_kl;
+#[cfg(test)]
+mod tests;
 mod total_variation;
 
 pub(crate) use jensen_shannon::JensenShannon;

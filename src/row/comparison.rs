@@ -5,7 +5,7 @@ use super::softmax::{Distribution, DistributionView};
 use crate::batch::Blocks;
 use crate::divergence::{Divergence, JensenShannon};
 use crate::rows::Row;
-use crate::simd::{Isa, Kernel, Lanes, Simd};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
 
 /// What two rows have to do with each other, in nats.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ pub(crate) fn compare(
 ) -> RowComparison {
     let mut wide = !(p.allows_narrow_lanes() && q.allows_narrow_lanes());
     let statistics = loop {
-        match Statistics::new(p, q, isa, blocks, wide) {
+        match Statistics::new(p, q, isa, blocks, wide, true) {
             Ok(statistics) => break statistics,
             Err(NoStatistics::NeedsWideLanes) => wide = true,
             Err(NoStatistics::Invalid) => return RowComparison::INVALID,
@@ -136,21 +136,30 @@ fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; 6] {
     let q_view = DistributionView::<V>::new(token, block.q, block.statistics.q);
     let half = V::splat(token, 0.5);
     let even = JensenShannon::EVEN;
-    let mut totals = [V::splat(token, 0.0); 6];
+    let zero = V::splat(token, 0.0);
+    let mut totals = [Total::<V>::zero(token); 6];
+    let classes = block.p.row.classes();
     let mut start = 0;
-    while start < block.p.row.classes() {
-        let x = block.p.row.load::<V>(token, start, f64::NEG_INFINITY);
-        let y = block.q.row.load::<V>(token, start, f64::NEG_INFINITY);
-        let pair = view.pair(x, y);
-        totals[0] = totals[0] + pair.kl_term();
-        totals[1] = totals[1] + pair.reverse_kl_term();
-        totals[2] = totals[2] + even.class(&pair).value;
-        totals[3] = totals[3] + half * pair.difference().abs();
-        totals[4] = totals[4] - pair.p() * p_view.ln_p(x);
-        totals[5] = totals[5] - pair.q() * q_view.ln_p(y);
-        start += V::N;
+    while start < classes {
+        let mut runs = [zero; 6];
+        let stop = classes.min(start + RUN * V::N);
+        while start < stop {
+            let x = block.p.row.load::<V>(token, start, f64::NEG_INFINITY);
+            let y = block.q.row.load::<V>(token, start, f64::NEG_INFINITY);
+            let pair = view.pair(x, y);
+            runs[0] = runs[0] + pair.kl_term();
+            runs[1] = runs[1] + pair.reverse_kl_term();
+            runs[2] = runs[2] + even.class(&pair).value;
+            runs[3] = runs[3] + half * pair.difference().abs();
+            runs[4] = runs[4] - pair.p() * p_view.ln_p(x);
+            runs[5] = runs[5] - pair.q() * q_view.ln_p(y);
+            start += V::N;
+        }
+        for (total, run) in totals.iter_mut().zip(runs) {
+            total.add(token, run);
+        }
     }
-    totals.map(V::sum)
+    totals.map(Total::sum)
 }
 
 /// Index of the first element equal to `value`.

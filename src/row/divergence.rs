@@ -9,7 +9,7 @@ use super::space::Space;
 use crate::batch::Blocks;
 use crate::divergence::Divergence;
 use crate::rows::RowMut;
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
 /// Where to write the gradients of one row, and what to multiply them by.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ pub(crate) fn divergence<D: Divergence>(
     let mut wide = divergence.needs_wide_lanes()
         || !(p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.inverse_temperature == q.inverse_temperature);
     loop {
-        match Statistics::new(p, q, isa, blocks, wide) {
+        match Statistics::new(p, q, isa, blocks, wide, false) {
             Ok(statistics) => {
                 let call = Call { divergence, p, q, isa, blocks, wide, statistics };
                 match call.finish(gradients) {
@@ -285,6 +285,30 @@ struct SecondPass<'a, D> {
     gradients: Option<(RowGradients<'a>, Rule)>,
 }
 
+impl<D: Copy> SecondPass<'_, D> {
+    /// The pass, if everything it reads and writes is f32, with dtypes that the compiler knows.
+    #[inline(always)]
+    fn known_f32(&self) -> Option<Self> {
+        let p = Distribution { row: self.p.row.known_f32()?, ..self.p };
+        let q = Distribution { row: self.q.row.known_f32()?, ..self.q };
+        let gradients = match self.gradients {
+            None => None,
+            Some((out, rule)) => {
+                let p = match out.p {
+                    Some(out) => Some(out.known_f32()?),
+                    None => None,
+                };
+                let q = match out.q {
+                    Some(out) => Some(out.known_f32()?),
+                    None => None,
+                };
+                Some((RowGradients { p, q, ..out }, rule))
+            }
+        };
+        Some(SecondPass { p, q, gradients, ..*self })
+    }
+}
+
 struct Narrow<'a, D, const MODE: u8>(SecondPass<'a, D>);
 struct Wide<'a, D, const MODE: u8>(SecondPass<'a, D>);
 
@@ -293,7 +317,10 @@ impl<D: Divergence, const MODE: u8> Kernel for Narrow<'_, D, MODE> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Sums {
-        second_pass::<S::F32, D, MODE>(simd, &self.0)
+        match self.0.known_f32() {
+            Some(pass) => second_pass::<S::F32, D, MODE>(simd, &pass),
+            None => second_pass::<S::F32, D, MODE>(simd, &self.0),
+        }
     }
 }
 
@@ -310,43 +337,54 @@ impl<D: Divergence, const MODE: u8> Kernel for Wide<'_, D, MODE> {
 fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &SecondPass<'_, D>) -> Sums {
     let sums = MODE != Mode::Gradients as u8;
     let slopes = MODE == Mode::SumsAndSlopes as u8;
+    // Gradients written together with the sums have none to take off.
+    let centered = MODE == Mode::Gradients as u8;
     let view = PairView::<V>::new(token, pass.p, pass.q, &pass.frame);
     let writers = pass.gradients.map(|(out, rule)| {
         (out.p.map(|out| Writer::new(token, out, rule.p)), out.q.map(|out| Writer::new(token, out, rule.q)))
     });
     let (p_writer, q_writer) = writers.unwrap_or((None, None));
-    let mut totals = [V::splat(token, 0.0); 6];
+    let zero = V::splat(token, 0.0);
+    let mut totals = [Total::<V>::zero(token); 6];
+    let classes = pass.p.row.classes();
     let mut start = 0;
-    while start < pass.p.row.classes() {
-        let x = pass.p.row.load::<V>(token, start, pass.p.space.absent());
-        let y = pass.q.row.load::<V>(token, start, pass.q.space.absent());
-        let pair = view.pair(x, y);
-        let class = pass.divergence.class(&pair);
-        if sums {
-            totals[0] = totals[0] + class.value;
-            if D::HAS_OUTER {
-                totals[1] = totals[1] + class.direct;
+    while start < classes {
+        let mut runs = [zero; 6];
+        let stop = classes.min(start + RUN * V::N);
+        while start < stop {
+            let x = pass.p.row.load::<V>(token, start, pass.p.space.absent());
+            let y = pass.q.row.load::<V>(token, start, pass.q.space.absent());
+            let pair = view.pair(x, y);
+            let class = pass.divergence.class(&pair);
+            if sums {
+                runs[0] = runs[0] + class.value;
+                if D::HAS_OUTER {
+                    runs[1] = runs[1] + class.direct;
+                }
+                if slopes {
+                    runs[2] = runs[2] + class.d_ln_p;
+                    runs[3] = runs[3] + class.d_ln_q;
+                }
+                if V::Scalar::WIDE {
+                    runs[4] = runs[4] + pair.difference();
+                    runs[5] = runs[5] + pair.q();
+                }
             }
-            if slopes {
-                totals[2] = totals[2] + class.d_ln_p;
-                totals[3] = totals[3] + class.d_ln_q;
+            if MODE >= Mode::Gradients as u8 {
+                if let Some(writer) = &p_writer {
+                    writer.write(start, &pair, class.d_ln_p, pair.p(), centered);
+                }
+                if let Some(writer) = &q_writer {
+                    writer.write(start, &pair, class.d_ln_q, pair.q(), centered);
+                }
             }
-            if V::Scalar::WIDE {
-                totals[4] = totals[4] + pair.difference();
-                totals[5] = totals[5] + pair.q();
-            }
+            start += V::N;
         }
-        if MODE >= Mode::Gradients as u8 {
-            if let Some(writer) = &p_writer {
-                writer.write(start, &pair, class.d_ln_p, pair.p());
-            }
-            if let Some(writer) = &q_writer {
-                writer.write(start, &pair, class.d_ln_q, pair.q());
-            }
+        for (total, run) in totals.iter_mut().zip(runs) {
+            total.add(token, run);
         }
-        start += V::N;
     }
-    let [value, direct, d_ln_p, d_ln_q, excess, q] = totals.map(V::sum);
+    let [value, direct, d_ln_p, d_ln_q, excess, q] = totals.map(Total::sum);
     Sums { value, direct, d_ln_p, d_ln_q, excess, q }
 }
 
@@ -377,9 +415,9 @@ impl<'a, V: Lanes> Writer<'a, V> {
     }
 
     #[inline(always)]
-    fn write(&self, start: usize, pair: &Pair<V>, slope: V, probability: V) {
+    fn write(&self, start: usize, pair: &Pair<V>, slope: V, probability: V, centered: bool) {
         let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
-            self.scale * (slope - probability * self.slope_sum)
+            self.scale * if centered { slope - probability * self.slope_sum } else { slope }
         } else {
             self.scale * self.given(pair, slope, probability)
         };

@@ -10,7 +10,7 @@ use super::space::Space;
 use crate::batch::Blocks;
 use crate::simd::exp::{Decay, Rate, exp, exp_scaled};
 use crate::simd::ln::{LogRatio, ln};
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
 /// How the numbers of one side become probabilities: p = e^((x − reference)/T − `ln_sum`).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,8 +85,7 @@ impl<V: Lanes> Pair<V> {
     /// p − q, relatively accurate.
     #[inline(always)]
     pub(crate) fn difference(&self) -> V {
-        let gap = self.larger * self.decay.expm1;
-        self.where_p_larger(-gap, gap)
+        (self.larger * self.decay.expm1).copysign(self.d)
     }
 
     /// u, or the largest u for which e^(−u) is not 0.
@@ -164,8 +163,7 @@ impl<V: Lanes> PairView<V> {
     #[inline(always)]
     fn narrow(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
-        let lowest = V::splat(token, -V::Scalar::HUGE);
-        let (x, y) = (x.max(lowest), y.max(lowest));
+        let (x, y) = (x.max(self.rate.floor), y.max(self.rate.floor));
         let d = self.log_ratio(x, y);
         let p_larger = V::splat(token, 0.0).le(d);
         let z = V::select(p_larger, x, y);
@@ -174,7 +172,7 @@ impl<V: Lanes> PairView<V> {
         let larger = exp_scaled(token, z, self.rate, exponent) * weight;
         let u = d.abs();
         // No divergence that needs ln max(p, q) runs in f32 lanes.
-        Pair { token, p_larger, larger, ln_larger: u, u, d, decay: Decay::new(token, u) }
+        Pair { token, p_larger, larger, ln_larger: u, u, d, decay: Decay::of_magnitude(token, u) }
     }
 
     /// (x − y)/T − delta. The subtraction is exact as the sum of two numbers, so that a constant added to one of two
@@ -209,7 +207,7 @@ impl<V: Lanes> PairView<V> {
         let p_larger = V::splat(token, 0.0).le(d);
         let ln_larger = V::select(p_larger, ln_p, ln_q);
         let u = d.abs();
-        Pair { token, p_larger, larger: exp(token, ln_larger), ln_larger, u, d, decay: Decay::new(token, u) }
+        Pair { token, p_larger, larger: exp(token, ln_larger), ln_larger, u, d, decay: Decay::of_magnitude(token, u) }
     }
 
     /// The number itself, or the logarithm of a probability; a very low number for −∞.
@@ -285,34 +283,52 @@ struct BlockStatistics {
     problem: Option<NoStatistics>,
 }
 
+#[derive(Clone, Copy)]
 struct FirstPass<'a> {
     p: Distribution<'a>,
     q: Distribution<'a>,
     isa: Isa,
+    /// Whether the sums leave out the largest class, as entropies and losses need it, or only serve as divisors.
+    exact: bool,
 }
 
 impl FirstPass<'_> {
     /// Runs in f64 lanes if `wide`, else in f32 lanes.
     fn run(self, wide: bool) -> BlockStatistics {
         let isa = self.isa;
-        if wide { isa.run(FirstPassKernel::<true>(self)) } else { isa.run(FirstPassKernel::<false>(self)) }
+        match (wide, self.exact) {
+            (true, _) => isa.run(FirstPassKernel::<true, true>(self)),
+            (false, true) => isa.run(FirstPassKernel::<false, true>(self)),
+            (false, false) => isa.run(FirstPassKernel::<false, false>(self)),
+        }
     }
 }
 
-struct FirstPassKernel<'a, const WIDE: bool>(FirstPass<'a>);
+struct FirstPassKernel<'a, const WIDE: bool, const EXACT: bool>(FirstPass<'a>);
 
-impl<const WIDE: bool> Kernel for FirstPassKernel<'_, WIDE> {
+impl<const WIDE: bool, const EXACT: bool> Kernel for FirstPassKernel<'_, WIDE, EXACT> {
     type Output = BlockStatistics;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> BlockStatistics {
-        if WIDE { first_pass::<S::F64>(simd, &self.0) } else { first_pass::<S::F32>(simd, &self.0) }
+        let pass = self.0;
+        if WIDE {
+            return first_pass::<S::F64, EXACT>(simd, &pass);
+        }
+        match pass.p.row.known_f32().zip(pass.q.row.known_f32()) {
+            Some((p, q)) => {
+                let p = Distribution { row: p, ..pass.p };
+                let q = Distribution { row: q, ..pass.q };
+                first_pass::<S::F32, EXACT>(simd, &FirstPass { p, q, ..pass })
+            }
+            None => first_pass::<S::F32, EXACT>(simd, &pass),
+        }
     }
 }
 
 #[inline(always)]
-fn first_pass<V: Lanes>(token: V::Token, pass: &FirstPass<'_>) -> BlockStatistics {
-    let FirstPass { p, q, isa } = *pass;
+fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>) -> BlockStatistics {
+    let FirstPass { p, q, isa, .. } = *pass;
     let p_scan = scan::<V>(token, p.row, p.space);
     let q_scan = scan::<V>(token, q.row, q.space);
     let mut block = BlockStatistics {
@@ -330,10 +346,8 @@ fn first_pass<V: Lanes>(token: V::Token, pass: &FirstPass<'_>) -> BlockStatistic
     if p_scan.smallest == p.space.absent() || q_scan.smallest == q.space.absent() {
         block.support = isa.run(FindSupport { p, q });
     }
-    let fits = |scan: Scan, side: Distribution<'_>| {
-        scan.fits_narrow_lanes(side.inverse_temperature * std::f64::consts::LOG2_E)
-    };
-    if !V::Scalar::WIDE && (block.support.very_low || !fits(p_scan, p) || !fits(q_scan, q)) {
+    let fits = |scan: Scan| scan.fits_narrow_lanes(p.inverse_temperature);
+    if !V::Scalar::WIDE && (block.support.very_low || !fits(p_scan) || !fits(q_scan)) {
         block.problem = Some(NoStatistics::NeedsWideLanes);
         return block;
     }
@@ -353,47 +367,60 @@ fn first_pass<V: Lanes>(token: V::Token, pass: &FirstPass<'_>) -> BlockStatistic
     let zero = V::splat(token, 0.0);
     let one = V::splat(token, 1.0);
     let (p_top, q_top) = (V::splat(token, p_reference), V::splat(token, q_reference));
-    let mut p_rest = zero;
-    let mut q_rest = zero;
-    let mut p_count = zero;
-    let mut q_count = zero;
-    let mut excess = zero;
+    let mut totals = [Total::<V>::zero(token); 3];
+    let (mut p_count, mut q_count) = (zero, zero);
+    let classes = p.row.classes();
     let mut start = 0;
-    while start < p.row.classes() {
-        let x = p.row.load::<V>(token, start, f64::NEG_INFINITY);
-        let y = q.row.load::<V>(token, start, f64::NEG_INFINITY);
-        let pair = view.pair(x, y);
-        excess = excess - pair.difference();
-        let (p_below, q_below) = (x.lt(p_top), y.lt(q_top));
-        p_rest = p_rest + V::select(p_below, pair.p(), zero);
-        q_rest = q_rest + V::select(q_below, pair.q(), zero);
-        p_count = p_count + V::select(p_below, zero, one);
-        q_count = q_count + V::select(q_below, zero, one);
-        start += V::N;
+    while start < classes {
+        let (mut p_rest, mut q_rest, mut excess) = (zero, zero, zero);
+        let stop = classes.min(start + RUN * V::N);
+        while start < stop {
+            let x = p.row.load::<V>(token, start, f64::NEG_INFINITY);
+            let y = q.row.load::<V>(token, start, f64::NEG_INFINITY);
+            let pair = view.pair(x, y);
+            excess = excess - pair.difference();
+            if EXACT {
+                let (p_below, q_below) = (x.lt(p_top), y.lt(q_top));
+                p_rest = p_rest + V::select(p_below, pair.p(), zero);
+                q_rest = q_rest + V::select(q_below, pair.q(), zero);
+                p_count = p_count + V::select(p_below, zero, one);
+                q_count = q_count + V::select(q_below, zero, one);
+            } else {
+                p_rest = p_rest + pair.p();
+                q_rest = q_rest + pair.q();
+            }
+            start += V::N;
+        }
+        for (total, run) in totals.iter_mut().zip([p_rest, q_rest, excess]) {
+            total.add(token, run);
+        }
     }
-    let side = |empty: bool, reference: f64, count: V, rest: V| {
-        if empty { LogSumExp::EMPTY } else { LogSumExp { largest: reference, rest: rest.sum() + (count.sum() - 1.0) } }
+    let [p_rest, q_rest, excess] = totals.map(Total::sum);
+    let side = |empty: bool, reference: f64, count: V, rest: f64| {
+        if empty { LogSumExp::EMPTY } else { LogSumExp { largest: reference, rest: rest + (count.sum() - 1.0) } }
     };
     block.p = side(p_empty, p_reference, p_count, p_rest);
     block.q = side(q_empty, q_reference, q_count, q_rest);
     block.delta = frame.delta;
-    block.excess = excess.sum();
+    block.excess = excess;
     block
 }
 
 impl Statistics {
-    /// Statistics of two rows: the first pass.
+    /// Statistics of two rows: the first pass. Unless `exact`, the sums only serve as divisors.
     pub(crate) fn new(
         p: Distribution<'_>,
         q: Distribution<'_>,
         isa: Isa,
         blocks: &Blocks,
         wide: bool,
+        exact: bool,
     ) -> Result<Self, NoStatistics> {
         let classes = p.row.classes();
         if p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature {
-            let parts = blocks
-                .map(classes, |start, len| FirstPass { p: p.block(start, len), q: q.block(start, len), isa }.run(wide));
+            let parts = blocks.map(classes, |start, len| {
+                FirstPass { p: p.block(start, len), q: q.block(start, len), isa, exact }.run(wide)
+            });
             return Self::merge(&parts, p.inverse_temperature);
         }
         debug_assert!(wide, "only two rows of logits with one temperature may run in f32 lanes");

@@ -21,7 +21,9 @@ pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Sca
     let pad = row.get(0);
     let first = row.load::<V>(token, 0, pad);
     let (mut largest, mut smallest) = ([first; 2], [first; 2]);
-    let mut invalid = first.any_invalid();
+    let infinite = V::splat(token, f64::INFINITY);
+    // Fails for +∞ and for NaN.
+    let mut valid = first.lt(infinite);
     let mut start = V::N;
     while start < row.classes() {
         // Two chains of comparisons hide each other's latency.
@@ -29,7 +31,7 @@ pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Sca
             let at = start + chain * V::N;
             if at < row.classes() {
                 let x = row.load::<V>(token, at, pad);
-                invalid |= x.any_invalid();
+                valid = V::and(valid, x.lt(infinite));
                 largest[chain] = largest[chain].max(x);
                 smallest[chain] = smallest[chain].min(x);
             }
@@ -38,17 +40,21 @@ pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Sca
     }
     let largest = largest[0].max(largest[1]).largest();
     let smallest = -((-smallest[0].min(smallest[1])).largest());
-    Scan { largest, smallest, invalid: invalid || (space == Space::Probs && smallest < 0.0) }
+    Scan { largest, smallest, invalid: !V::all(valid) || (space == Space::Probs && smallest < 0.0) }
 }
 
 impl Scan {
     /// Whether f32 lanes can take logits of this range: exponents stay exact, and differences finite.
-    pub(crate) fn fits_narrow_lanes(self, rate: f64) -> bool {
-        const LARGEST: f64 = 1e18;
-        let bound = LARGEST.min(exp::LARGEST_EXPONENT / rate);
-        let largest_fits = self.largest == f64::NEG_INFINITY || self.largest.abs() <= bound;
-        largest_fits && (self.smallest == f64::NEG_INFINITY || self.smallest >= -LARGEST)
+    pub(crate) fn fits_narrow_lanes(self, inverse_temperature: f64) -> bool {
+        let lowest = lowest_narrow_logit(inverse_temperature);
+        let largest_fits = self.largest == f64::NEG_INFINITY || self.largest.abs() <= -0.5 * lowest;
+        largest_fits && (self.smallest == f64::NEG_INFINITY || self.smallest >= lowest)
     }
+}
+
+/// The lowest finite logit that f32 lanes take; −∞ is raised to it, and its probability is still 0.
+pub(crate) fn lowest_narrow_logit(inverse_temperature: f64) -> f64 {
+    -2.0 * exp::LARGEST_EXPONENT / (inverse_temperature * std::f64::consts::LOG2_E)
 }
 
 /// What the classes without probability mean to a pair of rows.
@@ -85,7 +91,8 @@ impl Kernel for FindSupport<'_> {
     fn run<S: Simd>(self, simd: S) -> Support {
         let zero = S::F64::splat(simd, 0.0);
         let one = S::F64::splat(simd, 1.0);
-        let very_low = S::F64::splat(simd, -1e18);
+        let rate = self.p.inverse_temperature.max(self.q.inverse_temperature);
+        let very_low = S::F64::splat(simd, lowest_narrow_logit(rate));
         let infinite = S::F64::splat(simd, f64::NEG_INFINITY);
         let p_absent = S::F64::splat(simd, self.p.space.absent());
         let q_absent = S::F64::splat(simd, self.q.space.absent());

@@ -7,7 +7,7 @@ use crate::element::Dtype;
 use crate::rows::{Row, RowMut};
 use crate::simd::exp::{Decay, Rate, exp, exp_scaled};
 use crate::simd::ln::ln;
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
 /// ln Σ e^(z/T) as the largest logit and Σ of the other classes' e^((z − largest)/T).
 ///
@@ -267,7 +267,7 @@ fn sum<V: Lanes>(token: V::Token, distribution: Distribution<'_>) -> Option<LogS
     if found.largest == f64::NEG_INFINITY {
         return Some(LogSumExp::EMPTY);
     }
-    if !V::Scalar::WIDE && !found.fits_narrow_lanes(distribution.inverse_temperature * std::f64::consts::LOG2_E) {
+    if !V::Scalar::WIDE && !found.fits_narrow_lanes(distribution.inverse_temperature) {
         return None;
     }
     // The cap is monotone: the largest stays the largest.
@@ -277,16 +277,22 @@ fn sum<V: Lanes>(token: V::Token, distribution: Distribution<'_>) -> Option<LogS
     let top = V::splat(token, largest);
     let zero = V::splat(token, 0.0);
     let one = V::splat(token, 1.0);
-    let (mut rest, mut count) = (zero, zero);
+    let mut total = Total::<V>::zero(token);
+    let mut count = zero;
     let mut start = 0;
     while start < row.classes() {
-        let (z, _) = view.capped(row.load::<V>(token, start, f64::NEG_INFINITY));
-        let below = z.lt(top);
-        rest = rest + V::select(below, view.p(z), zero);
-        count = count + V::select(below, zero, one);
-        start += V::N;
+        let mut rest = zero;
+        let stop = row.classes().min(start + RUN * V::N);
+        while start < stop {
+            let (z, _) = view.capped(row.load::<V>(token, start, f64::NEG_INFINITY));
+            let below = z.lt(top);
+            rest = rest + V::select(below, view.p(z), zero);
+            count = count + V::select(below, zero, one);
+            start += V::N;
+        }
+        total.add(token, rest);
     }
-    Some(LogSumExp { largest, rest: rest.sum() + (count.sum() - 1.0) })
+    Some(LogSumExp { largest, rest: total.sum() + (count.sum() - 1.0) })
 }
 
 /// Writes ln p for one block.

@@ -94,6 +94,7 @@ impl Lanes for F32x8 {
     type Token = Avx2;
     type Scalar = f32;
     type Mask = __m256;
+    type Wide = F64x4;
     const N: usize = 8;
 
     #[inline(always)]
@@ -152,6 +153,14 @@ impl Lanes for F32x8 {
     fn abs(self) -> Self {
         // SAFETY: the vector proves AVX2.
         F32x8(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+    }
+    #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        unsafe {
+            let bit = _mm256_set1_ps(-0.0);
+            F32x8(_mm256_or_ps(_mm256_andnot_ps(bit, self.0), _mm256_and_ps(bit, sign.0)))
+        }
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
@@ -222,11 +231,21 @@ impl Lanes for F32x8 {
         unsafe { _mm256_movemask_ps(mask) != 0 }
     }
     #[inline(always)]
-    fn any_invalid(self) -> bool {
+    fn and(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_and_ps(a, b) }
+    }
+    #[inline(always)]
+    fn all(mask: __m256) -> bool {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_movemask_ps(mask) == 0xff }
+    }
+    #[inline(always)]
+    fn widen(self, _: Avx2) -> [F64x4; 2] {
         // SAFETY: the vector proves AVX2.
         unsafe {
-            let invalid = _mm256_cmp_ps::<_CMP_NLT_UQ>(self.0, _mm256_set1_ps(f32::INFINITY));
-            _mm256_movemask_ps(invalid) != 0
+            let high = _mm256_extractf128_ps::<1>(self.0);
+            [F64x4(_mm256_cvtps_pd(_mm256_castps256_ps128(self.0))), F64x4(_mm256_cvtps_pd(high))]
         }
     }
     #[inline(always)]
@@ -242,6 +261,7 @@ impl Lanes for F64x4 {
     type Token = Avx2;
     type Scalar = f64;
     type Mask = __m256d;
+    type Wide = F64x4;
     const N: usize = 4;
 
     #[inline(always)]
@@ -297,6 +317,14 @@ impl Lanes for F64x4 {
     fn abs(self) -> Self {
         // SAFETY: the vector proves AVX2.
         F64x4(unsafe { _mm256_andnot_pd(_mm256_set1_pd(-0.0), self.0) })
+    }
+    #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        unsafe {
+            let bit = _mm256_set1_pd(-0.0);
+            F64x4(_mm256_or_pd(_mm256_andnot_pd(bit, self.0), _mm256_and_pd(bit, sign.0)))
+        }
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
@@ -378,12 +406,18 @@ impl Lanes for F64x4 {
         unsafe { _mm256_movemask_pd(mask) != 0 }
     }
     #[inline(always)]
-    fn any_invalid(self) -> bool {
-        // SAFETY: the vector proves AVX2.
-        unsafe {
-            let invalid = _mm256_cmp_pd::<_CMP_NLT_UQ>(self.0, _mm256_set1_pd(f64::INFINITY));
-            _mm256_movemask_pd(invalid) != 0
-        }
+    fn and(a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_and_pd(a, b) }
+    }
+    #[inline(always)]
+    fn all(mask: __m256d) -> bool {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_movemask_pd(mask) == 0xf }
+    }
+    #[inline(always)]
+    fn widen(self, token: Self::Token) -> [Self; 2] {
+        [self, Self::splat(token, 0.0)]
     }
     #[inline(always)]
     fn to_array(self) -> [f64; MAX_LANES] {

@@ -99,6 +99,7 @@ impl Lanes for F32x16 {
     type Token = Avx512;
     type Scalar = f32;
     type Mask = __mmask16;
+    type Wide = F64x8;
     const N: usize = 16;
 
     #[inline(always)]
@@ -159,6 +160,15 @@ impl Lanes for F32x16 {
         F32x16(unsafe { _mm512_abs_ps(self.0) })
     }
     #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        // SAFETY: the vector proves AVX-512. The table picks bits of the magnitude where the mask is set, else of the sign.
+        unsafe {
+            let mask = _mm512_set1_epi32(i32::MAX);
+            let (magnitude, sign) = (_mm512_castps_si512(self.0), _mm512_castps_si512(sign.0));
+            F32x16(_mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xCA>(mask, magnitude, sign)))
+        }
+    }
+    #[inline(always)]
     fn min(self, other: Self) -> Self {
         // SAFETY: the vector proves AVX-512.
         F32x16(unsafe { _mm512_min_ps(self.0, other.0) })
@@ -217,9 +227,20 @@ impl Lanes for F32x16 {
         mask != 0
     }
     #[inline(always)]
-    fn any_invalid(self) -> bool {
+    fn and(a: __mmask16, b: __mmask16) -> __mmask16 {
+        a & b
+    }
+    #[inline(always)]
+    fn all(mask: __mmask16) -> bool {
+        mask == __mmask16::MAX
+    }
+    #[inline(always)]
+    fn widen(self, _: Avx512) -> [F64x8; 2] {
         // SAFETY: the vector proves AVX-512.
-        unsafe { _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(self.0, _mm512_set1_ps(f32::INFINITY)) != 0 }
+        unsafe {
+            let high = _mm512_extractf32x8_ps::<1>(self.0);
+            [F64x8(_mm512_cvtps_pd(_mm512_castps512_ps256(self.0))), F64x8(_mm512_cvtps_pd(high))]
+        }
     }
     #[inline(always)]
     fn to_array(self) -> [f32; MAX_LANES] {
@@ -234,6 +255,7 @@ impl Lanes for F64x8 {
     type Token = Avx512;
     type Scalar = f64;
     type Mask = __mmask8;
+    type Wide = F64x8;
     const N: usize = 8;
 
     #[inline(always)]
@@ -294,6 +316,15 @@ impl Lanes for F64x8 {
         F64x8(unsafe { _mm512_abs_pd(self.0) })
     }
     #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        // SAFETY: the vector proves AVX-512. The table picks bits of the magnitude where the mask is set, else of the sign.
+        unsafe {
+            let mask = _mm512_set1_epi64(i64::MAX);
+            let (magnitude, sign) = (_mm512_castpd_si512(self.0), _mm512_castpd_si512(sign.0));
+            F64x8(_mm512_castsi512_pd(_mm512_ternarylogic_epi64::<0xCA>(mask, magnitude, sign)))
+        }
+    }
+    #[inline(always)]
     fn min(self, other: Self) -> Self {
         // SAFETY: the vector proves AVX-512.
         F64x8(unsafe { _mm512_min_pd(self.0, other.0) })
@@ -352,9 +383,16 @@ impl Lanes for F64x8 {
         mask != 0
     }
     #[inline(always)]
-    fn any_invalid(self) -> bool {
-        // SAFETY: the vector proves AVX-512.
-        unsafe { _mm512_cmp_pd_mask::<_CMP_NLT_UQ>(self.0, _mm512_set1_pd(f64::INFINITY)) != 0 }
+    fn and(a: __mmask8, b: __mmask8) -> __mmask8 {
+        a & b
+    }
+    #[inline(always)]
+    fn all(mask: __mmask8) -> bool {
+        mask == __mmask8::MAX
+    }
+    #[inline(always)]
+    fn widen(self, token: Self::Token) -> [Self; 2] {
+        [self, Self::splat(token, 0.0)]
     }
     #[inline(always)]
     fn to_array(self) -> [f64; MAX_LANES] {

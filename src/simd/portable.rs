@@ -38,9 +38,9 @@ pub(crate) trait Float:
     + Div<Output = Self>
     + Neg<Output = Self>
 {
-    const INFINITY: Self;
     fn fused(self, b: Self, c: Self) -> Self;
     fn abs(self) -> Self;
+    fn copysign(self, sign: Self) -> Self;
     fn round(self) -> Self;
     fn sqrt(self) -> Self;
     fn power_of_two(n: Self) -> Self;
@@ -51,7 +51,6 @@ pub(crate) trait Float:
 const HARDWARE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 impl Float for f32 {
-    const INFINITY: f32 = f32::INFINITY;
     #[inline(always)]
     fn fused(self, b: f32, c: f32) -> f32 {
         if HARDWARE_FMA {
@@ -64,6 +63,10 @@ impl Float for f32 {
     #[inline(always)]
     fn abs(self) -> f32 {
         f32::abs(self)
+    }
+    #[inline(always)]
+    fn copysign(self, sign: f32) -> f32 {
+        f32::copysign(self, sign)
     }
     #[inline(always)]
     fn round(self) -> f32 {
@@ -107,7 +110,6 @@ impl TwiceRounded for f64 {
 }
 
 impl Float for f64 {
-    const INFINITY: f64 = f64::INFINITY;
     #[inline(always)]
     fn fused(self, b: f64, c: f64) -> f64 {
         if HARDWARE_FMA { self.mul_add(b, c) } else { fused_by_splitting(self, b, c) }
@@ -115,6 +117,10 @@ impl Float for f64 {
     #[inline(always)]
     fn abs(self) -> f64 {
         f64::abs(self)
+    }
+    #[inline(always)]
+    fn copysign(self, sign: f64) -> f64 {
+        f64::copysign(self, sign)
     }
     #[inline(always)]
     fn round(self) -> f64 {
@@ -248,6 +254,7 @@ where
     type Token = Portable;
     type Scalar = T;
     type Mask = [bool; LANES];
+    type Wide = Array<f64>;
     const N: usize = LANES;
 
     #[inline(always)]
@@ -291,6 +298,10 @@ where
         self.map(Float::abs)
     }
     #[inline(always)]
+    fn copysign(self, sign: Self) -> Self {
+        self.zip(sign, Float::copysign)
+    }
+    #[inline(always)]
     fn min(self, other: Self) -> Self {
         self.zip(other, |a, b| if a < b { a } else { b })
     }
@@ -332,9 +343,16 @@ where
         mask.into_iter().any(|lane| lane)
     }
     #[inline(always)]
-    fn any_invalid(self) -> bool {
-        // The negation holds for NaN too.
-        self.0.into_iter().any(|a| !(a < T::INFINITY))
+    fn and(a: [bool; LANES], b: [bool; LANES]) -> [bool; LANES] {
+        std::array::from_fn(|i| a[i] & b[i])
+    }
+    #[inline(always)]
+    fn all(mask: [bool; LANES]) -> bool {
+        mask.into_iter().all(|lane| lane)
+    }
+    #[inline(always)]
+    fn widen(self, _: Portable) -> [Array<f64>; 2] {
+        [Array(self.0.map(super::vector::Scalar::to_f64)), Array([0.0; LANES])]
     }
     #[inline(always)]
     fn to_array(self) -> [T; MAX_LANES] {

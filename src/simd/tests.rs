@@ -2,7 +2,7 @@
 
 mod exact;
 mod ulp;
-//mod vocabulary;
+mod vocabulary;
 
 use super::{Isa, Kernel, Lanes, Scalar, Simd};
 use crate::element::Element;

@@ -49,14 +49,13 @@ pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
 
 impl Scalar for f32 {
     const WIDE: bool = false;
-    // Minimax in relative error, 2.8e-9.
+    // Minimax in relative error, 1.3e-7 (of the second-order part alone).
     const EXP: &'static [f64] = &[
-        0.500_000_001_354_058_1,
-        0.166_666_665_307_832_92,
-        0.041_666_463_915_033,
-        0.008_333_360_921_507_466,
-        0.001_393_377_664_461_670_2,
-        0.000_198_578_738_778_497_26,
+        0.499_999_995_474_775_86,
+        0.166_665_766_045_324_46,
+        0.041_666_854_842_676_876,
+        0.008_363_259_740_611_998,
+        0.001_390_133_486_828_615_8,
     ];
     // Minimax in relative error, 1.8e-9.
     const ATANH: &'static [f64] =
@@ -128,6 +127,8 @@ pub(crate) trait Lanes:
     type Scalar: Scalar;
     /// One truth value per lane.
     type Mask: Copy;
+    /// A vector of f64 of the same instruction set.
+    type Wide: Lanes<Token = Self::Token, Scalar = f64>;
     /// Number of lanes, at most [`MAX_LANES`].
     const N: usize;
 
@@ -149,6 +150,8 @@ pub(crate) trait Lanes:
     fn mul_add_relaxed(self, b: Self, c: Self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
+    /// The magnitude of `self` with the sign of `sign`.
+    fn copysign(self, sign: Self) -> Self;
     /// The smaller of the two.
     fn min(self, other: Self) -> Self;
     /// The larger of the two.
@@ -170,8 +173,12 @@ pub(crate) trait Lanes:
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
     /// Whether the mask holds in any lane.
     fn any(mask: Self::Mask) -> bool;
-    /// Whether any lane is NaN or +∞.
-    fn any_invalid(self) -> bool;
+    /// Lanes where both masks hold.
+    fn and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// Whether the mask holds in all lanes.
+    fn all(mask: Self::Mask) -> bool;
+    /// The lanes in f64, in order, as two vectors; the second is 0 where one holds them all.
+    fn widen(self, token: Self::Token) -> [Self::Wide; 2];
     /// The lanes, in order, in the first `N` places.
     fn to_array(self) -> [Self::Scalar; MAX_LANES];
 
@@ -217,5 +224,35 @@ pub(crate) trait Lanes:
             value = value.mul_add_relaxed(self, Self::splat(token, coefficient));
         }
         value
+    }
+}
+
+/// Vectors summed in f32 before they are added to an f64 total.
+///
+/// A lane that holds the largest class of a row loses half a unit in its last place with every addition after it: over
+/// eight additions about 1e-7 of the sum, over a whole block of 4096 classes 1e-6.
+pub(crate) const RUN: usize = 8;
+
+/// A sum over many vectors, in f64 lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Total<V: Lanes>([V::Wide; 2]);
+
+impl<V: Lanes> Total<V> {
+    #[inline(always)]
+    pub(crate) fn zero(token: V::Token) -> Self {
+        Total([V::Wide::splat(token, 0.0); 2])
+    }
+
+    /// Adds the sum of at most [`RUN`] vectors.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, token: V::Token, run: V) {
+        let [low, high] = run.widen(token);
+        self.0[0] = self.0[0] + low;
+        self.0[1] = self.0[1] + high;
+    }
+
+    #[inline(always)]
+    pub(crate) fn sum(self) -> f64 {
+        (self.0[0] + self.0[1]).sum()
     }
 }

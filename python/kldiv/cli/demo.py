@@ -1,0 +1,145 @@
+"""`kldiv demo`: the logits that come with the package, compared and explained."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.cells import cell_len
+
+from kldiv import Statistic
+from kldiv.cli.compare import FileComparison, compare_files
+from kldiv.cli.output import show_table, show_text
+
+BITS = {"int8": 8, "int4": 4}
+ROWS_SHOWN = 4
+CONTEXT_CELLS = 30
+# What "close" means in the text: at most 5 % of the probability on other tokens.
+CLOSE_TOTAL_VARIATION = 0.05
+
+
+def show() -> None:
+    """Compare both candidates, show the table and the most divergent rows, and explain them."""
+    # The extension module beside them keeps the package's files on disk, never in an archive.
+    folder = Path(str(files("kldiv"))) / "demo"
+    reference, labels = folder / "reference.npy", folder / "labels.npy"
+    results = {
+        name: compare_files(str(reference), str(folder / f"{name}.npy"), str(labels))
+        for name in BITS
+    }
+    contexts = json.loads((folder / "contexts.json").read_text(encoding="utf-8"))
+
+    rounded = " and ".join(f"to {bits} bits ({name})" for name, bits in BITS.items())
+    show_text(
+        f"p is the language model {contexts['model']}; q is the same model with its weights "
+        f"rounded {rounded}. A row holds the logits of all {results['int8'].vocabulary:,} tokens "
+        "that could come next after a text, and its label is the token that does."
+    )
+    print()
+    _show_summaries(results)
+    print("\nThe rows that differ most, and the probability each model gives the next token:\n")
+    _show_rows(results, contexts["rows"])
+    print("\nWhat the numbers mean\n")
+    for paragraph in _explanation(results):
+        show_text(paragraph)
+        print()
+    print(
+        "The same on files of your own (any .npy or .safetensors of logits [rows, vocabulary]):\n"
+    )
+    command = [
+        "kldiv",
+        "compare",
+        str(reference),
+        str(folder / "int4.npy"),
+        "--labels",
+        str(labels),
+    ]
+    print(shlex.join(command))
+    sys.stdout.flush()
+
+
+def _show_summaries(results: dict[str, FileComparison]) -> None:
+    columns = {name: dict(result.summary.lines()) for name, result in results.items()}
+    # 32 rows have no percentiles worth a line, but for the median.
+    lines = dict.fromkeys(
+        line for column in columns.values() for line in column if not line.endswith(" %")
+    )
+    show_table(
+        [(line, *(column.get(line, "") for column in columns.values())) for line in lines],
+        ("divergences in nats", *columns),
+    )
+
+
+def _show_rows(results: dict[str, FileComparison], contexts: list[dict[str, Any]]) -> None:
+    int8, int4 = results["int8"], results["int4"]
+    worst = np.argsort(-int4.column("kl"))[:ROWS_SHOWN]
+    lines = []
+    for row in worst:
+        probabilities = (
+            f"{math.exp(-nll[row]):.2%}"
+            for nll in (int4.column("nll_p"), int8.column("nll_q"), int4.column("nll_q"))
+        )
+        lines.append(
+            (
+                f"{row}",
+                f"{int8.column('kl')[row]:.4f}",
+                f"{int4.column('kl')[row]:.4f}",
+                *probabilities,
+                f'"{contexts[row]["next_token"]}"',
+                _end(contexts[row]["context"]),
+            )
+        )
+    header = ("row", "KL int8", "KL int4", "by p", "by int8", "by int4", "next token", "after")
+    show_table(lines, header)
+
+
+def _end(context: str) -> str:
+    text = " ".join(context.split())
+    while cell_len(text) > CONTEXT_CELLS:
+        text = text[1:]
+    return f"… {text.lstrip()}"
+
+
+def _explanation(results: dict[str, FileComparison]) -> list[str]:
+    int8, int4 = (results[name].summary.kl for name in ("int8", "int4"))
+    rows = results["int4"].summary.rows
+    paragraphs = [
+        "KL(p‖q) is what q loses, in nats per token, on text that p itself would write. 0 means "
+        f"equal probabilities. Its exponential is the factor on the perplexity of such text: "
+        f"× {math.exp(int8.mean):.4f} for int8 and × {math.exp(int4.mean):.4f} for int4."
+    ]
+    paragraphs += [_verdict(name, result) for name, result in results.items()]
+    paragraphs.append(
+        f"{rows} tokens of two texts are an example, not a verdict, and the errors are wide, those "
+        f"of the perplexity above all: it looks at one token a row, where KL compares the "
+        f"probabilities of all {results['int4'].vocabulary:,}. The mean KL of int4 is "
+        f"{int4.mean / int8.mean:,.0f} times that of int8, far beyond the errors of both."
+        if int4.mean - 3 * int4.standard_error > int8.mean + 3 * int8.standard_error
+        else f"{rows} tokens of two texts are an example, not a verdict, and the errors are wide."
+    )
+    return paragraphs
+
+
+def _verdict(name: str, result: FileComparison) -> str:
+    summary = result.summary
+    ratio = Statistic.of(result.column("nll_q").astype(np.float64) - result.column("nll_p"))
+    low, factor, high = (
+        math.exp(ratio.mean + errors * ratio.standard_error) for errors in (-2, 0, 2)
+    )
+    same = int(result.column("same_top").sum())
+    close = summary.total_variation.mean <= CLOSE_TOTAL_VARIATION and low <= 1
+    within = "no change beyond the errors" if low <= 1 <= high else "a change beyond the errors"
+    harm = f"harmless as far as {summary.rows} tokens show" if close else "not harmless"
+    return (
+        f"{name} is {harm}: it moves "
+        f"{summary.total_variation.mean:.1%} of the probability to other tokens and keeps the most "
+        f"probable token in {same} of {summary.rows} rows. Its perplexity on the tokens that "
+        f"really follow is × {factor:.3f} that of p (two standard errors: {low:.3f} to "
+        f"{high:.3f}), {within}."
+    )
