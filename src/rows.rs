@@ -319,6 +319,15 @@ impl RowMut<'_> {
         RowMut { data: unsafe { self.data.add(start * self.dtype.size()) }, classes: len, ..self }
     }
 
+    pub(crate) fn dtype(self) -> Dtype {
+        self.dtype
+    }
+
+    /// Element `index`.
+    pub(crate) fn get(self, index: usize) -> f64 {
+        Row { data: self.data, dtype: self.dtype, classes: self.classes, lifetime: PhantomData }.get(index)
+    }
+
     /// Sets element `index`.
     #[inline]
     pub(crate) fn set(self, index: usize, value: f64) {
@@ -360,5 +369,80 @@ impl RowMut<'_> {
         for (index, lane) in (start..self.classes).zip(lanes) {
             self.set(index, lane.to_f64());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::simd::{Isa, Kernel, Simd};
+
+    /// Copies a row vector by vector, the tails padded.
+    struct Copy<'a> {
+        from: Row<'a>,
+        to: RowMut<'a>,
+        absent: f64,
+    }
+
+    impl Kernel for Copy<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let mut start = 0;
+            while start < self.from.classes() {
+                let lanes = self.from.load::<S::F32>(simd, start, self.absent).to_array();
+                assert!(
+                    lanes[..S::F32::N]
+                        .iter()
+                        .skip(self.from.classes() - start)
+                        .all(|&lane| f64::from(lane) == self.absent)
+                );
+                self.to.store(start, self.from.load::<S::F32>(simd, start, self.absent));
+                start += S::F32::N;
+            }
+        }
+    }
+
+    #[test]
+    fn tails_are_padded_and_nothing_is_written_past_them() {
+        let data: Vec<f32> = (0..120).map(|i| i as f32 - 7.5).collect();
+        for isa in Isa::available() {
+            for (start, len) in (1..40).map(|len| (len % 5, len)) {
+                for absent in [f64::NEG_INFINITY, 0.0] {
+                    let mut out = vec![9.0_f32; 120];
+                    {
+                        let from = Rows::new(&data, 60).unwrap();
+                        let to = RowsMut::new(&mut out, 60).unwrap();
+                        // SAFETY: the only view of this row.
+                        let to = unsafe { to.row(1) }.block(start, len);
+                        isa.run(Copy { from: from.row(1).block(start, len), to, absent });
+                    }
+                    let inside = 60 + start..60 + start + len;
+                    assert_eq!(out[inside.clone()], data[inside.clone()], "{}", isa.name());
+                    out[inside].fill(9.0);
+                    assert_eq!(out, [9.0; 120], "{} {start} {len}", isa.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_counted_in_c_order() {
+        let data: Vec<f64> = (0..24).map(f64::from).collect();
+        // Two rows of two classes backwards, by three forwards.
+        // SAFETY: the rows start at the elements asserted below, of 24.
+        let rows = unsafe { Rows::from_raw_parts(data.as_ptr().add(12).cast(), Dtype::F64, 2, &[2, 3], &[-96, 16]) };
+        assert_eq!(rows.shape(), [2, 3, 2]);
+        let firsts: Vec<f64> = (0..rows.count()).map(|row| rows.row(row).get(0)).collect();
+        assert_eq!(firsts, [12.0, 14.0, 16.0, 0.0, 2.0, 4.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "start + len <= self.classes")]
+    fn a_block_lies_inside_its_row() {
+        Rows::new(&[0.0_f32; 8], 4).unwrap().row(0).block(3, 2);
     }
 }

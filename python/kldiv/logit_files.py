@@ -27,8 +27,8 @@ class LogitFile(Protocol):
     """Logits of shape ``[..., vocabulary]`` in a file, read as rows."""
 
     @property
-    def path(self) -> Path:
-        """Where the file is."""
+    def name(self) -> str:
+        """The file, and the tensor where it holds several, as `open_logits` takes them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,15 +48,16 @@ class Content:
 
     name: str
     """What it is called, in messages and as a tensor."""
-    description: str
+    numbers: str
     dtypes: frozenset[str]
 
 
-LOGITS = Content("logits", "floating", frozenset({"float64", "float32", "float16", "bfloat16"}))
+_BITS = (8, 16, 32, 64)
+LOGITS = Content(
+    "logits", "floating numbers", frozenset({"float64", "float32", "float16", "bfloat16"})
+)
 LABELS = Content(
-    "labels",
-    "integer",
-    frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "labels", "integers", frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in _BITS)
 )
 
 
@@ -64,6 +65,7 @@ LABELS = Content(
 class MappedArray:
     """An array whose elements lie one after the other in a file."""
 
+    name: str
     path: Path
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -74,11 +76,10 @@ class MappedArray:
     def check(self, content: Content) -> None:
         """Raise `LogitFileError` unless the file is whole and can be `content`."""
         if self.dtype.hasobject:
-            raise LogitFileError(f"{self.path} holds pickled Python objects, not numbers")
+            raise LogitFileError(f"{self.name} holds pickled Python objects, not numbers")
         if self.dtype.name not in content.dtypes:
             raise LogitFileError(
-                f"{self.path} has dtype {self.dtype.name}; expected {content.name}, "
-                f"of a {content.description} dtype"
+                f"{self.name} has dtype {self.dtype.name}; {content.name} are {content.numbers}"
             )
         needed = self.offset + math.prod(self.shape) * self.dtype.itemsize
         present = self.path.stat().st_size
@@ -134,7 +135,7 @@ class NpyFile(MappedArray):
         if dtype == np.dtype("V2"):
             # This is how numpy.save writes ml_dtypes.bfloat16.
             dtype = np.dtype(ml_dtypes.bfloat16)
-        super().__init__(path, dtype, shape, offset, fortran_order and len(shape) > 1)
+        super().__init__(str(path), path, dtype, shape, offset, fortran_order and len(shape) > 1)
         self.check(content)
 
 
@@ -188,7 +189,7 @@ class SafetensorsFile(MappedArray):
             or (end - begin != math.prod(shape) * dtype.itemsize)
         ):
             raise LogitFileError(f"{path} has no readable safetensors header")
-        super().__init__(path, dtype, shape, 8 + length + begin)
+        super().__init__(f"{path}:{name}", path, dtype, shape, 8 + length + begin)
         self.check(content)
 
     @classmethod
@@ -210,10 +211,10 @@ class SafetensorsFile(MappedArray):
         if len(fitting) == 1:
             return fitting[0]
         problem = (
-            f"several {content.description} tensors and none named {content.name!r}; "
+            f"several tensors of {content.numbers} and none named {content.name!r}; "
             f"choose one as {path.name}:NAME"
             if fitting
-            else f"no {content.description} tensor"
+            else f"no tensor of {content.numbers}"
         )
         raise LogitFileError(f"{path} has {problem}; its tensors: {listed}")
 
@@ -236,9 +237,9 @@ def open_logits(name: str) -> LogitFile:
     """
     file = _open(name, LOGITS)
     if not file.shape:
-        raise LogitFileError(f"{file.path} has shape (), without a vocabulary axis")
+        raise LogitFileError(f"{file.name} has shape (), without a vocabulary axis")
     if not math.prod(file.shape):
-        raise LogitFileError(f"{file.path} has shape {file.shape}, without a logit")
+        raise LogitFileError(f"{file.name} has shape {file.shape}, without a logit")
     return file
 
 
@@ -257,14 +258,14 @@ def read_labels(name: str, batch_shape: tuple[int, ...], classes: int) -> Array:
     if file.shape not in (batch_shape, (rows,)):
         expected = " or ".join(str(shape) for shape in dict.fromkeys((batch_shape, (rows,))))
         raise LogitFileError(
-            f"{file.path} has shape {file.shape}; expected one label for every row, {expected}"
+            f"{file.name} has shape {file.shape}; expected one label for every row: {expected}"
         )
     labels = file.all().reshape(-1)
     outside = (labels < 0) | (labels >= classes)
     if outside.any():
         row = int(outside.argmax())
         raise LogitFileError(
-            f"{file.path} has label {labels[row]} in row {row}, "
+            f"{file.name} has label {labels[row]} in row {row}, "
             f"out of range for {classes:,} classes"
         )
     return labels
@@ -298,8 +299,8 @@ def _open(name: str, content: Content) -> MappedArray:
 
 def _suggestion(path: Path) -> str:
     try:
-        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in _READERS]
+        names = {entry.stem: entry for entry in path.parent.iterdir() if entry.suffix in _READERS}
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f" (did you mean {path.with_name(close[0])}?)" if close else ""
+    close = difflib.get_close_matches(path.stem, names, n=1)
+    return f" (did you mean {names[close[0]]}?)" if close else ""

@@ -10,7 +10,10 @@
 use super::{Class, Divergence, Infinite, Outer};
 use crate::error::Error;
 use crate::row::pair::Pair;
-use crate::simd::{Lanes, exp};
+use crate::simd::{Lanes, Scalar, exp};
+
+/// Below it, S is summed again relative to its largest class: far above where e^(−τu) saturates in f32 lanes.
+const SMALLEST_SUM: f64 = 1e-30;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Renyi {
@@ -50,8 +53,12 @@ impl Divergence for Renyi {
             return Class { value: f, direct: f, d_ln_p: alpha * f, d_ln_q: complement * f };
         }
         let tau = self.tau(pair);
-        let scaled = exp::Decay::new(token, tau * pair.u);
+        let exponent = tau * pair.u;
+        let scaled = exp::Decay::new(token, exponent);
         let value = pair.larger * (scaled.excess - tau * pair.decay.excess);
+        // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there.
+        let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
+        let value = V::select(lost, V::splat(token, f64::INFINITY), value);
         let direct = pair.larger * scaled.exp;
         // ∂f̃/∂ln p = α(f − p) and ∂f̃/∂ln q = (1−α)(f − q), as e·(expm1(−τu) − [0 or expm1(−u)]).
         let zero = V::splat(token, 0.0);
@@ -82,6 +89,9 @@ impl Divergence for Renyi {
         let order = self.alpha - 1.0;
         if let Some(ln_largest) = self.ln_largest {
             return Outer { value: (ln_largest + direct.ln()) / order, slope: 1.0 / (order * direct) };
+        }
+        if near <= -0.5 && direct < SMALLEST_SUM {
+            return Outer { value: f64::INFINITY, slope: f64::NAN };
         }
         // S = 1 + near; where that cancels (nearly disjoint rows), the direct sum is the accurate one.
         let (ln_sum, sum) = if near > -0.5 { (near.ln_1p(), 1.0 + near) } else { (direct.ln(), direct) };

@@ -33,8 +33,9 @@ pub(super) fn read_environment() -> PyResult<()> {
 }
 
 #[pyfunction]
-pub(super) fn set_num_threads(n: usize) -> PyResult<()> {
-    Ok(crate::set_num_threads(n)?)
+pub(super) fn set_num_threads(n: i64) -> PyResult<()> {
+    // Negative numbers are as far out of range as 0.
+    Ok(crate::set_num_threads(usize::try_from(n).unwrap_or(0))?)
 }
 
 #[pyfunction]

@@ -1,10 +1,10 @@
 //! Everything about two rows of logits at once: divergences, entropies, and the classes they favour.
 
 use super::pair::{Frame, NoStatistics, PairView, Statistics};
+use super::scan::first_at;
 use super::softmax::{Distribution, DistributionView};
 use crate::batch::Blocks;
 use crate::divergence::{Divergence, JensenShannon};
-use crate::rows::Row;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
 
 /// What two rows have to do with each other, in nats.
@@ -86,6 +86,7 @@ pub(crate) fn compare(
     }
     let [kl, reverse_kl, jensen_shannon, total_variation, entropy_p, entropy_q] = sums;
     let support = statistics.support;
+    let top = |row, largest| first_at(row, largest, isa).map_or(-1, |class| class as i64);
     RowComparison {
         kl: if support.q_zero { f64::INFINITY } else { kl },
         reverse_kl: if support.p_zero { f64::INFINITY } else { reverse_kl },
@@ -93,8 +94,8 @@ pub(crate) fn compare(
         total_variation,
         entropy_p,
         entropy_q,
-        top1_p: first_at(p.row, statistics.p.largest, isa),
-        top1_q: first_at(q.row, statistics.q.largest, isa),
+        top1_p: top(p.row, statistics.p.largest),
+        top1_q: top(q.row, statistics.q.largest),
         nll_p: label.map_or(0.0, |class| p.surprise(class, statistics.p)),
         nll_q: label.map_or(0.0, |class| q.surprise(class, statistics.q)),
     }
@@ -160,36 +161,4 @@ fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; 6] {
         }
     }
     totals.map(Total::sum)
-}
-
-/// Index of the first element equal to `value`.
-fn first_at(row: Row<'_>, value: f64, isa: Isa) -> i64 {
-    isa.run(FirstAt { row, value })
-}
-
-struct FirstAt<'a> {
-    row: Row<'a>,
-    value: f64,
-}
-
-impl Kernel for FirstAt<'_> {
-    type Output = i64;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> i64 {
-        let value = S::F64::splat(simd, self.value);
-        let mut start = 0;
-        while start < self.row.classes() {
-            let x = self.row.load::<S::F64>(simd, start, f64::NEG_INFINITY);
-            if S::F64::any(value.le(x)) {
-                let lanes = start..(start + S::F64::N).min(self.row.classes());
-                return lanes
-                    .into_iter()
-                    .find(|&index| self.row.get(index) == self.value)
-                    .map_or(-1, |index| index as i64);
-            }
-            start += S::F64::N;
-        }
-        -1
-    }
 }

@@ -4,10 +4,12 @@
 //! no sum of their own, the second and the third are one.
 
 use super::pair::{Frame, NoStatistics, Pair, PairView, Statistics};
+use super::scan::first_at;
 use super::softmax::Distribution;
 use super::space::Space;
 use crate::batch::Blocks;
 use crate::divergence::Divergence;
+use crate::element::Dtype;
 use crate::rows::RowMut;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
@@ -48,14 +50,18 @@ pub(crate) fn divergence<D: Divergence>(
 ) -> f64 {
     let mut wide = divergence.needs_wide_lanes()
         || !(p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.inverse_temperature == q.inverse_temperature);
+    // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
+    let mut found = None;
     loop {
         match Statistics::new(p, q, isa, blocks, wide, false) {
             Ok(statistics) => {
                 let call = Call { divergence, p, q, isa, blocks, wide, statistics };
                 match call.finish(gradients) {
-                    Some(value) => return value,
-                    None => wide = true,
+                    Finished::Done(value) => return found.unwrap_or(value),
+                    Finished::ValueOnly(value) => found = Some(value),
+                    Finished::OutOfRange => {}
                 }
+                wide = true;
             }
             Err(NoStatistics::NeedsWideLanes) => wide = true,
             Err(NoStatistics::Invalid) => {
@@ -64,6 +70,16 @@ pub(crate) fn divergence<D: Divergence>(
             }
         }
     }
+}
+
+/// How far f32 or f64 lanes came.
+enum Finished {
+    /// Value and gradients.
+    Done(f64),
+    /// The value; the gradients cancel too much for f32 lanes.
+    ValueOnly(f64),
+    /// Nothing: the sum leaves the range of f32 lanes.
+    OutOfRange,
 }
 
 /// A divergence of two rows whose statistics are known.
@@ -78,34 +94,56 @@ struct Call<'a, D> {
 }
 
 impl<D: Divergence> Call<'_, D> {
-    /// Value and gradients, or `None` where the sum leaves the range of f32 lanes.
-    fn finish(&self, gradients: RowGradients<'_>) -> Option<f64> {
+    fn finish(&self, gradients: RowGradients<'_>) -> Finished {
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let at_once = |wanted: bool, side: Distribution<'_>, slope_sum_is_zero: bool| {
             !wanted || side.space != Space::Logits || slope_sum_is_zero
         };
         let fused = !D::HAS_OUTER
-            && at_once(wanted.0, self.p, D::SLOPE_SUM_IS_ZERO.0)
-            && at_once(wanted.1, self.q, D::SLOPE_SUM_IS_ZERO.1);
+            && at_once(wanted.0, self.p, self.slope_sum_is_zero().0)
+            && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
             let rule = self.gradient_rule(&gradients, &Sums::default(), 1.0);
             let sums = self.pass(Some((&gradients, rule)), Mode::Both);
             let value = self.value(&sums).0;
             self.mend_infinite(value, &gradients);
-            return Some(value);
+            return Finished::Done(value);
         }
         let mode = if wanted.0 || wanted.1 { Mode::SumsAndSlopes } else { Mode::Sums };
         let sums = self.pass(None, mode);
         let (value, slope) = self.value(&sums);
         if D::HAS_OUTER && !value.is_finite() && !self.is_infinite() {
-            return if self.wide { Some(self.rescaled(gradients)) } else { None };
+            return if self.wide { Finished::Done(self.rescaled(gradients)) } else { Finished::OutOfRange };
         }
         if wanted.0 || wanted.1 {
+            let cancels =
+                (wanted.0 && sums.p_norms.cancel(sums.d_ln_p)) || (wanted.1 && sums.q_norms.cancel(sums.d_ln_q));
+            if cancels && !self.wide {
+                return Finished::ValueOnly(value);
+            }
             let rule = self.gradient_rule(&gradients, &sums, slope);
-            self.pass(Some((&gradients, rule)), Mode::Gradients);
+            let dominant = self.dominant(&gradients);
+            let left = self.pass(Some((&gradients, rule)), Mode::Gradients);
+            for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
+                if let Some((out, class)) = top {
+                    out.set(class, out.get(class) - left);
+                }
+            }
             self.mend_infinite(value, &gradients);
         }
-        Some(value)
+        Finished::Done(value)
+    }
+
+    /// The class that dominates each side whose gradient is written in f64, if one does.
+    ///
+    /// The gradient of logits sums to zero, and such a row loses digits in that class only, which is mended by what is
+    /// left of the sum. In narrower outputs the loss does not show.
+    fn dominant<'a>(&self, gradients: &RowGradients<'a>) -> [Option<(RowMut<'a>, usize)>; 2] {
+        let sides = [(gradients.p, self.p, self.statistics.p), (gradients.q, self.q, self.statistics.q)];
+        sides.map(|(out, side, sum)| {
+            let out = out.filter(|out| out.dtype() == Dtype::F64 && side.space == Space::Logits && sum.rest < 1.0)?;
+            Some((out, first_at(side.row, sum.largest, self.isa)?))
+        })
     }
 
     /// Again, relative to the largest class, where the sum of an outer function leaves the range of f64.
@@ -130,6 +168,12 @@ impl<D: Divergence> Call<'_, D> {
         let rule = call.gradient_rule(&gradients, &sums, slope);
         call.pass(Some((&gradients, rule)), Mode::Gradients);
         value
+    }
+
+    /// Known for rows that sum to one; measured for rows taken as given.
+    fn slope_sum_is_zero(&self) -> (bool, bool) {
+        let known = D::SLOPE_SUM_IS_ZERO;
+        (known.0 && self.both_normalized(), known.1 && self.both_normalized())
     }
 
     fn both_normalized(&self) -> bool {
@@ -179,17 +223,19 @@ impl<D: Divergence> Call<'_, D> {
         let (lambda, mu) = self.divergence.linear();
         let limits = self.divergence.slopes_at_zero();
         let infinite = self.is_infinite();
-        let side = |distribution: Distribution<'_>, slope_sum, slope_sum_is_zero: bool, linear, limit: f64| SideRule {
-            space: distribution.space,
-            scale: gradients.scale * slope * distribution.inverse_temperature,
-            slope_sum: if slope_sum_is_zero { 0.0 } else { slope_sum },
-            linear,
-            limit,
-            infinite: infinite && !slope_sum_is_zero,
-        };
+        let known = self.slope_sum_is_zero();
+        let side =
+            |distribution: Distribution<'_>, slope_sum, known: bool, finite: bool, linear, limit: f64| SideRule {
+                space: distribution.space,
+                scale: gradients.scale * slope * distribution.inverse_temperature,
+                slope_sum: if known { 0.0 } else { slope_sum },
+                linear,
+                limit,
+                infinite: infinite && !finite,
+            };
         Rule {
-            p: side(self.p, sums.d_ln_p, D::SLOPE_SUM_IS_ZERO.0, lambda, limits.0),
-            q: side(self.q, sums.d_ln_q, D::SLOPE_SUM_IS_ZERO.1, mu, limits.1),
+            p: side(self.p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, lambda, limits.0),
+            q: side(self.q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, mu, limits.1),
         }
     }
 
@@ -232,14 +278,44 @@ struct Sums {
     value: f64,
     /// Σ f, for outer functions.
     direct: f64,
-    /// Σ ∂f̃/∂ln p.
+    /// Σ ∂f̃/∂ln p; of a pass that writes gradients, their sum.
     d_ln_p: f64,
-    /// Σ ∂f̃/∂ln q.
+    /// Σ ∂f̃/∂ln q; of a pass that writes gradients, their sum.
     d_ln_q: f64,
     /// Σ(p − q).
     excess: f64,
     /// Σq.
     q: f64,
+    p_norms: Norms,
+    q_norms: Norms,
+}
+
+/// What tells how much of the gradient a − p·Σa of a side cancels.
+#[derive(Clone, Copy, Debug, Default)]
+struct Norms {
+    /// Σa².
+    slopes: f64,
+    /// Σa·p.
+    cross: f64,
+    /// Σp².
+    probabilities: f64,
+}
+
+impl Norms {
+    fn merge(self, other: Self) -> Self {
+        Norms {
+            slopes: self.slopes + other.slopes,
+            cross: self.cross + other.cross,
+            probabilities: self.probabilities + other.probabilities,
+        }
+    }
+
+    /// Whether the gradient is less than a quarter of what it is the difference of: a row that few classes dominate.
+    fn cancel(self, slope_sum: f64) -> bool {
+        let parts = self.slopes + slope_sum * slope_sum * self.probabilities;
+        let difference = parts - 2.0 * slope_sum * self.cross;
+        parts > 16.0 * difference && parts > 0.0
+    }
 }
 
 impl Sums {
@@ -251,6 +327,8 @@ impl Sums {
             d_ln_q: self.d_ln_q + other.d_ln_q,
             excess: self.excess + other.excess,
             q: self.q + other.q,
+            p_norms: self.p_norms.merge(other.p_norms),
+            q_norms: self.q_norms.merge(other.q_norms),
         }
     }
 }
@@ -345,11 +423,11 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
     });
     let (p_writer, q_writer) = writers.unwrap_or((None, None));
     let zero = V::splat(token, 0.0);
-    let mut totals = [Total::<V>::zero(token); 6];
+    let mut totals = [Total::<V>::zero(token); 12];
     let classes = pass.p.row.classes();
     let mut start = 0;
     while start < classes {
-        let mut runs = [zero; 6];
+        let mut runs = [zero; 12];
         let stop = classes.min(start + RUN * V::N);
         while start < stop {
             let x = pass.p.row.load::<V>(token, start, pass.p.space.absent());
@@ -365,6 +443,16 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
                     runs[2] = runs[2] + class.d_ln_p;
                     runs[3] = runs[3] + class.d_ln_q;
                 }
+                if slopes && !V::Scalar::WIDE {
+                    for (side, (slope, probability)) in
+                        [(class.d_ln_p, pair.p()), (class.d_ln_q, pair.q())].into_iter().enumerate()
+                    {
+                        let at = 6 + 3 * side;
+                        runs[at] = slope.mul_add_relaxed(slope, runs[at]);
+                        runs[at + 1] = slope.mul_add_relaxed(probability, runs[at + 1]);
+                        runs[at + 2] = probability.mul_add_relaxed(probability, runs[at + 2]);
+                    }
+                }
                 if V::Scalar::WIDE {
                     runs[4] = runs[4] + pair.difference();
                     runs[5] = runs[5] + pair.q();
@@ -372,10 +460,16 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
             }
             if MODE >= Mode::Gradients as u8 {
                 if let Some(writer) = &p_writer {
-                    writer.write(start, &pair, class.d_ln_p, pair.p(), centered);
+                    let gradient = writer.write(start, &pair, class.d_ln_p, pair.p(), centered);
+                    if centered && V::Scalar::WIDE {
+                        runs[2] = runs[2] + gradient;
+                    }
                 }
                 if let Some(writer) = &q_writer {
-                    writer.write(start, &pair, class.d_ln_q, pair.q(), centered);
+                    let gradient = writer.write(start, &pair, class.d_ln_q, pair.q(), centered);
+                    if centered && V::Scalar::WIDE {
+                        runs[3] = runs[3] + gradient;
+                    }
                 }
             }
             start += V::N;
@@ -384,8 +478,18 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
             total.add(token, run);
         }
     }
-    let [value, direct, d_ln_p, d_ln_q, excess, q] = totals.map(Total::sum);
-    Sums { value, direct, d_ln_p, d_ln_q, excess, q }
+    let totals = totals.map(Total::sum);
+    let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
+    Sums {
+        value: totals[0],
+        direct: totals[1],
+        d_ln_p: totals[2],
+        d_ln_q: totals[3],
+        excess: totals[4],
+        q: totals[5],
+        p_norms: norms(6),
+        q_norms: norms(9),
+    }
 }
 
 /// Writes the gradient of one side.
@@ -414,14 +518,16 @@ impl<'a, V: Lanes> Writer<'a, V> {
         }
     }
 
+    /// Gives back what it writes.
     #[inline(always)]
-    fn write(&self, start: usize, pair: &Pair<V>, slope: V, probability: V, centered: bool) {
+    fn write(&self, start: usize, pair: &Pair<V>, slope: V, probability: V, centered: bool) -> V {
         let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             self.scale * if centered { slope - probability * self.slope_sum } else { slope }
         } else {
             self.scale * self.given(pair, slope, probability)
         };
         self.out.store(start, gradient);
+        gradient
     }
 
     /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.

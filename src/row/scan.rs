@@ -3,7 +3,7 @@
 use super::softmax::Distribution;
 use super::space::Space;
 use crate::rows::Row;
-use crate::simd::{Kernel, Lanes, Simd, exp};
+use crate::simd::{Isa, Kernel, Lanes, Simd, exp};
 
 /// What the first look finds.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,35 @@ impl Scan {
 /// The lowest finite logit that f32 lanes take; −∞ is raised to it, and its probability is still 0.
 pub(crate) fn lowest_narrow_logit(inverse_temperature: f64) -> f64 {
     -2.0 * exp::LARGEST_EXPONENT / (inverse_temperature * std::f64::consts::LOG2_E)
+}
+
+/// Index of the first element equal to `value`.
+pub(crate) fn first_at(row: Row<'_>, value: f64, isa: Isa) -> Option<usize> {
+    isa.run(FirstAt { row, value })
+}
+
+struct FirstAt<'a> {
+    row: Row<'a>,
+    value: f64,
+}
+
+impl Kernel for FirstAt<'_> {
+    type Output = Option<usize>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<usize> {
+        let value = S::F64::splat(simd, self.value);
+        let mut start = 0;
+        while start < self.row.classes() {
+            let x = self.row.load::<S::F64>(simd, start, f64::NEG_INFINITY);
+            if S::F64::any(value.le(x)) {
+                let lanes = start..(start + S::F64::N).min(self.row.classes());
+                return lanes.into_iter().find(|&index| self.row.get(index) == self.value);
+            }
+            start += S::F64::N;
+        }
+        None
+    }
 }
 
 /// What the classes without probability mean to a pair of rows.

@@ -237,8 +237,7 @@ impl<V: Lanes> DistributionView<V> {
         } else if V::Scalar::WIDE {
             exp(self.token, self.ln_p(z))
         } else {
-            let z = z.max(V::splat(self.token, -V::Scalar::HUGE));
-            exp_scaled(self.token, z, self.rate, self.exponent) * self.weight
+            exp_scaled(self.token, z.max(self.rate.floor), self.rate, self.exponent) * self.weight
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Every instruction set of this CPU against exact references.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod exact;
 mod ulp;

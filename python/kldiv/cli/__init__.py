@@ -13,7 +13,7 @@ def main() -> int:
         from kldiv.cli.app import app
         from kldiv.cli.errors import run
     except ModuleNotFoundError as error:
-        if error.name not in _LIBRARIES:
+        if (error.name or "").partition(".")[0] not in _LIBRARIES:
             raise
         print("the command line needs: pip install 'kldiv[cli]'", file=sys.stderr)
         return 2

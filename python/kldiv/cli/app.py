@@ -30,8 +30,12 @@ def kldiv_command(
 
 @app.command()
 def compare(
-    reference: Annotated[str, typer.Argument(help="Logits of p, \\[..., vocabulary].")],
-    candidate: Annotated[str, typer.Argument(help="Logits of q, of the same shape.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="REFERENCE", help="Logits of p, \\[..., vocabulary].")
+    ],
+    candidate: Annotated[
+        str, typer.Argument(metavar="CANDIDATE", help="Logits of q, of the same shape.")
+    ],
     labels: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="The true classes, one for every row."),
@@ -53,8 +57,8 @@ def compare(
 ) -> None:
     """Compare the logits of two models, row by row.
 
-    Files are .npy or .safetensors (a tensor is named as FILE.safetensors:NAME), float64,
-    float32, float16 or bfloat16, and may be larger than memory.
+    Files are .npy or .safetensors (FILE.safetensors:NAME names a tensor), of
+    float64, float32, float16 or bfloat16, and may be larger than memory.
     """
     if json is not None and json != "-":
         comparing.check_json(json, [reference, candidate, *([labels] if labels else [])])

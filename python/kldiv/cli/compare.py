@@ -149,13 +149,14 @@ def write_json(name: str, result: FileComparison) -> None:
 def show(result: FileComparison) -> None:
     """Print the table."""
     files = [("p", result.reference), ("q", result.candidate)]
-    lines = [(letter, f"{file.path}  {_stored(file)}") for letter, file in files]
+    lines = [(letter, f"{file.name}  {_stored(file)}") for letter, file in files]
     if result.labels is not None:
         lines.append(("labels", str(result.labels)))
     lines.append(("vocabulary", f"{result.vocabulary:,}"))
     if result.temperature != 1.0:
         lines.append(("temperature", f"{result.temperature:g}"))
     lines += result.summary.lines()
+    lines.append(("time", f"{result.seconds:.3g} s"))
     rates = f"{result.rows_per_second:,.0f} rows/s, {result.gigabytes_per_second:.3g} GB/s"
     lines.append(("throughput", rates))
     show_table(lines, ("divergences in nats", "± standard error"))
@@ -164,7 +165,7 @@ def show(result: FileComparison) -> None:
 def _check_same_shape(p_file: LogitFile, q_file: LogitFile) -> None:
     if p_file.shape == q_file.shape:
         return
-    shapes = f"{p_file.path} has shape {p_file.shape} but {q_file.path} has shape {q_file.shape}"
+    shapes = f"{p_file.name} has shape {p_file.shape} but {q_file.name} has shape {q_file.shape}"
     if p_file.shape[-1] != q_file.shape[-1]:
         shapes += f": vocabularies of {p_file.shape[-1]:,} and {q_file.shape[-1]:,} classes"
     raise CommandError(shapes)
@@ -188,4 +189,4 @@ def _stored(file: LogitFile) -> str:
 
 
 def _described(file: LogitFile) -> dict[str, Any]:
-    return {"file": str(file.path), "dtype": file.dtype.name, "shape": list(file.shape)}
+    return {"file": file.name, "dtype": file.dtype.name, "shape": list(file.shape)}

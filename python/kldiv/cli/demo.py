@@ -19,7 +19,7 @@ from kldiv.cli.output import show_table, show_text
 
 BITS = {"int8": 8, "int4": 4}
 ROWS_SHOWN = 4
-CONTEXT_CELLS = 30
+CONTEXT_CELLS = 22
 # What "close" means in the text: at most 5 % of the probability on other tokens.
 CLOSE_TOTAL_VARIATION = 0.05
 
@@ -43,24 +43,16 @@ def show() -> None:
     )
     print()
     _show_summaries(results)
-    print("\nThe rows that differ most, and the probability each model gives the next token:\n")
+    print("\nThe rows where int4 differs most, and the probability of the token that follows:\n")
     _show_rows(results, contexts["rows"])
     print("\nWhat the numbers mean\n")
-    for paragraph in _explanation(results):
+    for paragraph in _explanation(results, texts=len({row["source"] for row in contexts["rows"]})):
         show_text(paragraph)
         print()
-    print(
-        "The same on files of your own (any .npy or .safetensors of logits [rows, vocabulary]):\n"
-    )
-    command = [
-        "kldiv",
-        "compare",
-        str(reference),
-        str(folder / "int4.npy"),
-        "--labels",
-        str(labels),
-    ]
-    print(shlex.join(command))
+    show_text("The same on files of your own (.npy or .safetensors, [rows, vocabulary]):")
+    print()
+    inputs = [str(reference), str(folder / "int4.npy")]
+    print(shlex.join(["kldiv", "compare", *inputs, "--labels", str(labels)]))
     sys.stdout.flush()
 
 
@@ -87,7 +79,6 @@ def _show_rows(results: dict[str, FileComparison], contexts: list[dict[str, Any]
         )
         lines.append(
             (
-                f"{row}",
                 f"{int8.column('kl')[row]:.4f}",
                 f"{int4.column('kl')[row]:.4f}",
                 *probabilities,
@@ -95,7 +86,7 @@ def _show_rows(results: dict[str, FileComparison], contexts: list[dict[str, Any]
                 _end(contexts[row]["context"]),
             )
         )
-    header = ("row", "KL int8", "KL int4", "by p", "by int8", "by int4", "next token", "after")
+    header = ("KL int8", "KL int4", "by p", "by int8", "by int4", "next token", "after")
     show_table(lines, header)
 
 
@@ -103,26 +94,28 @@ def _end(context: str) -> str:
     text = " ".join(context.split())
     while cell_len(text) > CONTEXT_CELLS:
         text = text[1:]
-    return f"… {text.lstrip()}"
+    return f"…{text.lstrip()}"
 
 
-def _explanation(results: dict[str, FileComparison]) -> list[str]:
+def _explanation(results: dict[str, FileComparison], texts: int) -> list[str]:
     int8, int4 = (results[name].summary.kl for name in ("int8", "int4"))
     rows = results["int4"].summary.rows
     paragraphs = [
         "KL(p‖q) is what q loses, in nats per token, on text that p itself would write. 0 means "
-        f"equal probabilities. Its exponential is the factor on the perplexity of such text: "
-        f"× {math.exp(int8.mean):.4f} for int8 and × {math.exp(int4.mean):.4f} for int4."
+        "equal probabilities. Its exponential is the factor on the perplexity of such text: "
+        f"×{math.exp(int8.mean):.4f} for int8 and ×{math.exp(int4.mean):.4f} for int4."
     ]
     paragraphs += [_verdict(name, result) for name, result in results.items()]
     paragraphs.append(
-        f"{rows} tokens of two texts are an example, not a verdict, and the errors are wide, those "
-        f"of the perplexity above all: it looks at one token a row, where KL compares the "
-        f"probabilities of all {results['int4'].vocabulary:,}. The mean KL of int4 is "
-        f"{int4.mean / int8.mean:,.0f} times that of int8, far beyond the errors of both."
-        if int4.mean - 3 * int4.standard_error > int8.mean + 3 * int8.standard_error
-        else f"{rows} tokens of two texts are an example, not a verdict, and the errors are wide."
+        f"{rows} tokens of {texts} texts are an example, not a verdict, and the errors are wide, "
+        "those of the perplexity above all: it looks at one token a row, where KL compares the "
+        f"probabilities of all {results['int4'].vocabulary:,}."
     )
+    if int4.mean - 3 * int4.standard_error > int8.mean + 3 * int8.standard_error:
+        paragraphs[-1] += (
+            f" The mean KL of int4 is {int4.mean / int8.mean:,.0f} times that of int8, far beyond "
+            "the errors of both."
+        )
     return paragraphs
 
 
@@ -134,12 +127,11 @@ def _verdict(name: str, result: FileComparison) -> str:
     )
     same = int(result.column("same_top").sum())
     close = summary.total_variation.mean <= CLOSE_TOTAL_VARIATION and low <= 1
-    within = "no change beyond the errors" if low <= 1 <= high else "a change beyond the errors"
+    chance = "cannot be told from" if low <= 1 <= high else "is not"
     harm = f"harmless as far as {summary.rows} tokens show" if close else "not harmless"
     return (
-        f"{name} is {harm}: it moves "
-        f"{summary.total_variation.mean:.1%} of the probability to other tokens and keeps the most "
-        f"probable token in {same} of {summary.rows} rows. Its perplexity on the tokens that "
-        f"really follow is × {factor:.3f} that of p (two standard errors: {low:.3f} to "
-        f"{high:.3f}), {within}."
+        f"{name} is {harm}: it moves {summary.total_variation.mean:.1%} of the probability to "
+        f"other tokens and keeps the most probable token in {same} of {summary.rows} rows. Its "
+        f"perplexity on the tokens that really follow is ×{factor:.3f} that of p (two standard "
+        f"errors: {low:.3f} to {high:.3f}), which {chance} no change."
     )

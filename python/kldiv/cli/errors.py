@@ -29,6 +29,9 @@ def run(app: typer.Typer) -> int:
     Errors of use are one line on stderr. Anything else is a defect of this package, and keeps
     its traceback.
     """
+    # A program started without standard streams has None for them.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal without Unicode shows "?" for ‖ rather than ending the command.

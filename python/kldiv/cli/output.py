@@ -23,7 +23,8 @@ def show_table(lines: Lines, header: tuple[str, ...] | None = None) -> None:
         print("\n".join(_aligned([*([header] if header else []), *lines])))
         return
     sys.stdout.flush()
-    table = Table(box=SIMPLE_HEAD, show_header=header is not None, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_header=header is not None, pad_edge=False, show_edge=False)
+    table.collapse_padding = True
     for title in header or [""] * len(lines[0]):
         table.add_column(title)
     for line in lines:

@@ -93,6 +93,7 @@ operations! {
     Arithmetic: |_, a, b, c| a - b * c;
     Quotient: |_, a, b, _| -(a / b);
     Absolute: |_, a, _, _| a.abs();
+    WithSign: |_, a, b, _| a.copysign(b);
     Smaller: |_, a, b, _| a.min(b);
     Larger: |_, a, b, _| a.max(b);
     Root: |_, a, _, _| a.sqrt();
@@ -113,6 +114,7 @@ fn arithmetic<T: Lane>() {
     check::<T, _>(Quotient, &triples_of_finite, |[a, b, _]| -(a / b));
     let all = triples(&numbers::<T>());
     check::<T, _>(Absolute, &all, |[a, ..]| a.abs());
+    check::<T, _>(WithSign, &all, |[a, b, _]| a.copysign(b));
     let distinct: Vec<[T; 3]> = all.iter().copied().filter(|point| value(point[0]) != value(point[1])).collect();
     check::<T, _>(Smaller, &distinct, |[a, b, _]| a.min(b));
     check::<T, _>(Larger, &distinct, |[a, b, _]| a.max(b));
@@ -213,7 +215,7 @@ fn splits_off_the_exponent() {
     exponents::<f64>();
 }
 
-/// a·b + c rounded once, against f64 lanes' own reference and f32's exact product.
+/// a·b + c.
 #[derive(Clone, Copy)]
 struct Fused;
 
@@ -392,6 +394,14 @@ impl<T: Lane> LaneKernel<T> for Across {
         let expected = lanes[..V::N].iter().fold(0.0, |sum, &lane| sum + value(lane));
         assert_eq!(load::<V>(token, &lanes).sum(), expected);
         let numbered: [T; MAX_LANES] = std::array::from_fn(|i| nearest(i as f64 + 1.0));
+        // One vector of f64 or two, in order.
+        let [first, second] = load::<V>(token, &numbered).widen(token);
+        let wide = <V::Wide as Lanes>::N;
+        let widened = first.to_array().into_iter().take(wide).chain(second.to_array().into_iter().take(wide));
+        for (i, lane) in widened.enumerate() {
+            assert_eq!(lane, if i < V::N { i as f64 + 1.0 } else { 0.0 });
+        }
+        assert!(V::N <= 2 * wide);
         let kept = load::<V>(token, &numbered).keep_first(token, at).to_array();
         for (i, lane) in kept[..V::N].iter().enumerate() {
             assert_eq!(value(*lane), if i < at { i as f64 + 1.0 } else { 0.0 });

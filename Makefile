@@ -1,0 +1,66 @@
+# Everything a contributor needs; `make help` lists it.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export VIRTUAL_ENV := $(abspath $(VENV))
+RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+
+.PHONY: help demo test quick format lint rust python docs clean
+
+help:
+	@echo "make demo    build, and run kldiv demo on real logits"
+	@echo "make test    every check and test (about ten minutes from a fresh clone)"
+	@echo "make quick   the fast subset of the tests"
+	@echo "make format  format the code"
+	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
+	@echo "make docs    measure the accuracy table of docs/numerics.md"
+
+$(BIN)/maturin:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip 'maturin>=1.14,<2'
+
+# An editable install with the extra `cli`: Python files are used in place.
+$(VENV)/.built: $(RUST_SOURCES) pyproject.toml | $(BIN)/maturin
+	$(BIN)/maturin develop --release --quiet --extras cli
+	@touch $@
+
+# What the tests need on top, torch among it.
+$(VENV)/.test: pyproject.toml $(VENV)/.built
+	$(BIN)/maturin develop --release --quiet --extras test
+	@touch $@
+
+demo: $(VENV)/.built
+	$(BIN)/kldiv demo
+
+test: lint rust python
+
+quick: $(VENV)/.built $(VENV)/.test
+	cargo test --quiet --lib
+	$(BIN)/python -m pytest -m "not slow"
+
+format: $(VENV)/.test
+	cargo fmt
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lint: $(VENV)/.built $(VENV)/.test
+	cargo fmt --check
+	cargo clippy --all-targets --quiet -- -D warnings
+	cargo clippy --all-targets --features python --quiet -- -D warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest kldiv._kldiv
+
+rust:
+	cargo test --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+python: $(VENV)/.built $(VENV)/.test
+	$(BIN)/python -m pytest
+
+docs: $(VENV)/.built $(VENV)/.test
+	$(BIN)/python benches/accuracy.py --write docs/numerics.md
+
+clean:
+	rm -rf target $(VENV) python/kldiv/*.so

@@ -1,0 +1,66 @@
+"""What all tests share: dtypes, instruction sets, and rows of logits."""
+
+import functools
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import kldiv
+from kldiv import _kldiv, _requests, comparison, functional
+
+DTYPES = {
+    "float64": np.float64,
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+}
+
+# Around lane, run and block edges: 16 lanes of f32, runs of 8 vectors, blocks of 4096 classes.
+WIDTHS = (1, 2, 3, 15, 16, 17, 129, 4095, 4096, 4097)
+
+
+@pytest.fixture(params=kldiv.build_info()["isas"])
+def isa(request, monkeypatch):
+    """Every instruction set of this machine, for all calls of the test."""
+    on_isa = {
+        name: functools.partial(getattr(_kldiv, name), isa=request.param)
+        for name in (
+            "compare",
+            "cross_entropy",
+            "divergence",
+            "entropy",
+            "gather_log_probs",
+            "log_softmax",
+            "logsumexp",
+        )
+    }
+    for module in (_requests, comparison, functional):
+        monkeypatch.setattr(module, "_kldiv", SimpleNamespace(**on_isa))
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260117)
+
+
+@pytest.fixture
+def threads():
+    """Set the number of threads; the old one comes back after the test."""
+    before = kldiv.get_num_threads()
+    yield kldiv.set_num_threads
+    kldiv.set_num_threads(before)
+
+
+def softmax(z):
+    z = np.asarray(z, np.float64)
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def in_space(z, space):
+    """Logits as the numbers of a space, in float64."""
+    p = softmax(z)
+    return {"logits": z, "log_probs": np.log(p), "probs": p}[space]

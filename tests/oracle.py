@@ -1,0 +1,553 @@
+r"""The oracle: what kldiv computes, written down from the definitions.
+
+Two references, and nothing else in the project states expected numbers:
+
+* `divergence`, `gradient`, `cross_entropy`, … take one row (a sequence of floats or mpf) and
+  compute with 60 decimal digits. At that precision the textbook formula is accurate as it stands.
+* `wide` and the other ``wide_…`` functions take ``[rows, classes]`` arrays and compute in
+  `numpy.longdouble` (`WIDE_IS_EXTENDED` says whether that has more than 53 bits). There the
+  formulas are rearranged so that close rows lose nothing; `test_accuracy` measures them against
+  the first reference, to 1e-16 or better.
+
+Conventions: 0·ln(0/q) = 0; p·ln(p/0) = +inf; logits of −inf have probability 0; a row with NaN,
++inf or a negative probability, or without any class, gives NaN throughout. Probabilities and
+log-probabilities are taken as given. Gradients are with respect to the numbers passed, in their
+space, and at probability 0 the one-sided limit.
+
+Both take the keywords of the public functions: ``space`` and ``temperature`` (one or a pair, p
+first), ``beta`` for jensen_shannon and ``alpha`` for renyi.
+
+>>> mp.nprint(divergence("kl", [0.5, 0.5], [0.75, 0.25], space="probs"), 20)
+0.14384103622589046372
+>>> mp.nprint(gradient("kl", [0.5, 0.5], [0.75, 0.25], "q", space="probs"), 12)
+[-0.666666666667, -2.0]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mpmath
+import numpy as np
+
+mp = mpmath.MPContext()
+mp.dps = 60
+INF, NAN = mp.inf, mp.nan
+
+DIVERGENCES = {
+    "kl": {},
+    "reverse_kl": {},
+    "jensen_shannon": {"beta": 0.5},
+    "total_variation": {},
+    "renyi": {"alpha": 0.5},
+}
+"""Their names, with a parameter to test with where they take one."""
+
+
+# --- One row, 60 digits ---------------------------------------------------------------------------
+
+
+def _pair(value):
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+def _row(row):
+    return [x if isinstance(x, mpmath.mpf) else mp.mpf(float(x)) for x in row]
+
+
+def _capped(z, softcap):
+    return z if softcap is None or z == -INF else softcap * mp.tanh(z / softcap)
+
+
+def logsumexp(z, *, temperature=1, softcap=None):
+    """Log-sum-exp ln Σ exp(z/T), after the cap c·tanh(z/c)."""
+    z = _row(z)
+    if any(mp.isnan(x) or x == INF for x in z):
+        return NAN
+    return mp.log(mp.fsum(mp.exp(_capped(x, softcap) / mp.mpf(temperature)) for x in z))
+
+
+def log_softmax(z, *, temperature=1, softcap=None):
+    """z/T − logsumexp(z)."""
+    lse = logsumexp(z, temperature=temperature, softcap=softcap)
+    if mp.isnan(lse) or lse == -INF:
+        return [NAN] * len(z)
+    return [_capped(x, softcap) / mp.mpf(temperature) - lse for x in _row(z)]
+
+
+def probabilities(row, *, space="logits", temperature=1, softcap=None):
+    """Probabilities that the numbers of a row stand for."""
+    if space == "logits":
+        return [mp.exp(x) for x in log_softmax(row, temperature=temperature, softcap=softcap)]
+    row = _row(row)
+    p = row if space == "probs" else [mp.exp(x) for x in row]
+    return p if all(0 <= x < INF for x in p) else [NAN] * len(p)
+
+
+def rel_entr(p, q):
+    """Relative entropy of one class, p ln(p/q), as `scipy.special.rel_entr` has it."""
+    if p == 0:
+        return mp.zero
+    return INF if q == 0 else p * mp.log(p / q)
+
+
+def _mixture(p, q, beta):
+    return mp.mpf(beta) * p + (1 - mp.mpf(beta)) * q
+
+
+def _power(p, q, alpha):
+    """p^α q^(1−α)."""
+    if p == 0 or (q == 0 and alpha < 1):
+        return mp.zero
+    return INF if q == 0 else p * (p / q) ** (mp.mpf(alpha) - 1)
+
+
+def _value(name, p, q, beta=None, alpha=None):
+    pairs = list(zip(p, q, strict=True))
+    if any(mp.isnan(x) for pair in pairs for x in pair):
+        return NAN
+    match name:
+        case "kl":
+            return mp.fsum(rel_entr(p, q) for p, q in pairs)
+        case "reverse_kl":
+            return mp.fsum(rel_entr(q, p) for p, q in pairs)
+        case "jensen_shannon":
+            if beta in (0, 1):
+                return mp.zero
+            to_p = mp.fsum(rel_entr(p, _mixture(p, q, beta)) for p, q in pairs)
+            to_q = mp.fsum(rel_entr(q, _mixture(p, q, beta)) for p, q in pairs)
+            return _mixture(to_p, to_q, beta)
+        case "total_variation":
+            return mp.fsum(abs(p - q) for p, q in pairs) / 2
+        case "renyi":
+            if alpha == 1:
+                return _value("kl", p, q)
+            return mp.log(mp.fsum(_power(p, q, alpha) for p, q in pairs)) / (mp.mpf(alpha) - 1)
+    raise ValueError(name)
+
+
+def _slopes(name, p, q, beta=None, alpha=None):
+    """(∂D/∂ln p, ∂D/∂ln q), class by class."""
+    pairs = list(zip(p, q, strict=True))
+    match name:
+        case "kl":
+            return [(rel_entr(p, q) + p, -p) for p, q in pairs]
+        case "reverse_kl":
+            return [(-q, rel_entr(q, p) + q) for p, q in pairs]
+        case "jensen_shannon":
+            mixed = [(p, q, _mixture(p, q, beta)) for p, q in pairs]
+            if beta in (0, 1):
+                return [(mp.zero, mp.zero)] * len(pairs)
+            beta = mp.mpf(beta)
+            return [(beta * rel_entr(p, m), (1 - beta) * rel_entr(q, m)) for p, q, m in mixed]
+        case "total_variation":
+            return [(mp.sign(p - q) * p / 2, mp.sign(q - p) * q / 2) for p, q in pairs]
+        case "renyi":
+            if alpha == 1:
+                return _slopes("kl", p, q)
+            alpha = mp.mpf(alpha)
+            powers = [_power(p, q, alpha) for p, q in pairs]
+            total = mp.fsum(powers) * (alpha - 1)
+            if total in (0, INF):
+                return [(NAN, NAN)] * len(pairs)
+            return [(alpha * c / total, (1 - alpha) * c / total) for c in powers]
+    raise ValueError(name)
+
+
+def slope_at_zero(name, wrt, beta=None, alpha=None):
+    """∂D/∂p for p → 0 < q, or ∂D/∂q for q → 0 < p."""
+    if name == "total_variation":
+        return mp.mpf(-0.5)
+    if name == "jensen_shannon" and beta in (0, 1):
+        return mp.zero
+    if name == "renyi" and wrt == "p" and alpha > 1:
+        return mp.zero
+    return -INF
+
+
+def divergence(name, p, q, *, space="logits", temperature=1, **parameter):
+    """One value; `parameter` is beta or alpha."""
+    p, q = _both(p, q, space, temperature)
+    return _value(name, p, q, **parameter)
+
+
+def gradient(name, p, q, wrt, *, space="logits", temperature=1, **parameter):
+    """∂divergence/∂(numbers of `wrt`), a list; `wrt` is "p" or "q"."""
+    p, q = _both(p, q, space, temperature)
+    side = "pq".index(wrt)
+    if any(mp.isnan(x) for x in p + q):
+        return [NAN] * len(p)
+    slopes = [pair[side] for pair in _slopes(name, p, q, **parameter)]
+    own, other = (p, q) if side == 0 else (q, p)
+    own_space, own_temperature = _pair(space)[side], mp.mpf(_pair(temperature)[side])
+    if own_space == "log_probs":
+        return slopes
+    if own_space == "probs":
+        limit = slope_at_zero(name, wrt, **parameter)
+        if any(mp.isnan(slope) for slope in slopes):
+            return slopes
+        return [
+            slope / x if x > 0 else limit if y > 0 else mp.zero
+            for slope, x, y in zip(slopes, own, other, strict=True)
+        ]
+    total = mp.fsum(slopes)
+    if abs(total) == INF:
+        return [NAN] * len(own)
+    return [(slope - x * total) / own_temperature for slope, x in zip(slopes, own, strict=True)]
+
+
+def _both(p, q, space, temperature):
+    sides = zip((p, q), _pair(space), _pair(temperature), strict=True)
+    return [probabilities(row, space=space, temperature=t) for row, space, t in sides]
+
+
+def entropy(p, *, space="logits", temperature=1):
+    """−Σ p ln p."""
+    return -mp.fsum(rel_entr(x, 1) for x in probabilities(p, space=space, temperature=temperature))
+
+
+def entropy_gradient(p, *, space="logits", temperature=1):
+    """∂entropy/∂(numbers of p)."""
+    p = probabilities(p, space=space, temperature=temperature)
+    if space == "log_probs":
+        return [-rel_entr(x, 1) - x for x in p]
+    if space == "probs":
+        return [-mp.log(x) - 1 for x in p]
+    value = -mp.fsum(rel_entr(x, 1) for x in p)
+    return [-(rel_entr(x, 1) + x * value) / mp.mpf(temperature) for x in p]
+
+
+def logsumexp_gradient(z, *, temperature=1):
+    """softmax(z/T) / T."""
+    return [x / mp.mpf(temperature) for x in probabilities(z, temperature=temperature)]
+
+
+def masses(classes, target, label_smoothing=0, class_weights=None):
+    """Masses w ((1 − ε) t + ε/C); `target` is a class index or a distribution."""
+    if isinstance(target, int | np.integer):
+        t = [mp.mpf(int(i == target)) for i in range(classes)]
+    else:
+        t = _row(target)
+    w = [mp.one] * classes if class_weights is None else _row(class_weights)
+    epsilon = mp.mpf(label_smoothing)
+    return [w * ((1 - epsilon) * t + epsilon / classes) for w, t in zip(w, t, strict=True)]
+
+
+def cross_entropy(
+    logits,
+    target,
+    *,
+    space="logits",
+    temperature=1,
+    label_smoothing=0,
+    class_weights=None,
+    z_loss=0,
+    softcap=None,
+):
+    """−Σ m ln q + ζ lse², the masses m from `masses`, lse of the scaled and capped logits."""
+    q = probabilities(logits, space=space, temperature=temperature, softcap=softcap)
+    m = masses(len(q), target, label_smoothing, class_weights)
+    if any(mp.isnan(x) for x in q + m):
+        return NAN
+    surprise = [-mp.log(x) for x in q]
+    loss = mp.fsum(m * s for m, s in zip(m, surprise, strict=True) if m != 0)
+    if z_loss == 0:
+        return loss
+    return loss + mp.mpf(z_loss) * logsumexp(logits, temperature=temperature, softcap=softcap) ** 2
+
+
+def cross_entropy_gradient(
+    logits,
+    target,
+    wrt="logits",
+    *,
+    space="logits",
+    temperature=1,
+    label_smoothing=0,
+    class_weights=None,
+    z_loss=0,
+    softcap=None,
+):
+    """∂cross_entropy/∂(numbers of `logits`), or ∂/∂(target distribution) for wrt="targets"."""
+    q = probabilities(logits, space=space, temperature=temperature, softcap=softcap)
+    m = masses(len(q), target, label_smoothing, class_weights)
+    if any(mp.isnan(x) for x in q + m):
+        return [NAN] * len(q)
+    if wrt == "targets":
+        w = [mp.one] * len(q) if class_weights is None else _row(class_weights)
+        factors = [(1 - mp.mpf(label_smoothing)) * w for w in w]
+        return [-f * mp.log(x) if f != 0 else f for f, x in zip(factors, q, strict=True)]
+    if space == "log_probs":
+        return [-m for m in m]
+    if space == "probs":
+        return [mp.zero if m == 0 else -m / x if x > 0 else -INF for m, x in zip(m, q, strict=True)]
+    lse = logsumexp(logits, temperature=temperature, softcap=softcap)
+    pull = mp.fsum(m) + 2 * mp.mpf(z_loss) * lse
+    if softcap is None:
+        slopes = [mp.one] * len(q)
+    else:
+        slopes = [1 - mp.tanh(z / softcap) ** 2 if z > -INF else mp.zero for z in _row(logits)]
+    return [
+        slope * (x * pull - m) / mp.mpf(temperature)
+        for slope, x, m in zip(slopes, q, m, strict=True)
+    ]
+
+
+# --- Many wide rows, extended precision -----------------------------------------------------------
+
+WIDE_IS_EXTENDED = np.finfo(np.longdouble).eps < 2e-19
+"""Whether `numpy.longdouble` has 64 bits or more on this platform."""
+
+_SERIES_TERMS = 20  # 2^-20/20! ≈ 4e-25 of the leading term at |t| = ½
+
+
+def _extended(rows):
+    rows = np.asarray(rows)
+    if rows.dtype != np.longdouble:
+        rows = rows.astype(np.float64).astype(np.longdouble)  # exact for every dtype of kldiv
+    return rows
+
+
+def _second_order(t):
+    """exp(−t) − 1 + t for |t| ≤ ½, by its series."""
+    total = np.ones_like(t)
+    for k in range(_SERIES_TERMS, 2, -1):
+        total = 1 - t / k * total
+    return t * t / 2 * total
+
+
+def _kl_terms(p, d, gap):
+    """p·(exp(−d) − 1 + d) = p·d + gap, with d = ln(p/q) and gap = q − p; gap where p = 0."""
+    near = np.abs(d) <= 0.5
+    far = gap + np.where(p > 0, p, 0) * np.where(p > 0, d, 0)
+    return np.where(near, p * _second_order(np.where(near, d, 0)), far)
+
+
+def wide_log_softmax(z, *, temperature=1):
+    """Logarithms of p, each to its relative precision: log1p's argument lacks the largest class."""
+    z = _extended(z)
+    top = np.argmax(z, axis=-1, keepdims=True)
+    shifted = (z - np.take_along_axis(z, top, -1)) / np.longdouble(temperature)
+    rest = np.exp(shifted)
+    np.put_along_axis(rest, top, 0, -1)
+    return shifted - np.log1p(rest.sum(-1, keepdims=True))
+
+
+def wide_logsumexp(z, *, temperature=1):
+    """Log-sum-exp ln Σ exp(z/T), over the last axis."""
+    z = _extended(z)
+    ln_p = wide_log_softmax(z, temperature=temperature)
+    return z.max(-1) / np.longdouble(temperature) - ln_p.max(-1)
+
+
+def wide_entropy(p, *, temperature=1):
+    """−Σ p ln p of logits."""
+    ln_p = wide_log_softmax(p, temperature=temperature)
+    return -_p_ln_p(ln_p).sum(-1)
+
+
+def wide_entropy_gradient(p, *, temperature=1):
+    """−p (ln p + H)/T, for logits."""
+    ln_p = wide_log_softmax(p, temperature=temperature)
+    terms = _p_ln_p(ln_p)
+    p = np.exp(ln_p)
+    return -_balanced(terms - p * terms.sum(-1, keepdims=True), p) / np.longdouble(temperature)
+
+
+def _p_ln_p(ln_p):
+    return np.exp(ln_p) * np.where(np.isfinite(ln_p), ln_p, 0)
+
+
+def wide_cross_entropy(logits, labels, *, temperature=1):
+    """−ln q[label], for class indices."""
+    ln_q = wide_log_softmax(logits, temperature=temperature)
+    return -np.take_along_axis(ln_q, np.asarray(labels)[:, None], -1)[:, 0]
+
+
+def wide_cross_entropy_gradient(logits, labels, *, temperature=1):
+    """(q − one-hot)/T, for class indices."""
+    ln_q = wide_log_softmax(logits, temperature=temperature)
+    gradient, at = np.exp(ln_q), np.asarray(labels)[:, None]
+    np.put_along_axis(gradient, at, np.expm1(np.take_along_axis(ln_q, at, -1)), -1)
+    return gradient / np.longdouble(temperature)
+
+
+@dataclass(frozen=True)
+class WidePair:
+    """Two arrays of rows, as probabilities; make one with `wide` and use it for everything."""
+
+    p: np.ndarray
+    q: np.ndarray
+    d: np.ndarray
+    """ln p − ln q, to its relative precision."""
+    gap: np.ndarray
+    """q − p, to its relative precision."""
+    normalized: bool
+    """Whether Σp = Σq = 1 by definition: both are logits."""
+    space: tuple
+    temperature: tuple
+
+    def _sum_of_gaps(self):
+        return 0 if self.normalized else self.gap.sum(-1)
+
+    def value(self, name, *, beta=None, alpha=None):
+        """Divergence of every row."""
+        match name:
+            case "kl":
+                return _kl_terms(self.p, self.d, self.gap).sum(-1) - self._sum_of_gaps()
+            case "reverse_kl":
+                return _kl_terms(self.q, -self.d, -self.gap).sum(-1) + self._sum_of_gaps()
+            case "jensen_shannon":
+                # m − p = (1−β)·gap and m − q = −β·gap.
+                beta = np.longdouble(beta)
+                to_p, to_q = self._log_mixture_ratios(beta)
+                near_p = _kl_terms(self.p, to_p, (1 - beta) * self.gap).sum(-1)
+                near_q = _kl_terms(self.q, to_q, -beta * self.gap).sum(-1)
+                return beta * near_p + (1 - beta) * near_q
+            case "total_variation":
+                return np.abs(self.gap).sum(-1) / 2
+            case "renyi":
+                order = np.longdouble(alpha) - 1
+                near = self._power_sum_minus_one(alpha)
+                direct = self._powers(alpha).sum(-1)
+                with np.errstate(divide="ignore"):
+                    far = np.log(direct)
+                return np.where(near > -0.5, np.log1p(np.maximum(near, -0.5)), far) / order
+        raise ValueError(name)
+
+    def gradient(self, name, wrt, *, beta=None, alpha=None):
+        """∂value/∂(numbers of `wrt`); at probability 0 use `gradient`, the 60-digit one."""
+        side = "pq".index(wrt)
+        own, inverse = (self.p, self.q)[side], 1 / np.longdouble(self.temperature[side])
+        # Slopes less a multiple c of the probability, which the logits' gradient does not see.
+        slope, c = self._slopes(name, beta, alpha)[side]
+        if self.space[side] == "logits":
+            return _balanced(slope - own * slope.sum(-1, keepdims=True), own) * inverse
+        slope = slope + c * own
+        return slope if self.space[side] == "log_probs" else slope / own
+
+    def _slopes(self, name, beta, alpha):
+        p_d = np.where(self.p > 0, self.p, 0) * np.where(self.p > 0, self.d, 0)
+        q_d = np.where(self.q > 0, self.q, 0) * np.where(self.q > 0, self.d, 0)
+        match name:
+            case "kl":
+                return (p_d, 1), (self.gap, -1)
+            case "reverse_kl":
+                return (-self.gap, -1), (-q_d, 1)
+            case "jensen_shannon":
+                beta = np.longdouble(beta)
+                to_p, to_q = self._log_mixture_ratios(beta)
+                to_p = np.where(self.p > 0, to_p, 0)
+                to_q = np.where(self.q > 0, to_q, 0)
+                return (beta * self.p * to_p, 0), ((1 - beta) * self.q * to_q, 0)
+            case "total_variation":
+                half = np.sign(self.gap) / 2
+                return (-half * self.p, 0), (half * self.q, 0)
+            case "renyi":
+                total = 1 + self._power_sum_minus_one(alpha)
+                direct = self._powers(alpha).sum(-1)
+                total = np.where(total > 0.5, total, direct)[:, None]
+                factor = alpha / (np.longdouble(alpha) - 1) / total
+                # f − p and f − q for f = p^α q^(1−α).
+                to_p = self._difference(self.p, (1 - np.longdouble(alpha)) * self.d)
+                to_q = self._difference(self.q, -np.longdouble(alpha) * self.d)
+                return (factor * to_p, factor), (-to_q / total, -1 / total)
+        raise ValueError(name)
+
+    def _difference(self, base, t):
+        """base·(exp(−t) − 1)."""
+        return np.where(base > 0, base, 0) * np.expm1(-np.where(base > 0, t, 0))
+
+    def _powers(self, alpha):
+        exponent = -(1 - np.longdouble(alpha)) * np.where(self.p > 0, self.d, 0)
+        return self.p * np.exp(exponent)
+
+    def _power_sum_minus_one(self, alpha):
+        """Σ p^α q^(1−α) − 1 from terms of second order."""
+        tau = 1 - np.longdouble(alpha)
+        td = tau * np.where(self.p > 0, self.d, 0)
+        scaled = _kl_terms(self.p, td, self._difference(self.p, td)).sum(-1)
+        with np.errstate(invalid="ignore"):  # inf − inf where q = 0: callers take the direct sum
+            near = scaled - tau * _kl_terms(self.p, self.d, self.gap).sum(-1)
+        if self.normalized:
+            return near
+        return near + tau * self.gap.sum(-1) + (self.p.sum(-1) - 1)
+
+    def _log_mixture_ratios(self, beta):
+        """ln(p/m) and ln(q/m) for m = βp + (1−β)q."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            to_p = -np.log1p((1 - beta) * self.gap / self.p)
+            to_q = -np.log1p(-beta * self.gap / self.q)
+        return np.where(np.isnan(to_p), 0, to_p), np.where(np.isnan(to_q), 0, to_q)
+
+
+def wide(p, q, *, space="logits", temperature=1):
+    """Make the `WidePair` of two ``[rows, classes]`` arrays."""
+    space, temperature = _pair(space), _pair(temperature)
+    x, y = _extended(p), _extended(q)
+    ln_p, ln_q = (
+        _wide_log_probs(rows, one, t)
+        for rows, one, t in zip((x, y), space, temperature, strict=True)
+    )
+    p, q = (
+        rows if one == "probs" else np.exp(ln)
+        for rows, one, ln in zip((x, y), space, (ln_p, ln_q), strict=True)
+    )
+    normalized = space == ("logits", "logits")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if space == ("probs", "probs"):
+            close = (p <= 2 * q) & (q <= 2 * p)
+            d = np.where(close, np.log1p((p - q) / np.where(close, q, 1)), ln_p - ln_q)
+        elif normalized and temperature[0] == temperature[1]:
+            # Relative to the same class in both: then a constant between them rounds nothing.
+            top = np.argmax(x, -1)[:, None]
+            x, y = (rows - np.take_along_axis(rows, top, -1) for rows in (x, y))
+            one = np.longdouble(temperature[0])
+            delta = wide_logsumexp(x, temperature=one) - wide_logsumexp(y, temperature=one)
+            d = (x - y) / one - delta[:, None]
+        else:
+            d = ln_p - ln_q
+        d = np.where((p == 0) & (q == 0), 0, d)
+    if normalized:
+        # Σ(q − p) = 0 exactly: for close rows the sum shows what d is off by, far below the
+        # rounding of a log-sum-exp. For other rows it is rounding, and does nothing.
+        d = d + np.log1p(_gap(p, q, d).sum(-1, keepdims=True))
+    gap = q - p if space == ("probs", "probs") else _gap(p, q, d)
+    if normalized:
+        # A class of probability near 1 differs by what the others leave, and by far less than its
+        # d is rounded.
+        gap = _balanced(gap, p)
+        likely = (p > 0.5) & (np.abs(gap) < 0.5 * p)
+        d = np.where(likely, -np.log1p(np.where(likely, gap / p, 0)), d)
+    return WidePair(p, q, d, gap, normalized, space, temperature)
+
+
+def _balanced(rows, p):
+    """Make rows whose sum is 0 by definition sum to 0, at a class of probability above ½."""
+    likely = p > 0.5
+    others = np.where(likely, 0, rows)
+    return np.where(likely, -others.sum(-1, keepdims=True), rows)
+
+
+def _gap(p, q, d):
+    """Difference q − p from the larger of them and the log-ratio."""
+    return np.where(d >= 0, p, -q) * np.expm1(-np.abs(d))
+
+
+def _wide_log_probs(rows, space, temperature):
+    if space == "logits":
+        return wide_log_softmax(rows, temperature=temperature)
+    if space == "log_probs":
+        return rows
+    with np.errstate(divide="ignore"):
+        return np.log(rows)
+
+
+def wide_divergence(name, p, q, *, space="logits", temperature=1, **parameter):
+    """`divergence` of every row."""
+    return wide(p, q, space=space, temperature=temperature).value(name, **parameter)
+
+
+def wide_gradient(name, p, q, wrt, *, space="logits", temperature=1, **parameter):
+    """`gradient` of every row."""
+    return wide(p, q, space=space, temperature=temperature).gradient(name, wrt, **parameter)

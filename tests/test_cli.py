@@ -1,0 +1,358 @@
+"""The installed command `kldiv`, run as its users run it."""
+
+import json
+import os
+import pickle
+import pty
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kldiv
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+KLDIV = Path(sys.executable).parent / "kldiv"
+DEMO = Path(kldiv.__file__).parent / "demo"
+ROWS, CLASSES = 6, 50
+ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}
+
+
+def run(*arguments, folder=None):
+    command = [str(KLDIV), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=30
+    )
+
+
+def succeed(*arguments, folder=None):
+    """Stdout of a command that must say nothing on stderr, nor use escape codes."""
+    done = run(*arguments, folder=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    assert "\r" not in done.stdout
+    return done.stdout
+
+
+def numbers(*arguments, folder=None):
+    return json.loads(succeed("compare", *arguments, "--json", "-", folder=folder))
+
+
+def float64_kl(p, q):
+    def log_softmax(z):
+        z = z.astype(np.float64)
+        z = z - z.max(-1, keepdims=True)
+        return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+    ln_p, ln_q = log_softmax(p), log_softmax(q)
+    return (np.exp(ln_p) * (ln_p - ln_q)).sum(-1)
+
+
+@pytest.fixture(scope="module")
+def logits():
+    generator = np.random.default_rng(0)
+    p = generator.normal(size=(ROWS, CLASSES)).astype(np.float32)
+    return p, p + generator.normal(size=p.shape).astype(np.float32) / 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, logits):
+    """Good files and bad ones."""
+    folder = tmp_path_factory.mktemp("logits")
+    p, q = logits
+    labels = np.arange(ROWS)
+    arrays = {
+        "p": p,
+        "q": q,
+        "fewer_rows": q[:5],
+        "wider": np.zeros((ROWS, CLASSES + 2), np.float32),
+        "fortran": np.asfortranarray(p),
+        "fortran_3d": np.asfortranarray(p.reshape(2, 3, CLASSES)),
+        "q_3d": q.reshape(2, 3, CLASSES),
+        "big_endian": p.astype(">f4"),
+        "p_bfloat16": p.astype(ml_dtypes.bfloat16),
+        "p_row": p[0],
+        "q_row": q[0],
+        "integers": np.ones((ROWS, CLASSES), np.int32),
+        "scalar": np.float32(3),
+        "no_rows": p[:0],
+        "labels": labels,
+        "labels_3d": labels.reshape(2, 3).astype(np.uint8),
+        "labels_fewer": labels[:5],
+        "labels_outside": np.where(labels == 3, CLASSES, labels),
+        "labels_ignored": np.where(labels == 2, -100, labels),
+        "labels_floating": labels.astype(np.float32),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    np.save(folder / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
+    whole = (folder / "p.npy").read_bytes()
+    (folder / "truncated.npy").write_bytes(whole[:-10])
+    (folder / "cut_header.npy").write_bytes(whole[:40])
+    (folder / "empty.npy").touch()
+    (folder / "pickle.npy").write_bytes(pickle.dumps(p))
+    (folder / "p.pt").write_bytes(b"PK")
+    save_file(
+        {"logits": p.astype(ml_dtypes.bfloat16), "other": p, "labels": labels},
+        folder / "p.safetensors",
+    )
+    save_file({"only": q, "ids": labels}, folder / "q.safetensors")
+    save_file({"a": p, "b": q}, folder / "two.safetensors")
+    whole = (folder / "p.safetensors").read_bytes()
+    (folder / "truncated.safetensors").write_bytes(whole[:-10])
+    (folder / "junk.safetensors").write_bytes(b"\x10" + bytes(7) + b'{"a": 3}        ')
+    return folder
+
+
+def test_compare_agrees_with_python_and_float64():
+    names = ("reference.npy", "int4.npy", "labels.npy")
+    p, q, labels = (np.load(DEMO / name) for name in names)
+    command = ["reference.npy", "int4.npy", "--labels", "labels.npy"]
+    result = numbers(*command, folder=DEMO)
+    expected = kldiv.compare(p, q, labels).summary()
+    assert result["summary"] == expected.as_dict()
+    kl = float64_kl(p, q)
+    np.testing.assert_allclose(result["summary"]["kl"]["mean"], kl.mean(), rtol=1e-6)
+    error = kl.std(ddof=1) / np.sqrt(kl.size)
+    np.testing.assert_allclose(result["summary"]["kl"]["standard_error"], error, rtol=1e-6)
+    assert result["reference"] == {
+        "file": "reference.npy",
+        "dtype": "float16",
+        "shape": list(p.shape),
+    }
+    assert result["rows"] == [0, 32]
+    assert result["vocabulary"] == 49152
+    assert result["throughput"]["rows_per_second"] > 0
+
+    table = succeed("compare", *command, folder=DEMO)
+    columns = dict(line.split("  ", 1) for line in table.splitlines())
+    for name, value in expected.lines():
+        assert columns[name].strip() == value
+    assert "rows/s" in columns["throughput"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate", "options"),
+    [
+        ("fortran.npy", "q.npy", ["--labels", "labels.npy"]),
+        ("fortran_3d.npy", "q_3d.npy", ["--labels", "labels_3d.npy"]),
+        ("big_endian.npy", "q.safetensors", ["--labels", "q.safetensors"]),
+        ("p.safetensors:other", "two.safetensors:b", ["--labels", "p.safetensors:labels"]),
+    ],
+)
+def test_every_layout_gives_the_same_numbers(folder, logits, reference, candidate, options):
+    result = numbers(reference, candidate, *options, folder=folder)
+    assert result["summary"] == kldiv.compare(*logits, np.arange(ROWS)).summary().as_dict()
+
+
+@pytest.mark.parametrize("name", ["p.safetensors", "p_bfloat16.npy"])
+def test_bfloat16(folder, logits, name):
+    p, q = logits
+    result = numbers(name, "q.npy", folder=folder)
+    assert result["reference"]["dtype"] == "bfloat16"
+    mean = float64_kl(p.astype(ml_dtypes.bfloat16), q).mean()
+    np.testing.assert_allclose(result["summary"]["kl"]["mean"], mean, rtol=1e-6)
+
+
+def test_one_row(folder, logits):
+    result = numbers("p_row.npy", "q_row.npy", folder=folder)
+    assert result["summary"]["rows"] == 1
+    assert result["summary"]["kl"]["mean"] == float(kldiv.kl(logits[0][0], logits[1][0]))
+
+
+@pytest.mark.parametrize("rows", ["2:5", ":-1", "-2:", "4:100", ":"])
+def test_rows_temperature_and_threads(folder, logits, rows):
+    options = ["--rows", rows, "--temperature", "2.5", "--threads", "1"]
+    result = numbers("p.npy", "q.npy", "--labels", "labels.npy", *options, folder=folder)
+    chosen = slice(*(int(part) if part else None for part in rows.split(":")))
+    p, q, labels = (array[chosen] for array in (*logits, np.arange(ROWS)))
+    expected = kldiv.compare(p, q, labels, temperature=2.5).summary()
+    assert result["summary"] == expected.as_dict()
+    assert result["throughput"]["threads"] == 1
+
+
+def test_rows_with_nan_and_infinite_values_are_counted(tmp_path, logits):
+    p, q = (array.copy() for array in logits)
+    p[0, 0], q[1, 3] = np.nan, -np.inf
+    np.save(tmp_path / "p.npy", p)
+    np.save(tmp_path / "q.npy", q)
+    summary = numbers("p.npy", "q.npy", folder=tmp_path)["summary"]
+    assert (summary["rows"], summary["rows_nan"], summary["rows_infinite"]) == (ROWS, 1, 1)
+    assert summary["kl"]["mean"] == kldiv.compare(p[2:], q[2:]).summary().kl.mean
+    table = succeed("compare", "p.npy", "q.npy", folder=tmp_path)
+    assert "rows with NaN" in table
+    assert "rows with infinite" in table
+
+
+def test_json_file(folder, tmp_path):
+    path = tmp_path / "numbers.json"
+    table = succeed("compare", "p.npy", "q.npy", "--json", path, folder=folder)
+    assert "mean KL" in table
+    assert json.loads(path.read_text())["candidate"]["file"] == "q.npy"
+
+
+ERRORS = {
+    "nowhere.npy q.npy": "no such file: nowhere.npy",
+    "bigendian.npy q.npy": "did you mean big_endian.npy?",
+    ". q.npy": "is a directory",
+    "/dev/null q.npy": "not a regular file",
+    "p.npy fewer_rows.npy": "p.npy has shape (6, 50) but fewer_rows.npy has shape (5, 50)",
+    "p.npy q_3d.npy": "q_3d.npy has shape (2, 3, 50)",
+    "p.npy wider.npy": "vocabularies of 50 and 52 classes",
+    "truncated.npy q.npy": "truncated",
+    "cut_header.npy q.npy": "not a readable .npy file",
+    "pickle.npy q.npy": "not a readable .npy file",
+    "empty.npy q.npy": "is empty",
+    "objects.npy q.npy": "Python objects",
+    "integers.npy q.npy": "int32",
+    "scalar.npy q.npy": "shape ()",
+    "no_rows.npy q.npy": "shape (0, 50)",
+    "p.pt q.npy": "unknown extension '.pt'",
+    "two.safetensors q.npy": "a (F32), b (F32)",
+    "two.safetensors:c q.npy": "no tensor 'c'",
+    "truncated.safetensors q.npy": "truncated",
+    "junk.safetensors q.npy": "safetensors header",
+    "p.npy": "CANDIDATE",
+    "p.npy q.npy --label labels.npy": "--labels",
+    "p.npy q.npy --labels labels_fewer.npy": "(5,)",
+    "p.npy q.npy --labels labels_outside.npy": "label 50 in row 3",
+    "p.npy q.npy --labels labels_ignored.npy": "label -100 in row 2",
+    "p.npy q.npy --labels labels_floating.npy": "float32",
+    "p.npy q.npy --rows 3": "expected A:B",
+    "p.npy q.npy --rows 4:4": "selects none of 6 rows",
+    "p.npy q.npy --temperature 0": "temperature",
+    "p.npy q.npy --temperature nan": "temperature",
+    "p.npy q.npy --threads 0": "--threads",
+    "p.npy q.npy --threads -1": "--threads",
+    "p.npy q.npy --json nowhere/numbers.json": "no such directory: nowhere",
+    "p.npy q.npy --json q.npy": "is an input",
+}
+
+
+@pytest.mark.parametrize("arguments", ERRORS)
+def test_errors_are_one_line(folder, arguments):
+    done = run("compare", *shlex.split(arguments), folder=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("kldiv: error: ")
+    assert done.stderr.count("\n") == 1
+    assert ERRORS[arguments] in done.stderr
+
+
+def test_without_its_libraries():
+    code = "import sys; sys.modules['rich'] = None; import kldiv.cli; sys.exit(kldiv.cli.main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    expected = "the command line needs: pip install 'kldiv[cli]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+def test_version_and_info():
+    assert succeed("--version") == f"kldiv {kldiv.__version__}\n"
+    info = succeed("info")
+    assert kldiv.isa() in info
+    assert "GB/s" in info
+    assert "compare" in run().stdout
+
+
+def test_demo_ends_with_a_command_that_works():
+    demo = succeed("demo")
+    for name in ("int8", "int4"):
+        comparison = kldiv.compare(np.load(DEMO / "reference.npy"), np.load(DEMO / f"{name}.npy"))
+        assert f"{comparison.summary().kl.mean:.6g} ±" in demo
+        assert f"{int(comparison.same_top.sum())} of 32 rows" in demo
+    program, *arguments = shlex.split(demo.splitlines()[-1])
+    assert program == "kldiv"
+    assert "perplexity of q" in succeed(*arguments)
+
+
+def test_a_closed_pipe_is_silent():
+    done = subprocess.run(
+        f"{shlex.quote(str(KLDIV))} demo | head -n 1",
+        shell=True,
+        env=ENVIRONMENT,
+        capture_output=True,
+        timeout=30,
+    )
+    assert done.stderr == b""
+    assert done.stdout.count(b"\n") == 1
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Two files of 300 MB with hardly a block on the disk, but for a few rows."""
+    folder = tmp_path_factory.mktemp("large")
+    shape = (2300, 65536)
+    for name, offset in (("p", 1.0), ("q", 2.0)):
+        array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
+        # Around the ends of blocks of 64 MiB, and the last row, which is a block's remainder.
+        array[[0, 511, 512, 1023, 1024, 2299], 5] = offset + np.arange(6)
+        del array
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
+def test_blocks_join_and_leave_memory(large):
+    code = (
+        "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode;"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr);"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, str(KLDIV), "compare", "p.npy", "q.npy", "--json", "-"]
+    done = subprocess.run(command, cwd=large, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    p, q = (np.load(large / f"{name}.npy", mmap_mode="r") for name in "pq")
+    result = json.loads(done.stdout)
+    assert result["summary"] == kldiv.compare(p, q).summary().as_dict()
+    # The interpreter and NumPy take 60 MB of it, and each file holds 300.
+    assert int(done.stderr) < 260_000
+
+
+def on_terminal(*arguments, folder, interrupt_at=None):
+    """Exit code and output of a command on a terminal."""
+    leader, follower = pty.openpty()
+    environment = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [str(KLDIV), *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    )
+    os.close(follower)
+    output, end = b"", time.monotonic() + 30
+    while time.monotonic() < end and select.select([leader], [], [], 30)[0]:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # how Linux reports the end of a terminal
+            break
+        if not part:
+            break
+        output += part
+        if interrupt_at is not None and interrupt_at in output:
+            process.send_signal(signal.SIGINT)
+            interrupt_at = None
+    os.close(leader)
+    return process.wait(10), output.decode()
+
+
+def test_a_terminal_shows_progress(large):
+    code, output = on_terminal("compare", "p.npy", "q.npy", "--rows", ":1100", folder=large)
+    assert code == 0
+    assert "comparing" in output
+    assert "0/1100" in output
+    assert "mean KL(p‖q)" in output
+
+
+def test_interrupt(large):
+    code, output = on_terminal("compare", "p.npy", "q.npy", folder=large, interrupt_at=b"comparing")
+    assert code == 130
+    assert output.rstrip().endswith("kldiv: interrupted")
+    assert "Traceback" not in output
