@@ -156,7 +156,7 @@ def demo_cases(dtype: str, rows: int) -> Iterator[Case]:
 def labels_of(case: Case) -> NDArray[np.int64]:
     """Half of them the likeliest class, whose loss is small, and half any class."""
     rows, classes = case.p.shape
-    labels = np.random.default_rng(case.seed).integers(classes, size=rows)
+    labels: NDArray[np.int64] = np.random.default_rng(case.seed).integers(classes, size=rows)
     labels[::2] = case.p.astype(np.float64).argmax(-1)[::2]
     return labels
 
@@ -283,6 +283,8 @@ def sweep(quick: bool) -> Iterator[Error]:
     """Measure everything that goes into the tables."""
     for dtype in DTYPES:
         for classes, rows in QUICK if quick else SIZES:
+            if classes > 100_000 and dtype in ("float16", "bfloat16"):
+                continue  # widened exactly, they are float32 rows
             for seed in range(3 if classes < 1000 and not quick else 1):
                 # The widest rows cost the oracle seconds each: only the kinds the promise is about.
                 groups = tuple(KINDS) if classes < 10_000 else ("independent", "close")

@@ -329,7 +329,9 @@ fn cross_entropy_is_what_it_is_defined_to_be() {
     let one_hot: Vec<f64> = (0..CLASSES).map(|class| f64::from(u8::from(class == LABEL))).collect();
     let mut soft: Vec<f64> = noise(CLASSES, 11).into_iter().map(|x| f64::from(x).exp()).collect();
     let total: f64 = soft.iter().sum();
-    soft.iter_mut().for_each(|t| *t /= total);
+    for t in &mut soft {
+        *t /= total;
+    }
     let plain = CrossEntropy::default();
     let losses = [
         plain,

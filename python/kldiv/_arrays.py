@@ -56,6 +56,8 @@ def as_array(name: str, value: Any) -> Array:
         # NumPy has no bfloat16 of its own for torch to convert to.
         bits = value.detach().view(torch.uint16).numpy()
         return bits.view(_bfloat16())
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
     return np.asarray(value)
 
 
@@ -85,7 +87,7 @@ def _operand(array: Array, axis: int) -> Operand:
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     rows = array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
-    if rows.shape[-1] > 1 and rows.strides[-1] != rows.itemsize:
+    if rows.shape[-1] > 1 and rows.size and rows.strides[-1] != rows.itemsize:
         rows = np.ascontiguousarray(rows)
     return (rows.view(np.uint16) if name == "bfloat16" else rows), name
 

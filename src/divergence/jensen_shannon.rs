@@ -4,7 +4,7 @@
 //! smaller one (1−β where p is larger, else β), so that m = e(1 + γv). With h = v + u and L(t) = t − ln(1 + t), both
 //! of second order, the class contributes
 //!
-//! e·[γ(1−γ)v² + (1 + γv)·L(γv) − γ(1 + v)·h],
+//! e·[γ(1−γ)v² + (1 + γv)·L(γv) − γe^(−u)·h],
 //!
 //! in which nothing of first order is left to cancel.
 
@@ -49,7 +49,7 @@ impl Divergence for JensenShannon {
         let v = pair.decay.expm1;
         let mixed = gamma * v;
         let log = Log1p::new(token, mixed);
-        let second = gamma * (rest * v * v - (one + v) * pair.decay.excess);
+        let second = gamma * (rest * v * v - pair.decay.exp * pair.decay.excess);
         let larger = pair.larger * V::splat(token, self.factor);
         let value = larger * (one + mixed).mul_add(log.deficit, second).max(zero);
         // ln(e/m) = −ln(1 + γv) for the larger, and −u − ln(1 + γv) for the smaller.
@@ -57,7 +57,6 @@ impl Divergence for JensenShannon {
         let d_ln_smaller = -(gamma * larger * pair.decay.exp * (log.ln + pair.bounded_u()));
         Class {
             value,
-            direct: value,
             d_ln_p: pair.where_p_larger(d_ln_larger, d_ln_smaller),
             d_ln_q: pair.where_p_larger(d_ln_smaller, d_ln_larger),
         }

@@ -16,11 +16,16 @@ impl Divergence for Kl {
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let value = pair.kl_term();
-        Class { value, direct: value, d_ln_p: pair.p() * pair.log_ratio(), d_ln_q: -pair.difference() }
+        Class { value, d_ln_p: pair.p() * pair.log_ratio(), d_ln_q: -pair.difference() }
     }
 
     fn linear(self) -> (f64, f64) {
         (1.0, -1.0)
+    }
+
+    #[inline(always)]
+    fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        (class.d_ln_p + pair.p(), -pair.p())
     }
 
     fn infinite_where(self) -> Infinite {

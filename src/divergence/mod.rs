@@ -30,6 +30,13 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     /// f̃ and its derivatives for one class of each lane.
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V>;
 
+    /// ∂f/∂ln p and ∂f/∂ln q, for rows taken as given. The same as f̃'s plus λp and μq, which may cancel.
+    #[inline(always)]
+    fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        let _ = pair;
+        (class.d_ln_p, class.d_ln_q)
+    }
+
     /// (λ, μ).
     fn linear(self) -> (f64, f64) {
         (0.0, 0.0)
@@ -41,9 +48,9 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     /// The limits of ∂f/∂p for p → 0 (q > 0) and of ∂f/∂q for q → 0 (p > 0).
     fn slopes_at_zero(self) -> (f64, f64);
 
-    /// φ and φ′ of a row. `near` is Σf − (λ + μ), accurate where it is small; `direct` is Σ of [`Class::direct`].
-    fn finish(self, near: f64, direct: f64) -> Outer {
-        let _ = direct;
+    /// φ and φ′ of a row, given Σf − (λ + μ). An infinite value that [`Divergence::infinite_where`] does not explain
+    /// asks for the row to be summed again, [`rescaled`](Divergence::rescaled).
+    fn finish(self, near: f64) -> Outer {
         Outer { value: near, slope: 1.0 }
     }
 
@@ -70,8 +77,6 @@ pub(crate) trait Divergence: Copy + Send + Sync {
 pub(crate) struct Class<V> {
     /// f̃.
     pub(crate) value: V,
-    /// f itself, for an outer function that needs it where f̃ is not small.
-    pub(crate) direct: V,
     /// ∂f̃/∂ln p.
     pub(crate) d_ln_p: V,
     /// ∂f̃/∂ln q.

@@ -4,16 +4,13 @@
 //! With e the larger of p and q and u = |ln p − ln q|, f = e·exp(−τu), where τ is 1−α where p is larger, else α, and
 //! f̃ = e·[E(τu) − τ·E(u)] with E(t) = e^(−t) − 1 + t.
 //!
-//! S has no bound (or sinks to nothing) where p and q differ by hundreds of nats, while its logarithm stays a plain
-//! number. Such rows are summed again relative to the largest class.
+//! S leaves the range of floats where p and q differ by hundreds of nats, while its logarithm stays a plain number, and
+//! f̃ cancels where they have little in common (S below ½). Such rows are summed again, Σf relative to the largest class.
 
 use super::{Class, Divergence, Infinite, Outer};
 use crate::error::Error;
 use crate::row::pair::Pair;
 use crate::simd::{Lanes, Scalar, exp};
-
-/// Below it, S is summed again relative to its largest class: far above where e^(−τu) saturates in f32 lanes.
-const SMALLEST_SUM: f64 = 1e-30;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Renyi {
@@ -48,27 +45,39 @@ impl Divergence for Renyi {
         let alpha = V::splat(token, self.alpha);
         let complement = V::splat(token, 1.0 - self.alpha);
         if let Some(ln_largest) = self.ln_largest {
-            // p and q themselves are nothing beside S.
+            // Slopes αf and (1−α)f: what is left out, αp and (1−α)q, drops out of the gradient of logits.
             let f = exp::exp(token, self.ln_class(pair) - V::splat(token, ln_largest));
-            return Class { value: f, direct: f, d_ln_p: alpha * f, d_ln_q: complement * f };
+            return Class { value: f, d_ln_p: alpha * f, d_ln_q: complement * f };
         }
         let tau = self.tau(pair);
         let exponent = tau * pair.u;
         let scaled = exp::Decay::new(token, exponent);
-        let value = pair.larger * (scaled.excess - tau * pair.decay.excess);
+        // The two are equal; where u is large, the terms τu of the first would cancel.
+        let near = scaled.excess - tau * pair.decay.excess;
+        let far = scaled.expm1 - tau * pair.decay.expm1;
+        let value = pair.larger * V::select(pair.u.lt(V::splat(token, 1.0)), near, far);
         // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there.
         let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
         let value = V::select(lost, V::splat(token, f64::INFINITY), value);
-        let direct = pair.larger * scaled.exp;
         // ∂f̃/∂ln p = α(f − p) and ∂f̃/∂ln q = (1−α)(f − q), as e·(expm1(−τu) − [0 or expm1(−u)]).
         let zero = V::splat(token, 0.0);
         let to_p = scaled.expm1 - pair.where_p_larger(zero, pair.decay.expm1);
         let to_q = scaled.expm1 - pair.where_p_larger(pair.decay.expm1, zero);
-        Class { value, direct, d_ln_p: alpha * pair.larger * to_p, d_ln_q: complement * pair.larger * to_q }
+        Class { value, d_ln_p: alpha * pair.larger * to_p, d_ln_q: complement * pair.larger * to_q }
     }
 
     fn linear(self) -> (f64, f64) {
         if self.ln_largest.is_some() { (0.0, 0.0) } else { (self.alpha, 1.0 - self.alpha) }
+    }
+
+    #[inline(always)]
+    fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        if self.ln_largest.is_some() {
+            return (class.d_ln_p, class.d_ln_q);
+        }
+        let token = pair.token();
+        let f = pair.larger * exp::Decay::new(token, self.tau(pair) * pair.u).exp;
+        (V::splat(token, self.alpha) * f, V::splat(token, 1.0 - self.alpha) * f)
     }
 
     fn infinite_where(self) -> Infinite {
@@ -85,17 +94,16 @@ impl Divergence for Renyi {
         self.alpha > 1.0
     }
 
-    fn finish(self, near: f64, direct: f64) -> Outer {
+    fn finish(self, near: f64) -> Outer {
         let order = self.alpha - 1.0;
         if let Some(ln_largest) = self.ln_largest {
-            return Outer { value: (ln_largest + direct.ln()) / order, slope: 1.0 / (order * direct) };
+            return Outer { value: (ln_largest + near.ln()) / order, slope: 1.0 / (order * near) };
         }
-        if near <= -0.5 && direct < SMALLEST_SUM {
+        // S = 1 + near cancels for nearly disjoint rows, and so do the slopes f − p and f − q: to be summed again.
+        if near <= -0.5 {
             return Outer { value: f64::INFINITY, slope: f64::NAN };
         }
-        // S = 1 + near; where that cancels (nearly disjoint rows), the direct sum is the accurate one.
-        let (ln_sum, sum) = if near > -0.5 { (near.ln_1p(), 1.0 + near) } else { (direct.ln(), direct) };
-        Outer { value: ln_sum / order, slope: 1.0 / (order * sum) }
+        Outer { value: near.ln_1p() / order, slope: 1.0 / (order * (1.0 + near)) }
     }
 
     #[inline(always)]

@@ -16,11 +16,16 @@ impl Divergence for ReverseKl {
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let value = pair.reverse_kl_term();
-        Class { value, direct: value, d_ln_p: pair.difference(), d_ln_q: -(pair.q() * pair.log_ratio()) }
+        Class { value, d_ln_p: pair.difference(), d_ln_q: -(pair.q() * pair.log_ratio()) }
     }
 
     fn linear(self) -> (f64, f64) {
         (-1.0, 1.0)
+    }
+
+    #[inline(always)]
+    fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        (-pair.q(), class.d_ln_q + pair.q())
     }
 
     fn infinite_where(self) -> Infinite {

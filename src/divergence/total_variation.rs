@@ -16,7 +16,7 @@ impl Divergence for TotalVariation {
         let difference = pair.difference();
         let half_sign = V::select(zero.lt(difference), half, V::select(difference.lt(zero), -half, zero));
         let value = half * difference.abs();
-        Class { value, direct: value, d_ln_p: half_sign * pair.p(), d_ln_q: -(half_sign * pair.q()) }
+        Class { value, d_ln_p: half_sign * pair.p(), d_ln_q: -(half_sign * pair.q()) }
     }
 
     fn infinite_where(self) -> Infinite {

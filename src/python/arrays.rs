@@ -39,7 +39,8 @@ impl Array<'_> {
             return Err(PyValueError::new_err("an array of rows has at least one axis"));
         };
         let size = dtype.size();
-        if array.dtype().itemsize() != size || (classes > 1 && stride != size as isize) {
+        // Strides of an array without elements mean nothing.
+        if array.dtype().itemsize() != size || (classes > 1 && !array.is_empty() && stride != size as isize) {
             return Err(PyValueError::new_err(format!("an array of rows of {name} has unit stride on its last axis")));
         }
         // SAFETY: the array is alive as long as `self`.

@@ -156,9 +156,9 @@ impl<D: Divergence> Call<'_, D> {
         };
         let parts = self.blocks.map(self.p.row.classes(), |start, len| self.isa.run(kernel(start, len)));
         let ln_largest = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        // Below this no class has both p and q, and the sum is 0.
         let divergence = self.divergence.rescaled(ln_largest);
-        if ln_largest < -0.5 * f64::HUGE {
+        // No class has both p and q, only numbers that stand for infinite logarithms, and the sum is 0.
+        if ln_largest < -1e200 {
             gradients.fill(f64::NAN);
             return f64::INFINITY;
         }
@@ -196,7 +196,7 @@ impl<D: Divergence> Call<'_, D> {
             let (lambda, mu) = self.divergence.linear();
             near += lambda * sums.excess + (lambda + mu) * (sums.q - 1.0);
         }
-        let outer = self.divergence.finish(near, sums.direct);
+        let outer = self.divergence.finish(near);
         // Adding 0 makes a zero positive.
         let value = if self.both_normalized() { outer.value.max(0.0) } else { outer.value };
         (value + 0.0, outer.slope)
@@ -220,22 +220,19 @@ impl<D: Divergence> Call<'_, D> {
     }
 
     fn gradient_rule(&self, gradients: &RowGradients<'_>, sums: &Sums, slope: f64) -> Rule {
-        let (lambda, mu) = self.divergence.linear();
         let limits = self.divergence.slopes_at_zero();
         let infinite = self.is_infinite();
         let known = self.slope_sum_is_zero();
-        let side =
-            |distribution: Distribution<'_>, slope_sum, known: bool, finite: bool, linear, limit: f64| SideRule {
-                space: distribution.space,
-                scale: gradients.scale * slope * distribution.inverse_temperature,
-                slope_sum: if known { 0.0 } else { slope_sum },
-                linear,
-                limit,
-                infinite: infinite && !finite,
-            };
+        let side = |distribution: Distribution<'_>, slope_sum, known: bool, finite: bool, limit: f64| SideRule {
+            space: distribution.space,
+            scale: gradients.scale * slope * distribution.inverse_temperature,
+            slope_sum: if known { 0.0 } else { slope_sum },
+            limit,
+            infinite: infinite && !finite,
+        };
         Rule {
-            p: side(self.p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, lambda, limits.0),
-            q: side(self.q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, mu, limits.1),
+            p: side(self.p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, limits.0),
+            q: side(self.q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, limits.1),
         }
     }
 
@@ -276,8 +273,6 @@ enum Mode {
 struct Sums {
     /// Σ f̃.
     value: f64,
-    /// Σ f, for outer functions.
-    direct: f64,
     /// Σ ∂f̃/∂ln p; of a pass that writes gradients, their sum.
     d_ln_p: f64,
     /// Σ ∂f̃/∂ln q; of a pass that writes gradients, their sum.
@@ -322,7 +317,6 @@ impl Sums {
     fn merge(self, other: Self) -> Self {
         Sums {
             value: self.value + other.value,
-            direct: self.direct + other.direct,
             d_ln_p: self.d_ln_p + other.d_ln_p,
             d_ln_q: self.d_ln_q + other.d_ln_q,
             excess: self.excess + other.excess,
@@ -341,8 +335,6 @@ struct SideRule {
     scale: f64,
     /// Σ of the slopes, for logits.
     slope_sum: f64,
-    /// λ or μ, for spaces taken as given.
-    linear: f64,
     /// The slope at probability 0, for probabilities.
     limit: f64,
     /// Whether classes that make the value infinite have an infinite slope on this side.
@@ -423,11 +415,11 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
     });
     let (p_writer, q_writer) = writers.unwrap_or((None, None));
     let zero = V::splat(token, 0.0);
-    let mut totals = [Total::<V>::zero(token); 12];
+    let mut totals = [Total::<V>::zero(token); 11];
     let classes = pass.p.row.classes();
     let mut start = 0;
     while start < classes {
-        let mut runs = [zero; 12];
+        let mut runs = [zero; 11];
         let stop = classes.min(start + RUN * V::N);
         while start < stop {
             let x = pass.p.row.load::<V>(token, start, pass.p.space.absent());
@@ -436,39 +428,37 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
             let class = pass.divergence.class(&pair);
             if sums {
                 runs[0] = runs[0] + class.value;
-                if D::HAS_OUTER {
-                    runs[1] = runs[1] + class.direct;
-                }
                 if slopes {
-                    runs[2] = runs[2] + class.d_ln_p;
-                    runs[3] = runs[3] + class.d_ln_q;
+                    runs[1] = runs[1] + class.d_ln_p;
+                    runs[2] = runs[2] + class.d_ln_q;
                 }
                 if slopes && !V::Scalar::WIDE {
                     for (side, (slope, probability)) in
                         [(class.d_ln_p, pair.p()), (class.d_ln_q, pair.q())].into_iter().enumerate()
                     {
-                        let at = 6 + 3 * side;
+                        let at = 5 + 3 * side;
                         runs[at] = slope.mul_add_relaxed(slope, runs[at]);
                         runs[at + 1] = slope.mul_add_relaxed(probability, runs[at + 1]);
                         runs[at + 2] = probability.mul_add_relaxed(probability, runs[at + 2]);
                     }
                 }
                 if V::Scalar::WIDE {
-                    runs[4] = runs[4] + pair.difference();
-                    runs[5] = runs[5] + pair.q();
+                    runs[3] = runs[3] + pair.difference();
+                    runs[4] = runs[4] + pair.q();
                 }
             }
             if MODE >= Mode::Gradients as u8 {
+                let given = if V::Scalar::WIDE { pass.divergence.given_slopes(&pair, &class) } else { (zero, zero) };
                 if let Some(writer) = &p_writer {
-                    let gradient = writer.write(start, &pair, class.d_ln_p, pair.p(), centered);
+                    let gradient = writer.write(start, &pair, class.d_ln_p, given.0, pair.p(), centered);
                     if centered && V::Scalar::WIDE {
-                        runs[2] = runs[2] + gradient;
+                        runs[1] = runs[1] + gradient;
                     }
                 }
                 if let Some(writer) = &q_writer {
-                    let gradient = writer.write(start, &pair, class.d_ln_q, pair.q(), centered);
+                    let gradient = writer.write(start, &pair, class.d_ln_q, given.1, pair.q(), centered);
                     if centered && V::Scalar::WIDE {
-                        runs[3] = runs[3] + gradient;
+                        runs[2] = runs[2] + gradient;
                     }
                 }
             }
@@ -482,13 +472,12 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
     let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
     Sums {
         value: totals[0],
-        direct: totals[1],
-        d_ln_p: totals[2],
-        d_ln_q: totals[3],
-        excess: totals[4],
-        q: totals[5],
-        p_norms: norms(6),
-        q_norms: norms(9),
+        d_ln_p: totals[1],
+        d_ln_q: totals[2],
+        excess: totals[3],
+        q: totals[4],
+        p_norms: norms(5),
+        q_norms: norms(8),
     }
 }
 
@@ -500,7 +489,6 @@ struct Writer<'a, V: Lanes> {
     token: V::Token,
     scale: V,
     slope_sum: V,
-    linear: V,
     limit: V,
 }
 
@@ -513,18 +501,17 @@ impl<'a, V: Lanes> Writer<'a, V> {
             token,
             scale: V::splat(token, rule.scale),
             slope_sum: V::splat(token, rule.slope_sum),
-            linear: V::splat(token, rule.linear),
             limit: V::splat(token, rule.limit),
         }
     }
 
     /// Gives back what it writes.
     #[inline(always)]
-    fn write(&self, start: usize, pair: &Pair<V>, slope: V, probability: V, centered: bool) -> V {
+    fn write(&self, start: usize, pair: &Pair<V>, slope: V, given: V, probability: V, centered: bool) -> V {
         let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             self.scale * if centered { slope - probability * self.slope_sum } else { slope }
         } else {
-            self.scale * self.given(pair, slope, probability)
+            self.scale * self.given(pair, given, probability)
         };
         self.out.store(start, gradient);
         gradient
@@ -543,10 +530,10 @@ impl<'a, V: Lanes> Writer<'a, V> {
             slope = V::select(lost.le(pair.u), V::select(has_slope, infinite, slope), slope);
         }
         if self.rule.space != Space::Probs {
-            return probability.mul_add(self.linear, slope);
+            return slope;
         }
         let positive = zero.lt(probability);
-        let inside = slope / V::select(positive, probability, one) + self.linear;
+        let inside = slope / V::select(positive, probability, one);
         // A class that neither row has does not exist.
         let exists = zero.lt(pair.larger);
         V::select(positive, inside, V::select(exists, self.limit, zero))

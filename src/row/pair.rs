@@ -25,13 +25,49 @@ impl From<LogSumExp> for SideFrame {
     }
 }
 
+/// A number as the unevaluated sum of two f64, with twice their precision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TwoFloats {
+    high: f64,
+    low: f64,
+}
+
+impl TwoFloats {
+    /// (a − b)·rate, exactly but for the rounding of products of rounding errors.
+    fn scaled_difference(a: f64, b: f64, rate: f64) -> Self {
+        let difference = a - b;
+        let shadow = difference - a;
+        let error = (a - (difference - shadow)) - (b + shadow);
+        let high = difference * rate;
+        TwoFloats { high, low: difference.mul_add(rate, -high) + error * rate }
+    }
+
+    fn plus(self, addend: f64) -> Self {
+        let high = self.high + addend;
+        let shadow = high - self.high;
+        TwoFloats { high, low: self.low + ((self.high - (high - shadow)) + (addend - shadow)) }
+    }
+
+    fn minus(self, other: Self) -> f64 {
+        (self.high - other.high) + (self.low - other.low)
+    }
+
+    /// The number as the sum of two lane values.
+    #[inline(always)]
+    fn split<V: Lanes>(self, token: V::Token) -> (V, V) {
+        let high = V::Scalar::from_f64(self.high + self.low).to_f64();
+        (V::splat(token, high), V::splat(token, (self.high - high) + self.low))
+    }
+}
+
 /// How two rows become probabilities.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
     pub(crate) p: SideFrame,
     pub(crate) q: SideFrame,
-    /// lse_p − lse_q, so that d = x/T_p − y/T_q − delta.
-    pub(crate) delta: f64,
+    /// lse_p − lse_q, so that d = x/T_p − y/T_q − delta. In f64 lanes the logits of close rows are as precise as a
+    /// single f64 of it, hence two.
+    pub(crate) delta: TwoFloats,
 }
 
 /// The two log-ratios and probabilities of one class of each lane.
@@ -137,7 +173,6 @@ impl<V: Lanes> PairView<V> {
         let (p_exponent, p_weight) = scaled(&p, &frame.p);
         let (q_exponent, q_weight) = scaled(&q, &frame.q);
         let splat = |value| V::splat(token, value);
-        let delta_high = V::Scalar::from_f64(frame.delta).to_f64();
         PairView {
             token,
             spaces: (p.space, q.space),
@@ -150,7 +185,7 @@ impl<V: Lanes> PairView<V> {
             ln_sum: (splat(frame.p.ln_sum), splat(frame.q.ln_sum)),
             exponent: (p_exponent, q_exponent),
             weight: (p_weight, q_weight),
-            delta: (splat(delta_high), splat(frame.delta - delta_high)),
+            delta: frame.delta.split(token),
         }
     }
 
@@ -276,7 +311,7 @@ struct BlockStatistics {
     p: LogSumExp,
     q: LogSumExp,
     /// The block's own frame.
-    delta: f64,
+    delta: TwoFloats,
     /// Σ(q′ − p′), where p′ = e^((x − max x)/T), q′ = e^((y − max y)/T).
     excess: f64,
     support: Support,
@@ -334,7 +369,7 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     let mut block = BlockStatistics {
         p: LogSumExp::EMPTY,
         q: LogSumExp::EMPTY,
-        delta: 0.0,
+        delta: TwoFloats { high: 0.0, low: 0.0 },
         excess: 0.0,
         support: Support::default(),
         problem: None,
@@ -361,7 +396,7 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     let frame = Frame {
         p: SideFrame { reference: p_reference, ln_sum: 0.0 },
         q: SideFrame { reference: q_reference, ln_sum: 0.0 },
-        delta: (p_reference - q_reference) * p.inverse_temperature,
+        delta: TwoFloats::scaled_difference(p_reference, q_reference, p.inverse_temperature),
     };
     let view = PairView::<V>::new(token, p, q, &frame);
     let zero = V::splat(token, 0.0);
@@ -434,7 +469,8 @@ impl Statistics {
             blocks.map(classes, |start, len| isa.run(FindSupport { p: p.block(start, len), q: q.block(start, len) }));
         let support = parts.iter().fold(Support::default(), |all, &part| all.merge(part));
         // The pair is seen through each side's own logarithms, so that `delta` only counts where both have one rate.
-        let delta = p_sum.value(p.inverse_temperature) - q_sum.value(q.inverse_temperature);
+        let tops = TwoFloats::scaled_difference(p_sum.largest, q_sum.largest, p.inverse_temperature);
+        let delta = tops.plus(p_sum.ln_sum()).plus(-q_sum.ln_sum());
         Ok(Statistics { frame: Frame { p: p_sum.into(), q: q_sum.into(), delta }, p: p_sum, q: q_sum, support })
     }
 
@@ -450,13 +486,14 @@ impl Statistics {
         if p.is_empty() || q.is_empty() {
             return Err(NoStatistics::Invalid);
         }
-        let rough = (p.largest - q.largest) * inverse_temperature + (p.ln_sum() - q.ln_sum());
+        let tops = TwoFloats::scaled_difference(p.largest, q.largest, inverse_temperature);
+        let rough = tops.plus(p.ln_sum()).plus(-q.ln_sum());
         // Σ(q″ − p) with q″ = p·e^(−d″), d″ from the rough difference; its true value for q is 0.
         let mut excess = 0.0;
         for block in blocks {
             let p_part = block.p.relative_to(p, inverse_temperature);
             let q_part = block.q.relative_to(q, inverse_temperature);
-            let shift = rough - block.delta;
+            let shift = rough.minus(block.delta);
             excess += if shift.abs() < 1.0 && !block.p.is_empty() && !block.q.is_empty() {
                 let scale = ((block.p.largest - p.largest) * inverse_temperature - p.ln_sum()).exp();
                 scale * (block.excess + shift.exp_m1() * (1.0 + block.q.rest))
@@ -464,7 +501,7 @@ impl Statistics {
                 q_part - p_part
             };
         }
-        let delta = if excess.abs() < 0.5 { rough - excess.ln_1p() } else { rough };
+        let delta = if excess.abs() < 0.5 { rough.plus(-excess.ln_1p()) } else { rough };
         let support = blocks.iter().fold(Support::default(), |all, block| all.merge(block.support));
         Ok(Statistics { frame: Frame { p: p.into(), q: q.into(), delta }, p, q, support })
     }

@@ -188,7 +188,7 @@ fn exponents<T: Lane>() {
         let bits = nearest::<T>(square.sqrt()).bits();
         [bits - 1, bits, bits + 1].map(T::of_bits)
     });
-    let all = (1..infinity).step_by((infinity / 20_000 | 1) as usize).map(T::of_bits);
+    let all = (1..infinity).step_by(((infinity / 20_000) | 1) as usize).map(T::of_bits);
     let points: Vec<[T; 3]> = edges.into_iter().chain(roots).chain(all).map(|x| [x; 3]).collect();
     for isa in Isa::available() {
         let exponents = T::run(isa, Map { points: &points, operation: Exponent });
@@ -306,7 +306,7 @@ fn conversions<T: Lane, E: Element>(elements: &[E], lanes: &[T], rounded: impl F
 fn sixteen_bits<E: Element>(of_bits: fn(u16) -> E) -> (Vec<E>, Vec<f32>) {
     let all: Vec<E> = (0..=u16::MAX).map(of_bits).collect();
     let around = all.windows(2).flat_map(|pair| {
-        let middle = ((pair[0].to_f64() + pair[1].to_f64()) / 2.0) as f32;
+        let middle = f64::midpoint(pair[0].to_f64(), pair[1].to_f64()) as f32;
         let next = |step: i32| f32::from_bits((middle.to_bits() as i32).wrapping_add(step) as u32);
         [pair[0].to_f64() as f32, middle, next(1), next(-1)]
     });

@@ -1,0 +1,92 @@
+"""Documents and docstrings: their examples run, and what they name exists."""
+
+import contextlib
+import doctest
+import inspect
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+import kldiv
+from kldiv import comparison, functional
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FUNCTIONS = [name for name in kldiv.__all__ if inspect.isfunction(getattr(kldiv, name))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A name in backticks with a folder or an extension of ours.
+PATH = re.compile(r"`([\w.-]*(?:/[\w.*-]*)+|\w[\w.-]*\.(?:rs|py|pyi|md|toml|json|lock))`")
+
+
+def blocks(language):
+    """Fenced blocks of the README, each with the ``text`` block after it, if there is one."""
+    found = [match.groups() for match in FENCE.finditer(README)] + [("", "")]
+    return [
+        (code, after[1] if after[0] == "text" else None)
+        for (kind, code), after in zip(found, found[1:], strict=False)
+        if kind == language
+    ]
+
+
+@pytest.mark.parametrize(("code", "output"), blocks("python"))
+def test_readme_examples_print_what_they_show(code, output):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    if output is None:
+        return
+    # Instruction sets differ in the last digits.
+    number = re.compile(r"\d+\.\d+(?:e-?\d+)?")
+    shown, got = ([float(x) for x in number.findall(text)] for text in (output, printed.getvalue()))
+    assert number.sub("#", printed.getvalue()) == number.sub("#", output)
+    assert got == pytest.approx(shown, rel=1e-3)
+
+
+def test_readme_shows_the_example_of_the_crate():
+    crate = (ROOT / "src/lib.rs").read_text(encoding="utf-8")
+    commented = re.search(r"^//! ```\n(.*?)^//! ```", crate, re.MULTILINE | re.DOTALL)[1]
+    example = re.sub(r"^//! ?", "", commented, flags=re.MULTILINE)
+    assert re.sub(r"^# .*\n", "", example, flags=re.MULTILINE) in [c for c, _ in blocks("rust")]
+
+
+def test_readme_lists_every_public_name():
+    tables = "\n".join(line for line in README.splitlines() if line.startswith("| `"))
+    tables += "\n".join(line for line in README.splitlines() if "a `Comparison`" in line)
+    missing = [name for name in kldiv.__all__ if not re.search(rf"`{name}\b", tables)]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_named_exist(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    prose = FENCE.sub("", text)
+    named = PATH.findall(prose) + re.findall(r"\]\((?!https?:)([^)#]+)", prose)
+    assert named
+    # In an architecture's prose these are kinds of files.
+    kinds = {"mod.rs", "__init__.py"}
+    assert not [name for name in named if name not in kinds and not any(ROOT.glob(name))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_sections_linked_exist(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for file, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        target = (ROOT / (file or document)).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.*)$", FENCE.sub("", target), re.MULTILINE)
+        anchors = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+        assert anchor in anchors
+
+
+# The functions are wrapped, so that doctest.testmod would pass over them.
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstrings(name):
+    module = comparison if hasattr(comparison, name) else functional
+    docstring = inspect.getdoc(getattr(kldiv, name))
+    assert "Examples\n--------\n" in docstring
+    test = doctest.DocTestParser().get_doctest(docstring, vars(module).copy(), name, None, None)
+    assert test.examples
+    report = io.StringIO()
+    assert not doctest.DocTestRunner().run(test, out=report.write).failed, report.getvalue()

@@ -1,0 +1,139 @@
+"""Laws that hold for any rows, by hypothesis."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import kldiv
+
+settings.register_profile("kldiv", max_examples=60, deadline=None)
+settings.load_profile("kldiv")
+
+DIVERGENCES = {
+    "kl": {},
+    "reverse_kl": {},
+    "jensen_shannon": {"beta": 0.3},
+    "total_variation": {},
+    "renyi": {"alpha": 0.6},
+}
+SYMMETRIC = {"jensen_shannon": {"beta": 0.5}, "total_variation": {}, "renyi": {"alpha": 0.5}}
+logits = st.floats(-30, 30, width=32) | st.just(-np.inf)
+
+
+@st.composite
+def pairs(draw):
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 70)))
+    p, q = (draw(hnp.arrays(dtype, shape, elements=logits)) for _ in range(2))
+    # A row without any class is no distribution.
+    p[:, 0], q[:, 0] = 0, 0
+    return p, q
+
+
+def close(a, b, dtype):
+    tolerance = 3e-6 if dtype == np.float32 else 1e-11
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * 1e-2)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@given(pairs())
+def test_non_negative_and_zero_on_identical_rows(name, pair):
+    p, q = pair
+    function, options = getattr(kldiv, name), DIVERGENCES[name]
+    assert (function(p, q, **options) >= 0).all()
+    assert not function(p, p.copy(), **options).any()
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@given(pairs(), st.floats(-1e3, 1e3, width=16))
+def test_shift_invariance(name, pair, shift):
+    p, q = pair
+    function, options = getattr(kldiv, name), DIVERGENCES[name]
+    shifted = q + q.dtype.type(shift)
+    # The shift may round; the values are compared on what the rounded numbers stand for.
+    close(
+        function(p, shifted, **options),
+        function(p, (shifted.astype(np.float64) - shift), **options).astype(p.dtype),
+        p.dtype,
+    )
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@given(pairs(), st.randoms())
+def test_permutation_of_classes(name, pair, random):
+    p, q = pair
+    function, options = getattr(kldiv, name), DIVERGENCES[name]
+    order = list(range(p.shape[1]))
+    random.shuffle(order)
+    close(function(p[:, order], q[:, order], **options), function(p, q, **options), p.dtype)
+
+
+@pytest.mark.parametrize("name", SYMMETRIC)
+@given(pairs())
+def test_symmetry(name, pair):
+    p, q = pair
+    function, options = getattr(kldiv, name), SYMMETRIC[name]
+    close(function(p, q, **options), function(q, p, **options), p.dtype)
+
+
+@given(pairs())
+def test_reverse_kl_is_kl_with_the_roles_exchanged(pair):
+    p, q = pair
+    value, (gp, gq) = kldiv.value_and_grad(kldiv.kl, p, q, wrt=("p", "q"))
+    again, (hp, hq) = kldiv.value_and_grad(kldiv.reverse_kl, q, p, wrt=("p", "q"))
+    close(value, again, p.dtype)
+    close(gp, hq, p.dtype)
+    close(gq, hp, p.dtype)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@given(pairs(), st.floats(0.25, 8))
+def test_chain_of_temperature(name, pair, temperature):
+    p, q = pair
+    function, options = getattr(kldiv, name), DIVERGENCES[name]
+    scaled = [x.astype(np.float64) / temperature for x in pair]
+    value, gradient = kldiv.value_and_grad(function, p, q, temperature=temperature, **options)
+    again, unscaled = kldiv.value_and_grad(function, *scaled, **options)
+    close(value, again, p.dtype)
+    finite = np.isfinite(again)
+    close(gradient[finite], unscaled[finite] / temperature, p.dtype)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@given(pairs(), st.data())
+def test_masks_and_weights(name, pair, data):
+    p, q = pair
+    function, options = getattr(kldiv, name), DIVERGENCES[name]
+    value = function(p, q, **options)
+    assume(np.isfinite(value).all())
+    where = data.draw(hnp.arrays(bool, len(p)))
+    weights = data.draw(hnp.arrays(np.float64, len(p), elements=st.floats(0, 4)))
+    w = np.where(where, weights, 0)
+    total = function(p, q, where=where, weights=weights, reduction="sum", **options)
+    close(total, (w * value.astype(np.float64)).sum().astype(p.dtype), p.dtype)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+@given(pairs())
+def test_gradients_of_logits_sum_to_zero(name, pair):
+    p, q = pair
+    function, options = getattr(kldiv, name), DIVERGENCES[name]
+    value, gradients = kldiv.value_and_grad(function, p, q, wrt=("p", "q"), **options)
+    for gradient in gradients:
+        rows = np.isfinite(value)
+        size = np.abs(gradient[rows]).sum(-1, dtype=np.float64)
+        tolerance = 1e-6 if p.dtype == np.float32 else 1e-12
+        assert (np.abs(gradient[rows].sum(-1, dtype=np.float64)) <= tolerance * size + 8 * np.finfo(p.dtype).eps).all()
+
+
+@given(pairs())
+def test_kl_is_cross_entropy_less_entropy(pair):
+    p, q = (x.astype(np.float64) for x in pair)
+    value = kldiv.kl(p, q)
+    with np.errstate(all="ignore"):
+        difference = kldiv.cross_entropy(q, np.exp(kldiv.log_softmax(p))) - kldiv.entropy(p)
+    finite = np.isfinite(value)
+    assert np.array_equal(finite, np.isfinite(difference))
+    np.testing.assert_allclose(value[finite], difference[finite], rtol=1e-9, atol=1e-12)
