@@ -104,6 +104,7 @@ impl Element for bf16 {
     }
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
-        bf16::from_f64(value)
+        // `bf16::from_f64` does not round to nearest.
+        bf16::from_f32(value as f32)
     }
 }

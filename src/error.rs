@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A refused call. Nothing has been written to any output.
+/// A refused call. Nothing has been written to any output, but by one that was [`Interrupted`](Error::Interrupted).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Error {

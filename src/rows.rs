@@ -299,7 +299,7 @@ pub(crate) struct RowMut<'a> {
     lifetime: PhantomData<&'a mut [u8]>,
 }
 
-// SAFETY: blocks handed to different threads do not overlap (`row::blocks`).
+// SAFETY: blocks handed to different threads do not overlap (`batch::Blocks`).
 unsafe impl Send for RowMut<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for RowMut<'_> {}

@@ -66,6 +66,11 @@ impl Divergence for JensenShannon {
         Infinite { q_zero: false, p_zero: false }
     }
 
+    /// The three parts of a class cancel the more the less even the weights are.
+    fn needs_wide_lanes(self) -> bool {
+        self.beta != 0.5
+    }
+
     fn slopes_at_zero(self) -> (f64, f64) {
         // β ln(p/m) and (1−β) ln(q/m).
         if self.factor == 0.0 { (0.0, 0.0) } else { (f64::NEG_INFINITY, f64::NEG_INFINITY) }

@@ -55,14 +55,23 @@ impl Divergence for Renyi {
         // The two are equal; where u is large, the terms τu of the first would cancel.
         let near = scaled.excess - tau * pair.decay.excess;
         let far = scaled.expm1 - tau * pair.decay.expm1;
-        let value = pair.larger * V::select(pair.u.lt(V::splat(token, 1.0)), near, far);
+        let mut value = pair.larger * V::select(pair.u.lt(V::splat(token, 1.0)), near, far);
         // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there.
-        let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
-        let value = V::select(lost, V::splat(token, f64::INFINITY), value);
-        // ∂f̃/∂ln p = α(f − p) and ∂f̃/∂ln q = (1−α)(f − q), as e·(expm1(−τu) − [0 or expm1(−u)]).
+        if self.alpha > 1.0 {
+            // A class that neither row has is not lost.
+            let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
+            let exists = V::splat(token, -0.5 * V::Scalar::HUGE).lt(pair.ln_larger);
+            value = V::select(V::and(lost, exists), V::splat(token, f64::INFINITY), value);
+        }
+        // ∂f̃/∂ln p = α(f − p) and ∂f̃/∂ln q = (1−α)(f − q), from whichever of e^(−t) and e^(−t) − 1 is accurate.
         let zero = V::splat(token, 0.0);
-        let to_p = scaled.expm1 - pair.where_p_larger(zero, pair.decay.expm1);
-        let to_q = scaled.expm1 - pair.where_p_larger(pair.decay.expm1, zero);
+        let one = V::splat(token, 1.0);
+        let close = pair.u.lt(one);
+        let f = V::select(close, scaled.expm1, scaled.exp);
+        let larger = V::select(close, zero, one);
+        let smaller = V::select(close, pair.decay.expm1, pair.decay.exp);
+        let to_p = f - pair.where_p_larger(larger, smaller);
+        let to_q = f - pair.where_p_larger(smaller, larger);
         Class { value, d_ln_p: alpha * pair.larger * to_p, d_ln_q: complement * pair.larger * to_q }
     }
 

@@ -66,7 +66,12 @@ pub(crate) fn compare(
     blocks: &Blocks,
 ) -> RowComparison {
     let mut wide = !(p.allows_narrow_lanes() && q.allows_narrow_lanes());
+    let given = (p, q);
+    let (mut p, mut q) = (p.at_narrow_rate(), q.at_narrow_rate());
     let statistics = loop {
+        if wide {
+            (p, q) = given;
+        }
         match Statistics::new(p, q, isa, blocks, wide, true) {
             Ok(statistics) => break statistics,
             Err(NoStatistics::NeedsWideLanes) => wide = true,

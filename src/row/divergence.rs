@@ -53,6 +53,7 @@ pub(crate) fn divergence<D: Divergence>(
     // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
     let mut found = None;
     loop {
+        let (p, q) = if wide { (p, q) } else { (p.at_narrow_rate(), q.at_narrow_rate()) };
         match Statistics::new(p, q, isa, blocks, wide, false) {
             Ok(statistics) => {
                 let call = Call { divergence, p, q, isa, blocks, wide, statistics };
@@ -121,17 +122,21 @@ impl<D: Divergence> Call<'_, D> {
             if cancels && !self.wide {
                 return Finished::ValueOnly(value);
             }
-            let rule = self.gradient_rule(&gradients, &sums, slope);
-            let dominant = self.dominant(&gradients);
-            let left = self.pass(Some((&gradients, rule)), Mode::Gradients);
-            for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
-                if let Some((out, class)) = top {
-                    out.set(class, out.get(class) - left);
-                }
-            }
-            self.mend_infinite(value, &gradients);
+            self.write_gradients(&gradients, &sums, value, slope);
         }
         Finished::Done(value)
+    }
+
+    fn write_gradients(&self, gradients: &RowGradients<'_>, sums: &Sums, value: f64, slope: f64) {
+        let rule = self.gradient_rule(gradients, sums, slope);
+        let dominant = self.dominant(gradients);
+        let left = self.pass(Some((gradients, rule)), Mode::Gradients);
+        for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
+            if let Some((out, class)) = top {
+                out.set(class, out.get(class) - left);
+            }
+        }
+        self.mend_infinite(value, gradients);
     }
 
     /// The class that dominates each side whose gradient is written in f64, if one does.
@@ -165,8 +170,7 @@ impl<D: Divergence> Call<'_, D> {
         let call = Call { divergence, blocks: self.blocks, ..*self };
         let sums = call.pass(None, Mode::SumsAndSlopes);
         let (value, slope) = call.value(&sums);
-        let rule = call.gradient_rule(&gradients, &sums, slope);
-        call.pass(Some((&gradients, rule)), Mode::Gradients);
+        call.write_gradients(&gradients, &sums, value, slope);
         value
     }
 
@@ -403,6 +407,20 @@ impl<D: Divergence, const MODE: u8> Kernel for Wide<'_, D, MODE> {
     }
 }
 
+/// Whether a pass has anything to add to total number `at`: Σf̃, the sums of slopes or gradients, those of rows taken
+/// as given, the norms. Known to the compiler, which drops the others.
+#[inline(always)]
+const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
+    const SLOPES: u8 = Mode::SumsAndSlopes as u8;
+    const GRADIENTS: u8 = Mode::Gradients as u8;
+    match at {
+        0 => mode != GRADIENTS,
+        1 | 2 => mode == SLOPES || (mode == GRADIENTS && wide),
+        3 | 4 => mode != GRADIENTS && wide,
+        _ => mode == SLOPES && !wide,
+    }
+}
+
 #[inline(always)]
 fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &SecondPass<'_, D>) -> Sums {
     let sums = MODE != Mode::Gradients as u8;
@@ -464,8 +482,10 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
             }
             start += V::N;
         }
-        for (total, run) in totals.iter_mut().zip(runs) {
-            total.add(token, run);
+        for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
+            if sums_at(MODE, V::Scalar::WIDE, at) {
+                total.add(token, run);
+            }
         }
     }
     let totals = totals.map(Total::sum);

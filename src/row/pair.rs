@@ -52,11 +52,13 @@ impl TwoFloats {
         (self.high - other.high) + (self.low - other.low)
     }
 
-    /// The number as the sum of two lane values.
+    /// The number as the sum of three lane values.
     #[inline(always)]
-    fn split<V: Lanes>(self, token: V::Token) -> (V, V) {
+    fn split<V: Lanes>(self, token: V::Token) -> [V; 3] {
         let high = V::Scalar::from_f64(self.high + self.low).to_f64();
-        (V::splat(token, high), V::splat(token, (self.high - high) + self.low))
+        let rest = self.high - high;
+        let middle = V::Scalar::from_f64(rest + self.low).to_f64();
+        [high, middle, (rest - middle) + self.low].map(|part| V::splat(token, part))
     }
 }
 
@@ -158,7 +160,7 @@ pub(crate) struct PairView<V: Lanes> {
     ln_sum: (V, V),
     exponent: (V, V),
     weight: (V, V),
-    delta: (V, V),
+    delta: [V; 3],
 }
 
 impl<V: Lanes> PairView<V> {
@@ -218,7 +220,8 @@ impl<V: Lanes> PairView<V> {
         let shadow = difference - x;
         let error = (x - (difference - shadow)) - (y + shadow);
         let rate = self.inverse_temperature.0;
-        difference.mul_add(rate, -self.delta.0) + error.mul_add(rate, -self.delta.1)
+        let [high, middle, low] = self.delta;
+        difference.mul_add(rate, -high) + (error.mul_add(rate, -middle) - low)
     }
 
     #[inline(always)]

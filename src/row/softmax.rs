@@ -124,6 +124,11 @@ impl<'a> Distribution<'a> {
             && NARROW_RATES.contains(&self.inverse_temperature)
     }
 
+    /// With 1/temperature rounded to f32, for f32 lanes: everything is to be found at the rate they compute with.
+    pub(crate) fn at_narrow_rate(self) -> Self {
+        Distribution { inverse_temperature: f64::from(self.inverse_temperature as f32), ..self }
+    }
+
     /// The number of one class, capped.
     pub(crate) fn get(self, class: usize) -> f64 {
         let z = self.row.get(class);

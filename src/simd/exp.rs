@@ -33,7 +33,7 @@ fn reduce<V: Lanes>(token: V::Token, x: V) -> (V, V) {
     (n, n.mul_add(V::splat(token, -V::Scalar::LN_2_LOW), r))
 }
 
-/// e^x for x up to the logarithm of the largest number; 0 for x below the smallest normal number's.
+/// e^x for x up to 127·ln 2 in f32 and 1023·ln 2 in f64; 0 for x below the smallest normal number's logarithm.
 #[inline(always)]
 pub(crate) fn exp<V: Lanes>(token: V::Token, x: V) -> V {
     // Below twice the floor the factor 2^n is 0 for every type, and n stays in the range `scale` takes.

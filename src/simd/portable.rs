@@ -73,7 +73,7 @@ impl Float for f32 {
         // Adding and subtracting 1.5·2^23 leaves the nearest even integer; larger numbers are integers already.
         let magic = 12_582_912.0_f32;
         let rounded = (self + magic) - magic;
-        if f32::abs(self) < 4_194_304.0 { rounded } else { self }
+        if f32::abs(self) < 8_388_608.0 { rounded } else { self }
     }
     #[inline(always)]
     fn sqrt(self) -> f32 {
@@ -126,7 +126,7 @@ impl Float for f64 {
     fn round(self) -> f64 {
         let magic = 6_755_399_441_055_744.0_f64; // 1.5·2^52
         let rounded = (self + magic) - magic;
-        if f64::abs(self) < 2_251_799_813_685_248.0 { rounded } else { self }
+        if f64::abs(self) < 4_503_599_627_370_496.0 { rounded } else { self }
     }
     #[inline(always)]
     fn sqrt(self) -> f64 {
