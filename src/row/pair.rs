@@ -81,7 +81,8 @@ pub(crate) struct Pair<V: Lanes> {
     pub(crate) larger: V,
     /// ln max(p, q); only in f64 lanes.
     pub(crate) ln_larger: V,
-    /// |ln p − ln q|; a very large number where one of them is 0.
+    /// |ln p − ln q|, or −|ln p − ln q| where that is the size of a rounding error; a very large number where one of
+    /// them is 0.
     pub(crate) u: V,
     d: V,
     pub(crate) decay: Decay<V>,
@@ -201,27 +202,30 @@ impl<V: Lanes> PairView<V> {
     fn narrow(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
         let (x, y) = (x.max(self.rate.floor), y.max(self.rate.floor));
-        let d = self.log_ratio(x, y);
-        let p_larger = V::splat(token, 0.0).le(d);
+        let (d, rough) = self.log_ratio(x, y);
+        // The sign of the rough difference comes earlier. Where it is the wrong one, the base is the slightly smaller
+        // probability and u slightly negative, for which everything built from them holds as well.
+        let p_larger = V::splat(token, 0.0).le(rough);
         let z = V::select(p_larger, x, y);
         let exponent = V::select(p_larger, self.exponent.0, self.exponent.1);
         let weight = V::select(p_larger, self.weight.0, self.weight.1);
         let larger = exp_scaled(token, z, self.rate, exponent) * weight;
-        let u = d.abs();
+        let u = V::select(p_larger, d, -d);
         // No divergence that needs ln max(p, q) runs in f32 lanes.
         Pair { token, p_larger, larger, ln_larger: u, u, d, decay: Decay::of_magnitude(token, u) }
     }
 
     /// (x − y)/T − delta. The subtraction is exact as the sum of two numbers, so that a constant added to one of two
-    /// close rows (a large delta) costs nothing.
+    /// close rows (a large delta) costs nothing. Second, the same without the error of the subtraction.
     #[inline(always)]
-    fn log_ratio(&self, x: V, y: V) -> V {
+    fn log_ratio(&self, x: V, y: V) -> (V, V) {
         let difference = x - y;
         let shadow = difference - x;
         let error = (x - (difference - shadow)) - (y + shadow);
         let rate = self.inverse_temperature.0;
         let [high, middle, low] = self.delta;
-        difference.mul_add(rate, -high) + (error.mul_add(rate, -middle) - low)
+        let rough = difference.mul_add(rate, -high);
+        (rough + (error.mul_add(rate, -middle) - low), rough)
     }
 
     #[inline(always)]
@@ -240,7 +244,7 @@ impl<V: Lanes> PairView<V> {
         let y = self.logarithm(y, self.spaces.1);
         let ln_p = (x - self.reference.0).mul_add(self.inverse_temperature.0, -self.ln_sum.0);
         let ln_q = (y - self.reference.1).mul_add(self.inverse_temperature.1, -self.ln_sum.1);
-        let d = if self.shares_rate { self.log_ratio(x, y) } else { ln_p - ln_q };
+        let d = if self.shares_rate { self.log_ratio(x, y).0 } else { ln_p - ln_q };
         let d = d.min(huge).max(-huge);
         let p_larger = V::splat(token, 0.0).le(d);
         let ln_larger = V::select(p_larger, ln_p, ln_q);

@@ -73,8 +73,9 @@ impl<V: Lanes> Rate<V> {
 pub(crate) fn exp_scaled<V: Lanes>(token: V::Token, x: V, rate: Rate<V>, exponent: V) -> V {
     let k = (x * rate.high).round();
     let fraction = x.mul_add(rate.low, x.mul_add(rate.high, -k));
-    let r = fraction * V::splat(token, std::f64::consts::LN_2);
-    of_reduced(token, r).scale(k - exponent)
+    let linear = fraction.mul_add_relaxed(V::splat(token, std::f64::consts::LN_2), V::splat(token, 1.0));
+    let quotient = fraction.polynomial(token, V::Scalar::EXP2);
+    (fraction * fraction).mul_add_relaxed(quotient, linear).scale(k - exponent)
 }
 
 /// What two probabilities with log-ratio t need of e^(−t), each accurate however small t is.
@@ -98,7 +99,9 @@ impl<V: Lanes> Decay<V> {
     /// The decay of u ≥ 0; exactly 0 for u that stands for infinity.
     #[inline(always)]
     pub(crate) fn of_magnitude(token: V::Token, u: V) -> Self {
-        Self::within_range(token, u, u.min(V::splat(token, 2.0 * V::Scalar::EXP_FLOOR)))
+        // In f32 lanes u is below 2^24, for which the reduction stays within a unit of its range, and 2^n is 0.
+        let clamped = if V::Scalar::WIDE { u.min(V::splat(token, 2.0 * V::Scalar::EXP_FLOOR)) } else { u };
+        Self::within_range(token, u, clamped)
     }
 
     #[inline(always)]
@@ -125,7 +128,7 @@ impl<V: Lanes> Decay<V> {
     pub(crate) fn deficit(self, token: V::Token, u: V) -> V {
         let near = -(u.mul_add(self.expm1, self.excess));
         // Beyond the floor e^(−u) is 0 against 1, but u may stand for infinity.
-        let bounded = u.min(V::splat(token, V::Scalar::EXP_FLOOR));
+        let bounded = if V::Scalar::WIDE { u.min(V::splat(token, V::Scalar::EXP_FLOOR)) } else { u };
         let far = -(bounded.mul_add(self.exp, self.expm1));
         V::select(u.lt(V::splat(token, 2.0)), near, far)
     }
