@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kldiv
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
+
+import kldiv
 from kldiv import _kldiv
 from kldiv._arrays import Operand, as_rows
-from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use crate::element::{Dtype, Element};
 use crate::error::Error;
-use crate::simd::{Lanes, MAX_LANES, Scalar};
+use crate::simd::{Lanes, MAX_LANES, Scalar, Simd};
 
 /// The batch axes of an array: their lengths and their strides in bytes.
 #[derive(Clone, Debug)]
@@ -206,7 +206,7 @@ fn whole_rows(len: usize, classes: usize) -> Result<usize, Error> {
     if classes == 0 {
         return Err(Error::NoClasses { argument: "data", shape: vec![0] });
     }
-    if len % classes != 0 {
+    if !len.is_multiple_of(classes) {
         return Err(Error::PartialRow { len, classes });
     }
     Ok(len / classes)
@@ -276,6 +276,12 @@ impl<'a> Row<'a> {
             // SAFETY: the array has `MAX_LANES` ≥ `V::N` elements.
             unsafe { V::load(token, self.padded(start, absent).as_ptr().cast(), Dtype::F64) }
         }
+    }
+
+    /// Asks for what follows `ahead` elements after `start`, in this row or beyond it.
+    #[inline(always)]
+    pub(crate) fn prefetch<S: Simd>(self, simd: S, start: usize, ahead: usize) {
+        simd.prefetch(self.data.wrapping_add((start + ahead) * self.dtype.size()));
     }
 
     /// The elements from `start` on, and `absent` past the end. Kept out of the loops, whose registers it would cost.

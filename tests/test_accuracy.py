@@ -6,10 +6,11 @@ What is swept, and how an error is measured, is `benches/accuracy.py`'s; the bou
 import sys
 from pathlib import Path
 
-import kldiv
 import numpy as np
-import oracle
 import pytest
+
+import kldiv
+import oracle
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benches"))
 

@@ -5,9 +5,9 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import DTYPES
 
 import kldiv
+from conftest import DTYPES
 
 
 @pytest.fixture
@@ -62,8 +62,17 @@ def test_axes(pair, axis):
         lambda x: np.broadcast_to(x[:1], x.shape),
         lambda x: x[::2, 1:2, 3:],
     ],
-    ids=["reversed", "reversed-1", "reversed-classes", "strided-classes", "one-class", "transposed",
-         "fortran", "broadcast", "sliced"],
+    ids=[
+        "reversed",
+        "reversed-1",
+        "reversed-classes",
+        "strided-classes",
+        "one-class",
+        "transposed",
+        "fortran",
+        "broadcast",
+        "sliced",
+    ],
 )
 def test_strides(pair, dtype, view):
     p, q = (view(x.astype(DTYPES[dtype])) for x in pair)
@@ -132,13 +141,15 @@ def test_bfloat16_is_read_in_place(rng):
 
 def test_torch_tensors(pair):
     torch = pytest.importorskip("torch")
-    p, q = pair
+    p = pair[0]
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         tensors = [torch.from_numpy(x).to(dtype) for x in pair]
         arrays = [t.to(torch.float64).numpy().astype(DTYPES[str(dtype)[6:]]) for t in tensors]
         assert_same(results(*tensors), results(*arrays))
-        assert_same(results(tensors[0].transpose(0, 1), tensors[1].transpose(0, 1)),
-                    results(arrays[0].swapaxes(0, 1), arrays[1].swapaxes(0, 1)))
+        assert_same(
+            results(tensors[0].transpose(0, 1), tensors[1].transpose(0, 1)),
+            results(arrays[0].swapaxes(0, 1), arrays[1].swapaxes(0, 1)),
+        )
     labels = torch.zeros(4, 3, dtype=torch.int64)
     assert np.array_equal(kldiv.cross_entropy(p, labels), kldiv.cross_entropy(p, labels.numpy()))
 

@@ -12,11 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-import kldiv
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
+import kldiv
 
 KLDIV = Path(sys.executable).parent / "kldiv"
 DEMO = Path(kldiv.__file__).parent / "demo"

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import DTYPES, WIDTHS, in_space, softmax
 
 import kldiv
 import oracle
+from conftest import DTYPES, WIDTHS, in_space, softmax
 
 OPTIONS = [
     {},
@@ -16,7 +16,13 @@ OPTIONS = [
     {"class_weights": True, "label_smoothing": 0.2},
     {"z_loss": 1e-2},
     {"softcap": 3.0},
-    {"softcap": 3.0, "z_loss": 1e-2, "label_smoothing": 0.1, "class_weights": True, "temperature": 1.5},
+    {
+        "softcap": 3.0,
+        "z_loss": 1e-2,
+        "label_smoothing": 0.1,
+        "class_weights": True,
+        "temperature": 1.5,
+    },
 ]
 
 
@@ -99,9 +105,7 @@ def test_gradient_with_respect_to_distributions(rng):
     expected = -0.9 * common["class_weights"] * kldiv.log_softmax(logits)
     np.testing.assert_allclose(by_targets, expected, rtol=1e-12)
     out = (logits.copy(), targets.copy())
-    kldiv.value_and_grad(
-        kldiv.cross_entropy, *out, wrt=("logits", "targets"), out=out, **common
-    )
+    kldiv.value_and_grad(kldiv.cross_entropy, *out, wrt=("logits", "targets"), out=out, **common)
     assert np.array_equal(out[0], by_logits)
     assert np.array_equal(out[1], by_targets)
 
@@ -183,6 +187,8 @@ def test_entropy_in_other_spaces(rng, space):
     numbers = in_space(rng.normal(0, 1, (3, 7)), space)
     value, gradient = kldiv.value_and_grad(kldiv.entropy, numbers, space=space)
     for row in range(3):
-        assert value[row] == pytest.approx(float(oracle.entropy(numbers[row], space=space)), rel=1e-13)
+        assert value[row] == pytest.approx(
+            float(oracle.entropy(numbers[row], space=space)), rel=1e-13
+        )
         wanted = [float(x) for x in oracle.entropy_gradient(numbers[row], space=space)]
         np.testing.assert_allclose(gradient[row], wanted, rtol=1e-12)

@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 import pytest
-from conftest import DTYPES, WIDTHS, in_space
 
 import kldiv
 import oracle
+from conftest import DTYPES, WIDTHS, in_space
 
 SPACES = ("logits", "log_probs", "probs")
 CASES = [
@@ -28,9 +28,7 @@ TOLERANCE = {"float64": 1e-12, "float32": 1e-6, "float16": 1e-6, "bfloat16": 1e-
 
 def check(name, options, p, q, dtype, **common):
     function = getattr(kldiv, name)
-    value, gradients = kldiv.value_and_grad(
-        function, p, q, wrt=("p", "q"), **options, **common
-    )
+    value, gradients = kldiv.value_and_grad(function, p, q, wrt=("p", "q"), **options, **common)
     tolerance = TOLERANCE[dtype]
     assert np.array_equal(value, function(p, q, **options, **common))
     for row in range(len(p)):
@@ -110,7 +108,9 @@ def test_gradient_of_the_reduced_value(rng, reduction):
 
 def test_denominator_replaces_the_divisor_of_the_mean(rng):
     p, q = rng.normal(0, 1, (2, 6, 7))
-    parts = [kldiv.kl(p[i : i + 2], q[i : i + 2], reduction="mean", denominator=6) for i in (0, 2, 4)]
+    parts = [
+        kldiv.kl(p[i : i + 2], q[i : i + 2], reduction="mean", denominator=6) for i in (0, 2, 4)
+    ]
     assert sum(parts) == pytest.approx(kldiv.kl(p, q, reduction="mean"), rel=1e-14)
 
 

@@ -8,8 +8,9 @@ import itertools
 import re
 from pathlib import Path
 
-import kldiv
 import pytest
+
+import kldiv
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")

@@ -124,10 +124,18 @@ def test_labels_of_rows_left_out_may_be_anything():
         ({"out": np.zeros((4, 5), np.float32)}, TypeError, "float32"),
         ({"out": [[0.0] * 5] * 4}, TypeError, "out must be a NumPy array, got list"),
         ({"out": np.broadcast_to(0.0, (4, 5))}, ValueError, "read-only"),
-        ({"wrt": ("p", "q"), "out": (np.zeros((4, 5)),)}, ValueError, "1 arrays for the 2 gradients"),
+        (
+            {"wrt": ("p", "q"), "out": (np.zeros((4, 5)),)},
+            ValueError,
+            "1 arrays for the 2 gradients",
+        ),
         ({"wrt": ("p", "q"), "out": (P.copy(),) * 2}, ValueError, "overlap"),
         ({"grad_output": np.ones(3)}, ValueError, r"grad_output has shape \(3,\)"),
-        ({"grad_output": np.ones(4), "reduction": "sum"}, ValueError, r"grad_output has shape \(4,\)"),
+        (
+            {"grad_output": np.ones(4), "reduction": "sum"},
+            ValueError,
+            r"grad_output has shape \(4,\)",
+        ),
     ],
 )
 def test_value_and_grad(options, exception, message):

@@ -125,7 +125,10 @@ def test_gradients_of_logits_sum_to_zero(name, pair):
         rows = np.isfinite(value)
         size = np.abs(gradient[rows]).sum(-1, dtype=np.float64)
         tolerance = 1e-6 if p.dtype == np.float32 else 1e-12
-        assert (np.abs(gradient[rows].sum(-1, dtype=np.float64)) <= tolerance * size + 8 * np.finfo(p.dtype).eps).all()
+        assert (
+            np.abs(gradient[rows].sum(-1, dtype=np.float64))
+            <= tolerance * size + 8 * np.finfo(p.dtype).eps
+        ).all()
 
 
 @given(pairs())

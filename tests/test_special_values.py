@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import DTYPES, in_space
 
 import kldiv
+from conftest import DTYPES, in_space
 
 DIVERGENCES = {
     "kl": {},
@@ -96,7 +96,12 @@ def test_a_bad_number_in_cross_entropy_and_the_like(isa, rng):
     for bad in (NAN, INF):
         z[1, 50] = bad
         value, gradient = kldiv.value_and_grad(kldiv.cross_entropy, z, [0, 1, 2])
-        for each in (value, kldiv.entropy(z), kldiv.logsumexp(z), kldiv.gather_log_probs(z, [0, 1, 2])):
+        for each in (
+            value,
+            kldiv.entropy(z),
+            kldiv.logsumexp(z),
+            kldiv.gather_log_probs(z, [0, 1, 2]),
+        ):
             assert np.array_equal(np.isnan(each), [False, True, False])
         assert np.isnan(gradient[1]).all()
         assert np.isfinite(gradient[[0, 2]]).all()
@@ -202,7 +207,10 @@ def test_log_probs_of_minus_infinity():
 
 def test_probabilities_are_taken_as_given():
     scipy_special = pytest.importorskip("scipy.special")
-    p, q = np.array([[0.2, 0.9, 0.0], [0.0, 3.0, 1e-310]]), np.array([[0.5, 0.1, 0.0], [1.0, 1e-300, 2.0]])
+    p, q = (
+        np.array([[0.2, 0.9, 0.0], [0.0, 3.0, 1e-310]]),
+        np.array([[0.5, 0.1, 0.0], [1.0, 1e-300, 2.0]]),
+    )
     expected = scipy_special.rel_entr(p, q).sum(-1)
     np.testing.assert_allclose(kldiv.kl(p, q, space="probs"), expected, rtol=1e-14)
     assert np.isnan(kldiv.kl([-0.1, 1.1], [0.5, 0.5], space="probs"))

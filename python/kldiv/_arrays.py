@@ -32,12 +32,14 @@ class Rows:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape as given."""
-        return self.array.shape
+        shape: tuple[int, ...] = self.array.shape
+        return shape
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """The shape without the class axis."""
-        return self.operand[0].shape[:-1]
+        shape: tuple[int, ...] = self.operand[0].shape[:-1]
+        return shape
 
     @property
     def dtype_name(self) -> str:
@@ -54,7 +56,7 @@ def as_array(name: str, value: Any) -> Array:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
         # NumPy has no bfloat16 of its own for torch to convert to.
-        bits = value.detach().view(torch.uint16).numpy()
+        bits: Array = value.view(torch.uint16).numpy()
         return bits.view(_bfloat16())
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
@@ -107,7 +109,7 @@ def result_dtype(*rows: Rows) -> np.dtype[Any]:
 
 
 def over_batch(name: str, value: Any, rows: Rows, dtype: type[np.generic]) -> Array | None:
-    """`value` (a mask, weights, an upstream gradient) broadcast over the batch, in one dimension."""
+    """A mask, weights or an upstream gradient broadcast over the batch, in one dimension."""
     if value is None:
         return None
     array = as_array(name, value)

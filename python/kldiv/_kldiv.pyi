@@ -13,6 +13,21 @@ class _BuildInfo(TypedDict):
     optimized: bool
     isas: list[str]
 
+__all__ = [
+    "DIVERGENCES",
+    "build_info",
+    "compare",
+    "cross_entropy",
+    "divergence",
+    "entropy",
+    "gather_log_probs",
+    "get_num_threads",
+    "isa",
+    "log_softmax",
+    "logsumexp",
+    "read_bandwidth",
+    "set_num_threads",
+]
 DIVERGENCES: list[str]
 
 def divergence(

@@ -290,7 +290,9 @@ def value_and_grad(
     if not single:
         outs = (None,) * len(wanted) if out is None else tuple(out)
     if len(outs) != len(wanted):
-        raise ValueError(f"out has {len(outs)} arrays for the {len(wanted)} gradients of wrt={wrt!r}")
+        raise ValueError(
+            f"out has {len(outs)} arrays for the {len(wanted)} gradients of wrt={wrt!r}"
+        )
     upstream = request.reducer.upstream(grad_output)
     outputs: dict[str, Output] = {}
     for name, given in zip(wanted, outs, strict=True):

@@ -234,12 +234,12 @@ class Summary:
 
     @property
     def perplexity_p(self) -> Statistic | None:
-        """exp of the mean −ln p of the labels; the error to first order."""
+        """Exp of the mean −ln p of the labels; the error to first order."""
         return _perplexity(self.nll_p)
 
     @property
     def perplexity_q(self) -> Statistic | None:
-        """exp of the mean −ln q of the labels; the error to first order."""
+        """Exp of the mean −ln q of the labels; the error to first order."""
         return _perplexity(self.nll_q)
 
     def lines(self) -> list[tuple[str, str]]:

@@ -451,7 +451,8 @@ def cross_entropy(
         if labels is None:
             if ignore_index != -100:
                 raise ValueError(
-                    "ignore_index applies to class indices only; mask rows of distributions with where"
+                    "ignore_index applies to class indices only; "
+                    "mask rows of distributions with where"
                 )
             ignore_index = None
     per_class = None
@@ -737,5 +738,7 @@ def value_and_grad(
     build = getattr(function, "request", None)
     if build is None:
         name = getattr(function, "__name__", repr(function))
-        raise TypeError(f"value_and_grad differentiates kldiv's functions with a value a row, not {name}")
+        raise TypeError(
+            f"value_and_grad differentiates kldiv's functions with a value a row, not {name}"
+        )
     return _value_and_grad(build(*args, **options), wrt, out, grad_output)

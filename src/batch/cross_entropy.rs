@@ -120,6 +120,7 @@ pub(super) fn check_labels(
 ///
 /// # Errors
 /// Any [`Error`]. After one nothing has been written, except after [`Error::Interrupted`].
+#[expect(clippy::needless_pass_by_value, reason = "an output is handed over: nobody else may hold it meanwhile")]
 pub fn cross_entropy(
     loss: &CrossEntropy<'_>,
     logits: &Rows<'_>,

@@ -11,7 +11,7 @@ use crate::simd::Isa;
 
 /// Classes per block: 16 KiB of f32, half of a first-level cache, so that two rows of it fit. Sums are f32 within a
 /// block and f64 across blocks.
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 
 /// Rows × classes below which waking other threads costs more than it saves (about 20 µs of work).
 const SERIAL: usize = 1 << 15;

@@ -14,8 +14,8 @@ mod stream;
 pub use comparison::{Comparison, compare};
 pub use cross_entropy::{CrossEntropy, Targets, cross_entropy};
 pub use divergence::{Gradients, PairOfRows, divergence};
-pub(crate) use driver::Blocks;
 pub use driver::Execution;
+pub(crate) use driver::{BLOCK, Blocks};
 pub use softmax::{entropy, gather_log_probs, log_softmax, logsumexp};
 #[cfg(feature = "python")]
 pub(crate) use stream::read_bandwidth;

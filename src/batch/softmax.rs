@@ -14,6 +14,7 @@ use crate::rows::{Rows, RowsMut};
 ///
 /// # Errors
 /// Any [`Error`] but those of labels.
+#[expect(clippy::needless_pass_by_value, reason = "an output is handed over: nobody else may hold it meanwhile")]
 pub fn logsumexp(
     logits: &Rows<'_>,
     temperature: f64,
@@ -102,6 +103,7 @@ pub fn log_softmax(
 ///
 /// # Errors
 /// Any [`Error`] but those of labels.
+#[expect(clippy::needless_pass_by_value, reason = "an output is handed over: nobody else may hold it meanwhile")]
 pub fn entropy(
     p: &Rows<'_>,
     space: Space,

@@ -1,4 +1,5 @@
 //! The functions of the crate, called without the GIL.
+#![expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it extracts")]
 
 use std::sync::Mutex;
 
@@ -25,7 +26,7 @@ fn detached<R: Send>(
         })?,
     };
     let raised = Mutex::new(None);
-    let interrupted = || match Python::attach(|py| py.check_signals()) {
+    let interrupted = || match Python::attach(Python::check_signals) {
         Ok(()) => false,
         Err(error) => {
             if let Ok(mut slot) = raised.lock() {

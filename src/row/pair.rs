@@ -1,13 +1,13 @@
 //! Two rows seen class by class.
 //!
 //! With d = ln p − ln q, u = |d| and e = max(p, q), everything is built from e, e^(−u) − 1 and e^(−u) − 1 + u, each of
-//! which keeps its relative accuracy however small u is. d itself is (x − y)/T − (lse_p − lse_q): the first difference
-//! is taken with its rounding error, and the second is found to far better than either log-sum-exp (see [`Statistics`]).
+//! which keeps its relative accuracy however small u is. d itself is (x − y)/T less the difference of the two
+//! log-sum-exp: the first difference is taken with its rounding error, and the second is found to far better than either log-sum-exp (see [`Statistics`]).
 
 use super::scan::{FindSupport, Scan, Support, scan};
 use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
-use crate::batch::Blocks;
+use crate::batch::{BLOCK, Blocks};
 use crate::simd::exp::{Decay, Rate, exp, exp_scaled};
 use crate::simd::ln::{LogRatio, ln};
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
@@ -67,7 +67,7 @@ impl TwoFloats {
 pub(crate) struct Frame {
     pub(crate) p: SideFrame,
     pub(crate) q: SideFrame,
-    /// lse_p − lse_q, so that d = x/T_p − y/T_q − delta. In f64 lanes the logits of close rows are as precise as a
+    /// The log-sum-exp of p less that of q, so that d = (x − y)/T − delta. In f64 lanes the logits of close rows are as precise as a
     /// single f64 of it, hence two.
     pub(crate) delta: TwoFloats,
 }
@@ -419,6 +419,8 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
         while start < stop {
             let x = p.row.load::<V>(token, start, f64::NEG_INFINITY);
             let y = q.row.load::<V>(token, start, f64::NEG_INFINITY);
+            p.row.prefetch(token, start, BLOCK);
+            q.row.prefetch(token, start, BLOCK);
             let pair = view.pair(x, y);
             excess = excess - pair.difference();
             if EXACT {

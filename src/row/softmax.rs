@@ -2,7 +2,7 @@
 
 use super::scan::scan;
 use super::space::Space;
-use crate::batch::Blocks;
+use crate::batch::{BLOCK, Blocks};
 use crate::element::Dtype;
 use crate::rows::{Row, RowMut};
 use crate::simd::exp::{Decay, Rate, exp, exp_scaled};
@@ -288,6 +288,7 @@ fn sum<V: Lanes>(token: V::Token, distribution: Distribution<'_>) -> Option<LogS
         let mut rest = zero;
         let stop = row.classes().min(start + RUN * V::N);
         while start < stop {
+            row.prefetch(token, start, BLOCK);
             let (z, _) = view.capped(row.load::<V>(token, start, f64::NEG_INFINITY));
             let below = z.lt(top);
             rest = rest + V::select(below, view.p(z), zero);

@@ -3,6 +3,7 @@
 //! Every operation below is sound for the same reason: a vector, or the token it is made from, exists only
 //! where [`Avx2::detect`] has seen the features, and the intrinsics used ask for nothing else.
 
+#[cfg_attr(not(test), expect(clippy::wildcard_imports, reason = "one name for every instruction"))]
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -24,6 +25,12 @@ impl Avx2 {
 impl Simd for Avx2 {
     type F32 = F32x8;
     type F64 = F64x4;
+
+    #[inline(always)]
+    fn prefetch(self, data: *const u8) {
+        // SAFETY: a prefetch reads nothing that the program sees, and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.cast()) }
+    }
 
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {

@@ -16,6 +16,9 @@ impl Simd for Portable {
     type F32 = Array<f32>;
     type F64 = Array<f64>;
 
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
