@@ -26,7 +26,8 @@ fn detached<R: Send>(
         })?,
     };
     let raised = Mutex::new(None);
-    let interrupted = || match Python::attach(Python::check_signals) {
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
+    let interrupted = || match Python::attach(|py| py.check_signals()) {
         Ok(()) => false,
         Err(error) => {
             if let Ok(mut slot) = raised.lock() {

@@ -283,7 +283,7 @@ impl<V: Lanes> PairView<V> {
         let expm1 = (p.min(q) - larger) / divisor;
         let both = V::select(has_p, V::select(has_q, one, zero), V::select(has_q, zero, one));
         let excess = V::select(zero.lt(both), ratio.excess, expm1 + u);
-        let ln_larger = ln(token, divisor);
+        let ln_larger = V::select(zero.lt(larger), ln(token, divisor), -huge);
         let decay = Decay { exp: p.min(q) / divisor, expm1, excess };
         Pair { token, p_larger, larger, ln_larger, u, d, decay }
     }
