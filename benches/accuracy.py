@@ -336,27 +336,24 @@ def group_of(case: Case) -> str:
 def header(quick: bool) -> list[str]:
     """State how the numbers came about."""
     command = "python benches/accuracy.py" + (" --quick" if quick else "")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "src", "python"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    state = " with uncommitted changes" if changed else ""
     return [
-        f"Measured by `{command}` at commit {commit}{state}, on {cpu_name()} "
+        f"Measured by `{command}` at commit {commit()}, on {cpu_name()} "
         f"({', '.join(ISAS)}), kldiv {kldiv.__version__}, NumPy {np.__version__}, "
         f"Python {platform.python_version()}.",
         "",
     ]
+
+
+def commit() -> str:
+    """Name the commit that is measured."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "src", "python")
+    return git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")
 
 
 def cpu_name() -> str:

@@ -91,24 +91,8 @@ def compare(
     where: NDArray[np.bool_] | None,
     isa: str | None = None,
 ) -> dict[str, np.ndarray[Any, Any]]: ...
-def set_num_threads(n: int) -> None:
-    """Set the number of threads of this process; results do not depend on it, to the last bit.
-
-    Raises `ValueError` unless 1 ≤ n ≤ 256. The environment variable ``KLDIV_NUM_THREADS`` sets it
-    at import; without either it is the number of CPUs available to the process.
-    """
-
-def get_num_threads() -> int:
-    """Return the number of threads of this process."""
-
-def isa() -> str:
-    """Return the instruction set in use: "avx512", "avx2" or "portable".
-
-    The fastest one of this CPU, or the one named by the environment variable ``KLDIV_ISA`` when
-    kldiv is imported.
-    """
-
-def build_info() -> _BuildInfo:
-    """Return the version, the target, whether the build is optimised, and this CPU's instruction sets."""
-
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def isa() -> str: ...
+def build_info() -> _BuildInfo: ...
 def read_bandwidth(bytes: int) -> float: ...

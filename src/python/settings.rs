@@ -32,22 +32,31 @@ pub(super) fn read_environment() -> PyResult<()> {
     Ok(())
 }
 
+/// Set the number of threads of this process; results do not depend on it, to the last bit.
+///
+/// Raises `ValueError` unless 1 <= n <= 256. The environment variable ``KLDIV_NUM_THREADS`` sets it at import; without
+/// either it is the number of CPUs available to the process.
 #[pyfunction]
 pub(super) fn set_num_threads(n: i64) -> PyResult<()> {
     // Negative numbers are as far out of range as 0.
     Ok(crate::set_num_threads(usize::try_from(n).unwrap_or(0))?)
 }
 
+/// Return the number of threads of this process.
 #[pyfunction]
 pub(super) fn get_num_threads() -> usize {
     crate::num_threads()
 }
 
+/// Return the instruction set in use: "avx512", "avx2" or "portable".
+///
+/// The fastest one of this CPU, or the one named by the environment variable ``KLDIV_ISA`` when kldiv is imported.
 #[pyfunction]
 pub(super) fn isa() -> &'static str {
     default_isa().name()
 }
 
+/// Return the version, the target, whether the build is optimised, and this CPU's instruction sets.
 #[pyfunction]
 pub(super) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let info = PyDict::new(py);
