@@ -18,7 +18,7 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 import kldiv
 from accuracy import commit, cpu_name
@@ -28,7 +28,9 @@ Job = tuple[str, Callable[[], np.ndarray], Callable[[], torch.Tensor], np.ndarra
 
 def torch_kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     """KL of every row, as one writes it in torch."""
-    terms = F.kl_div(q.log_softmax(-1), p.log_softmax(-1), reduction="none", log_target=True)
+    terms = functional.kl_div(
+        q.log_softmax(-1), p.log_softmax(-1), reduction="none", log_target=True
+    )
     return terms.sum(-1)
 
 
@@ -63,7 +65,7 @@ def jobs(rows: int, classes: int) -> list[Job]:
         loss = np.concatenate([kldiv.cross_entropy(q[s].astype(float), labels[s]) for s in parts])
 
         def cross_entropy(z: torch.Tensor, targets: torch.Tensor = targets) -> torch.Tensor:
-            return F.cross_entropy(z, targets, reduction="none")
+            return functional.cross_entropy(z, targets, reduction="none")
 
         result += [
             (f"KL, {name}", lambda p=p, q=q: kldiv.kl(p, q), lambda p=tp, q=tq: torch_kl(p, q), kl),
