@@ -1,4 +1,4 @@
-//! The one place that names the storage dtypes.
+//! The storage dtypes: their names, sizes, and conversion of single numbers.
 
 use half::{bf16, f16};
 

@@ -17,7 +17,7 @@ DTYPES = {
     "bfloat16": ml_dtypes.bfloat16,
 }
 
-# Around lane, run and block edges: 16 lanes of f32, runs of 8 vectors, blocks of 4096 classes.
+# Around lane, run and block edges: 16 lanes of f32, runs of 16 vectors, blocks of 4096 classes.
 WIDTHS = (1, 2, 3, 15, 16, 17, 129, 4095, 4096, 4097)
 
 

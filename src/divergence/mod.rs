@@ -30,11 +30,12 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     /// f̃ and its derivatives for one class of each lane.
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V>;
 
-    /// ∂f/∂ln p and ∂f/∂ln q, for rows taken as given. The same as f̃'s plus λp and μq, which may cancel.
+    /// ∂f/∂ln p and ∂f/∂ln q, for rows taken as given. To be overridden where adding λp and μq cancels.
     #[inline(always)]
     fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
-        let _ = pair;
-        (class.d_ln_p, class.d_ln_q)
+        let (lambda, mu) = self.linear();
+        let splat = |value| V::splat(pair.token(), value);
+        (pair.p().mul_add(splat(lambda), class.d_ln_p), pair.q().mul_add(splat(mu), class.d_ln_q))
     }
 
     /// (λ, μ).
