@@ -5,7 +5,7 @@
 
 use super::pair::{Frame, NoStatistics, Pair, PairView, Statistics};
 use super::scan::first_at;
-use super::softmax::Distribution;
+use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
 use crate::batch::Blocks;
 use crate::divergence::Divergence;
@@ -105,13 +105,14 @@ impl<D: Divergence> Call<'_, D> {
             && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
             let rule = self.gradient_rule(&gradients, &Sums::default(), 1.0);
-            let sums = self.pass(Some((&gradients, rule)), Mode::Both);
+            let sums = self.pass(Some((&gradients, rule)), Mode::Both, (0.0, 0.0));
             let value = self.value(&sums).0;
             self.mend_infinite(value, &gradients);
             return Finished::Done(value);
         }
         let mode = if wanted.0 || wanted.1 { Mode::SumsAndSlopes } else { Mode::Sums };
-        let sums = self.pass(None, mode);
+        let gauge = self.gauge(wanted);
+        let sums = self.pass(None, mode, gauge);
         let (value, slope) = self.value(&sums);
         if D::HAS_OUTER && !value.is_finite() && !self.is_infinite() {
             return if self.wide { Finished::Done(self.rescaled(gradients)) } else { Finished::OutOfRange };
@@ -122,21 +123,41 @@ impl<D: Divergence> Call<'_, D> {
             if cancels && !self.wide {
                 return Finished::ValueOnly(value);
             }
-            self.write_gradients(&gradients, &sums, value, slope);
+            self.write_gradients(&gradients, &sums, gauge, value, slope);
         }
         Finished::Done(value)
     }
 
-    fn write_gradients(&self, gradients: &RowGradients<'_>, sums: &Sums, value: f64, slope: f64) {
+    fn write_gradients(&self, gradients: &RowGradients<'_>, sums: &Sums, gauge: (f64, f64), value: f64, slope: f64) {
         let rule = self.gradient_rule(gradients, sums, slope);
         let dominant = self.dominant(gradients);
-        let left = self.pass(Some((gradients, rule)), Mode::Gradients);
+        let left = self.pass(Some((gradients, rule)), Mode::Gradients, gauge);
         for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
             if let Some((out, class)) = top {
                 out.set(class, out.get(class) - left);
             }
         }
         self.mend_infinite(value, gradients);
+    }
+
+    /// The slope per probability of the class that dominates each side, for gradients of logits in f64 lanes.
+    ///
+    /// A multiple of p added to the slopes drops out of a − p·Σa. Taking off the dominant class's own leaves Σa to the
+    /// others, and classes that share its slope (those of one sign in total variation) with exactly nothing.
+    fn gauge(&self, wanted: (bool, bool)) -> (f64, f64) {
+        // Where Σa is known to be 0 it is for the slopes as they are.
+        let known = self.slope_sum_is_zero();
+        let slopes = |wanted: bool, known: bool, side: Distribution<'_>, sum: LogSumExp| {
+            if !(wanted && !known && self.wide && side.space == Space::Logits && sum.rest < 1.0) {
+                return (0.0, 0.0);
+            }
+            first_at(side.row, sum.largest, self.isa).map_or((0.0, 0.0), |class| {
+                let numbers = (self.p.row.get(class), self.q.row.get(class));
+                let Call { divergence, p, q, .. } = *self;
+                self.isa.run(SlopesAt { divergence, p, q, frame: self.statistics.frame, numbers })
+            })
+        };
+        (slopes(wanted.0, known.0, self.p, self.statistics.p).0, slopes(wanted.1, known.1, self.q, self.statistics.q).1)
     }
 
     /// The class that dominates each side whose gradient is written in f64, if one does.
@@ -168,9 +189,10 @@ impl<D: Divergence> Call<'_, D> {
             return f64::INFINITY;
         }
         let call = Call { divergence, blocks: self.blocks, ..*self };
-        let sums = call.pass(None, Mode::SumsAndSlopes);
+        let gauge = call.gauge((gradients.p.is_some(), gradients.q.is_some()));
+        let sums = call.pass(None, Mode::SumsAndSlopes, gauge);
         let (value, slope) = call.value(&sums);
-        call.write_gradients(&gradients, &sums, value, slope);
+        call.write_gradients(&gradients, &sums, gauge, value, slope);
         value
     }
 
@@ -240,13 +262,14 @@ impl<D: Divergence> Call<'_, D> {
         }
     }
 
-    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode) -> Sums {
+    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode, gauge: (f64, f64)) -> Sums {
         let parts = self.blocks.map(self.p.row.classes(), |start, len| {
             let block = SecondPass {
                 divergence: self.divergence,
                 p: self.p.block(start, len),
                 q: self.q.block(start, len),
                 frame: self.statistics.frame,
+                gauge,
                 gradients: gradients.map(|(outputs, rule)| (outputs.block(start, len), rule)),
             };
             match (self.wide, mode) {
@@ -356,6 +379,8 @@ struct SecondPass<'a, D> {
     p: Distribution<'a>,
     q: Distribution<'a>,
     frame: Frame,
+    /// Taken off ∂f̃/∂ln p per p and ∂f̃/∂ln q per q, in f64 lanes.
+    gauge: (f64, f64),
     gradients: Option<(RowGradients<'a>, Rule)>,
 }
 
@@ -433,6 +458,7 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
     });
     let (p_writer, q_writer) = writers.unwrap_or((None, None));
     let zero = V::splat(token, 0.0);
+    let (p_gauge, q_gauge) = (V::splat(token, -pass.gauge.0), V::splat(token, -pass.gauge.1));
     let mut totals = [Total::<V>::zero(token); 11];
     let classes = pass.p.row.classes();
     let mut start = 0;
@@ -443,7 +469,11 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
             let x = pass.p.row.load::<V>(token, start, pass.p.space.absent());
             let y = pass.q.row.load::<V>(token, start, pass.q.space.absent());
             let pair = view.pair(x, y);
-            let class = pass.divergence.class(&pair);
+            let mut class = pass.divergence.class(&pair);
+            if V::Scalar::WIDE {
+                class.d_ln_p = pair.p().mul_add(p_gauge, class.d_ln_p);
+                class.d_ln_q = pair.q().mul_add(q_gauge, class.d_ln_q);
+            }
             if sums {
                 runs[0] = runs[0] + class.value;
                 if slopes {
@@ -557,6 +587,31 @@ impl<'a, V: Lanes> Writer<'a, V> {
         // A class that neither row has does not exist.
         let exists = zero.lt(pair.larger);
         V::select(positive, inside, V::select(exists, self.limit, zero))
+    }
+}
+
+/// ∂f̃/∂ln p per p and ∂f̃/∂ln q per q of one class, given its numbers; 0 where that is no number.
+struct SlopesAt<'a, D> {
+    divergence: D,
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    frame: Frame,
+    numbers: (f64, f64),
+}
+
+impl<D: Divergence> Kernel for SlopesAt<'_, D> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> (f64, f64) {
+        let view = PairView::<S::F64>::new(simd, self.p, self.q, &self.frame);
+        let pair = view.pair(S::F64::splat(simd, self.numbers.0), S::F64::splat(simd, self.numbers.1));
+        let class = self.divergence.class(&pair);
+        let per = |slope: S::F64, probability: S::F64| {
+            let ratio = (slope / probability).to_array()[0];
+            if ratio.is_finite() { ratio } else { 0.0 }
+        };
+        (per(class.d_ln_p, pair.p()), per(class.d_ln_q, pair.q()))
     }
 }
 
