@@ -140,15 +140,17 @@ impl<D: Divergence> Call<'_, D> {
         self.mend_infinite(value, gradients);
     }
 
-    /// The slope per probability of the class that dominates each side, for gradients of logits in f64 lanes.
+    /// The slope per probability of the most probable class of each side, for gradients of logits in f64 lanes.
     ///
-    /// A multiple of p added to the slopes drops out of a − p·Σa. Taking off the dominant class's own leaves Σa to the
+    /// A multiple of p added to the slopes drops out of a − p·Σa. Taking off the leading class's own leaves Σa to the
     /// others, and classes that share its slope (those of one sign in total variation) with exactly nothing.
     fn gauge(&self, wanted: (bool, bool)) -> (f64, f64) {
+        /// Up to this sum of the others, a probability of 1/10: below it a class's slope is not typical of the row's.
+        const LEADING: f64 = 9.0;
         // Where Σa is known to be 0 it is for the slopes as they are.
         let known = self.slope_sum_is_zero();
         let slopes = |wanted: bool, known: bool, side: Distribution<'_>, sum: LogSumExp| {
-            if !(wanted && !known && self.wide && side.space == Space::Logits && sum.rest < 1.0) {
+            if !(wanted && !known && self.wide && side.space == Space::Logits && sum.rest < LEADING) {
                 return (0.0, 0.0);
             }
             first_at(side.row, sum.largest, self.isa).map_or((0.0, 0.0), |class| {
