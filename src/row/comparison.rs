@@ -1,6 +1,7 @@
 //! Everything about two rows of logits at once: divergences, entropies, and the classes they favour.
 
-use super::pair::{Frame, NoStatistics, PairView, Statistics};
+use super::first_pass::{NoStatistics, Statistics};
+use super::pair::{Frame, PairView};
 use super::scan::first_at;
 use super::softmax::{Distribution, DistributionView};
 use crate::batch::Blocks;

@@ -3,7 +3,8 @@
 //! * [`scan`]: largest and smallest element, validity.
 //! * [`softmax`]: log-sum-exp of one row, and what is written from it.
 //! * [`pair`]: two rows seen class by class, with the accuracy that close rows need.
-//! * [`divergence`]: value and gradients of a divergence of two rows.
+//! * [`first_pass`]: the statistics of two rows.
+//! * [`divergence`]: value and gradients of a divergence of two rows; [`second_pass`]: its loops over the classes.
 //! * [`cross_entropy`]: cross-entropy with a class index or a distribution.
 //! * [`entropy`]: entropy of one row.
 //! * [`comparison`]: everything about two rows at once.
@@ -12,7 +13,9 @@ pub(crate) mod comparison;
 pub(crate) mod cross_entropy;
 pub(crate) mod divergence;
 pub(crate) mod entropy;
+mod first_pass;
 pub(crate) mod pair;
 pub(crate) mod scan;
+mod second_pass;
 pub(crate) mod softmax;
 pub(crate) mod space;

@@ -1,0 +1,235 @@
+//! The first pass over two rows: both log-sum-exp, their difference, and the classes that only one row has.
+
+use super::pair::{Frame, PairView, SideFrame, TwoFloats};
+use super::scan::{FindSupport, Scan, Support, scan};
+use super::softmax::{Distribution, LogSumExp};
+use super::space::Space;
+use crate::batch::{BLOCK, Blocks};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+
+/// What the first pass over a pair of rows finds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statistics {
+    pub(crate) frame: Frame,
+    pub(crate) p: LogSumExp,
+    pub(crate) q: LogSumExp,
+    pub(crate) support: Support,
+}
+
+/// Why there are no statistics.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum NoStatistics {
+    /// A row holds NaN or +∞, a negative probability, or no class at all.
+    Invalid,
+    /// Its range is beyond f32 lanes; f64 lanes will do.
+    NeedsWideLanes,
+}
+
+/// The first pass over one block of a pair.
+///
+/// Both log-sum-exp carry the errors of their exponentials, about 1e-7 in f32, and so would their difference: for
+/// rows that differ by 1e-6 nats that is nothing but noise. The block therefore also sums q′ − p′ for rows scaled to
+/// agree in their maxima, class by class and relatively accurate, from which [`Statistics::merge`] corrects the
+/// difference of the two log-sum-exp.
+#[derive(Clone, Copy, Debug)]
+struct BlockStatistics {
+    p: LogSumExp,
+    q: LogSumExp,
+    /// The block's own frame.
+    delta: TwoFloats,
+    /// Σ(q′ − p′), where p′ = e^((x − max x)/T), q′ = e^((y − max y)/T).
+    excess: f64,
+    support: Support,
+    problem: Option<NoStatistics>,
+}
+
+#[derive(Clone, Copy)]
+struct FirstPass<'a> {
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    isa: Isa,
+    /// Whether the sums leave out the largest class, as entropies and losses need it, or only serve as divisors.
+    exact: bool,
+}
+
+impl FirstPass<'_> {
+    /// Runs in f64 lanes if `wide`, else in f32 lanes.
+    fn run(self, wide: bool) -> BlockStatistics {
+        let isa = self.isa;
+        match (wide, self.exact) {
+            (true, _) => isa.run(FirstPassKernel::<true, true>(self)),
+            (false, true) => isa.run(FirstPassKernel::<false, true>(self)),
+            (false, false) => isa.run(FirstPassKernel::<false, false>(self)),
+        }
+    }
+}
+
+struct FirstPassKernel<'a, const WIDE: bool, const EXACT: bool>(FirstPass<'a>);
+
+impl<const WIDE: bool, const EXACT: bool> Kernel for FirstPassKernel<'_, WIDE, EXACT> {
+    type Output = BlockStatistics;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> BlockStatistics {
+        let pass = self.0;
+        if WIDE {
+            return first_pass::<S::F64, EXACT>(simd, &pass);
+        }
+        match pass.p.row.known_f32().zip(pass.q.row.known_f32()) {
+            Some((p, q)) => {
+                let p = Distribution { row: p, ..pass.p };
+                let q = Distribution { row: q, ..pass.q };
+                first_pass::<S::F32, EXACT>(simd, &FirstPass { p, q, ..pass })
+            }
+            None => first_pass::<S::F32, EXACT>(simd, &pass),
+        }
+    }
+}
+
+#[inline(always)]
+fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>) -> BlockStatistics {
+    let FirstPass { p, q, isa, .. } = *pass;
+    let p_scan = scan::<V>(token, p.row, p.space);
+    let q_scan = scan::<V>(token, q.row, q.space);
+    let mut block = BlockStatistics {
+        p: LogSumExp::EMPTY,
+        q: LogSumExp::EMPTY,
+        delta: TwoFloats { high: 0.0, low: 0.0 },
+        excess: 0.0,
+        support: Support::default(),
+        problem: None,
+    };
+    if p_scan.invalid || q_scan.invalid {
+        block.problem = Some(NoStatistics::Invalid);
+        return block;
+    }
+    if p_scan.smallest == p.space.absent() || q_scan.smallest == q.space.absent() {
+        block.support = isa.run(FindSupport { p, q });
+    }
+    let fits = |scan: Scan| scan.fits_narrow_lanes(p.inverse_temperature);
+    if !V::Scalar::WIDE && (block.support.very_low || !fits(p_scan) || !fits(q_scan)) {
+        block.problem = Some(NoStatistics::NeedsWideLanes);
+        return block;
+    }
+    let (p_empty, q_empty) = (p_scan.largest == f64::NEG_INFINITY, q_scan.largest == f64::NEG_INFINITY);
+    if p_empty && q_empty {
+        return block;
+    }
+    // A side without a class here takes the other's frame; all its terms are 0.
+    let p_reference = if p_empty { q_scan.largest } else { p_scan.largest };
+    let q_reference = if q_empty { p_scan.largest } else { q_scan.largest };
+    let frame = Frame {
+        p: SideFrame { reference: p_reference, ln_sum: 0.0 },
+        q: SideFrame { reference: q_reference, ln_sum: 0.0 },
+        delta: TwoFloats::scaled_difference(p_reference, q_reference, p.inverse_temperature),
+    };
+    let view = PairView::<V>::new(token, p, q, &frame);
+    let zero = V::splat(token, 0.0);
+    let one = V::splat(token, 1.0);
+    let (p_top, q_top) = (V::splat(token, p_reference), V::splat(token, q_reference));
+    let mut totals = [Total::<V>::zero(token); 3];
+    let (mut p_count, mut q_count) = (zero, zero);
+    let classes = p.row.classes();
+    let mut start = 0;
+    while start < classes {
+        let (mut p_rest, mut q_rest, mut excess) = (zero, zero, zero);
+        let stop = classes.min(start + RUN * V::N);
+        while start < stop {
+            let x = p.row.load::<V>(token, start, f64::NEG_INFINITY);
+            let y = q.row.load::<V>(token, start, f64::NEG_INFINITY);
+            p.row.prefetch(token, start, BLOCK);
+            q.row.prefetch(token, start, BLOCK);
+            let pair = view.pair(x, y);
+            excess = excess - pair.difference();
+            if EXACT {
+                let (p_below, q_below) = (x.lt(p_top), y.lt(q_top));
+                p_rest = p_rest + V::select(p_below, pair.p(), zero);
+                q_rest = q_rest + V::select(q_below, pair.q(), zero);
+                p_count = p_count + V::select(p_below, zero, one);
+                q_count = q_count + V::select(q_below, zero, one);
+            } else {
+                p_rest = p_rest + pair.p();
+                q_rest = q_rest + pair.q();
+            }
+            start += V::N;
+        }
+        for (total, run) in totals.iter_mut().zip([p_rest, q_rest, excess]) {
+            total.add(token, run);
+        }
+    }
+    let [p_rest, q_rest, excess] = totals.map(Total::sum);
+    let side = |empty: bool, reference: f64, count: V, rest: f64| {
+        if empty { LogSumExp::EMPTY } else { LogSumExp { largest: reference, rest: rest + (count.sum() - 1.0) } }
+    };
+    block.p = side(p_empty, p_reference, p_count, p_rest);
+    block.q = side(q_empty, q_reference, q_count, q_rest);
+    block.delta = frame.delta;
+    block.excess = excess;
+    block
+}
+
+impl Statistics {
+    /// Statistics of two rows: the first pass. Unless `exact`, the sums only serve as divisors.
+    pub(crate) fn new(
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        isa: Isa,
+        blocks: &Blocks,
+        wide: bool,
+        exact: bool,
+    ) -> Result<Self, NoStatistics> {
+        let classes = p.row.classes();
+        if p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature {
+            let parts = blocks.map(classes, |start, len| {
+                FirstPass { p: p.block(start, len), q: q.block(start, len), isa, exact }.run(wide)
+            });
+            return Self::merge(&parts, p.inverse_temperature);
+        }
+        debug_assert!(wide, "only two rows of logits with one temperature may run in f32 lanes");
+        let mut wide = true;
+        let p_sum = p.statistics(isa, blocks, &mut wide);
+        let q_sum = q.statistics(isa, blocks, &mut wide);
+        if p_sum.is_nan() || q_sum.is_nan() || p_sum.is_empty() || q_sum.is_empty() {
+            return Err(NoStatistics::Invalid);
+        }
+        let parts =
+            blocks.map(classes, |start, len| isa.run(FindSupport { p: p.block(start, len), q: q.block(start, len) }));
+        let support = parts.iter().fold(Support::default(), |all, &part| all.merge(part));
+        // The pair is seen through each side's own logarithms, so that `delta` only counts where both have one rate.
+        let tops = TwoFloats::scaled_difference(p_sum.largest, q_sum.largest, p.inverse_temperature);
+        let delta = tops.plus(p_sum.ln_sum()).plus(-q_sum.ln_sum());
+        Ok(Statistics { frame: Frame { p: p_sum.into(), q: q_sum.into(), delta }, p: p_sum, q: q_sum, support })
+    }
+
+    /// Statistics of two rows of logits with one temperature, from their blocks in order.
+    fn merge(blocks: &[BlockStatistics], inverse_temperature: f64) -> Result<Self, NoStatistics> {
+        if let Some(problem) = blocks.iter().find_map(|block| block.problem) {
+            // An invalid block later in the row decides over one that only needs wide lanes.
+            let invalid = blocks.iter().any(|block| block.problem == Some(NoStatistics::Invalid));
+            return Err(if invalid { NoStatistics::Invalid } else { problem });
+        }
+        let p = LogSumExp::merge(blocks.iter().map(|block| block.p), inverse_temperature);
+        let q = LogSumExp::merge(blocks.iter().map(|block| block.q), inverse_temperature);
+        if p.is_empty() || q.is_empty() {
+            return Err(NoStatistics::Invalid);
+        }
+        let tops = TwoFloats::scaled_difference(p.largest, q.largest, inverse_temperature);
+        let rough = tops.plus(p.ln_sum()).plus(-q.ln_sum());
+        // Σ(q″ − p) with q″ = p·e^(−d″), d″ from the rough difference; its true value for q is 0.
+        let mut excess = 0.0;
+        for block in blocks {
+            let p_part = block.p.relative_to(p, inverse_temperature);
+            let q_part = block.q.relative_to(q, inverse_temperature);
+            let shift = rough.minus(block.delta);
+            excess += if shift.abs() < 1.0 && !block.p.is_empty() && !block.q.is_empty() {
+                let scale = ((block.p.largest - p.largest) * inverse_temperature - p.ln_sum()).exp();
+                scale * (block.excess + shift.exp_m1() * (1.0 + block.q.rest))
+            } else {
+                q_part - p_part
+            };
+        }
+        let delta = if excess.abs() < 0.5 { rough.plus(-excess.ln_1p()) } else { rough };
+        let support = blocks.iter().fold(Support::default(), |all, block| all.merge(block.support));
+        Ok(Statistics { frame: Frame { p: p.into(), q: q.into(), delta }, p, q, support })
+    }
+}

@@ -1,0 +1,364 @@
+//! The pass over the classes of two rows that sums values and slopes, or writes gradients, or both.
+
+use super::divergence::RowGradients;
+use super::pair::{Frame, Pair, PairView};
+use super::softmax::Distribution;
+use super::space::Space;
+use crate::divergence::Divergence;
+use crate::rows::RowMut;
+use crate::simd::{Kernel, Lanes, RUN, Scalar, Simd, Total};
+
+/// What a pass over the classes does; `MODE` of the kernels is its number.
+#[derive(Clone, Copy)]
+pub(super) enum Mode {
+    Sums = 0,
+    SumsAndSlopes = 1,
+    Gradients = 2,
+    Both = 3,
+}
+
+/// Sums over the classes of a row or block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    /// Σ f̃.
+    pub(super) value: f64,
+    /// Σ ∂f̃/∂ln p; of a pass that writes gradients, their sum.
+    pub(super) d_ln_p: f64,
+    /// Σ ∂f̃/∂ln q; of a pass that writes gradients, their sum.
+    pub(super) d_ln_q: f64,
+    /// Σ(p − q).
+    pub(super) excess: f64,
+    /// Σq.
+    pub(super) q: f64,
+    pub(super) p_norms: Norms,
+    pub(super) q_norms: Norms,
+}
+
+/// What tells how much of the gradient a − p·Σa of a side cancels.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Norms {
+    /// Σa².
+    slopes: f64,
+    /// Σa·p.
+    cross: f64,
+    /// Σp².
+    probabilities: f64,
+}
+
+impl Norms {
+    fn merge(self, other: Self) -> Self {
+        Norms {
+            slopes: self.slopes + other.slopes,
+            cross: self.cross + other.cross,
+            probabilities: self.probabilities + other.probabilities,
+        }
+    }
+
+    /// Whether the gradient is less than a quarter of what it is the difference of: a row that few classes dominate.
+    pub(super) fn cancel(self, slope_sum: f64) -> bool {
+        let parts = self.slopes + slope_sum * slope_sum * self.probabilities;
+        let difference = parts - 2.0 * slope_sum * self.cross;
+        parts > 16.0 * difference && parts > 0.0
+    }
+}
+
+impl Sums {
+    pub(super) fn merge(self, other: Self) -> Self {
+        Sums {
+            value: self.value + other.value,
+            d_ln_p: self.d_ln_p + other.d_ln_p,
+            d_ln_q: self.d_ln_q + other.d_ln_q,
+            excess: self.excess + other.excess,
+            q: self.q + other.q,
+            p_norms: self.p_norms.merge(other.p_norms),
+            q_norms: self.q_norms.merge(other.q_norms),
+        }
+    }
+}
+
+/// How the slopes of a class become the gradient of what was passed.
+#[derive(Clone, Copy)]
+pub(super) struct SideRule {
+    pub(super) space: Space,
+    /// Upstream gradient, φ′ and 1/T.
+    pub(super) scale: f64,
+    /// Σ of the slopes, for logits.
+    pub(super) slope_sum: f64,
+    /// The slope at probability 0, for probabilities.
+    pub(super) limit: f64,
+    /// Whether classes that make the value infinite have an infinite slope on this side.
+    pub(super) infinite: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Rule {
+    pub(super) p: SideRule,
+    pub(super) q: SideRule,
+}
+
+pub(super) struct SecondPass<'a, D> {
+    pub(super) divergence: D,
+    pub(super) p: Distribution<'a>,
+    pub(super) q: Distribution<'a>,
+    pub(super) frame: Frame,
+    /// Taken off ∂f̃/∂ln p per p and ∂f̃/∂ln q per q, in f64 lanes.
+    pub(super) gauge: (f64, f64),
+    pub(super) gradients: Option<(RowGradients<'a>, Rule)>,
+}
+
+impl<D: Copy> SecondPass<'_, D> {
+    /// The pass, if everything it reads and writes is f32, with dtypes that the compiler knows.
+    #[inline(always)]
+    fn known_f32(&self) -> Option<Self> {
+        let p = Distribution { row: self.p.row.known_f32()?, ..self.p };
+        let q = Distribution { row: self.q.row.known_f32()?, ..self.q };
+        let gradients = match self.gradients {
+            None => None,
+            Some((out, rule)) => {
+                let p = match out.p {
+                    Some(out) => Some(out.known_f32()?),
+                    None => None,
+                };
+                let q = match out.q {
+                    Some(out) => Some(out.known_f32()?),
+                    None => None,
+                };
+                Some((RowGradients { p, q, ..out }, rule))
+            }
+        };
+        Some(SecondPass { p, q, gradients, ..*self })
+    }
+}
+
+pub(super) struct Narrow<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
+pub(super) struct Wide<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
+
+impl<D: Divergence, const MODE: u8> Kernel for Narrow<'_, D, MODE> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Sums {
+        match self.0.known_f32() {
+            Some(pass) => second_pass::<S::F32, D, MODE>(simd, &pass),
+            None => second_pass::<S::F32, D, MODE>(simd, &self.0),
+        }
+    }
+}
+
+impl<D: Divergence, const MODE: u8> Kernel for Wide<'_, D, MODE> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Sums {
+        second_pass::<S::F64, D, MODE>(simd, &self.0)
+    }
+}
+
+/// Whether a pass has anything to add to total number `at`: Σf̃, the sums of slopes or gradients, those of rows taken
+/// as given, the norms. Known to the compiler, which drops the others.
+#[inline(always)]
+const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
+    const SLOPES: u8 = Mode::SumsAndSlopes as u8;
+    const GRADIENTS: u8 = Mode::Gradients as u8;
+    match at {
+        0 => mode != GRADIENTS,
+        1 | 2 => mode == SLOPES || (mode == GRADIENTS && wide),
+        3 | 4 => mode != GRADIENTS && wide,
+        _ => mode == SLOPES && !wide,
+    }
+}
+
+#[inline(always)]
+fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &SecondPass<'_, D>) -> Sums {
+    let sums = MODE != Mode::Gradients as u8;
+    let slopes = MODE == Mode::SumsAndSlopes as u8;
+    // Gradients written together with the sums have none to take off.
+    let centered = MODE == Mode::Gradients as u8;
+    let view = PairView::<V>::new(token, pass.p, pass.q, &pass.frame);
+    let writers = pass.gradients.map(|(out, rule)| {
+        (out.p.map(|out| Writer::new(token, out, rule.p)), out.q.map(|out| Writer::new(token, out, rule.q)))
+    });
+    let (p_writer, q_writer) = writers.unwrap_or((None, None));
+    let zero = V::splat(token, 0.0);
+    let (p_gauge, q_gauge) = (V::splat(token, -pass.gauge.0), V::splat(token, -pass.gauge.1));
+    let mut totals = [Total::<V>::zero(token); 11];
+    let classes = pass.p.row.classes();
+    let mut start = 0;
+    while start < classes {
+        let mut runs = [zero; 11];
+        let stop = classes.min(start + RUN * V::N);
+        while start < stop {
+            let x = pass.p.row.load::<V>(token, start, pass.p.space.absent());
+            let y = pass.q.row.load::<V>(token, start, pass.q.space.absent());
+            let pair = view.pair(x, y);
+            let mut class = pass.divergence.class(&pair);
+            if V::Scalar::WIDE {
+                class.d_ln_p = pair.p().mul_add(p_gauge, class.d_ln_p);
+                class.d_ln_q = pair.q().mul_add(q_gauge, class.d_ln_q);
+            }
+            if sums {
+                runs[0] = runs[0] + class.value;
+                if slopes {
+                    runs[1] = runs[1] + class.d_ln_p;
+                    runs[2] = runs[2] + class.d_ln_q;
+                }
+                if slopes && !V::Scalar::WIDE {
+                    for (side, (slope, probability)) in
+                        [(class.d_ln_p, pair.p()), (class.d_ln_q, pair.q())].into_iter().enumerate()
+                    {
+                        let at = 5 + 3 * side;
+                        runs[at] = slope.mul_add_relaxed(slope, runs[at]);
+                        runs[at + 1] = slope.mul_add_relaxed(probability, runs[at + 1]);
+                        runs[at + 2] = probability.mul_add_relaxed(probability, runs[at + 2]);
+                    }
+                }
+                if V::Scalar::WIDE {
+                    runs[3] = runs[3] + pair.difference();
+                    runs[4] = runs[4] + pair.q();
+                }
+            }
+            if MODE >= Mode::Gradients as u8 {
+                let given = if V::Scalar::WIDE { pass.divergence.given_slopes(&pair, &class) } else { (zero, zero) };
+                if let Some(writer) = &p_writer {
+                    let gradient = writer.write(start, &pair, class.d_ln_p, given.0, pair.p(), centered);
+                    if centered && V::Scalar::WIDE {
+                        runs[1] = runs[1] + gradient;
+                    }
+                }
+                if let Some(writer) = &q_writer {
+                    let gradient = writer.write(start, &pair, class.d_ln_q, given.1, pair.q(), centered);
+                    if centered && V::Scalar::WIDE {
+                        runs[2] = runs[2] + gradient;
+                    }
+                }
+            }
+            start += V::N;
+        }
+        for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
+            if sums_at(MODE, V::Scalar::WIDE, at) {
+                total.add(token, run);
+            }
+        }
+    }
+    let totals = totals.map(Total::sum);
+    let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
+    Sums {
+        value: totals[0],
+        d_ln_p: totals[1],
+        d_ln_q: totals[2],
+        excess: totals[3],
+        q: totals[4],
+        p_norms: norms(5),
+        q_norms: norms(8),
+    }
+}
+
+/// Writes the gradient of one side.
+#[derive(Clone, Copy)]
+struct Writer<'a, V: Lanes> {
+    out: RowMut<'a>,
+    rule: SideRule,
+    token: V::Token,
+    scale: V,
+    slope_sum: V,
+    limit: V,
+}
+
+impl<'a, V: Lanes> Writer<'a, V> {
+    #[inline(always)]
+    fn new(token: V::Token, out: RowMut<'a>, rule: SideRule) -> Self {
+        Writer {
+            out,
+            rule,
+            token,
+            scale: V::splat(token, rule.scale),
+            slope_sum: V::splat(token, rule.slope_sum),
+            limit: V::splat(token, rule.limit),
+        }
+    }
+
+    /// Gives back what it writes.
+    #[inline(always)]
+    fn write(&self, start: usize, pair: &Pair<V>, slope: V, given: V, probability: V, centered: bool) -> V {
+        let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
+            self.scale * if centered { slope - probability * self.slope_sum } else { slope }
+        } else {
+            self.scale * self.given(pair, given, probability)
+        };
+        self.out.store(start, gradient);
+        gradient
+    }
+
+    /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.
+    #[inline(always)]
+    fn given(&self, pair: &Pair<V>, slope: V, probability: V) -> V {
+        let zero = V::splat(self.token, 0.0);
+        let one = V::splat(self.token, 1.0);
+        let lost = V::splat(self.token, 0.5 * V::Scalar::HUGE);
+        let mut slope = slope;
+        if self.rule.infinite {
+            let infinite = slope * V::splat(self.token, f64::INFINITY);
+            let has_slope = zero.lt(slope.abs());
+            slope = V::select(lost.le(pair.u), V::select(has_slope, infinite, slope), slope);
+        }
+        if self.rule.space != Space::Probs {
+            return slope;
+        }
+        let positive = zero.lt(probability);
+        let inside = slope / V::select(positive, probability, one);
+        // A class that neither row has does not exist.
+        let exists = zero.lt(pair.larger);
+        V::select(positive, inside, V::select(exists, self.limit, zero))
+    }
+}
+
+/// ∂f̃/∂ln p per p and ∂f̃/∂ln q per q of one class, given its numbers; 0 where that is no number.
+pub(super) struct SlopesAt<'a, D> {
+    pub(super) divergence: D,
+    pub(super) p: Distribution<'a>,
+    pub(super) q: Distribution<'a>,
+    pub(super) frame: Frame,
+    pub(super) numbers: (f64, f64),
+}
+
+impl<D: Divergence> Kernel for SlopesAt<'_, D> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> (f64, f64) {
+        let view = PairView::<S::F64>::new(simd, self.p, self.q, &self.frame);
+        let pair = view.pair(S::F64::splat(simd, self.numbers.0), S::F64::splat(simd, self.numbers.1));
+        let class = self.divergence.class(&pair);
+        let per = |slope: S::F64, probability: S::F64| {
+            let ratio = (slope / probability).to_array()[0];
+            if ratio.is_finite() { ratio } else { 0.0 }
+        };
+        (per(class.d_ln_p, pair.p()), per(class.d_ln_q, pair.q()))
+    }
+}
+
+/// The largest ln f of a block.
+pub(super) struct LargestClass<'a, D> {
+    pub(super) divergence: D,
+    pub(super) p: Distribution<'a>,
+    pub(super) q: Distribution<'a>,
+    pub(super) frame: Frame,
+}
+
+impl<D: Divergence> Kernel for LargestClass<'_, D> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f64 {
+        let view = PairView::<S::F64>::new(simd, self.p, self.q, &self.frame);
+        let mut largest = S::F64::splat(simd, f64::NEG_INFINITY);
+        let mut start = 0;
+        while start < self.p.row.classes() {
+            let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
+            let y = self.q.row.load::<S::F64>(simd, start, self.q.space.absent());
+            largest = largest.max(self.divergence.ln_class(&view.pair(x, y)));
+            start += S::F64::N;
+        }
+        largest.largest()
+    }
+}
