@@ -326,6 +326,8 @@ def on_terminal(*arguments, folder, interrupt_at=None):
         stdout=follower,
         stderr=follower,
         start_new_session=True,
+        # A parent in the background hands down an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(follower)
     output, end = b"", time.monotonic() + 30

@@ -137,7 +137,9 @@ def test_calls_from_many_python_threads(rng, threads):
 def test_ctrl_c_ends_a_long_call():
     program = textwrap.dedent(
         """
-        import time, numpy as np, kldiv
+        import signal, numpy as np, kldiv
+        # A parent in the background hands down an ignored SIGINT.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         kldiv.set_num_threads(2)
         p = np.broadcast_to(np.random.default_rng(0).normal(size=50_000), (200_000, 50_000))
         small = p[:2]
