@@ -681,7 +681,7 @@ def value_and_grad(
 
     The gradient is with respect to the array that was passed, in the space it was passed in, of
     the reduced value; for ``reduction="none"``, of the sum of the values, each times its
-    `grad_output`. It costs about as much as the value alone.
+    `grad_output`.
 
     Parameters
     ----------

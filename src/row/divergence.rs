@@ -192,10 +192,13 @@ impl<D: Divergence> Call<'_, D> {
             return f64::INFINITY;
         }
         let call = Call { divergence, blocks: self.blocks, ..*self };
-        let gauge = call.gauge((gradients.p.is_some(), gradients.q.is_some()));
+        let wanted = (gradients.p.is_some(), gradients.q.is_some());
+        let gauge = call.gauge(wanted);
         let sums = call.pass(None, Mode::SumsAndSlopes, gauge);
         let (value, slope) = call.value(&sums);
-        call.write_gradients(&gradients, &sums, gauge, value, slope);
+        if wanted.0 || wanted.1 {
+            call.write_gradients(&gradients, &sums, gauge, value, slope);
+        }
         value
     }
 

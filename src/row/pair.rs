@@ -2,7 +2,8 @@
 //!
 //! With d = ln p − ln q, u = |d| and e = max(p, q), everything is built from e, e^(−u) − 1 and e^(−u) − 1 + u, each of
 //! which keeps its relative accuracy however small u is. d itself is (x − y)/T less the difference of the two
-//! log-sum-exp: the first difference is taken with its rounding error, and the second is found to far better than either log-sum-exp (see [`Statistics`](super::first_pass::Statistics)).
+//! log-sum-exp: the first difference is taken with its rounding error, and the second is found to far better than either
+//! log-sum-exp (see [`Statistics`](super::first_pass::Statistics)).
 
 use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
@@ -65,8 +66,8 @@ impl TwoFloats {
 pub(crate) struct Frame {
     pub(crate) p: SideFrame,
     pub(crate) q: SideFrame,
-    /// The log-sum-exp of p less that of q, so that d = (x − y)/T − delta. In f64 lanes the logits of close rows are as precise as a
-    /// single f64 of it, hence two.
+    /// The log-sum-exp of p less that of q, so that d = (x − y)/T − delta. In f64 lanes the logits of close rows are as
+    /// precise as a single f64 of it, hence two.
     pub(crate) delta: TwoFloats,
 }
 
