@@ -65,6 +65,64 @@ impl Default for RowOptions<'_> {
     }
 }
 
+impl RowOptions<'_> {
+    /// Everything that can be wrong with the options of a batch of `count` rows.
+    pub(crate) fn check(&self, count: usize) -> Result<(), Error> {
+        for (first, len) in [("where", self.keep.map(<[bool]>::len)), ("weights", self.weights.map(<[f64]>::len))] {
+            if let Some(len) = len
+                && len != count
+            {
+                return Err(Error::ShapeMismatch {
+                    first,
+                    first_shape: vec![len],
+                    second: "the batch",
+                    second_shape: vec![count],
+                });
+            }
+        }
+        let upstream = if self.reduction == Reduction::None { count } else { 1 };
+        if let Some(grad_output) = self.grad_output
+            && grad_output.len() != upstream
+        {
+            return Err(Error::ShapeMismatch {
+                first: "grad_output",
+                first_shape: vec![grad_output.len()],
+                second: "the result",
+                second_shape: vec![upstream],
+            });
+        }
+        if let Some(weights) = self.weights
+            && let Some(index) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0))
+        {
+            return Err(Error::Weight { argument: "weights", index, value: weights[index] });
+        }
+        if let Some(denominator) = self.denominator {
+            if self.reduction != Reduction::Mean {
+                return Err(Error::Option {
+                    reason: "denominator replaces the divisor of reduction='mean' and of no other",
+                });
+            }
+            if !(denominator.is_finite() && denominator > 0.0) {
+                return Err(Error::Parameter {
+                    name: "denominator",
+                    value: denominator,
+                    domain: "positive and finite",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn weight(&self, row: usize) -> f64 {
+        self.weights.map_or(1.0, |weights| weights[row])
+    }
+
+    /// Whether the row counts at all, once checked.
+    pub(crate) fn keeps(&self, row: usize) -> bool {
+        self.keep.is_none_or(|keep| keep[row]) && self.weight(row) != 0.0
+    }
+}
+
 /// Values of the rows, and the result where there is one number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reduced {
@@ -83,68 +141,22 @@ pub(crate) struct Reducer<'a> {
 impl<'a> Reducer<'a> {
     /// `share(row)` is what a kept row adds to the divisor of a mean, beside its weight.
     pub(crate) fn new(options: RowOptions<'a>, count: usize, share: impl Fn(usize) -> f64) -> Result<Self, Error> {
-        for (first, len) in [("where", options.keep.map(<[bool]>::len)), ("weights", options.weights.map(<[f64]>::len))]
-        {
-            if let Some(len) = len
-                && len != count
-            {
-                return Err(Error::ShapeMismatch {
-                    first,
-                    first_shape: vec![len],
-                    second: "the batch",
-                    second_shape: vec![count],
-                });
-            }
-        }
-        let upstream = if options.reduction == Reduction::None { count } else { 1 };
-        if let Some(grad_output) = options.grad_output
-            && grad_output.len() != upstream
-        {
-            return Err(Error::ShapeMismatch {
-                first: "grad_output",
-                first_shape: vec![grad_output.len()],
-                second: "the result",
-                second_shape: vec![upstream],
-            });
-        }
-        if let Some(weights) = options.weights
-            && let Some(index) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0))
-        {
-            return Err(Error::Weight { argument: "weights", index, value: weights[index] });
-        }
-        if let Some(denominator) = options.denominator {
-            if options.reduction != Reduction::Mean {
-                return Err(Error::Option {
-                    reason: "denominator replaces the divisor of reduction='mean' and of no other",
-                });
-            }
-            if !(denominator.is_finite() && denominator > 0.0) {
-                return Err(Error::Parameter {
-                    name: "denominator",
-                    value: denominator,
-                    domain: "positive and finite",
-                });
-            }
-        }
+        options.check(count)?;
         let mut reducer = Reducer { options, divisor: 1.0 };
         reducer.divisor = match (options.reduction, options.denominator) {
             (Reduction::None | Reduction::Sum, _) => 1.0,
             (Reduction::BatchMean, _) => options.batch as f64,
             (Reduction::Mean, Some(denominator)) => denominator,
             (Reduction::Mean, None) => {
-                (0..count).filter(|&row| reducer.keeps(row)).map(|row| reducer.weight(row) * share(row)).sum()
+                (0..count).filter(|&row| reducer.keeps(row)).map(|row| options.weight(row) * share(row)).sum()
             }
         };
         Ok(reducer)
     }
 
-    fn weight(&self, row: usize) -> f64 {
-        self.options.weights.map_or(1.0, |weights| weights[row])
-    }
-
     /// Whether the row counts at all.
     pub(crate) fn keeps(&self, row: usize) -> bool {
-        self.options.keep.is_none_or(|keep| keep[row]) && self.weight(row) != 0.0
+        self.options.keeps(row)
     }
 
     /// 1 / divisor; 0 where there is nothing to divide.
@@ -159,7 +171,7 @@ impl<'a> Reducer<'a> {
             (Some(grad_output), Reduction::None) => grad_output[row],
             (Some(grad_output), _) => grad_output[0],
         };
-        upstream * self.weight(row) * self.factor()
+        upstream * self.options.weight(row) * self.factor()
     }
 
     /// The result, from d of every row (0 for rows not kept).
@@ -167,7 +179,7 @@ impl<'a> Reducer<'a> {
         if self.options.weights.is_some() {
             for (row, value) in rows.iter_mut().enumerate() {
                 if self.keeps(row) {
-                    *value *= self.weight(row);
+                    *value *= self.options.weight(row);
                 }
             }
         }

@@ -4,6 +4,7 @@ use super::cross_entropy::check_labels;
 use super::divergence::{check_same_shape, check_side};
 use super::driver::{Execution, for_rows};
 use crate::error::Error;
+use crate::reduction::RowOptions;
 use crate::row::comparison::RowComparison;
 use crate::row::softmax::Distribution;
 use crate::row::space::Space;
@@ -48,22 +49,13 @@ pub fn compare(
 ) -> Result<Comparison, Error> {
     check_same_shape(("p", "q"), (p, q))?;
     check_side("p", p, Space::Logits, temperature)?;
-    if let Some(keep) = keep
-        && keep.len() != p.count()
-    {
-        return Err(Error::ShapeMismatch {
-            first: "where",
-            first_shape: vec![keep.len()],
-            second: "the batch",
-            second_shape: vec![p.count()],
-        });
-    }
-    let keeps = |row: usize| keep.is_none_or(|keep| keep[row]);
+    let options = RowOptions { keep, ..RowOptions::default() };
+    options.check(p.count())?;
     if let Some(labels) = labels {
-        check_labels(labels, p, None, keeps)?;
+        check_labels(labels, p, None, |row| options.keeps(row))?;
     }
     let rows = for_rows(execution, p.count(), p.classes(), |index, blocks| {
-        if !keeps(index) {
+        if !options.keeps(index) {
             return RowComparison::default();
         }
         let p = Distribution::new(p.row(index), Space::Logits, temperature);

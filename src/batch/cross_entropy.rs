@@ -133,15 +133,12 @@ pub fn cross_entropy(
     let classes = logits.classes();
     check_side("logits", logits, loss.space, loss.temperature)?;
     loss.check(classes)?;
+    options.check(logits.count())?;
     check_output("the gradient of logits", logits_gradient.as_ref(), logits)?;
     let labels = match targets {
         Targets::Classes(labels) => {
             // Rows that are not kept may hold any label.
-            let keep = |row: usize| {
-                options.keep.is_none_or(|keep| keep.get(row).copied().unwrap_or(true))
-                    && options.weights.is_none_or(|weights| weights.get(row).copied().unwrap_or(1.0) != 0.0)
-            };
-            check_labels(labels, logits, loss.ignore_index, keep)?;
+            check_labels(labels, logits, loss.ignore_index, |row| options.keeps(row))?;
             if targets_gradient.is_some() {
                 return Err(Error::Option { reason: "class indices have no gradient" });
             }
@@ -163,17 +160,9 @@ pub fn cross_entropy(
         (Some(labels), Some(weights)) if !ignored(row) => weights[labels[row] as usize],
         _ => 1.0,
     };
-    let keep: Option<Vec<bool>> = labels.filter(|_| loss.ignore_index.is_some()).map(|labels| {
-        (0..labels.len())
-            .map(|row| !ignored(row) && options.keep.is_none_or(|keep| keep.get(row) != Some(&false)))
-            .collect()
-    });
-    if let Some(given) = options.keep
-        && given.len() != logits.count()
-    {
-        // Let the reducer say so.
-        Reducer::new(options, logits.count(), |_| 1.0)?;
-    }
+    let keep: Option<Vec<bool>> = labels
+        .filter(|_| loss.ignore_index.is_some())
+        .map(|labels| (0..labels.len()).map(|row| !ignored(row) && options.keeps(row)).collect());
     let options = RowOptions { keep: keep.as_deref().or(options.keep), ..options };
     let share = |row: usize| if options.reduction == Reduction::Mean { class_weight(row) } else { 1.0 };
     let reducer = Reducer::new(options, logits.count(), share)?;
