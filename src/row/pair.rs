@@ -7,7 +7,7 @@
 
 use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
-use crate::simd::exp::{Decay, Rate, exp, exp_scaled};
+use crate::simd::exp::{Decay, ScaledExp, exp};
 use crate::simd::ln::{LogRatio, ln};
 use crate::simd::{Lanes, Scalar};
 
@@ -154,26 +154,21 @@ pub(crate) struct PairView<V: Lanes> {
     spaces: (Space, Space),
     /// Whether d is (x − y)/T − delta.
     shares_rate: bool,
-    rate: Rate<V>,
     inverse_temperature: (V, V),
     reference: (V, V),
     ln_sum: (V, V),
-    exponent: (V, V),
-    weight: (V, V),
+    /// For f32 lanes.
+    exp: (ScaledExp<V>, ScaledExp<V>),
     delta: [V; 3],
 }
 
 impl<V: Lanes> PairView<V> {
     #[inline(always)]
     pub(crate) fn new(token: V::Token, p: Distribution<'_>, q: Distribution<'_>, frame: &Frame) -> Self {
-        // For f32 lanes: p = 2^(x·log2(e)/T − exponent)·weight with an integral exponent.
         let scaled = |side: &Distribution<'_>, frame: &SideFrame| {
-            let log2_sum = (frame.reference * side.inverse_temperature + frame.ln_sum) * std::f64::consts::LOG2_E;
-            let exponent = log2_sum.round();
-            (V::splat(token, exponent), V::splat(token, (exponent - log2_sum).exp2()))
+            let ln_divisor = frame.reference * side.inverse_temperature + frame.ln_sum;
+            ScaledExp::new(token, side.inverse_temperature, ln_divisor, 1.0)
         };
-        let (p_exponent, p_weight) = scaled(&p, &frame.p);
-        let (q_exponent, q_weight) = scaled(&q, &frame.q);
         let splat = |value| V::splat(token, value);
         PairView {
             token,
@@ -181,12 +176,10 @@ impl<V: Lanes> PairView<V> {
             shares_rate: p.inverse_temperature == q.inverse_temperature
                 && p.space != Space::Probs
                 && q.space != Space::Probs,
-            rate: Rate::new(token, p.inverse_temperature),
             inverse_temperature: (splat(p.inverse_temperature), splat(q.inverse_temperature)),
             reference: (splat(frame.p.reference), splat(frame.q.reference)),
             ln_sum: (splat(frame.p.ln_sum), splat(frame.q.ln_sum)),
-            exponent: (p_exponent, q_exponent),
-            weight: (p_weight, q_weight),
+            exp: (scaled(&p, &frame.p), scaled(&q, &frame.q)),
             delta: frame.delta.split(token),
         }
     }
@@ -200,15 +193,12 @@ impl<V: Lanes> PairView<V> {
     #[inline(always)]
     fn narrow(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
-        let (x, y) = (x.max(self.rate.floor), y.max(self.rate.floor));
+        let (x, y) = (self.exp.0.bounded(x), self.exp.1.bounded(y));
         let (d, rough) = self.log_ratio(x, y);
         // The sign of the rough difference comes earlier. Where it is the wrong one, the base is the slightly smaller
         // probability and u slightly negative, for which everything built from them holds as well.
         let p_larger = V::splat(token, 0.0).le(rough);
-        let z = V::select(p_larger, x, y);
-        let exponent = V::select(p_larger, self.exponent.0, self.exponent.1);
-        let weight = V::select(p_larger, self.weight.0, self.weight.1);
-        let larger = exp_scaled(token, z, self.rate, exponent) * weight;
+        let larger = V::select(p_larger, self.exp.0.at(x), self.exp.1.at(y));
         let u = V::select(p_larger, d, -d);
         // No divergence that needs ln max(p, q) runs in f32 lanes.
         Pair { token, p_larger, larger, ln_larger: u, u, d, decay: Decay::of_magnitude(token, u) }

@@ -5,7 +5,7 @@ use super::space::Space;
 use crate::batch::{BLOCK, Blocks};
 use crate::element::Dtype;
 use crate::rows::{Row, RowMut};
-use crate::simd::exp::{Decay, Rate, exp, exp_scaled};
+use crate::simd::exp::{Decay, ScaledExp, exp};
 use crate::simd::ln::ln;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
@@ -174,31 +174,27 @@ impl<'a> Distribution<'a> {
 pub(crate) struct DistributionView<V: Lanes> {
     token: V::Token,
     space: Space,
-    rate: Rate<V>,
     inverse_temperature: V,
     reference: (V, V),
     ln_sum: V,
-    exponent: V,
-    weight: V,
+    /// For f32 lanes.
+    exp: ScaledExp<V>,
     cap: Option<(V, V)>,
 }
 
 impl<V: Lanes> DistributionView<V> {
     #[inline(always)]
     pub(crate) fn new(token: V::Token, distribution: Distribution<'_>, sum: LogSumExp) -> Self {
-        let log2_sum = sum.value(distribution.inverse_temperature) * std::f64::consts::LOG2_E;
-        let exponent = log2_sum.round();
+        let rate = distribution.inverse_temperature;
         let splat = |value| V::splat(token, value);
         let reference_high = V::Scalar::from_f64(sum.largest).to_f64();
         DistributionView {
             token,
             space: distribution.space,
-            rate: Rate::new(token, distribution.inverse_temperature),
             inverse_temperature: splat(distribution.inverse_temperature),
             reference: (splat(reference_high), splat(sum.largest - reference_high)),
             ln_sum: splat(sum.ln_sum()),
-            exponent: splat(exponent),
-            weight: splat((exponent - log2_sum).exp2()),
+            exp: ScaledExp::new(token, rate, sum.value(rate), 1.0),
             cap: distribution.softcap.map(|cap| (splat(cap), splat(-2.0 / cap))),
         }
     }
@@ -242,7 +238,7 @@ impl<V: Lanes> DistributionView<V> {
         } else if V::Scalar::WIDE {
             exp(self.token, self.ln_p(z))
         } else {
-            exp_scaled(self.token, z.max(self.rate.floor), self.rate, self.exponent) * self.weight
+            self.exp.at(self.exp.bounded(z))
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::vector::{Kernel, Lanes, MAX_LANES, Simd};
+use super::vector::{EXP2_EIGHTHS, EXP2_WIDE, Kernel, Lanes, MAX_LANES, Simd, WIDE_GRID, power_table};
 use crate::element::Dtype;
 
 /// Proof that the CPU has AVX2, FMA and F16C.
@@ -102,7 +102,9 @@ impl Lanes for F32x8 {
     type Scalar = f32;
     type Mask = __m256;
     type Wide = F64x4;
+    type Powers = Self;
     const N: usize = 8;
+    const EXP2: &'static [f64] = EXP2_EIGHTHS;
 
     #[inline(always)]
     fn splat(_: Avx2, value: f64) -> Self {
@@ -201,6 +203,34 @@ impl Lanes for F32x8 {
         }
     }
     #[inline(always)]
+    fn powers(token: Avx2, weight: f64) -> Self {
+        let powers = power_table::<8>(weight);
+        // SAFETY: the array has eight elements.
+        unsafe { Self::load(token, powers.as_ptr().cast(), Dtype::F32) }
+    }
+    #[inline(always)]
+    fn grid() -> f64 {
+        // 1.5·2^20, where a unit in the last place is 1/8; and 127, which makes the integer part an exponent field.
+        1_572_991.0
+    }
+    #[inline(always)]
+    fn power(self, token: Avx2, powers: Self) -> Self {
+        // An exponent field of 0 makes the factor 0.
+        let lowest = Self::splat(token, Self::grid() - 127.0);
+        let bounded = self.at_least(lowest);
+        // SAFETY: the vector proves AVX2. The lookup takes the low three bits.
+        F32x8(unsafe {
+            let step = _mm256_permutevar8x32_ps(powers.0, _mm256_castps_si256(self.0));
+            let field = _mm256_srli_epi32::<3>(_mm256_castps_si256(bounded.0));
+            _mm256_mul_ps(step, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(field)))
+        })
+    }
+    #[inline(always)]
+    fn at_least(self, lowest: Self) -> Self {
+        // SAFETY: the vector proves AVX2. The instruction gives its second operand where one is NaN.
+        F32x8(unsafe { _mm256_max_ps(lowest.0, self.0) })
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         // SAFETY: the vector proves AVX2.
         unsafe {
@@ -269,7 +299,9 @@ impl Lanes for F64x4 {
     type Scalar = f64;
     type Mask = __m256d;
     type Wide = F64x4;
+    type Powers = Self;
     const N: usize = 4;
+    const EXP2: &'static [f64] = EXP2_WIDE;
 
     #[inline(always)]
     fn splat(_: Avx2, value: f64) -> Self {
@@ -364,6 +396,23 @@ impl Lanes for F64x4 {
             let factor = _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(field)));
             F64x4(_mm256_mul_pd(self.0, factor))
         }
+    }
+    #[inline(always)]
+    fn powers(token: Avx2, weight: f64) -> Self {
+        Self::splat(token, weight)
+    }
+    #[inline(always)]
+    fn grid() -> f64 {
+        WIDE_GRID
+    }
+    #[inline(always)]
+    fn power(self, token: Avx2, powers: Self) -> Self {
+        powers.scale(self - Self::splat(token, WIDE_GRID))
+    }
+    #[inline(always)]
+    fn at_least(self, lowest: Self) -> Self {
+        // SAFETY: the vector proves AVX2. The instruction gives its second operand where one is NaN.
+        F64x4(unsafe { _mm256_max_pd(lowest.0, self.0) })
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::vector::{Kernel, Lanes, MAX_LANES, Simd};
+use super::vector::{EXP2_SIXTEENTHS, EXP2_WIDE, Kernel, Lanes, MAX_LANES, Simd, WIDE_GRID, power_table};
 use crate::element::Dtype;
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C.
@@ -107,7 +107,9 @@ impl Lanes for F32x16 {
     type Scalar = f32;
     type Mask = __mmask16;
     type Wide = F64x8;
+    type Powers = Self;
     const N: usize = 16;
+    const EXP2: &'static [f64] = EXP2_SIXTEENTHS;
 
     #[inline(always)]
     fn splat(_: Avx512, value: f64) -> Self {
@@ -201,6 +203,30 @@ impl Lanes for F32x16 {
         F32x16(unsafe { _mm512_scalef_ps(self.0, n.0) })
     }
     #[inline(always)]
+    fn powers(token: Avx512, weight: f64) -> Self {
+        let powers = power_table::<16>(weight);
+        // SAFETY: the array has sixteen elements.
+        unsafe { Self::load(token, powers.as_ptr().cast(), Dtype::F32) }
+    }
+    #[inline(always)]
+    fn grid() -> f64 {
+        786_432.0 // 1.5·2^19, where a unit in the last place is 1/16
+    }
+    #[inline(always)]
+    fn power(self, token: Avx512, powers: Self) -> Self {
+        let n = self - Self::splat(token, Self::grid());
+        // SAFETY: the vector proves AVX-512. The lookup takes the low four bits, `scalef` rounds its exponent down.
+        F32x16(unsafe {
+            let step = _mm512_permutexvar_ps(_mm512_castps_si512(self.0), powers.0);
+            _mm512_scalef_ps(step, n.0)
+        })
+    }
+    #[inline(always)]
+    fn at_least(self, lowest: Self) -> Self {
+        // SAFETY: the vector proves AVX-512. The instruction gives its second operand where one is NaN.
+        F32x16(unsafe { _mm512_max_ps(lowest.0, self.0) })
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         // SAFETY: the vector proves AVX-512.
         unsafe {
@@ -263,7 +289,9 @@ impl Lanes for F64x8 {
     type Scalar = f64;
     type Mask = __mmask8;
     type Wide = F64x8;
+    type Powers = Self;
     const N: usize = 8;
+    const EXP2: &'static [f64] = EXP2_WIDE;
 
     #[inline(always)]
     fn splat(_: Avx512, value: f64) -> Self {
@@ -355,6 +383,23 @@ impl Lanes for F64x8 {
     fn scale(self, n: Self) -> Self {
         // SAFETY: the vector proves AVX-512.
         F64x8(unsafe { _mm512_scalef_pd(self.0, n.0) })
+    }
+    #[inline(always)]
+    fn powers(token: Avx512, weight: f64) -> Self {
+        Self::splat(token, weight)
+    }
+    #[inline(always)]
+    fn grid() -> f64 {
+        WIDE_GRID
+    }
+    #[inline(always)]
+    fn power(self, token: Avx512, powers: Self) -> Self {
+        powers.scale(self - Self::splat(token, WIDE_GRID))
+    }
+    #[inline(always)]
+    fn at_least(self, lowest: Self) -> Self {
+        // SAFETY: the vector proves AVX-512. The instruction gives its second operand where one is NaN.
+        F64x8(unsafe { _mm512_max_pd(lowest.0, self.0) })
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {

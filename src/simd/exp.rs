@@ -5,7 +5,7 @@
 //! | function | f32 | f64 |
 //! | --- | --- | --- |
 //! | [`exp`] | 1.4 ULP | 1.3 ULP |
-//! | [`exp_scaled`] | 3.2 ULP | – |
+//! | [`ScaledExp`] | 2.0 ULP | – |
 //! | [`Decay`]'s `exp` | 1.1 ULP | 1.0 ULP |
 //! | [`Decay`]'s `expm1` | 1.7 ULP | 2.0 ULP |
 //! | [`Decay`]'s `excess` | 6.9 ULP | 8.0 ULP |
@@ -42,40 +42,61 @@ pub(crate) fn exp<V: Lanes>(token: V::Token, x: V) -> V {
     of_reduced(token, r).scale(n)
 }
 
-/// log2(e)/T as the unevaluated sum of two lane values, for [`exp_scaled`].
+/// Largest |x·log2(e)/T| of a row's maximum that [`ScaledExp`] takes in f32 lanes; rows reach down to twice this.
+pub(crate) const LARGEST_EXPONENT: f64 = 65_536.0; // 2^16: sums of three such numbers are below the grid's 2^18
+
+/// e^(x/T − c)·w for a constant c and weight w, in f32 lanes.
+///
+/// Its error does not grow with |x|: the part of x·log2(e)/T on a grid (the steps of [`Lanes::Powers`]) never meets the rest,
+/// which the fused multiply-add gives from the exact product. The constant and the weight are in the table.
 #[derive(Clone, Copy)]
-pub(crate) struct Rate<V> {
-    high: V,
-    low: V,
-    /// Logits below it are to be raised to it: their exponentials are 0, and their products stay small integers.
-    pub(crate) floor: V,
+pub(crate) struct ScaledExp<V: Lanes> {
+    token: V::Token,
+    /// log2(e)/T as the unevaluated sum of two lane values.
+    rate: (V, V),
+    /// The grid less the integer part of c·log2(e).
+    grid: V,
+    powers: V::Powers,
+    /// Logits below it are to be raised to it: their exponentials are 0.
+    floor: V,
 }
 
-/// Largest |x·log2(e)/T| of a row's maximum that [`exp_scaled`] takes: integers up to twice this are exact in f32.
-pub(crate) const LARGEST_EXPONENT: f64 = 2_097_152.0; // 2^21
-
-impl<V: Lanes> Rate<V> {
+impl<V: Lanes> ScaledExp<V> {
+    /// For c = `ln_divisor` and w = `weight`.
     #[inline(always)]
-    pub(crate) fn new(token: V::Token, inverse_temperature: f64) -> Self {
+    pub(crate) fn new(token: V::Token, inverse_temperature: f64, ln_divisor: f64, weight: f64) -> Self {
         let rate = inverse_temperature * std::f64::consts::LOG2_E;
         let high = V::Scalar::from_f64(rate).to_f64();
-        Rate {
-            high: V::splat(token, high),
-            low: V::splat(token, rate - high),
-            floor: V::splat(token, -2.0 * LARGEST_EXPONENT / rate),
+        let log2_divisor = ln_divisor * std::f64::consts::LOG2_E;
+        let exponent = log2_divisor.round();
+        let splat = |value| V::splat(token, value);
+        ScaledExp {
+            token,
+            rate: (splat(high), splat(rate - high)),
+            grid: splat(V::grid() - exponent),
+            powers: V::powers(token, weight * (exponent - log2_divisor).exp2()),
+            floor: splat(-2.0 * LARGEST_EXPONENT / rate),
         }
     }
-}
 
-/// e^(x/T)·2^(−exponent), whose error does not grow with |x|: the integer part of x·log2(e)/T never meets its
-/// fraction, and the fused multiply-add gives the fraction from the exact product. x is not below `rate.floor`.
-#[inline(always)]
-pub(crate) fn exp_scaled<V: Lanes>(token: V::Token, x: V, rate: Rate<V>, exponent: V) -> V {
-    let k = (x * rate.high).round();
-    let fraction = x.mul_add(rate.low, x.mul_add(rate.high, -k));
-    let linear = fraction.mul_add_relaxed(V::splat(token, std::f64::consts::LN_2), V::splat(token, 1.0));
-    let quotient = fraction.polynomial(token, V::Scalar::EXP2);
-    (fraction * fraction).mul_add_relaxed(quotient, linear).scale(k - exponent)
+    /// `x` not below the floor; NaN stays NaN.
+    #[inline(always)]
+    pub(crate) fn bounded(&self, x: V) -> V {
+        x.at_least(self.floor)
+    }
+
+    /// The exponential of x, which is [`bounded`](ScaledExp::bounded).
+    #[inline(always)]
+    pub(crate) fn at(&self, x: V) -> V {
+        let gridded = x.mul_add_relaxed(self.rate.0, self.grid);
+        let fraction = x.mul_add(self.rate.1, x.mul_add(self.rate.0, self.grid - gridded));
+        let power = gridded.power(self.token, self.powers);
+        let mut quotient = V::splat(self.token, V::EXP2[V::EXP2.len() - 1]);
+        for &coefficient in V::EXP2.iter().rev().skip(1) {
+            quotient = quotient.mul_add_relaxed(fraction, V::splat(self.token, coefficient));
+        }
+        (power * fraction).mul_add_relaxed(quotient, power)
+    }
 }
 
 /// What two probabilities with log-ratio t need of e^(−t), each accurate however small t is.

@@ -5,7 +5,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use half::{bf16, f16};
 
-use super::vector::{Kernel, Lanes, MAX_LANES, Simd};
+use super::vector::{EXP2_WHOLE, EXP2_WIDE, Kernel, Lanes, MAX_LANES, Simd, WIDE_GRID};
 use crate::element::{Dtype, Element};
 
 /// Needs no proof: every CPU runs it.
@@ -258,7 +258,9 @@ where
     type Scalar = T;
     type Mask = [bool; LANES];
     type Wide = Array<f64>;
+    type Powers = Self;
     const N: usize = LANES;
+    const EXP2: &'static [f64] = if T::WIDE { EXP2_WIDE } else { EXP2_WHOLE };
 
     #[inline(always)]
     fn splat(_: Portable, value: f64) -> Self {
@@ -323,6 +325,22 @@ where
     #[inline(always)]
     fn scale(self, n: Self) -> Self {
         self.zip(n, |a, n| a * T::power_of_two(n))
+    }
+    #[inline(always)]
+    fn powers(token: Portable, weight: f64) -> Self {
+        Self::splat(token, weight)
+    }
+    #[inline(always)]
+    fn grid() -> f64 {
+        if T::WIDE { WIDE_GRID } else { 12_582_912.0 } // 1.5·2^52 and 1.5·2^23, where a unit in the last place is 1
+    }
+    #[inline(always)]
+    fn power(self, token: Portable, powers: Self) -> Self {
+        powers.scale(self - Self::splat(token, Self::grid()))
+    }
+    #[inline(always)]
+    fn at_least(self, lowest: Self) -> Self {
+        self.zip(lowest, |a, b| if a < b { b } else { a })
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {

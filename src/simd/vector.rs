@@ -33,9 +33,8 @@ pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
     const WIDE: bool;
     /// Coefficients of (e^r − 1 − r) / r² on |r| ≤ ln 2 / 2, lowest degree first.
     const EXP: &'static [f64];
-    /// Coefficients of (2^f − 1 − f·ln 2) / f² on |f| ≤ ½, lowest degree first: those of [`Scalar::EXP`] times powers of
-    /// ln 2.
-    const EXP2: &'static [f64];
+    /// Coefficients of (e^(−d) − 1 + d) / d² on |d| ≤ 1, lowest degree first.
+    const EXCESS: &'static [f64];
     /// Coefficients of (atanh s − s) / s³ in s² on |s| ≤ (√2 − 1)/(√2 + 1), lowest degree first.
     const ATANH: &'static [f64];
     /// ln 2 rounded so that its product with any exponent in use is exact.
@@ -62,12 +61,16 @@ impl Scalar for f32 {
         0.008_363_259_740_611_998,
         0.001_390_133_486_828_615_8,
     ];
-    const EXP2: &'static [f64] = &[
-        0.240_226_504_784_943_12,
-        0.055_503_808_735_712_51,
-        0.009_618_172_545_256_345,
-        0.001_338_144_120_541_609_6,
-        0.000_154_173_336_589_599_36,
+    // Minimax in relative error, 4.3e-9.
+    const EXCESS: &'static [f64] = &[
+        0.499_999_997_927_181_5,
+        -0.166_666_670_106_622_47,
+        0.041_666_734_540_770_03,
+        -0.008_333_310_275_308_845,
+        0.001_388_545_198_243_508,
+        -0.000_198_440_236_118_031_38,
+        2.535_482_943_355_065_6e-5,
+        -2.772_283_429_789_102e-6,
     ];
     // Minimax in relative error, 1.8e-9.
     const ATANH: &'static [f64] =
@@ -103,8 +106,8 @@ impl Scalar for f64 {
         2.510_538_516_544_722e-8,
         2.088_937_010_111_421_8e-9,
     ];
-    // f64 lanes take exponentials to the base e only.
-    const EXP2: &'static [f64] = &[0.0];
+    // f64 lanes reduce first.
+    const EXCESS: &'static [f64] = &[0.5];
     // Minimax in relative error, 3.3e-18.
     const ATANH: &'static [f64] = &[
         0.333_333_333_333_333_3,
@@ -131,6 +134,53 @@ impl Scalar for f64 {
     }
 }
 
+/// [`Lanes::EXP2`] for steps of 1/16: minimax in relative error of 2^f, 1.6e-9.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of instruction sets that look up"))]
+pub(super) const EXP2_SIXTEENTHS: &[f64] = &[0.693_147_182_666_641_3, 0.240_234_288_014_125_8, 0.055_502_136_490_773];
+/// For steps of 1/8: 2.5e-8.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of instruction sets that look up"))]
+pub(super) const EXP2_EIGHTHS: &[f64] = &[0.693_147_214_260_275_9, 0.240_257_629_783_873_23, 0.055_496_221_792_364_48];
+/// For whole steps: 1.3e-7 of the part of second order.
+pub(super) const EXP2_WHOLE: &[f64] = &[
+    std::f64::consts::LN_2,
+    0.240_226_504_784_943_12,
+    0.055_503_808_735_712_51,
+    0.009_618_172_545_256_345,
+    0.001_338_144_120_541_609_6,
+    0.000_154_173_336_589_599_36,
+];
+/// f64 lanes take exponentials to the base e only.
+pub(super) const EXP2_WIDE: &[f64] = &[std::f64::consts::LN_2];
+/// 1.5·2^52, where a unit in the last place is 1.
+pub(super) const WIDE_GRID: f64 = 6_755_399_441_055_744.0;
+
+/// weight·2^(j/N) in f32.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of instruction sets that look up"))]
+#[inline(always)]
+pub(super) fn power_table<const N: usize>(weight: f64) -> [f32; N] {
+    std::array::from_fn(|j| (weight * SIXTEENTHS[j * 16 / N]) as f32)
+}
+
+/// 2^(j/16).
+const SIXTEENTHS: [f64; 16] = [
+    1.0,
+    1.044_273_782_427_413_8,
+    1.090_507_732_665_257_7,
+    1.138_788_634_756_691_6,
+    1.189_207_115_002_721,
+    1.241_857_812_073_484,
+    1.296_839_554_651_009_6,
+    1.354_255_546_936_892_7,
+    1.414_213_562_373_095_1,
+    1.476_826_145_939_499_3,
+    1.542_210_825_407_940_7,
+    1.610_490_331_949_254_3,
+    1.681_792_830_507_429,
+    1.756_252_160_373_299_5,
+    1.834_008_086_409_342_4,
+    1.915_206_561_397_147_4,
+];
+
 /// A vector of floats. Comparisons and `min`/`max` are only defined for operands that are not NaN.
 pub(crate) trait Lanes:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
@@ -143,8 +193,12 @@ pub(crate) trait Lanes:
     type Mask: Copy;
     /// A vector of f64 of the same instruction set.
     type Wide: Lanes<Token = Self::Token, Scalar = f64>;
+    /// A table of powers of two, to be looked up by lane.
+    type Powers: Copy;
     /// Number of lanes, at most [`MAX_LANES`].
     const N: usize;
+    /// Coefficients of (2^f − 1) / f on half a step of the table to both sides, lowest degree first.
+    const EXP2: &'static [f64];
 
     /// All lanes equal to `value`, rounded to the lane type.
     fn splat(token: Self::Token, value: f64) -> Self;
@@ -177,6 +231,16 @@ pub(crate) trait Lanes:
     fn sqrt(self) -> Self;
     /// self·2^n for an integral n of at most 127; 0 once 2^n is below the smallest normal number.
     fn scale(self, n: Self) -> Self;
+    /// The table of weight·2^f for f from 0 to 1, in as many steps as one lookup takes.
+    fn powers(token: Self::Token, weight: f64) -> Self::Powers;
+    /// The number that, added to one of magnitude below 2^18, rounds it to a whole number of steps, which
+    /// [`Lanes::power`] takes.
+    fn grid() -> f64;
+    /// weight·2^n for `self` = n + [`Lanes::grid`], n a whole number of steps below 127; 0 once it is below the
+    /// smallest normal number.
+    fn power(self, token: Self::Token, powers: Self::Powers) -> Self;
+    /// The larger of the two; NaN where `self` is NaN.
+    fn at_least(self, lowest: Self) -> Self;
     /// (k, m) with self = 2^k·m exactly and m in [√½, √2), for positive finite lanes, subnormal ones too.
     fn split_exponent(self) -> (Self, Self);
     /// self < other.

@@ -3,14 +3,14 @@
 use super::exact::{self, Exact, LN_2};
 use super::{Isa, Lane, LaneKernel, Lanes, load, nearest, value};
 use crate::simd::MAX_LANES;
-use crate::simd::exp::{Decay, LARGEST_EXPONENT, Rate, exp, exp_scaled};
+use crate::simd::exp::{Decay, LARGEST_EXPONENT, ScaledExp, exp};
 use crate::simd::ln::{Log1p, LogRatio, ln};
 
 /// Largest errors over all instruction sets, in units in the last place of the exact value: f32 lanes, f64 lanes.
 /// Measured on ten times as many points as below, rounded up. The tables of `exp.rs` and `ln.rs` hold the same.
 const ULPS: [(&str, f64, Option<f64>); 11] = [
     ("[`exp`]", 1.4, Some(1.3)),
-    ("[`exp_scaled`]", 3.2, None),
+    ("[`ScaledExp`]", 2.0, None),
     ("[`Decay`]'s `exp`", 1.1, Some(1.0)),
     ("[`Decay`]'s `expm1`", 1.7, Some(2.0)),
     ("[`Decay`]'s `excess`", 6.9, Some(8.0)),
@@ -141,21 +141,25 @@ fn exponential() {
     check(Exp, &alone::<f64>(both_signs(-800.0, 1023.0 * LN_2.high).chain([-1e4, -1e290])));
 }
 
-/// e^(x/T)·2^(−y).
+/// e^(x/T − c)·w.
 #[derive(Clone, Copy)]
 struct Scaled {
     inverse_temperature: f64,
+    ln_divisor: f64,
+    weight: f64,
 }
 
 impl Functions<1> for Scaled {
-    const NAMES: [&'static str; 1] = ["[`exp_scaled`]"];
+    const NAMES: [&'static str; 1] = ["[`ScaledExp`]"];
 
     #[inline(always)]
-    fn lanes<V: Lanes>(self, token: V::Token, x: V, y: V) -> [V; 1] {
-        [exp_scaled(token, x, Rate::new(token, self.inverse_temperature), y)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, _: V) -> [V; 1] {
+        let exp = ScaledExp::new(token, self.inverse_temperature, self.ln_divisor, self.weight);
+        [exp.at(exp.bounded(x))]
     }
-    fn exact(self, x: f64, y: f64) -> [Exact; 1] {
-        [exact::exp(Exact::from(x) * Exact::from(self.inverse_temperature) - LN_2 * Exact::from(y))]
+    fn exact(self, x: f64, _: f64) -> [Exact; 1] {
+        let exponent = Exact::from(x) * Exact::from(self.inverse_temperature) - Exact::from(self.ln_divisor);
+        [exact::exp(exponent) * Exact::from(self.weight)]
     }
 }
 
@@ -164,15 +168,23 @@ fn scaled_exponential() {
     for inverse_temperature in [1.0, 1.0 / 3.0, 7.0] {
         let rate = inverse_temperature * std::f64::consts::LOG2_E;
         let largest = LARGEST_EXPONENT / rate;
-        let points: Vec<[f32; 2]> = both_signs::<f32>(-largest, largest)
-            .enumerate()
-            // Exponents as those of a row's log-sum-exp: the results are from 2^−140 to about 1.
-            .map(|(i, x)| [x, ((f64::from(x) * rate).round() + (i % 140) as f64) as f32])
-            .collect();
-        check(Scaled { inverse_temperature }, &points);
-        // The number that stands for −∞, whatever the row's largest logit.
-        let floor = (-2.0 * largest) as f32;
-        check(Scaled { inverse_temperature }, &[[floor, 0.0], [floor, 2_097_152.0], [floor, -2_097_152.0]]);
+        for reference in [0.0, 1.3, -20.7, 300.0, largest, -largest] {
+            for weight in [1.0, 0.3] {
+                // The divisor of a row is its log-sum-exp, up to ln(classes) above its largest logit.
+                let ln_divisor = reference * inverse_temperature + 5.3;
+                let functions = Scaled { inverse_temperature, ln_divisor, weight };
+                let low = (reference - 79.0 / inverse_temperature).max(-2.0 * largest);
+                let points: Vec<[f32; 2]> =
+                    (0..=40_000).map(|i| [(low + (reference - low) * f64::from(i) / 40_000.0) as f32, 0.0]).collect();
+                check(functions, &points);
+                // What stands for −∞, and what is raised to it.
+                check(functions, &[[(-2.0 * largest) as f32, 0.0], [-1e30, 0.0]]);
+            }
+        }
+        check(
+            Scaled { inverse_temperature, ln_divisor: 0.0, weight: 1.0 },
+            &alone(both_signs::<f32>(-80.0 / inverse_temperature, 80.0 / inverse_temperature)),
+        );
     }
 }
 
