@@ -242,6 +242,13 @@ impl<'a> Row<'a> {
         (self.dtype == Dtype::F32).then_some(Row { dtype: Dtype::F32, ..self })
     }
 
+    /// The row with its dtype as a constant that the compiler knows: loops over it have no branch for others.
+    #[inline(always)]
+    pub(crate) fn known(self, dtype: Dtype) -> Self {
+        assert!(self.dtype == dtype);
+        Row { dtype, ..self }
+    }
+
     /// The classes `start..start + len`.
     #[inline(always)]
     pub(crate) fn block(self, start: usize, len: usize) -> Row<'a> {
@@ -278,13 +285,28 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Classes in whole vectors, from the first on; the rest is for [`Row::load`].
+    #[inline(always)]
+    pub(crate) fn whole<V: Lanes>(self) -> usize {
+        self.classes / V::N * V::N
+    }
+
+    /// The lanes `start..start + V::N`, which lie inside the row. Loops read whole vectors this way, and call nothing
+    /// that would cost their registers.
+    #[inline(always)]
+    pub(crate) fn vector<V: Lanes>(self, token: V::Token, start: usize) -> V {
+        assert!(start + V::N <= self.classes);
+        // SAFETY: the lanes lie inside the row.
+        unsafe { V::load(token, self.data.add(start * self.dtype.size()), self.dtype) }
+    }
+
     /// Asks for what follows `ahead` elements after `start`, in this row or beyond it.
     #[inline(always)]
     pub(crate) fn prefetch<S: Simd>(self, simd: S, start: usize, ahead: usize) {
         simd.prefetch(self.data.wrapping_add((start + ahead) * self.dtype.size()));
     }
 
-    /// The elements from `start` on, and `absent` past the end. Kept out of the loops, whose registers it would cost.
+    /// The elements from `start` on, and `absent` past the end.
     #[cold]
     #[inline(never)]
     fn padded(self, start: usize, absent: f64) -> [f64; MAX_LANES] {
@@ -315,6 +337,13 @@ impl RowMut<'_> {
     #[inline(always)]
     pub(crate) fn known_f32(self) -> Option<Self> {
         (self.dtype == Dtype::F32).then_some(RowMut { dtype: Dtype::F32, ..self })
+    }
+
+    /// The row with its dtype as a constant that the compiler knows: loops over it have no branch for others.
+    #[inline(always)]
+    pub(crate) fn known(self, dtype: Dtype) -> Self {
+        assert!(self.dtype == dtype);
+        RowMut { dtype, ..self }
     }
 
     /// The classes `start..start + len`.
@@ -357,6 +386,14 @@ impl RowMut<'_> {
         }
     }
 
+    /// Writes the lanes to `start..start + V::N`, which lie inside the row.
+    #[inline(always)]
+    pub(crate) fn set_vector<V: Lanes>(self, start: usize, lanes: V) {
+        assert!(start + V::N <= self.classes);
+        // SAFETY: the lanes lie inside the row.
+        unsafe { lanes.store(self.data.add(start * self.dtype.size()), self.dtype) }
+    }
+
     /// Writes the lanes to `start..start + V::N`, leaving out those past the end.
     #[inline(always)]
     pub(crate) fn store<V: Lanes>(self, start: usize, lanes: V) {
@@ -368,7 +405,7 @@ impl RowMut<'_> {
         }
     }
 
-    /// Sets the elements from `start` on. Kept out of the loops, whose registers it would cost.
+    /// Sets the elements from `start` on.
     #[cold]
     #[inline(never)]
     fn set_from<T: Scalar>(self, start: usize, lanes: &[T]) {

@@ -10,6 +10,7 @@ use crate::simd::Lanes;
 pub(crate) struct Kl;
 
 impl Divergence for Kl {
+    const IS_KL: bool = true;
     // Σ(q − p) = 0.
     const SLOPE_SUM_IS_ZERO: (bool, bool) = (false, true);
 

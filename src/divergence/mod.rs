@@ -24,6 +24,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     /// Whether Σ ∂f̃/∂ln p = 0 and Σ ∂f̃/∂ln q = 0 for rows that sum to one (each known in advance, not measured).
     /// A gradient with respect to the logits of such a side needs no pass for the sum before it.
     const SLOPE_SUM_IS_ZERO: (bool, bool) = (false, false);
+    /// Whether this is KL(p‖q), which has a way of its own for rows that are far apart.
+    const IS_KL: bool = false;
     /// Whether [`Divergence::finish`] is other than the identity, so that gradients need the value first.
     const HAS_OUTER: bool = false;
 

@@ -3,6 +3,7 @@
 //! The first pass finds the statistics, the second the sums, a third writes the gradients; where the gradients need
 //! no sum of their own, the second and the third are one.
 
+use super::far::Far;
 use super::first_pass::{NoStatistics, Statistics};
 use super::scan::first_at;
 use super::second_pass::{LargestClass, Mode, Narrow, Rule, SecondPass, SideRule, SlopesAt, Sums, Wide};
@@ -31,7 +32,7 @@ impl RowGradients<'_> {
         }
     }
 
-    fn block(&self, start: usize, len: usize) -> Self {
+    pub(super) fn block(&self, start: usize, len: usize) -> Self {
         RowGradients {
             scale: self.scale,
             p: self.p.map(|out| out.block(start, len)),
@@ -53,6 +54,16 @@ pub(crate) fn divergence<D: Divergence>(
         || !(p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.inverse_temperature == q.inverse_temperature);
     // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
     let mut found = None;
+    if D::IS_KL && !wide {
+        let (p, q) = (p.at_narrow_rate(), q.at_narrow_rate());
+        let wanted = gradients.p.is_some() || gradients.q.is_some();
+        if let Some(far) = Far::new(p, q, isa, blocks, wanted) {
+            if !wanted || far.write(p, q, isa, blocks, &gradients) {
+                return far.value;
+            }
+            found = Some(far.value);
+        }
+    }
     loop {
         let (p, q) = if wide { (p, q) } else { (p.at_narrow_rate(), q.at_narrow_rate()) };
         match Statistics::new(p, q, isa, blocks, wide, false) {

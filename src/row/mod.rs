@@ -3,6 +3,7 @@
 //! * [`scan`]: largest and smallest element, validity.
 //! * [`softmax`]: log-sum-exp of one row, and what is written from it.
 //! * [`pair`]: two rows seen class by class, with the accuracy that close rows need.
+//! * [`far`]: KL of two rows that have little in common, in one pass.
 //! * [`first_pass`]: the statistics of two rows.
 //! * [`divergence`]: value and gradients of a divergence of two rows; [`second_pass`]: its loops over the classes.
 //! * [`cross_entropy`]: cross-entropy with a class index or a distribution.
@@ -13,6 +14,7 @@ pub(crate) mod comparison;
 pub(crate) mod cross_entropy;
 pub(crate) mod divergence;
 pub(crate) mod entropy;
+mod far;
 mod first_pass;
 pub(crate) mod pair;
 pub(crate) mod scan;

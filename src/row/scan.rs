@@ -17,27 +17,24 @@ pub(crate) struct Scan {
 /// Scans a block; `#[inline(always)]`, for use inside a kernel.
 #[inline(always)]
 pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Scan {
-    // The first class of the row pads it: it changes neither extreme.
-    let pad = row.get(0);
-    let first = row.load::<V>(token, 0, pad);
-    let (mut largest, mut smallest) = ([first; 2], [first; 2]);
     let infinite = V::splat(token, f64::INFINITY);
-    // Fails for +∞ and for NaN.
-    let mut valid = first.lt(infinite);
-    let mut start = V::N;
-    while start < row.classes() {
-        // Two chains of comparisons hide each other's latency.
+    // The first class of the row pads it: it changes neither extreme. The first comparison fails for +∞ and for NaN.
+    let last = row.load::<V>(token, row.whole::<V>().min(row.classes() - 1), row.get(0));
+    let (mut largest, mut smallest) = ([last; 2], [last; 2]);
+    let mut valid = [last.lt(infinite); 2];
+    let mut start = 0;
+    while start < row.whole::<V>() {
+        // Two chains of comparisons hide each other's latency; the last class again changes nothing.
         for chain in 0..2 {
-            let at = start + chain * V::N;
-            if at < row.classes() {
-                let x = row.load::<V>(token, at, pad);
-                valid = V::and(valid, x.lt(infinite));
-                largest[chain] = largest[chain].max(x);
-                smallest[chain] = smallest[chain].min(x);
-            }
+            let at = (start + chain * V::N).min(row.whole::<V>() - V::N);
+            let x = row.vector::<V>(token, at);
+            valid[chain] = V::and(valid[chain], x.lt(infinite));
+            largest[chain] = largest[chain].max(x);
+            smallest[chain] = smallest[chain].min(x);
         }
         start += 2 * V::N;
     }
+    let valid = V::and(valid[0], valid[1]);
     let largest = largest[0].max(largest[1]).largest();
     let smallest = -((-smallest[0].min(smallest[1])).largest());
     Scan { largest, smallest, invalid: !V::all(valid) || (space == Space::Probs && smallest < 0.0) }
@@ -46,11 +43,39 @@ pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Sca
 impl Scan {
     /// Whether f32 lanes can take logits of this range: exponents stay exact, and differences finite.
     pub(crate) fn fits_narrow_lanes(self, inverse_temperature: f64) -> bool {
+        let largest_fits = self.largest == f64::NEG_INFINITY || fits_narrow_lanes(self.largest, inverse_temperature);
         let lowest = lowest_narrow_logit(inverse_temperature);
-        let largest_fits = self.largest == f64::NEG_INFINITY || self.largest.abs() <= -0.5 * lowest;
         largest_fits && (self.smallest == f64::NEG_INFINITY || self.smallest >= lowest)
     }
 }
+
+/// Whether f32 lanes can take rows with this largest logit.
+pub(super) fn fits_narrow_lanes(largest: f64, inverse_temperature: f64) -> bool {
+    largest.abs() <= -0.5 * lowest_narrow_logit(inverse_temperature)
+}
+
+/// The largest element; anything if one is NaN.
+#[inline(always)]
+pub(super) fn largest<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
+    // The first class of the row pads it.
+    let last = row.load::<V>(token, row.whole::<V>().min(row.classes() - 1), row.get(0));
+    let mut largest = [last; CHAINS];
+    let mut start = 0;
+    while start + CHAINS * V::N <= row.classes() {
+        for (chain, largest) in largest.iter_mut().enumerate() {
+            *largest = largest.max(row.vector(token, start + chain * V::N));
+        }
+        start += CHAINS * V::N;
+    }
+    while start < row.whole::<V>() {
+        largest[0] = largest[0].max(row.vector(token, start));
+        start += V::N;
+    }
+    largest[0].max(largest[1]).max(largest[2].max(largest[3])).largest()
+}
+
+/// Chains of comparisons that hide each other's latency.
+const CHAINS: usize = 4;
 
 /// The lowest finite logit that f32 lanes take; −∞ is raised to it, and its probability is still 0.
 pub(crate) fn lowest_narrow_logit(inverse_temperature: f64) -> f64 {

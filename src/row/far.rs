@@ -1,0 +1,311 @@
+//! KL of two rows of logits that have little in common: plain sums in f32 lanes, one exponential a logit, one pass.
+//!
+//! The value is Σp(x − y)/T less the difference of the two log-sum-exp. Its error is that of the exponentials, relative
+//! to Σp|d| + 1 ≤ value + 3 (where q > p, p|d| ≤ q − p), so that it serves for large values only; smaller ones have
+//! [`first_pass`](super::first_pass). The gradients q − p and p·(d − value) are differences too, and are taken where
+//! they are no smaller than a quarter of their terms.
+
+use super::divergence::RowGradients;
+use super::scan::{fits_narrow_lanes, largest, lowest_narrow_logit};
+use super::softmax::{Distribution, LogSumExp};
+use crate::batch::{BLOCK, Blocks};
+use crate::element::Dtype;
+use crate::rows::{Row, RowMut};
+use crate::simd::exp::ScaledExp;
+use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
+
+/// Values from here on are within the accuracy contract: the terms are at most eight times the value.
+const SMALLEST_VALUE: f64 = 0.5;
+
+/// What one pass finds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Far {
+    pub(super) value: f64,
+    p: LogSumExp,
+    q: LogSumExp,
+    p_gradient_cancels: bool,
+    q_gradient_cancels: bool,
+}
+
+/// Sums of a block, relative to its largest logits.
+#[derive(Clone, Copy, Debug)]
+struct BlockSums {
+    p: LogSumExp,
+    q: LogSumExp,
+    /// Σp(x − y).
+    cross: f64,
+    norms: Norms,
+}
+
+/// Sums of squares and products of p, q and p(x − y).
+#[derive(Clone, Copy, Debug, Default)]
+struct Norms {
+    pp: f64,
+    qq: f64,
+    pq: f64,
+    cross_cross: f64,
+    cross_p: f64,
+}
+
+impl Far {
+    /// `None` for rows that are not far apart, or not for f32 lanes.
+    pub(super) fn new(
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        isa: Isa,
+        blocks: &Blocks,
+        norms: bool,
+    ) -> Option<Self> {
+        let classes = p.row.classes();
+        let block = |start, len| {
+            let (p, q) = (p.block(start, len), q.block(start, len));
+            if norms { isa.run(FarSums::<true> { p, q }) } else { isa.run(FarSums::<false> { p, q }) }
+        };
+        // Rows that are close are mostly close in their first block already.
+        let first = block(0, classes.min(BLOCK))?;
+        let rate = p.inverse_temperature;
+        Self::merge(&[Some(first)], rate).filter(|far| far.value >= SMALLEST_VALUE)?;
+        let parts = blocks.map(classes, |start, len| if start == 0 { Some(first) } else { block(start, len) });
+        Self::merge(&parts, rate).filter(Far::is_accurate)
+    }
+
+    fn merge(parts: &[Option<BlockSums>], rate: f64) -> Option<Self> {
+        if parts.iter().any(Option::is_none) {
+            return None;
+        }
+        let blocks = parts.iter().flatten();
+        let p = LogSumExp::merge(blocks.clone().map(|block| block.p), rate);
+        let q = LogSumExp::merge(blocks.clone().map(|block| block.q), rate);
+        let mut cross = 0.0;
+        let mut norms = Norms::default();
+        for block in blocks {
+            let p_weight = ((block.p.largest - p.largest) * rate - p.ln_sum()).exp();
+            let q_weight = ((block.q.largest - q.largest) * rate - q.ln_sum()).exp();
+            cross += p_weight * rate * block.cross;
+            norms.pp += p_weight * p_weight * block.norms.pp;
+            norms.qq += q_weight * q_weight * block.norms.qq;
+            norms.pq += p_weight * q_weight * block.norms.pq;
+            norms.cross_cross += p_weight * p_weight * rate * rate * block.norms.cross_cross;
+            norms.cross_p += p_weight * p_weight * rate * block.norms.cross_p;
+        }
+        let delta = (p.largest - q.largest) * rate + (p.ln_sum() - q.ln_sum());
+        let value = cross - delta;
+        let offset = value + delta;
+        let cancels = |first: f64, second: f64, product: f64| {
+            let parts = first + second;
+            // Not finite means that the squares left the range of f32.
+            !(16.0 * (parts - 2.0 * product) >= parts && parts.is_finite())
+        };
+        Some(Far {
+            value,
+            p,
+            q,
+            p_gradient_cancels: cancels(norms.cross_cross, offset * offset * norms.pp, offset * norms.cross_p),
+            q_gradient_cancels: cancels(norms.pp, norms.qq, norms.pq),
+        })
+    }
+
+    /// Whether the value is large, and the rows have no large offset that would cancel in it.
+    fn is_accurate(&self) -> bool {
+        let offset = (self.p.largest - self.q.largest).abs();
+        self.value.is_finite() && self.value >= SMALLEST_VALUE && self.value >= 0.125 * offset
+    }
+
+    /// Writes the gradients, if f32 lanes can.
+    pub(super) fn write(
+        &self,
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        isa: Isa,
+        blocks: &Blocks,
+        gradients: &RowGradients<'_>,
+    ) -> bool {
+        if (gradients.p.is_some() && self.p_gradient_cancels) || (gradients.q.is_some() && self.q_gradient_cancels) {
+            return false;
+        }
+        let rate = p.inverse_temperature;
+        let delta = self.p.value(rate) - self.q.value(rate);
+        blocks.map(p.row.classes(), |start, len| {
+            isa.run(FarGradients {
+                p: p.block(start, len),
+                q: q.block(start, len),
+                ln_divisors: (self.p.value(rate), self.q.value(rate)),
+                offset: delta + self.value,
+                gradients: gradients.block(start, len),
+            });
+        });
+        true
+    }
+}
+
+struct FarSums<'a, const NORMS: bool> {
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+}
+
+impl<const NORMS: bool> Kernel for FarSums<'_, NORMS> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
+        let (x, y, rate) = (self.p.row, self.q.row, self.p.inverse_temperature);
+        match (x.dtype(), y.dtype()) {
+            (Dtype::F32, Dtype::F32) => sums::<S::F32, NORMS>(simd, x.known(Dtype::F32), y.known(Dtype::F32), rate),
+            (Dtype::Bf16, Dtype::Bf16) => sums::<S::F32, NORMS>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16), rate),
+            (Dtype::F16, Dtype::F16) => sums::<S::F32, NORMS>(simd, x.known(Dtype::F16), y.known(Dtype::F16), rate),
+            _ => sums::<S::F32, NORMS>(simd, x, y, rate),
+        }
+    }
+}
+
+#[inline(always)]
+fn sums<V: Lanes, const NORMS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>, rate: f64) -> Option<BlockSums> {
+    let (x_top, y_top) = (largest::<V>(token, p), largest::<V>(token, q));
+    // A masked block, or NaN and +∞ where the maximum shows them; elsewhere the sums do.
+    if !(fits_narrow_lanes(x_top, rate) && fits_narrow_lanes(y_top, rate)) {
+        return None;
+    }
+    // Pads the last vector: both exponentials and the difference are 0.
+    let lowest = lowest_narrow_logit(rate);
+    let zero = V::splat(token, 0.0);
+    let p_exp = ScaledExp::<V>::new(token, rate, x_top * rate, 1.0);
+    let q_exp = ScaledExp::<V>::new(token, rate, y_top * rate, 1.0);
+    let count = if NORMS { 8 } else { 3 };
+    let mut totals = [Total::<V>::zero(token); 8];
+    let (classes, whole) = (p.classes(), p.whole::<V>());
+    let mut start = 0;
+    while start < whole {
+        let mut runs = [zero; 8];
+        let stop = whole.min(start + RUN * V::N);
+        while start < stop {
+            p.prefetch(token, start, BLOCK);
+            q.prefetch(token, start, BLOCK);
+            add::<V, NORMS>(&mut runs, (&p_exp, &q_exp), p.vector(token, start), q.vector(token, start));
+            start += V::N;
+        }
+        for (total, run) in totals.iter_mut().zip(runs).take(count) {
+            total.add(token, run);
+        }
+    }
+    if start < classes {
+        let mut runs = [zero; 8];
+        let (x, y) = (p.load(token, start, lowest), q.load(token, start, lowest));
+        add::<V, NORMS>(&mut runs, (&p_exp, &q_exp), x, y);
+        for (total, run) in totals.iter_mut().zip(runs).take(count) {
+            total.add(token, run);
+        }
+    }
+    let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = totals.map(Total::sum);
+    // −∞ and NaN make a sum NaN.
+    (p_sum.is_finite() && q_sum.is_finite() && cross.is_finite()).then_some(BlockSums {
+        p: LogSumExp { largest: x_top, rest: p_sum - 1.0 },
+        q: LogSumExp { largest: y_top, rest: q_sum - 1.0 },
+        cross,
+        norms: Norms { pp, qq, pq, cross_cross, cross_p },
+    })
+}
+
+/// Adds the classes of two vectors to the sums.
+#[inline(always)]
+fn add<V: Lanes, const NORMS: bool>(runs: &mut [V; 8], exps: (&ScaledExp<V>, &ScaledExp<V>), x: V, y: V) {
+    let (p, q, difference) = (exps.0.at(x), exps.1.at(y), x - y);
+    runs[0] = runs[0] + p;
+    runs[1] = runs[1] + q;
+    if !NORMS {
+        runs[2] = p.mul_add_relaxed(difference, runs[2]);
+        return;
+    }
+    let cross = p * difference;
+    runs[2] = runs[2] + cross;
+    runs[3] = p.mul_add_relaxed(p, runs[3]);
+    runs[4] = q.mul_add_relaxed(q, runs[4]);
+    runs[5] = p.mul_add_relaxed(q, runs[5]);
+    runs[6] = cross.mul_add_relaxed(cross, runs[6]);
+    runs[7] = p.mul_add_relaxed(cross, runs[7]);
+}
+
+struct FarGradients<'a> {
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    ln_divisors: (f64, f64),
+    /// What (x − y)/T is above ln p − ln q, and the value.
+    offset: f64,
+    gradients: RowGradients<'a>,
+}
+
+impl Kernel for FarGradients<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if let (None, Some(out)) = (self.gradients.p, self.gradients.q) {
+            let (x, y) = (self.p.row, self.q.row);
+            return match (x.dtype(), y.dtype(), out.dtype()) {
+                (Dtype::F32, Dtype::F32, Dtype::F32) => {
+                    self.write_q::<S::F32>(simd, x.known(Dtype::F32), y.known(Dtype::F32), out.known(Dtype::F32))
+                }
+                (Dtype::Bf16, Dtype::Bf16, Dtype::Bf16) => {
+                    self.write_q::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16), out.known(Dtype::Bf16))
+                }
+                (Dtype::Bf16, Dtype::Bf16, Dtype::F32) => {
+                    self.write_q::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16), out.known(Dtype::F32))
+                }
+                (Dtype::F16, Dtype::F16, Dtype::F16) => {
+                    self.write_q::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16), out.known(Dtype::F16))
+                }
+                (Dtype::F16, Dtype::F16, Dtype::F32) => {
+                    self.write_q::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16), out.known(Dtype::F32))
+                }
+                _ => self.write_q::<S::F32>(simd, x, y, out),
+            };
+        }
+        self.write::<S::F32>(simd);
+    }
+}
+
+impl FarGradients<'_> {
+    #[inline(always)]
+    fn exps<V: Lanes>(&self, token: V::Token) -> (ScaledExp<V>, ScaledExp<V>) {
+        let rate = self.p.inverse_temperature;
+        (ScaledExp::new(token, rate, self.ln_divisors.0, 1.0), ScaledExp::new(token, rate, self.ln_divisors.1, 1.0))
+    }
+
+    #[inline(always)]
+    fn write_q<V: Lanes>(&self, token: V::Token, p: Row<'_>, q: Row<'_>, out: RowMut<'_>) {
+        let (p_exp, q_exp) = self.exps::<V>(token);
+        let scale = V::splat(token, self.gradients.scale * self.q.inverse_temperature);
+        let lowest = lowest_narrow_logit(self.p.inverse_temperature);
+        let mut start = 0;
+        while start < p.whole::<V>() {
+            let (x, y) = (p.vector(token, start), q.vector(token, start));
+            out.set_vector(start, scale * (q_exp.at(y) - p_exp.at(x)));
+            start += V::N;
+        }
+        if start < p.classes() {
+            let (x, y) = (p.load(token, start, lowest), q.load(token, start, lowest));
+            out.store(start, scale * (q_exp.at(y) - p_exp.at(x)));
+        }
+    }
+
+    #[inline(always)]
+    fn write<V: Lanes>(&self, token: V::Token) {
+        let (p_exp, q_exp) = self.exps::<V>(token);
+        let rate = self.p.inverse_temperature;
+        let lowest = lowest_narrow_logit(rate);
+        let (scale, rate, offset) =
+            (V::splat(token, self.gradients.scale * rate), V::splat(token, rate), V::splat(token, -self.offset));
+        let mut start = 0;
+        while start < self.p.row.classes() {
+            let x = self.p.row.load::<V>(token, start, lowest);
+            let y = self.q.row.load::<V>(token, start, lowest);
+            let (p, q) = (p_exp.at(x), q_exp.at(y));
+            if let Some(out) = self.gradients.p {
+                out.store(start, scale * p * (x - y).mul_add_relaxed(rate, offset));
+            }
+            if let Some(out) = self.gradients.q {
+                out.store(start, scale * (q - p));
+            }
+            start += V::N;
+        }
+    }
+}
