@@ -18,6 +18,15 @@ pub(crate) struct SideFrame {
     pub(crate) ln_sum: f64,
 }
 
+impl SideFrame {
+    /// An integral exponent and a weight with p = 2^(x·log2(e)/T − exponent)·weight, for f32 lanes.
+    fn power_of_two(self, inverse_temperature: f64) -> (f64, f64) {
+        let log2_sum = (self.reference * inverse_temperature + self.ln_sum) * std::f64::consts::LOG2_E;
+        let exponent = log2_sum.round();
+        (exponent, (exponent - log2_sum).exp2())
+    }
+}
+
 impl From<LogSumExp> for SideFrame {
     fn from(sum: LogSumExp) -> Self {
         SideFrame { reference: sum.largest, ln_sum: sum.ln_sum() }
@@ -57,7 +66,7 @@ impl TwoFloats {
         let high = V::Scalar::from_f64(self.high + self.low).to_f64();
         let rest = self.high - high;
         let middle = V::Scalar::from_f64(rest + self.low).to_f64();
-        [high, middle, (rest - middle) + self.low].map(|part| V::splat(token, part))
+        [V::splat(token, high), V::splat(token, middle), V::splat(token, (rest - middle) + self.low)]
     }
 }
 
@@ -166,14 +175,8 @@ pub(crate) struct PairView<V: Lanes> {
 impl<V: Lanes> PairView<V> {
     #[inline(always)]
     pub(crate) fn new(token: V::Token, p: Distribution<'_>, q: Distribution<'_>, frame: &Frame) -> Self {
-        // For f32 lanes: p = 2^(x·log2(e)/T − exponent)·weight with an integral exponent.
-        let scaled = |side: &Distribution<'_>, frame: &SideFrame| {
-            let log2_sum = (frame.reference * side.inverse_temperature + frame.ln_sum) * std::f64::consts::LOG2_E;
-            let exponent = log2_sum.round();
-            (V::splat(token, exponent), V::splat(token, (exponent - log2_sum).exp2()))
-        };
-        let (p_exponent, p_weight) = scaled(&p, &frame.p);
-        let (q_exponent, q_weight) = scaled(&q, &frame.q);
+        let (p_exponent, p_weight) = frame.p.power_of_two(p.inverse_temperature);
+        let (q_exponent, q_weight) = frame.q.power_of_two(q.inverse_temperature);
         let splat = |value| V::splat(token, value);
         PairView {
             token,
@@ -185,8 +188,8 @@ impl<V: Lanes> PairView<V> {
             inverse_temperature: (splat(p.inverse_temperature), splat(q.inverse_temperature)),
             reference: (splat(frame.p.reference), splat(frame.q.reference)),
             ln_sum: (splat(frame.p.ln_sum), splat(frame.q.ln_sum)),
-            exponent: (p_exponent, q_exponent),
-            weight: (p_weight, q_weight),
+            exponent: (splat(p_exponent), splat(q_exponent)),
+            weight: (splat(p_weight), splat(q_weight)),
             delta: frame.delta.split(token),
         }
     }
