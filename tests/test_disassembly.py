@@ -85,7 +85,9 @@ def kernels(functions, isa):
 def test_loops_multiply_and_add_whole_vectors_at_once(functions, isa):
     """Most kernels have exponentials in their loop; some look for the largest class, or count."""
     found = kernels(functions, isa)
-    assert len(found) >= 20
+    # Numbers only in assertions here: pytest would print the code.
+    count = len(found)
+    assert count >= 20
     fused = [
         any(
             (match := FUSED.match(instruction)) and match["register"] == REGISTERS[isa]
@@ -94,7 +96,8 @@ def test_loops_multiply_and_add_whole_vectors_at_once(functions, isa):
         )
         for function in found
     ]
-    assert sum(fused) > 0.7 * len(found)
+    share = sum(fused) / count
+    assert share > 0.7
 
 
 @pytest.mark.parametrize("isa", REGISTERS)
@@ -107,10 +110,11 @@ def test_fused_operations_are_on_whole_vectors(functions, isa):
         if (match := FUSED.match(instruction))
     ]
     packed = [match for match in matches if match["form"] == "p"]
-    assert len(packed) > 1000
+    count, rest = len(packed), len(matches) - len(packed)
+    assert count > 1000
     assert {match["register"] for match in packed} == {REGISTERS[isa]}
     # Once a row or block, in f64.
-    assert len(matches) - len(packed) < 0.02 * len(packed)
+    assert rest < 0.02 * count
 
 
 def test_portable_kernels_are_vectors_too(functions):
@@ -122,7 +126,8 @@ def test_portable_kernels_are_vectors_too(functions):
         if "kldiv::" in function.name
         and any(packed.match(instruction) for loop in function.loops() for instruction in loop)
     ]
-    assert len(looping) >= 20
+    count = len(looping)
+    assert count >= 20
     assert not [
         function.name for function in looping if function.uses(re.compile(r"v(add|mul)p[sd]"))
     ]
