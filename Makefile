@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test quick format lint rust python docs clean
+.PHONY: help demo test quick format lint rust python bench docs clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
@@ -13,6 +13,7 @@ help:
 	@echo "make quick   the fast subset of the tests"
 	@echo "make format  format the code"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
+	@echo "make bench   measure the speed of every kernel (a few minutes)"
 	@echo "make docs    measure the accuracy table of docs/numerics.md"
 
 $(BIN)/maturin:
@@ -58,6 +59,9 @@ rust:
 
 python: $(VENV)/.built $(VENV)/.test
 	$(BIN)/python -m pytest
+
+bench:
+	cargo bench
 
 docs: $(VENV)/.built $(VENV)/.test
 	$(BIN)/python benches/accuracy.py --write docs/numerics.md

@@ -166,5 +166,5 @@ fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; 6] {
             total.add(token, run);
         }
     }
-    totals.map(Total::sum)
+    Total::sums(totals)
 }

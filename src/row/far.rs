@@ -195,7 +195,7 @@ fn sums<V: Lanes, const NORMS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>, ra
             total.add(token, run);
         }
     }
-    let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = totals.map(Total::sum);
+    let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = Total::sums(totals);
     // −∞ and NaN make a sum NaN.
     (p_sum.is_finite() && q_sum.is_finite() && cross.is_finite()).then_some(BlockSums {
         p: LogSumExp { largest: x_top, rest: p_sum - 1.0 },

@@ -157,7 +157,7 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
             total.add(token, run);
         }
     }
-    let [p_rest, q_rest, excess] = totals.map(Total::sum);
+    let [p_rest, q_rest, excess] = Total::sums(totals);
     let side = |empty: bool, reference: f64, count: V, rest: f64| {
         if empty { LogSumExp::EMPTY } else { LogSumExp { largest: reference, rest: rest + (count.sum() - 1.0) } }
     };

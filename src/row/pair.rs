@@ -18,6 +18,14 @@ pub(crate) struct SideFrame {
     pub(crate) ln_sum: f64,
 }
 
+impl SideFrame {
+    /// Makes probabilities of numbers, in f32 lanes.
+    #[inline(always)]
+    fn exp<V: Lanes>(self, token: V::Token, inverse_temperature: f64) -> ScaledExp<V> {
+        ScaledExp::new(token, inverse_temperature, self.reference * inverse_temperature + self.ln_sum, 1.0)
+    }
+}
+
 impl From<LogSumExp> for SideFrame {
     fn from(sum: LogSumExp) -> Self {
         SideFrame { reference: sum.largest, ln_sum: sum.ln_sum() }
@@ -57,7 +65,7 @@ impl TwoFloats {
         let high = V::Scalar::from_f64(self.high + self.low).to_f64();
         let rest = self.high - high;
         let middle = V::Scalar::from_f64(rest + self.low).to_f64();
-        [high, middle, (rest - middle) + self.low].map(|part| V::splat(token, part))
+        [V::splat(token, high), V::splat(token, middle), V::splat(token, (rest - middle) + self.low)]
     }
 }
 
@@ -165,10 +173,6 @@ pub(crate) struct PairView<V: Lanes> {
 impl<V: Lanes> PairView<V> {
     #[inline(always)]
     pub(crate) fn new(token: V::Token, p: Distribution<'_>, q: Distribution<'_>, frame: &Frame) -> Self {
-        let scaled = |side: &Distribution<'_>, frame: &SideFrame| {
-            let ln_divisor = frame.reference * side.inverse_temperature + frame.ln_sum;
-            ScaledExp::new(token, side.inverse_temperature, ln_divisor, 1.0)
-        };
         let splat = |value| V::splat(token, value);
         PairView {
             token,
@@ -179,7 +183,7 @@ impl<V: Lanes> PairView<V> {
             inverse_temperature: (splat(p.inverse_temperature), splat(q.inverse_temperature)),
             reference: (splat(frame.p.reference), splat(frame.q.reference)),
             ln_sum: (splat(frame.p.ln_sum), splat(frame.q.ln_sum)),
-            exp: (scaled(&p, &frame.p), scaled(&q, &frame.q)),
+            exp: (frame.p.exp(token, p.inverse_temperature), frame.q.exp(token, q.inverse_temperature)),
             delta: frame.delta.split(token),
         }
     }

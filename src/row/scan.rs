@@ -164,7 +164,7 @@ impl Kernel for FindSupport<'_> {
             found[2] = found[2].max(low_p.max(low_q));
             start += S::F64::N;
         }
-        let [q_zero, p_zero, very_low] = found.map(|lanes| lanes.largest() > 0.0);
-        Support { q_zero, p_zero, very_low }
+        let [q_zero, p_zero, very_low] = found;
+        Support { q_zero: q_zero.largest() > 0.0, p_zero: p_zero.largest() > 0.0, very_low: very_low.largest() > 0.0 }
     }
 }

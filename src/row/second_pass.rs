@@ -175,10 +175,15 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
     // Gradients written together with the sums have none to take off.
     let centered = MODE == Mode::Gradients as u8;
     let view = PairView::<V>::new(token, pass.p, pass.q, &pass.frame);
-    let writers = pass.gradients.map(|(out, rule)| {
-        (out.p.map(|out| Writer::new(token, out, rule.p)), out.q.map(|out| Writer::new(token, out, rule.q)))
-    });
-    let (p_writer, q_writer) = writers.unwrap_or((None, None));
+    let (mut p_writer, mut q_writer) = (None, None);
+    if let Some((out, rule)) = pass.gradients {
+        if let Some(out) = out.p {
+            p_writer = Some(Writer::new(token, out, rule.p));
+        }
+        if let Some(out) = out.q {
+            q_writer = Some(Writer::new(token, out, rule.q));
+        }
+    }
     let zero = V::splat(token, 0.0);
     let (p_gauge, q_gauge) = (V::splat(token, -pass.gauge.0), V::splat(token, -pass.gauge.1));
     let mut totals = [Total::<V>::zero(token); 11];
@@ -240,7 +245,7 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
             }
         }
     }
-    let totals = totals.map(Total::sum);
+    let totals = Total::sums(totals);
     let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
     Sums {
         value: totals[0],

@@ -299,20 +299,23 @@ pub(crate) trait Lanes:
     #[inline(always)]
     fn polynomial(self, token: Self::Token, coefficients: &'static [f64]) -> Self {
         let squared = self * self;
-        let pair = |at: usize| {
-            let low = Self::splat(token, coefficients[at]);
-            match coefficients.get(at + 1) {
-                Some(&high) => Self::splat(token, high).mul_add_relaxed(self, low),
-                None => low,
-            }
-        };
         let mut at = (coefficients.len() - 1) / 2 * 2;
-        let mut value = pair(at);
+        let mut value = self.neighbours(token, coefficients, at);
         while at > 0 {
             at -= 2;
-            value = value.mul_add_relaxed(squared, pair(at));
+            value = value.mul_add_relaxed(squared, self.neighbours(token, coefficients, at));
         }
         value
+    }
+
+    /// Coefficient `at`, and the one after it, if there is one, times `self`.
+    #[inline(always)]
+    fn neighbours(self, token: Self::Token, coefficients: &'static [f64], at: usize) -> Self {
+        let low = Self::splat(token, coefficients[at]);
+        match coefficients.get(at + 1) {
+            Some(&high) => Self::splat(token, high).mul_add_relaxed(self, low),
+            None => low,
+        }
     }
 }
 
@@ -343,5 +346,15 @@ impl<V: Lanes> Total<V> {
     #[inline(always)]
     pub(crate) fn sum(self) -> f64 {
         (self.0[0] + self.0[1]).sum()
+    }
+
+    /// The sum of each. `map` of an array is a call, in which lanes go through memory.
+    #[inline(always)]
+    pub(crate) fn sums<const N: usize>(totals: [Self; N]) -> [f64; N] {
+        let mut sums = [0.0; N];
+        for (sum, total) in sums.iter_mut().zip(totals) {
+            *sum = total.sum();
+        }
+        sums
     }
 }
