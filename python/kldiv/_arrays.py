@@ -10,6 +10,7 @@ left out.
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -54,10 +55,6 @@ def as_array(name: str, value: Any) -> Array:
     """`value` as an array, without a copy where its memory can be shared."""
     if type(value) is np.ndarray:
         return value
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; pass its data, and its mask as where")
-    if isinstance(value, np.ndarray):
-        return value.view(np.ndarray)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         if value.dtype == torch.bfloat16:
@@ -67,17 +64,23 @@ def as_array(name: str, value: Any) -> Array:
         # What `np.asarray` would call, in twice the time.
         array: Array = value.numpy()
         return array
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; pass its data, and its mask as where")
+    if isinstance(value, np.ndarray):
+        return value.view(np.ndarray)
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     return np.asarray(value)
 
 
-def _bfloat16() -> Any:
+@functools.cache
+def _bfloat16() -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ModuleNotFoundError:
         raise TypeError("bfloat16 arrays need the package ml_dtypes") from None
-    return ml_dtypes.bfloat16
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 def as_rows(name: str, value: Any, axis: int) -> Rows:
@@ -87,14 +90,16 @@ def as_rows(name: str, value: Any, axis: int) -> Rows:
     if not shape:
         raise ValueError(f"{name} has shape (), without a class axis")
     dtype = array.dtype
-    dtype_name = floating_name(dtype)
+    dtype_name = _names.get(dtype) or floating_name(dtype)
     if dtype_name is None:
         raise TypeError(f"{name} has dtype {dtype}; expected float64, float32, float16 or bfloat16")
     axis = normalize_axis_index(_integer("axis", axis), len(shape))
-    native = array if dtype.isnative else array.astype(dtype.newbyteorder("="))
-    rows = _classes_last(native, axis)
-    if not _has_unit_stride(rows):
-        rows = np.ascontiguousarray(rows)
+    rows = array
+    if axis != len(shape) - 1 or not array.flags.c_contiguous or not dtype.isnative:
+        native = array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+        rows = _classes_last(native, axis)
+        if not _has_unit_stride(rows):
+            rows = np.ascontiguousarray(rows)
     return Rows(name, array, shape, axis, (rows, dtype_name))
 
 
@@ -162,15 +167,16 @@ def _flat(array: Array) -> Array:
 def as_labels(name: str, value: Any, rows: Rows) -> Array:
     """Class indices of any integer dtype, of exactly the batch shape, as int64 in one dimension."""
     array = as_array(name, value)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} has dtype {array.dtype}; expected integers")
+    dtype = array.dtype
+    if dtype.kind not in "iu":
+        raise TypeError(f"{name} has dtype {dtype}; expected integers")
     if array.shape != rows.batch_shape:
         raise ValueError(
             f"{name} has shape {array.shape} but {rows.name} has shape {rows.shape}, "
             f"whose batch shape is {rows.batch_shape}"
         )
-    if array.dtype != _INT64:
-        if array.dtype.kind == "u" and array.dtype.itemsize == 8:
+    if dtype != _INT64:
+        if dtype.kind == "u" and dtype.itemsize == 8:
             # Beyond int64 every label is out of range; keep it so instead of wrapping around.
             array = np.minimum(array, np.uint64(2**63 - 1))
         array = array.astype(np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, ParamSpec, Protocol
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from kldiv._arrays import (
 )
 
 P = ParamSpec("P")
+T = TypeVar("T")
 Value = Array | np.floating[Any]
 REDUCTIONS = ("none", "sum", "mean", "batchmean")
 SPACES = ("logits", "log_probs", "probs")
@@ -127,19 +128,20 @@ class Reducer:
         return result
 
 
-def pair_of(name: str, value: Any) -> tuple[Any, Any]:
+def pair_of(name: str, value: Any, check: Callable[[str, Any], T]) -> tuple[T, T]:
     """One thing for both sides, or a pair."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"{name} is one value or a pair (for p and q), got {value!r}")
-        return value[0], value[1]
-    return value, value
+        return check(name, value[0]), check(name, value[1])
+    one = check(name, value)
+    return one, one
 
 
-def check_space(value: Any) -> str:
+def as_space(name: str, value: Any) -> str:
     """One of `SPACES`."""
     if value not in SPACES:
-        raise ValueError(f"space must be one of {', '.join(SPACES)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(SPACES)}, got {value!r}")
     return str(value)
 
 
@@ -159,10 +161,8 @@ def divergence(
     """A divergence of two arrays of rows."""
     p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
     check_same_shape(p_rows, q_rows)
-    p_space, q_space = pair_of("space", space)
-    spaces = check_space(p_space), check_space(q_space)
-    p_temperature, q_temperature = pair_of("temperature", temperature)
-    temperatures = as_float("temperature", p_temperature), as_float("temperature", q_temperature)
+    spaces = pair_of("space", space, as_space)
+    temperatures = pair_of("temperature", temperature, as_float)
     if spaces != ("logits", "logits") and not isinstance(temperature, (tuple, list)):
         # One temperature is for those sides that have one.
         if "logits" not in spaces and temperatures[0] != 1.0:

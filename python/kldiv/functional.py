@@ -36,7 +36,7 @@ from kldiv._requests import (
     LogSumExpRequest,
     Reducer,
     Value,
-    check_space,
+    as_space,
     differentiable,
     divergence,
 )
@@ -466,7 +466,7 @@ def cross_entropy(
             raise TypeError(f"class_weights has dtype {array.dtype}; expected real numbers")
         per_class = np.ascontiguousarray(array.astype(np.float64, copy=False))
     loss = (
-        check_space(space),
+        as_space("space", space),
         as_float("temperature", temperature),
         as_float("label_smoothing", label_smoothing),
         per_class,
@@ -512,7 +512,7 @@ def entropy(
     rows = as_rows("p", p, axis)
     reducer = Reducer.parse(rows, result_dtype(rows), where, weights, reduction, denominator)
     return EntropyRequest(
-        {"p": rows}, check_space(space), as_float("temperature", temperature), reducer
+        {"p": rows}, as_space("space", space), as_float("temperature", temperature), reducer
     )
 
 
