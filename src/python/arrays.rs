@@ -1,7 +1,6 @@
 //! NumPy arrays as rows.
 
-use numpy::ndarray::ArrayView;
-use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods, ToPyArray};
+use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -145,9 +144,9 @@ impl Options<'_> {
 }
 
 /// A new array of the numbers.
-fn over<'py, T: numpy::Element>(py: Python<'py>, shape: &[usize], numbers: &[T]) -> PyResult<Bound<'py, PyAny>> {
-    let view = ArrayView::from_shape(shape, numbers).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    Ok(view.to_pyarray(py).into_any())
+fn over<'py, T: numpy::Element + Copy>(py: Python<'py>, shape: &[usize], numbers: &[T]) -> PyResult<Bound<'py, PyAny>> {
+    let array = PyArray1::from_slice(py, numbers);
+    Ok(if shape.len() == 1 { array.into_any() } else { array.reshape(shape)?.into_any() })
 }
 
 /// The elements of an optional contiguous array.

@@ -11,9 +11,9 @@ use super::arrays::{Array, Options, slice};
 use super::settings::default_isa;
 use crate::{CrossEntropy, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Targets};
 
-/// Rows × classes below which a call keeps the GIL: it takes some microseconds, and giving the GIL away and looking
-/// for signals would be a good part of them.
-const ATTACHED: usize = 1 << 13;
+/// Rows × classes up to which a call keeps the GIL. Giving it away and looking for signals takes 0.2 µs, a fifth of the
+/// fastest of such calls; the slowest take some tens of microseconds, in which nobody misses the GIL.
+const ATTACHED: usize = 1 << 11;
 
 /// Runs `call` on a batch of the size of `rows`: without the GIL and looking for signals (Ctrl-C) now and then, unless
 /// it is small.
