@@ -243,6 +243,16 @@ def test_outputs_that_overlap_inputs_otherwise(pair):
     assert np.array_equal(out, gradient)
 
 
+def test_outputs_that_overlap_inputs_along_another_axis(rng):
+    memory = np.zeros(225, np.float32)
+    p, q = rng.normal(0, 2, (50, 4)).astype(np.float32), memory[25:].reshape(50, 4)
+    q[...] = rng.normal(0, 2, (50, 4))
+    _, gradient = results(p, q, axis=0)
+    out = memory[:-25].reshape(50, 4)
+    kldiv.value_and_grad(kldiv.kl, p, q, axis=0, out=out)
+    assert np.array_equal(out, gradient)
+
+
 def test_log_softmax_over_its_input(pair):
     z = pair[0].copy()
     expected = kldiv.log_softmax(z)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 _Operand = tuple[np.ndarray[Any, Any], str]
 _Options = tuple[Any, ...]
-_Values = tuple[NDArray[np.float64], float | None]
+_Values = NDArray[np.floating] | float
 
 class _BuildInfo(TypedDict):
     version: str

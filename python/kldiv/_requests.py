@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from kldiv._arrays import (
     as_float,
     as_rows,
     check_same_shape,
+    floating_name,
     fresh_output,
     given_output,
     over_batch,
@@ -25,6 +26,7 @@ from kldiv._arrays import (
 )
 
 P = ParamSpec("P")
+T = TypeVar("T")
 Value = Array | np.floating[Any]
 REDUCTIONS = ("none", "sum", "mean", "batchmean")
 SPACES = ("logits", "log_probs", "probs")
@@ -35,8 +37,8 @@ class Request(Protocol):
 
     rows: dict[str, Rows]
     """The arguments that have a gradient, by name."""
-    default_wrt: str
-    gradients_at_once: bool
+    default_wrt: ClassVar[str]
+    gradients_at_once: ClassVar[bool]
     """Whether all gradients of a class are written after all that belongs to it was read."""
     reducer: Reducer
 
@@ -92,8 +94,8 @@ class Reducer:
             denominator = as_float("denominator", denominator)
         return cls(
             rows,
-            over_batch("where", where, rows, np.bool_),
-            over_batch("weights", weights, rows, np.float64),
+            None if where is None else over_batch("where", where, rows, np.bool_),
+            None if weights is None else over_batch("weights", weights, rows, np.float64),
             reduction,
             denominator,
             dtype,
@@ -101,8 +103,8 @@ class Reducer:
 
     def options(self, grad_output: Array | None) -> tuple[Any, ...]:
         """As the extension takes them."""
-        batch = self.rows.batch_shape[0] if self.rows.batch_shape else 1
-        return (self.where, self.weights, self.reduction, self.denominator, batch, grad_output)
+        name = floating_name(self.dtype)
+        return (self.where, self.weights, self.reduction, self.denominator, grad_output, name)
 
     def upstream(self, grad_output: Any) -> Array | None:
         """The upstream gradient, one number or one a row."""
@@ -118,30 +120,28 @@ class Reducer:
             )
         return array.reshape(1)
 
-    def wrap(self, values: tuple[Array, float | None]) -> Value:
-        """The result in its dtype and shape."""
-        rows, result = values
-        if result is not None:
+    def wrap(self, result: Array | float) -> Value:
+        """The result of the extension; a number in its dtype, as an array already is."""
+        if isinstance(result, float):
             scalar: np.floating[Any] = self.dtype.type(result)
             return scalar
-        shaped = rows.astype(self.dtype, copy=False).reshape(self.rows.batch_shape)
-        value: Value = shaped[()]
-        return value
+        return result
 
 
-def pair_of(name: str, value: Any) -> tuple[Any, Any]:
+def pair_of(name: str, value: Any, check: Callable[[str, Any], T]) -> tuple[T, T]:
     """One thing for both sides, or a pair."""
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(f"{name} is one value or a pair (for p and q), got {value!r}")
-        return value[0], value[1]
-    return value, value
+        return check(name, value[0]), check(name, value[1])
+    one = check(name, value)
+    return one, one
 
 
-def check_space(value: Any) -> str:
+def as_space(name: str, value: Any) -> str:
     """One of `SPACES`."""
     if value not in SPACES:
-        raise ValueError(f"space must be one of {', '.join(SPACES)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(SPACES)}, got {value!r}")
     return str(value)
 
 
@@ -161,11 +161,9 @@ def divergence(
     """A divergence of two arrays of rows."""
     p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
     check_same_shape(p_rows, q_rows)
-    p_space, q_space = pair_of("space", space)
-    spaces = check_space(p_space), check_space(q_space)
-    p_temperature, q_temperature = pair_of("temperature", temperature)
-    temperatures = as_float("temperature", p_temperature), as_float("temperature", q_temperature)
-    if not isinstance(temperature, tuple | list):
+    spaces = pair_of("space", space, as_space)
+    temperatures = pair_of("temperature", temperature, as_float)
+    if spaces != ("logits", "logits") and not isinstance(temperature, (tuple, list)):
         # One temperature is for those sides that have one.
         if "logits" not in spaces and temperatures[0] != 1.0:
             raise ValueError(f"temperature applies to logits only, and space is {space!r}")
@@ -191,8 +189,8 @@ class DivergenceRequest:
     spaces: tuple[str, str]
     temperatures: tuple[float, float]
     reducer: Reducer
-    default_wrt: str = "q"
-    gradients_at_once: bool = True
+    default_wrt: ClassVar[str] = "q"
+    gradients_at_once: ClassVar[bool] = True
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
@@ -219,8 +217,8 @@ class CrossEntropyRequest:
     ignore_index: int | None
     loss: tuple[Any, ...]
     reducer: Reducer
-    default_wrt: str = "logits"
-    gradients_at_once: bool = False
+    default_wrt: ClassVar[str] = "logits"
+    gradients_at_once: ClassVar[bool] = False
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
@@ -246,8 +244,8 @@ class EntropyRequest:
     space: str
     temperature: float
     reducer: Reducer
-    default_wrt: str = "p"
-    gradients_at_once: bool = True
+    default_wrt: ClassVar[str] = "p"
+    gradients_at_once: ClassVar[bool] = True
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradient asked for."""
@@ -264,8 +262,8 @@ class LogSumExpRequest:
     rows: dict[str, Rows]
     temperature: float
     reducer: Reducer
-    default_wrt: str = "z"
-    gradients_at_once: bool = True
+    default_wrt: ClassVar[str] = "z"
+    gradients_at_once: ClassVar[bool] = True
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradient asked for."""
@@ -283,7 +281,8 @@ def value_and_grad(
     names = request.default_wrt if wrt is None else wrt
     single = isinstance(names, str)
     wanted: tuple[str, ...] = (names,) if single else tuple(names)
-    if not wanted or len(set(wanted)) != len(wanted) or not set(wanted) <= set(request.rows):
+    distinct = set(wanted)
+    if not wanted or len(distinct) != len(wanted) or not distinct <= request.rows.keys():
         known = ", ".join(repr(name) for name in request.rows)
         raise ValueError(f"wrt must be one or several of {known}, got {wrt!r}")
     outs: tuple[Any, ...] = (out,)
@@ -304,12 +303,13 @@ def value_and_grad(
             inputs = list(request.rows.values())
             dtype = request.reducer.dtype
             outputs[name] = given_output("out", given, rows, dtype, inputs, in_place)
-    _check_distinct(list(outputs.values()))
+    if len(outputs) == 2:
+        _check_distinct(*outputs.values())
     value = request.call(upstream, {name: output.operand for name, output in outputs.items()})
     gradients = tuple(output.finish() for output in outputs.values())
     return value, gradients[0] if single else gradients
 
 
-def _check_distinct(outputs: list[Output]) -> None:
-    if len(outputs) == 2 and np.may_share_memory(outputs[0].array, outputs[1].array):
+def _check_distinct(first: Output, second: Output) -> None:
+    if np.may_share_memory(first.array, second.array):
         raise ValueError("the two arrays of out overlap in memory")

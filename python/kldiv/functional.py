@@ -19,6 +19,7 @@ from kldiv import _kldiv
 from kldiv._arrays import (
     Array,
     as_array,
+    as_class_index,
     as_float,
     as_labels,
     as_rows,
@@ -35,7 +36,7 @@ from kldiv._requests import (
     LogSumExpRequest,
     Reducer,
     Value,
-    check_space,
+    as_space,
     differentiable,
     divergence,
 )
@@ -446,15 +447,13 @@ def cross_entropy(
         arguments["targets"] = as_rows("targets", given, axis)
         check_same_shape(rows, arguments["targets"])
         dtype = result_dtype(rows, arguments["targets"])
-    if ignore_index is not None:
-        ignore_index = int(np.asarray(ignore_index).__index__())
-        if labels is None:
-            if ignore_index != -100:
-                raise ValueError(
-                    "ignore_index applies to class indices only; "
-                    "mask rows of distributions with where"
-                )
-            ignore_index = None
+    ignore_index = as_class_index(ignore_index)
+    if labels is None:
+        if ignore_index not in (None, -100):
+            raise ValueError(
+                "ignore_index applies to class indices only; mask rows of distributions with where"
+            )
+        ignore_index = None
     per_class = None
     if class_weights is not None:
         array = as_array("class_weights", class_weights)
@@ -467,7 +466,7 @@ def cross_entropy(
             raise TypeError(f"class_weights has dtype {array.dtype}; expected real numbers")
         per_class = np.ascontiguousarray(array.astype(np.float64, copy=False))
     loss = (
-        check_space(space),
+        as_space("space", space),
         as_float("temperature", temperature),
         as_float("label_smoothing", label_smoothing),
         per_class,
@@ -513,7 +512,7 @@ def entropy(
     rows = as_rows("p", p, axis)
     reducer = Reducer.parse(rows, result_dtype(rows), where, weights, reduction, denominator)
     return EntropyRequest(
-        {"p": rows}, check_space(space), as_float("temperature", temperature), reducer
+        {"p": rows}, as_space("space", space), as_float("temperature", temperature), reducer
     )
 
 
@@ -662,7 +661,7 @@ def gather_log_probs(
     rows = as_rows("z", z, axis)
     indices = as_labels("labels", labels, rows)
     mask = over_batch("where", where, rows, np.bool_)
-    ignored = None if ignore_index is None else int(np.asarray(ignore_index).__index__())
+    ignored = as_class_index(ignore_index)
     scale = as_float("temperature", temperature)
     values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
     shaped: Value = values.astype(result_dtype(rows), copy=False).reshape(rows.batch_shape)[()]

@@ -1,10 +1,11 @@
 //! NumPy arrays as rows.
 
-use numpy::{PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::{Dtype, Error, Reduction, RowOptions, Rows, RowsMut};
+use crate::{Dtype, Error, Reduced, Reduction, RowOptions, Rows, RowsMut, Space};
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
@@ -17,9 +18,34 @@ impl From<Error> for PyErr {
     }
 }
 
-/// An array and the name of its dtype.
+impl<'a> FromPyObject<'a, '_> for Dtype {
+    type Error = PyErr;
+
+    fn extract(name: Borrowed<'a, '_, PyAny>) -> PyResult<Self> {
+        let name: &str = name.extract()?;
+        Dtype::from_name(name).ok_or_else(|| PyTypeError::new_err(format!("unknown dtype {name}")))
+    }
+}
+
+impl<'a> FromPyObject<'a, '_> for Space {
+    type Error = PyErr;
+
+    fn extract(name: Borrowed<'a, '_, PyAny>) -> PyResult<Self> {
+        Ok(Space::from_name(name.extract()?)?)
+    }
+}
+
+impl<'a> FromPyObject<'a, '_> for Reduction {
+    type Error = PyErr;
+
+    fn extract(name: Borrowed<'a, '_, PyAny>) -> PyResult<Self> {
+        Ok(Reduction::from_name(name.extract()?)?)
+    }
+}
+
+/// An array and its dtype.
 #[derive(FromPyObject)]
-pub(super) struct Array<'py>(Bound<'py, PyUntypedArray>, String);
+pub(super) struct Array<'py>(Bound<'py, PyUntypedArray>, Dtype);
 
 struct Layout<'a> {
     data: *mut u8,
@@ -30,9 +56,13 @@ struct Layout<'a> {
 }
 
 impl Array<'_> {
+    /// The shape without the class axis.
+    fn batch_shape(&self) -> &[usize] {
+        self.0.shape().split_last().map_or(&[], |(_, shape)| shape)
+    }
+
     fn layout(&self) -> PyResult<Layout<'_>> {
-        let Array(array, name) = self;
-        let dtype = Dtype::from_name(name).ok_or_else(|| PyTypeError::new_err(format!("unknown dtype {name}")))?;
+        let &Array(ref array, dtype) = self;
         let (Some((&classes, shape)), Some((&stride, strides))) =
             (array.shape().split_last(), array.strides().split_last())
         else {
@@ -41,6 +71,7 @@ impl Array<'_> {
         let size = dtype.size();
         // Strides of an array without elements mean nothing.
         if array.dtype().itemsize() != size || (classes > 1 && !array.is_empty() && stride != size as isize) {
+            let name = dtype.name();
             return Err(PyValueError::new_err(format!("an array of rows of {name} has unit stride on its last axis")));
         }
         // SAFETY: the array is alive as long as `self`.
@@ -64,28 +95,58 @@ impl Array<'_> {
     }
 }
 
-/// Mask, weights, reduction, denominator, length of the first batch axis, upstream gradient.
+/// Mask, weights, reduction, denominator, upstream gradient, dtype of the values.
 #[derive(FromPyObject)]
 pub(super) struct Options<'py>(
     Option<PyReadonlyArray1<'py, bool>>,
     Option<PyReadonlyArray1<'py, f64>>,
-    String,
+    Reduction,
     Option<f64>,
-    usize,
     Option<PyReadonlyArray1<'py, f64>>,
+    Dtype,
 );
 
 impl Options<'_> {
-    pub(super) fn parse(&self) -> PyResult<RowOptions<'_>> {
+    /// The options of a batch that `array` is an argument of.
+    pub(super) fn parse(&self, array: &Array<'_>) -> PyResult<RowOptions<'_>> {
         Ok(RowOptions {
             keep: slice(self.0.as_ref())?,
             weights: slice(self.1.as_ref())?,
-            reduction: Reduction::from_name(&self.2)?,
+            reduction: self.2,
             denominator: self.3,
-            batch: self.4,
-            grad_output: slice(self.5.as_ref())?,
+            batch: array.batch_shape().first().copied().unwrap_or(1),
+            grad_output: slice(self.4.as_ref())?,
         })
     }
+
+    /// The result: one number as a float, one for each row as an array over the batch.
+    pub(super) fn wrap<'py>(
+        &self,
+        py: Python<'py>,
+        array: &Array<'_>,
+        reduced: &Reduced,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let shape = array.batch_shape();
+        match (reduced.result, &reduced.rows[..]) {
+            (Some(number), _) => number.into_bound_py_any(py),
+            (None, &[number]) if shape.is_empty() => number.into_bound_py_any(py),
+            (None, rows) if self.5 == Dtype::F64 => over(py, shape, rows),
+            (None, rows) => {
+                let narrow: Vec<f32> = rows.iter().map(|&value| value as f32).collect();
+                if rows.iter().zip(&narrow).any(|(wide, narrow)| wide.is_finite() && narrow.is_infinite()) {
+                    // NumPy's cast warns, as its user has set it.
+                    return over(py, shape, rows)?.call_method1("astype", (self.5.name(),));
+                }
+                over(py, shape, &narrow)
+            }
+        }
+    }
+}
+
+/// A new array of the numbers.
+fn over<'py, T: numpy::Element + Copy>(py: Python<'py>, shape: &[usize], numbers: &[T]) -> PyResult<Bound<'py, PyAny>> {
+    let array = PyArray1::from_slice(py, numbers);
+    Ok(if shape.len() == 1 { array.into_any() } else { array.reshape(shape)?.into_any() })
 }
 
 /// The elements of an optional contiguous array.

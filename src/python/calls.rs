@@ -9,12 +9,18 @@ use pyo3::types::PyDict;
 
 use super::arrays::{Array, Options, slice};
 use super::settings::default_isa;
-use crate::{CrossEntropy, Error, Execution, Gradients, Isa, Kind, PairOfRows, Reduced, Space, Targets};
+use crate::{CrossEntropy, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Targets};
 
-/// Runs `call` without the GIL, looking for signals (Ctrl-C) now and then.
+/// Rows × classes up to which a call keeps the GIL. Giving it away and looking for signals takes 0.2 µs, a fifth of the
+/// fastest of such calls; the slowest take some tens of microseconds, in which nobody misses the GIL.
+const ATTACHED: usize = 1 << 11;
+
+/// Runs `call` on a batch of the size of `rows`: without the GIL and looking for signals (Ctrl-C) now and then, unless
+/// it is small.
 fn detached<R: Send>(
     py: Python<'_>,
     isa: Option<&str>,
+    rows: &Rows<'_>,
     call: impl FnOnce(&Execution<'_>) -> Result<R, Error> + Send,
 ) -> PyResult<R> {
     let isa = match isa {
@@ -25,6 +31,10 @@ fn detached<R: Send>(
             known: Isa::available().map(Isa::name).collect::<Vec<_>>().join(", "),
         })?,
     };
+    let threads = crate::num_threads();
+    if rows.count().saturating_mul(rows.classes()) <= ATTACHED {
+        return Ok(call(&Execution { isa, threads, interrupted: &|| false })?);
+    }
     let raised = Mutex::new(None);
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
     let interrupted = || match Python::attach(|py| py.check_signals()) {
@@ -36,19 +46,12 @@ fn detached<R: Send>(
             true
         }
     };
-    let execution = Execution { isa, threads: crate::num_threads(), interrupted: &interrupted };
+    let execution = Execution { isa, threads, interrupted: &interrupted };
     let result = py.detach(|| call(&execution));
     match (result, raised.into_inner()) {
         (Err(Error::Interrupted), Ok(Some(error))) => Err(error),
         (result, _) => Ok(result?),
     }
-}
-
-/// Values of the rows, and the result of a reduction.
-type Values<'py> = (Bound<'py, PyArray1<f64>>, Option<f64>);
-
-fn wrap(py: Python<'_>, reduced: Reduced) -> Values<'_> {
-    (reduced.rows.into_pyarray(py), reduced.result)
 }
 
 #[pyfunction]
@@ -60,31 +63,28 @@ pub(super) fn divergence<'py>(
     parameter: f64,
     p: Array<'py>,
     q: Array<'py>,
-    spaces: (String, String),
+    spaces: (Space, Space),
     temperatures: (f64, f64),
     options: Options<'py>,
     p_gradient: Option<Array<'py>>,
     q_gradient: Option<Array<'py>>,
     isa: Option<&str>,
-) -> PyResult<Values<'py>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let kind = Kind::new(kind, parameter)?;
-    let pair = PairOfRows {
-        rows: (p.rows()?, q.rows()?),
-        spaces: (Space::from_name(&spaces.0)?, Space::from_name(&spaces.1)?),
-        temperatures,
-    };
+    let pair = PairOfRows { rows: (p.rows()?, q.rows()?), spaces, temperatures };
     let gradients = Gradients {
         p: p_gradient.as_ref().map(Array::rows_mut).transpose()?,
         q: q_gradient.as_ref().map(Array::rows_mut).transpose()?,
     };
-    let options = options.parse()?;
-    let reduced = detached(py, isa, |execution| crate::divergence(kind, &pair, options, gradients, execution))?;
-    Ok(wrap(py, reduced))
+    let row_options = options.parse(&p)?;
+    let reduced =
+        detached(py, isa, &pair.rows.0, |execution| crate::divergence(kind, &pair, row_options, gradients, execution))?;
+    options.wrap(py, &p, &reduced)
 }
 
 /// Space, temperature, label smoothing, class weights, z-loss, softcap.
 #[derive(FromPyObject)]
-pub(super) struct Loss<'py>(String, f64, f64, Option<PyReadonlyArray1<'py, f64>>, f64, Option<f64>);
+pub(super) struct Loss<'py>(Space, f64, f64, Option<PyReadonlyArray1<'py, f64>>, f64, Option<f64>);
 
 #[pyfunction]
 #[pyo3(signature = (
@@ -102,7 +102,7 @@ pub(super) fn cross_entropy<'py>(
     logits_gradient: Option<Array<'py>>,
     targets_gradient: Option<Array<'py>>,
     isa: Option<&str>,
-) -> PyResult<Values<'py>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let targets = match (slice(labels.as_ref())?, &distributions) {
         (Some(labels), None) => Targets::Classes(labels),
         (None, Some(rows)) => Targets::Distributions(rows.rows()?),
@@ -110,7 +110,7 @@ pub(super) fn cross_entropy<'py>(
     };
     let class_weights = slice(loss.3.as_ref())?;
     let call = CrossEntropy {
-        space: Space::from_name(&loss.0)?,
+        space: loss.0,
         temperature: loss.1,
         ignore_index,
         label_smoothing: loss.2,
@@ -121,11 +121,11 @@ pub(super) fn cross_entropy<'py>(
     let rows = logits.rows()?;
     let logits_gradient = logits_gradient.as_ref().map(Array::rows_mut).transpose()?;
     let targets_gradient = targets_gradient.as_ref().map(Array::rows_mut).transpose()?;
-    let options = options.parse()?;
-    let reduced = detached(py, isa, |execution| {
-        crate::cross_entropy(&call, &rows, &targets, options, logits_gradient, targets_gradient, execution)
+    let row_options = options.parse(&logits)?;
+    let reduced = detached(py, isa, &rows, |execution| {
+        crate::cross_entropy(&call, &rows, &targets, row_options, logits_gradient, targets_gradient, execution)
     })?;
-    Ok(wrap(py, reduced))
+    options.wrap(py, &logits, &reduced)
 }
 
 #[pyfunction]
@@ -133,17 +133,18 @@ pub(super) fn cross_entropy<'py>(
 pub(super) fn entropy<'py>(
     py: Python<'py>,
     p: Array<'py>,
-    space: &str,
+    space: Space,
     temperature: f64,
     options: Options<'py>,
     gradient: Option<Array<'py>>,
     isa: Option<&str>,
-) -> PyResult<Values<'py>> {
-    let (rows, space, options) = (p.rows()?, Space::from_name(space)?, options.parse()?);
+) -> PyResult<Bound<'py, PyAny>> {
+    let (rows, row_options) = (p.rows()?, options.parse(&p)?);
     let gradient = gradient.as_ref().map(Array::rows_mut).transpose()?;
-    let reduced =
-        detached(py, isa, |execution| crate::entropy(&rows, space, temperature, options, gradient, execution))?;
-    Ok(wrap(py, reduced))
+    let reduced = detached(py, isa, &rows, |execution| {
+        crate::entropy(&rows, space, temperature, row_options, gradient, execution)
+    })?;
+    options.wrap(py, &p, &reduced)
 }
 
 #[pyfunction]
@@ -155,11 +156,12 @@ pub(super) fn logsumexp<'py>(
     options: Options<'py>,
     gradient: Option<Array<'py>>,
     isa: Option<&str>,
-) -> PyResult<Values<'py>> {
-    let (rows, options) = (z.rows()?, options.parse()?);
+) -> PyResult<Bound<'py, PyAny>> {
+    let (rows, row_options) = (z.rows()?, options.parse(&z)?);
     let gradient = gradient.as_ref().map(Array::rows_mut).transpose()?;
-    let reduced = detached(py, isa, |execution| crate::logsumexp(&rows, temperature, options, gradient, execution))?;
-    Ok(wrap(py, reduced))
+    let reduced =
+        detached(py, isa, &rows, |execution| crate::logsumexp(&rows, temperature, row_options, gradient, execution))?;
+    options.wrap(py, &z, &reduced)
 }
 
 #[pyfunction]
@@ -173,7 +175,7 @@ pub(super) fn log_softmax<'py>(
     isa: Option<&str>,
 ) -> PyResult<()> {
     let (rows, keep, out) = (z.rows()?, slice(r#where.as_ref())?, out.rows_mut()?);
-    detached(py, isa, |execution| crate::log_softmax(&rows, temperature, keep, &out, execution))
+    detached(py, isa, &rows, |execution| crate::log_softmax(&rows, temperature, keep, &out, execution))
 }
 
 #[pyfunction]
@@ -188,7 +190,7 @@ pub(super) fn gather_log_probs<'py>(
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
     let (rows, keep, labels) = (z.rows()?, slice(r#where.as_ref())?, labels.as_slice()?);
-    let values = detached(py, isa, |execution| {
+    let values = detached(py, isa, &rows, |execution| {
         crate::gather_log_probs(&rows, labels, temperature, ignore_index, keep, execution)
     })?;
     Ok(values.into_pyarray(py))
@@ -208,7 +210,7 @@ pub(super) fn compare<'py>(
     let (p_rows, q_rows) = (p.rows()?, q.rows()?);
     let (keep, labels) = (slice(r#where.as_ref())?, slice(labels.as_ref())?);
     let comparison =
-        detached(py, isa, |execution| crate::compare(&p_rows, &q_rows, labels, temperature, keep, execution))?;
+        detached(py, isa, &p_rows, |execution| crate::compare(&p_rows, &q_rows, labels, temperature, keep, execution))?;
     let fields = PyDict::new(py);
     fields.set_item("kl", comparison.kl.into_pyarray(py))?;
     fields.set_item("reverse_kl", comparison.reverse_kl.into_pyarray(py))?;

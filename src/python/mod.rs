@@ -1,7 +1,7 @@
 //! The extension module `kldiv._kldiv`: parse, release the GIL, call, wrap.
 //!
 //! Private to the Python package, which checks and documents everything its users see. An array is passed as a pair
-//! (array with unit stride on its last axis, name of its dtype); bfloat16 comes as a view of 16-bit integers.
+//! (array with unit stride on its last axis, name of its dtype).
 
 mod arrays;
 mod calls;
