@@ -1,13 +1,13 @@
 """kldiv against other libraries and against the speed of memory, interleaved in one process.
 
-    python benches/peers.py                                everything: about twenty minutes
+    python benches/peers.py                                everything: 25 minutes on a quiet machine
     python benches/peers.py --quick                        small shapes: under a minute
     python benches/peers.py --shapes 256x128256 --dtypes float32,bfloat16 --jobs kl,kl+grad
     python benches/peers.py --json run.json --picture docs/speed.svg
     python benches/peers.py --from run.json --markdown     the tables of a run, without running
 
-Every contender gets the same inputs. For each job: two warm-ups of each, then rounds in which each
-is timed once, and the median. The limit of a job is the time in which kldiv's threads move its
+Every contender gets the same inputs. For each job: two warm-ups of each, then rounds in which they
+take turns, and the median. The limit of a job is the time in which kldiv's threads move its
 data and compute nothing. Errors are against the oracle of the tests. ``jobs.py`` says what is
 computed, ``contenders.py`` how the others do it; those that are not installed are left blank.
 """
@@ -43,8 +43,10 @@ PAUSE = 2e-3
 """Seconds before each sample, in which the threads of the contender before stop spinning."""
 SAMPLE = 1e-3
 """Calls that take less than these seconds are timed by the dozen."""
-PATIENCE = 3.0
-"""A contender is timed fewer times, but at least three, where it would take longer than this."""
+SLOW = 0.5
+"""Calls that take more than these seconds are timed in `FEWER_ROUNDS`, and so are `SLOW_PEERS`."""
+SLOW_PEERS = ("scipy", "numpy")
+FEWER_ROUNDS = 3
 
 
 def main() -> None:
@@ -71,7 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtypes", help=f"of {', '.join(DTYPES)}")
     parser.add_argument("--jobs", default=",".join(keys), help=f"of {', '.join(keys)}")
     parser.add_argument("--peers", help=f"of {', '.join(CONTENDERS)}, or none")
-    parser.add_argument("--repeats", type=int, help="default: 9, or 3 with --quick")
+    parser.add_argument("--repeats", type=int, help="rounds; default: 7, or 3 with --quick")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     parser.add_argument("--from", dest="read", type=Path, metavar="FILE", help="read it instead")
     parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
@@ -80,7 +82,7 @@ def parse() -> argparse.Namespace:
     quick = options.quick
     peers = [name for name in CONTENDERS if not (quick and name == "compile")]
     options.shapes = options.shapes or (QUICK_SHAPES if quick else SHAPES)
-    options.repeats = options.repeats or (3 if quick else 9)
+    options.repeats = options.repeats or (3 if quick else 7)
     options.dtypes = options.dtypes or ("float32,bfloat16" if quick else ",".join(DTYPES))
     options.peers = ",".join(peers) if options.peers is None else options.peers
     try:
@@ -109,7 +111,9 @@ def measure(options: argparse.Namespace, run: dict[str, Any]) -> None:
         "contenders": {name: each.title for name, each in CONTENDERS.items()},
         "date": dt.date.today().isoformat(),
         "repeats": options.repeats,
-        "patience": PATIENCE,
+        "slow": SLOW,
+        "slow_peers": [CONTENDERS[name].title for name in SLOW_PEERS],
+        "fewer_rounds": FEWER_ROUNDS,
     }
     for rows, classes in options.shapes:
         for dtype in options.dtypes:
@@ -145,7 +149,8 @@ def result(job: Job, inputs: Inputs, contenders: dict[str, Any], repeats: int) -
         timers = {}
         for name, call in calls.items():
             try:
-                timers[name], value = warm_up(call, repeats)
+                rounds = min(repeats, FEWER_ROUNDS) if name in SLOW_PEERS else repeats
+                timers[name], value = warm_up(call, rounds)
             except Exception as error:  # a peer may lack a dtype, or a compiler
                 if name not in contenders:
                     raise
@@ -182,14 +187,15 @@ def threads(count: int | None) -> Iterator[None]:
         kldiv.set_num_threads(before)
 
 
-def warm_up(call: Call, repeats: int) -> tuple[tuple[int, int], Any]:
-    """Call twice; give the calls to a sample, how many samples to take, and what was computed."""
+def warm_up(call: Call, rounds: int) -> tuple[tuple[int, int], Any]:
+    """Call twice; give the calls to a sample, the rounds to take part in, and what was computed."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         value = call()
         seconds = timed(call, 1)
-    number = max(1, math.ceil(SAMPLE / seconds))
-    return (number, min(repeats, max(3, int(PATIENCE / seconds)))), value
+        if seconds > SLOW:
+            return (1, min(rounds, FEWER_ROUNDS)), value
+    return (max(1, math.ceil(SAMPLE / seconds)), rounds), value
 
 
 def timed(call: Call, number: int) -> float:
