@@ -1,124 +1,210 @@
-"""kldiv against torch eager, interleaved in one process on the same inputs.
+"""kldiv against other libraries and against the speed of memory, interleaved in one process.
 
-    python benches/peers.py [--rows 256] [--classes 128256] [--repeats 9]
+    python benches/peers.py                                everything: 25 minutes on a quiet machine
+    python benches/peers.py --quick                        small shapes: under a minute
+    python benches/peers.py --shapes 256x128256 --dtypes float32,bfloat16 --jobs kl,kl+grad
+    python benches/peers.py --json run.json --picture docs/speed.svg
+    python benches/peers.py --from run.json --markdown     the tables of a run, without running
 
-For each job: the median time of both after two warm-ups, their ratio, and the largest relative
-error of a row's value against float64, found by kldiv on the widened inputs (whose own error is
-below 1e-13, see docs/numerics.md).
+Every contender gets the same inputs. For each job: two warm-ups of each, then rounds in which they
+take turns, and the median. The limit of a job is the time in which kldiv's threads move its
+data and compute nothing. Errors are against the oracle of the tests. ``jobs.py`` says what is
+computed, ``contenders.py`` how the others do it; those that are not installed are left blank.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
+import gc
+import json
+import math
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-import ml_dtypes
 import numpy as np
-import torch
-from torch.nn import functional
 
 import kldiv
-from accuracy import commit, cpu_name
+import report
+from accuracy import DTYPES, commit, cpu_name
+from contenders import CONTENDERS, installed, versions
+from jobs import JOBS, Call, Inputs, Job, errors, limits, ours
 
-Job = tuple[str, Callable[[], np.ndarray], Callable[[], torch.Tensor], np.ndarray]
-
-
-def torch_kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """KL of every row, as one writes it in torch."""
-    terms = functional.kl_div(
-        q.log_softmax(-1), p.log_softmax(-1), reduction="none", log_target=True
-    )
-    return terms.sum(-1)
-
-
-def torch_gradient(
-    loss: Callable[[torch.Tensor], torch.Tensor], q: torch.Tensor
-) -> Callable[[], torch.Tensor]:
-    """Value, and gradient with respect to q."""
-
-    def run() -> torch.Tensor:
-        q.grad = None
-        value = loss(q)
-        value.sum().backward()
-        return value.detach()
-
-    return run
-
-
-def jobs(rows: int, classes: int) -> list[Job]:
-    """Name, kldiv's call, torch's call, and the true values."""
-    rng = np.random.default_rng(0)
-    result: list[Job] = []
-    for name, dtype in (("float32", np.float32), ("bfloat16", ml_dtypes.bfloat16)):
-        p, q = (rng.normal(0, 3, (rows, classes)).astype(dtype) for _ in range(2))
-        out = np.zeros_like(q)
-        labels = rng.integers(0, classes, rows)
-        torch_dtype = getattr(torch, name)
-        tp, tq = (torch.from_numpy(x.astype(np.float32)).to(torch_dtype) for x in (p, q))
-        leaf = tq.clone().requires_grad_()
-        targets = torch.from_numpy(labels)
-        parts = [slice(start, start + 16) for start in range(0, rows, 16)]
-        kl = np.concatenate([kldiv.kl(p[s].astype(float), q[s].astype(float)) for s in parts])
-        loss = np.concatenate([kldiv.cross_entropy(q[s].astype(float), labels[s]) for s in parts])
-
-        def cross_entropy(z: torch.Tensor, targets: torch.Tensor = targets) -> torch.Tensor:
-            return functional.cross_entropy(z, targets, reduction="none")
-
-        result += [
-            (f"KL, {name}", lambda p=p, q=q: kldiv.kl(p, q), lambda p=tp, q=tq: torch_kl(p, q), kl),
-            (
-                f"KL and ∂q, {name}",
-                lambda p=p, q=q, out=out: kldiv.value_and_grad(kldiv.kl, p, q, out=out)[0],
-                torch_gradient(lambda z, p=tp: torch_kl(p, z), leaf),
-                kl,
-            ),
-            (
-                f"cross-entropy and ∂z, {name}",
-                lambda q=q, y=labels, out=out: kldiv.value_and_grad(
-                    kldiv.cross_entropy, q, y, out=out
-                )[0],
-                torch_gradient(cross_entropy, leaf),
-                loss,
-            ),
-        ]
-    return result
+SHAPES = "1x1000,8x1000,1x262144,32x50257,512x32000,256x128256,64x262144"
+QUICK_SHAPES = "1x1000,8x1000"
+PAUSE = 2e-3
+"""Seconds before each sample, in which the threads of the contender before stop spinning."""
+SAMPLE = 1e-3
+"""Calls that take less than these seconds are timed by the dozen."""
+SLOW = 0.5
+"""Calls that take more than these seconds are timed in `FEWER_ROUNDS`, and so are `SLOW_PEERS`."""
+SLOW_PEERS = ("scipy", "numpy")
+FEWER_ROUNDS = 3
 
 
 def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--classes", type=int, default=128_256)
-    parser.add_argument("--repeats", type=int, default=9)
-    options = parser.parse_args()
-    torch.set_num_threads(kldiv.get_num_threads())
-    print(
-        f"{cpu_name()}, {kldiv.isa()}, {kldiv.get_num_threads()} threads, kldiv "
-        f"{kldiv.__version__} at {commit()}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}; {options.rows} × {options.classes:,}, "
-        f"median of {options.repeats}\n"
+    """Measure, or read what was measured; print the tables."""
+    options = parse()
+    if options.read is not None:
+        run = json.loads(options.read.read_text(encoding="utf-8"))
+    else:
+        run = {"header": {}, "results": []}
+        measure(options, run)
+    report.show(run, markdown=options.markdown)
+    if options.picture is not None:
+        report.draw(run, options.picture)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    print("| job | kldiv | torch eager | ratio | error of kldiv | error of torch |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for name, ours, theirs, truth in jobs(options.rows, options.classes):
-        times: tuple[list[float], list[float]] = ([], [])
-        values = (ours(), theirs())
-        ours()
-        for _ in range(options.repeats):
-            for each, call in zip(times, (ours, theirs), strict=True):
-                start = time.perf_counter()
-                call()
-                each.append(time.perf_counter() - start)
-        mine, yours = (1e3 * statistics.median(each) for each in times)
-        found = (values[0].astype(float), values[1].double().numpy())
-        errors = [np.max(np.abs(value - truth) / truth) for value in found]
-        print(
-            f"| {name} | {mine:.1f} ms | {yours:.0f} ms | {yours / mine:.1f} × "
-            f"| {errors[0]:.1e} | {errors[1]:.1e} |"
-        )
+    keys = [job.key for job in JOBS]
+    parser.add_argument("--quick", action="store_true", help="small shapes and few repeats")
+    parser.add_argument("--shapes", help=f"default: {SHAPES}")
+    parser.add_argument("--dtypes", help=f"of {', '.join(DTYPES)}")
+    parser.add_argument("--jobs", default=",".join(keys), help=f"of {', '.join(keys)}")
+    parser.add_argument("--peers", help=f"of {', '.join(CONTENDERS)}, or none")
+    parser.add_argument("--repeats", type=int, help="rounds; default: 7, or 3 with --quick")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
+    parser.add_argument("--from", dest="read", type=Path, metavar="FILE", help="read it instead")
+    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the largest shape")
+    options = parser.parse_args()
+    quick = options.quick
+    peers = [name for name in CONTENDERS if not (quick and name == "compile")]
+    options.shapes = options.shapes or (QUICK_SHAPES if quick else SHAPES)
+    options.repeats = options.repeats or (3 if quick else 7)
+    options.dtypes = options.dtypes or ("float32,bfloat16" if quick else ",".join(DTYPES))
+    options.peers = ",".join(peers) if options.peers is None else options.peers
+    try:
+        options.shapes = [tuple(map(int, s.split("x"))) for s in options.shapes.split(",")]
+    except ValueError:
+        parser.error(f"--shapes {options.shapes}: expected ROWSxCLASSES, separated by commas")
+    for name, known in (("dtypes", [*DTYPES]), ("jobs", keys), ("peers", [*CONTENDERS, "none"])):
+        chosen = getattr(options, name).split(",")
+        if unknown := set(chosen) - set(known):
+            parser.error(f"--{name} {', '.join(sorted(unknown))}: not one of {', '.join(known)}")
+        setattr(options, name, [each for each in known if each in chosen and each != "none"])
+    return options
+
+
+def measure(options: argparse.Namespace, run: dict[str, Any]) -> None:
+    """Fill the run in, and keep the file of it up to date."""
+    contenders = installed(options.peers)
+    run["header"] = {
+        "machine": cpu_name(),
+        "isa": kldiv.isa(),
+        "threads": kldiv.get_num_threads(),
+        "kldiv": kldiv.__version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "versions": versions(contenders),
+        "contenders": {name: each.title for name, each in CONTENDERS.items()},
+        "date": dt.date.today().isoformat(),
+        "repeats": options.repeats,
+        "slow": SLOW,
+        "slow_peers": [CONTENDERS[name].title for name in SLOW_PEERS],
+        "fewer_rounds": FEWER_ROUNDS,
+    }
+    for rows, classes in options.shapes:
+        for dtype in options.dtypes:
+            inputs = Inputs.make(rows, classes, dtype)
+            for job in (job for job in JOBS if job.key in options.jobs):
+                announce(f"{rows} × {classes:,}, {dtype}, {job.title}")
+                run["results"].append(result(job, inputs, contenders, options.repeats))
+            if options.json is not None:
+                options.json.write_text(json.dumps(run, indent=1), encoding="utf-8")
+    announce("")
+
+
+def announce(text: str) -> None:
+    """Say on a terminal what is running."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def result(job: Job, inputs: Inputs, contenders: dict[str, Any], repeats: int) -> dict[str, Any]:
+    """Measure one job on one shape and dtype."""
+    calls: dict[str, Call] = {f"limit: {k}": call for k, call in limits(job, inputs).items()}
+    calls["kldiv"] = ours(job, inputs)
+    if job.gradient:
+        calls["kldiv, fresh"] = ours(job, inputs, fresh=True)
+    for name, contender in contenders.items():
+        if job.peers is None or name in job.peers:
+            call = contender.prepare(job, inputs)
+            if call is not None:
+                calls[name] = call
+    truth = inputs.truth(job)
+    found: dict[str, Any] = {}
+    with threads(job.threads):
+        timers = {}
+        for name, call in calls.items():
+            try:
+                rounds = min(repeats, FEWER_ROUNDS) if name in SLOW_PEERS else repeats
+                timers[name], value = warm_up(call, rounds)
+            except Exception as error:  # a peer may lack a dtype, or a compiler
+                if name not in contenders:
+                    raise
+                found[name] = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
+                continue
+            found[name] = {"times": []}
+            if not name.startswith("limit"):
+                found[name] |= errors(job, inputs, truth, value)
+        gc.collect()
+        for turn in range(repeats):
+            for name, (number, times) in timers.items():
+                if turn < times:
+                    found[name]["times"].append(timed(calls[name], number))
+    for name in timers:
+        found[name]["seconds"] = statistics.median(found[name]["times"])
+    return {
+        "shape": inputs.p.shape,
+        "dtype": inputs.dtype,
+        "job": job.key,
+        "title": job.title,
+        "limit": min(entry["seconds"] for name, entry in found.items() if name.startswith("limit")),
+        "entries": found,
+    }
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let kldiv use `count` threads for a while."""
+    before = kldiv.get_num_threads()
+    kldiv.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        kldiv.set_num_threads(before)
+
+
+def warm_up(call: Call, rounds: int) -> tuple[tuple[int, int], Any]:
+    """Call twice; give the calls to a sample, the rounds to take part in, and what was computed."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        value = call()
+        seconds = timed(call, 1)
+        if seconds > SLOW:
+            return (1, min(rounds, FEWER_ROUNDS)), value
+    return (max(1, math.ceil(SAMPLE / seconds)), rounds), value
+
+
+def timed(call: Call, number: int) -> float:
+    """Seconds a call, freeing its results included."""
+    time.sleep(PAUSE)
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - start) / number
 
 
 if __name__ == "__main__":

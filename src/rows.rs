@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use crate::element::{Dtype, Element};
 use crate::error::Error;
-use crate::simd::{Lanes, MAX_LANES, Scalar, Simd};
+use crate::simd::{CACHE_LINE, Lanes, MAX_LANES, Scalar, Simd};
 
 /// The batch axes of an array: their lengths and their strides in bytes.
 #[derive(Clone, Debug)]
@@ -183,6 +183,11 @@ impl<'a> RowsMut<'a> {
         self.axes.count
     }
 
+    /// How the elements are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
     /// The shape: batch axes, then classes.
     pub fn shape(&self) -> Vec<usize> {
         self.axes.axes.iter().map(|axis| axis.0).chain([self.classes]).collect()
@@ -255,6 +260,11 @@ impl<'a> Row<'a> {
         assert!(start + len <= self.classes);
         // SAFETY: the block lies inside the row.
         Row { data: unsafe { self.data.add(start * self.dtype.size()) }, classes: len, ..self }
+    }
+
+    /// The memory of the row as f32, whatever it holds, but for the bytes of an incomplete last one.
+    pub(crate) fn words(self) -> Self {
+        Row { dtype: Dtype::F32, classes: self.classes * self.dtype.size() / Dtype::F32.size(), ..self }
     }
 
     /// Element `index`.
@@ -358,6 +368,15 @@ impl RowMut<'_> {
         self.dtype
     }
 
+    pub(crate) fn classes(self) -> usize {
+        self.classes
+    }
+
+    /// The memory of the row as f32, as [`Row::words`].
+    pub(crate) fn words(self) -> Self {
+        RowMut { dtype: Dtype::F32, classes: self.classes * self.dtype.size() / Dtype::F32.size(), ..self }
+    }
+
     /// Element `index`.
     pub(crate) fn get(self, index: usize) -> f64 {
         Row { data: self.data, dtype: self.dtype, classes: self.classes, lifetime: PhantomData }.get(index)
@@ -403,6 +422,33 @@ impl RowMut<'_> {
         } else {
             self.set_from(start, &lanes.to_array());
         }
+    }
+
+    /// Writes `lanes(start)` to `start..start + S::F32::N` of a row of f32, for starts that cover the row, as whole cache
+    /// lines past the caches: for memory that is not used again soon, which then need not be read before it is written.
+    #[inline(always)]
+    pub(crate) fn write_past_caches<S: Simd>(self, simd: S, lanes: impl Fn(usize) -> S::F32) {
+        assert!(self.dtype == Dtype::F32);
+        let to_line = self.data.align_offset(CACHE_LINE);
+        let size = Dtype::F32.size();
+        // Elements that straddle lines never start one.
+        let first = if to_line.is_multiple_of(size) { to_line / size } else { self.classes };
+        let mut start = 0;
+        while start < self.classes {
+            // Called in one place only, so that it is inlined.
+            let vector = lanes(start);
+            if start >= first && start + S::F32::N <= self.classes {
+                // SAFETY: the lanes lie inside the row, a whole number of vectors from the start of a line; the fence
+                // below comes before any other access.
+                unsafe { simd.store_past_caches(vector, self.data.add(start * size)) };
+                start += S::F32::N;
+            } else {
+                // Before a later write of the same classes past the caches, which is ordered after this one.
+                self.store(start, vector);
+                start = if start < first { first.min(start + S::F32::N) } else { start + S::F32::N };
+            }
+        }
+        simd.fence();
     }
 
     /// Sets the elements from `start` on.

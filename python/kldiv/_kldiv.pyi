@@ -25,8 +25,8 @@ __all__ = [
     "isa",
     "log_softmax",
     "logsumexp",
-    "read_bandwidth",
     "set_num_threads",
+    "stream",
 ]
 DIVERGENCES: list[str]
 
@@ -91,8 +91,14 @@ def compare(
     where: NDArray[np.bool_] | None,
     isa: str | None = None,
 ) -> dict[str, np.ndarray[Any, Any]]: ...
+def stream(
+    p: _Operand,
+    q: _Operand | None = None,
+    out: _Operand | None = None,
+    past_caches: bool = False,
+    isa: str | None = None,
+) -> None: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def isa() -> str: ...
 def build_info() -> _BuildInfo: ...
-def read_bandwidth(bytes: int) -> float: ...

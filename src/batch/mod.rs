@@ -8,7 +8,6 @@ mod cross_entropy;
 mod divergence;
 mod driver;
 mod softmax;
-#[cfg(feature = "python")]
 mod stream;
 
 pub use comparison::{Comparison, compare};
@@ -17,5 +16,4 @@ pub use divergence::{Gradients, PairOfRows, divergence};
 pub use driver::Execution;
 pub(crate) use driver::{BLOCK, Blocks};
 pub use softmax::{entropy, gather_log_probs, log_softmax, logsumexp};
-#[cfg(feature = "python")]
-pub(crate) use stream::read_bandwidth;
+pub use stream::{Stream, stream};

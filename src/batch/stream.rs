@@ -1,44 +1,150 @@
-//! How fast memory can be read: the limit that every function here is held against.
+//! What moving the data of a call takes without computing anything: the limit that every function is held against.
 
-use std::time::Instant;
+use std::hint::black_box;
 
 use super::driver::{Execution, for_rows};
 use crate::error::Error;
-use crate::row::scan::scan;
-use crate::row::space::Space;
-use crate::rows::{Row, Rows};
-use crate::simd::{Kernel, Simd};
+use crate::rows::{Row, RowMut, Rows, RowsMut};
+use crate::simd::{Kernel, Lanes, Simd};
 
-/// Elements in a row: as many as in a large vocabulary.
-const CLASSES: usize = 131_072;
+/// Vectors whose maxima are kept apart, so that none waits for the one before.
+const CHAINS: usize = 4;
 
-/// Bytes per second at which the threads together read `bytes` of f32 (rounded up to whole rows): the best of three.
-pub(crate) fn read_bandwidth(bytes: usize, execution: &Execution<'_>) -> Result<f64, Error> {
-    let rows = bytes.div_ceil(4 * CLASSES).max(1);
-    let data = vec![1.0_f32; rows * CLASSES];
-    let view = Rows::new(&data, CLASSES)?;
-    let mut best = 0.0_f64;
-    for _ in 0..3 {
-        let start = Instant::now();
-        for_rows(execution, rows, CLASSES, |index, blocks| {
-            let row = view.row(index);
-            let parts = blocks.map(CLASSES, |start, len| execution.isa.run(Read { row: row.block(start, len) }));
-            parts.iter().copied().fold(0.0, f64::max)
-        })?;
-        best = best.max((4 * rows * CLASSES) as f64 / start.elapsed().as_secs_f64());
+/// What is read and written, in arrays of one shape and dtype.
+#[derive(Debug)]
+pub struct Stream<'a> {
+    /// One or two arrays to read.
+    pub inputs: (Rows<'a>, Option<Rows<'a>>),
+    /// The array to write.
+    pub output: Option<RowsMut<'a>>,
+    /// Whether it is written past the caches.
+    pub past_caches: bool,
+}
+
+/// Reads and writes every byte once, on the threads and in the blocks of any other function; what is written is the
+/// larger of what was read.
+///
+/// # Errors
+/// [`Error::Option`] for arrays of different shapes or element sizes, [`Error::Interrupted`].
+pub fn stream(call: &Stream<'_>, execution: &Execution<'_>) -> Result<(), Error> {
+    let (first, second) = (&call.inputs.0, call.inputs.1.as_ref());
+    let shape = first.shape();
+    let others = [second.map(Rows::shape), call.output.as_ref().map(RowsMut::shape)];
+    if others.into_iter().flatten().any(|other| other != shape) {
+        return Err(Error::Option { reason: "arrays to stream have one shape" });
     }
-    Ok(best)
+    let size = first.dtype().size();
+    let sizes = [second.map(|rows| rows.dtype().size()), call.output.as_ref().map(|rows| rows.dtype().size())];
+    if sizes.into_iter().flatten().any(|other| other != size) {
+        return Err(Error::Option { reason: "arrays to stream have one dtype" });
+    }
+    for_rows(execution, first.count(), first.classes(), |index, blocks| {
+        let (first, second) = (first.row(index), second.map(|rows| rows.row(index)));
+        // SAFETY: the driver hands out every index once.
+        let output = call.output.as_ref().map(|rows| unsafe { rows.row(index) });
+        blocks.map(first.classes(), |start, len| {
+            execution.isa.run(Pass {
+                first: first.block(start, len).words(),
+                second: second.map(|row| row.block(start, len).words()),
+                output: output.map(|row| row.block(start, len).words()),
+                past_caches: call.past_caches,
+            });
+        });
+    })?;
+    Ok(())
 }
 
-struct Read<'a> {
-    row: Row<'a>,
+struct Pass<'a> {
+    first: Row<'a>,
+    second: Option<Row<'a>>,
+    output: Option<RowMut<'a>>,
+    past_caches: bool,
 }
 
-impl Kernel for Read<'_> {
-    type Output = f64;
+impl Kernel for Pass<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f64 {
-        scan::<S::F32>(simd, self.row, Space::Logits).largest
+    fn run<S: Simd>(self, simd: S) {
+        let Pass { first, second, output, past_caches } = self;
+        // A closure for each loop, since one that has a single caller is inlined.
+        match (second, output) {
+            (None, None) => read::<S>(simd, first.classes(), |start| first.load(simd, start, 0.0)),
+            (Some(second), None) => {
+                read::<S>(simd, first.classes(), |start| larger::<S>(simd, first, second, start));
+            }
+            (None, Some(output)) if past_caches => {
+                output.write_past_caches(simd, |start| first.load(simd, start, 0.0));
+            }
+            (None, Some(output)) => write::<S>(output, |start| first.load(simd, start, 0.0)),
+            (Some(second), Some(output)) if past_caches => {
+                output.write_past_caches(simd, |start| larger::<S>(simd, first, second, start));
+            }
+            (Some(second), Some(output)) => {
+                write::<S>(output, |start| larger::<S>(simd, first, second, start));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn larger<S: Simd>(simd: S, first: Row<'_>, second: Row<'_>, start: usize) -> S::F32 {
+    first.load::<S::F32>(simd, start, 0.0).max(second.load(simd, start, 0.0))
+}
+
+#[inline(always)]
+fn read<S: Simd>(simd: S, len: usize, lanes: impl Fn(usize) -> S::F32) {
+    let mut largest = [S::F32::splat(simd, 0.0); CHAINS];
+    let mut start = 0;
+    while start < len {
+        for (chain, largest) in largest.iter_mut().enumerate() {
+            let at = start + chain * S::F32::N;
+            if at < len {
+                *largest = largest.max(lanes(at));
+            }
+        }
+        start += CHAINS * S::F32::N;
+    }
+    // Without a use of what was read the compiler would leave out the reading.
+    black_box(largest.map(Lanes::to_array));
+}
+
+#[inline(always)]
+fn write<S: Simd>(output: RowMut<'_>, lanes: impl Fn(usize) -> S::F32) {
+    let mut start = 0;
+    while start < output.classes() {
+        output.store(start, lanes(start));
+        start += S::F32::N;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::simd::Isa;
+
+    #[test]
+    fn every_element_is_written_once_all_are_read() {
+        for isa in Isa::available() {
+            let execution = Execution { isa, ..Execution::default() };
+            for classes in [1, 15, 16, 17, 100, 4096, 4099, 50_257] {
+                for (past_caches, two) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let p: Vec<f32> = (0..3 * classes).map(|i| (i % 1009) as f32).collect();
+                    let q: Vec<f32> = (0..3 * classes).map(|i| (i % 911) as f32).collect();
+                    let mut out = vec![-1.0_f32; 3 * classes];
+                    let call = Stream {
+                        inputs: (Rows::new(&p, classes).unwrap(), two.then(|| Rows::new(&q, classes).unwrap())),
+                        output: Some(RowsMut::new(&mut out, classes).unwrap()),
+                        past_caches,
+                    };
+                    stream(&call, &execution).unwrap();
+                    for ((&out, &p), &q) in out.iter().zip(&p).zip(&q) {
+                        assert_eq!(out.to_bits(), if two { p.max(q) } else { p }.to_bits());
+                    }
+                }
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 
 use super::arrays::{Array, Options, slice};
 use super::settings::default_isa;
-use crate::{CrossEntropy, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Targets};
+use crate::{CrossEntropy, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Stream, Targets};
 
 /// Rows × classes up to which a call keeps the GIL. Giving it away and looking for signals takes 0.2 µs, a fifth of the
 /// fastest of such calls; the slowest take some tens of microseconds, in which nobody misses the GIL.
@@ -225,4 +225,24 @@ pub(super) fn compare<'py>(
         fields.set_item("nll_q", comparison.nll_q.into_pyarray(py))?;
     }
     Ok(fields)
+}
+
+/// Reads one or two arrays, and writes one, without computing anything.
+#[pyfunction]
+#[pyo3(signature = (p, q=None, out=None, past_caches=false, isa=None))]
+pub(super) fn stream<'py>(
+    py: Python<'py>,
+    p: Array<'py>,
+    q: Option<Array<'py>>,
+    out: Option<Array<'py>>,
+    past_caches: bool,
+    isa: Option<&str>,
+) -> PyResult<()> {
+    let call = Stream {
+        inputs: (p.rows()?, q.as_ref().map(Array::rows).transpose()?),
+        output: out.as_ref().map(Array::rows_mut).transpose()?,
+        past_caches,
+    };
+    let rows = call.inputs.0.clone();
+    detached(py, isa, &rows, |execution| crate::stream(&call, execution))
 }

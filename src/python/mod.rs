@@ -12,9 +12,9 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _kldiv {
     #[pymodule_export]
-    use super::calls::{compare, cross_entropy, divergence, entropy, gather_log_probs, log_softmax, logsumexp};
+    use super::calls::{compare, cross_entropy, divergence, entropy, gather_log_probs, log_softmax, logsumexp, stream};
     #[pymodule_export]
-    use super::settings::{build_info, get_num_threads, isa, read_bandwidth, set_num_threads};
+    use super::settings::{build_info, get_num_threads, isa, set_num_threads};
 
     use pyo3::prelude::*;
 

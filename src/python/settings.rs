@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::{Execution, Isa};
+use crate::Isa;
 
 static ISA: OnceLock<Isa> = OnceLock::new();
 
@@ -65,11 +65,4 @@ pub(super) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     info.set_item("optimized", !cfg!(debug_assertions))?;
     info.set_item("isas", Isa::available().map(Isa::name).collect::<Vec<_>>())?;
     Ok(info)
-}
-
-/// Bytes per second at which all threads together read `bytes` of memory.
-#[pyfunction]
-pub(super) fn read_bandwidth(py: Python<'_>, bytes: usize) -> PyResult<f64> {
-    let execution = Execution { isa: default_isa(), ..Execution::default() };
-    Ok(py.detach(|| crate::batch::read_bandwidth(bytes, &execution))?)
 }

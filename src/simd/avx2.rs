@@ -32,6 +32,18 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(data.cast()) }
     }
 
+    #[inline(always)]
+    unsafe fn store_past_caches(self, lanes: Self::F32, data: *mut u8) {
+        // SAFETY: the token proves AVX2, and the caller that the lanes can be written here, aligned.
+        unsafe { _mm256_stream_ps(data.cast(), lanes.0) }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: a fence touches no memory; every x86-64 CPU has it.
+        unsafe { _mm_sfence() }
+    }
+
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma,f16c")]

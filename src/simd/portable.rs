@@ -19,6 +19,15 @@ impl Simd for Portable {
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
 
+    #[inline(always)]
+    unsafe fn store_past_caches(self, lanes: Self::F32, data: *mut u8) {
+        // SAFETY: the caller's.
+        unsafe { lanes.store(data, Dtype::F32) }
+    }
+
+    #[inline(always)]
+    fn fence(self) {}
+
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)

@@ -7,6 +7,9 @@ use crate::element::Dtype;
 /// Lanes of the widest vector of any instruction set.
 pub(crate) const MAX_LANES: usize = 16;
 
+/// Bytes of a cache line, and of the widest vector.
+pub(crate) const CACHE_LINE: usize = 64;
+
 /// An instruction set, as a value that proves that the running CPU has it.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// A vector of f32.
@@ -15,6 +18,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     type F64: Lanes<Token = Self, Scalar = f64>;
     /// Asks for the cache line at `data`, which need not be readable.
     fn prefetch(self, data: *const u8);
+    /// Writes the lanes past the caches, where the CPU can.
+    ///
+    /// # Safety
+    /// `data` is valid for writes of the lanes and aligned to [`CACHE_LINE`]; [`Simd::fence`] comes before any other
+    /// access to it.
+    unsafe fn store_past_caches(self, lanes: Self::F32, data: *mut u8);
+    /// Orders what was written past the caches before all that follows.
+    fn fence(self);
     /// Runs `kernel` compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
 }

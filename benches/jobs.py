@@ -1,0 +1,206 @@
+"""What is measured: the jobs, their inputs, the truth, kldiv's calls and the limit of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import kldiv
+from accuracy import DTYPES, oracle
+from kldiv import _kldiv
+from kldiv._arrays import Operand, as_rows
+
+Array = NDArray[Any]
+Result = tuple[Any, Any]
+"""One value a row (of `compare`, a line of them for each divergence), and a gradient or None."""
+Call = Callable[[], Result]
+
+TRUE_ELEMENTS = 1 << 20
+"""Errors are found on as many rows, spread over the batch, as hold about this many numbers."""
+
+COMPARED = ("kl", "reverse_kl", "jensen_shannon", "total_variation")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to compute, that every contender has its way for."""
+
+    key: str
+    title: str
+    function: str
+    gradient: bool = False
+    parameter: dict[str, float] = field(default_factory=dict)
+    space: str = "logits"
+    threads: int | None = None
+    """Where not as many as there are."""
+    peers: tuple[str, ...] | None = None
+    """Where not all."""
+
+    @property
+    def reads(self) -> int:
+        """Arrays that have to be read."""
+        return 1 if self.function == "cross_entropy" else 2
+
+
+JOBS = [
+    Job("kl", "KL", "kl"),
+    Job("kl+grad", "KL and ∂q", "kl", gradient=True),
+    Job("cross_entropy", "cross-entropy", "cross_entropy"),
+    Job("cross_entropy+grad", "cross-entropy and ∂z", "cross_entropy", gradient=True),
+    Job("js", "Jensen–Shannon", "jensen_shannon"),
+    Job("js+grad", "Jensen–Shannon and ∂q", "jensen_shannon", gradient=True),
+    Job("reverse_kl+grad", "reverse KL and ∂q", "reverse_kl", gradient=True),
+    Job("total_variation+grad", "total variation and ∂q", "total_variation", gradient=True),
+    Job("renyi_half+grad", "Rényi α = ½ and ∂q", "renyi", gradient=True, parameter={"alpha": 0.5}),
+    Job("renyi_2+grad", "Rényi α = 2 and ∂q", "renyi", gradient=True, parameter={"alpha": 2.0}),
+    Job("probs", "KL of probabilities", "kl", space="probs"),
+    Job(
+        "probs_1_thread",
+        "KL of probabilities, 1 thread",
+        "kl",
+        space="probs",
+        threads=1,
+        peers=("simsimd", "numkong"),
+    ),
+    Job("compare", "compare", "compare"),
+]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Logits N(0, 3²), independent of each other, as stored; everyone computes on these."""
+
+    dtype: str
+    p: Array
+    q: Array
+    labels: NDArray[np.int64]
+    out: Array
+    """Where gradients go; its pages are there."""
+
+    @classmethod
+    def make(cls, rows: int, classes: int, dtype: str) -> Inputs:
+        """Make the inputs of a shape: the same ones in every run."""
+        rng = np.random.default_rng([rows, classes])
+        p, q = ((3 * rng.standard_normal((rows, classes))).astype(DTYPES[dtype]) for _ in range(2))
+        labels = rng.integers(classes, size=rows)
+        return cls(dtype, p, q, labels, np.full_like(q, 0))
+
+    @cached_property
+    def probabilities(self) -> tuple[Array, Array]:
+        """Softmax of both; never below the smallest number, so that no divergence is infinite."""
+        least = np.nextafter(DTYPES[self.dtype](0), DTYPES[self.dtype](1))
+        return tuple(_softmax(z, least) for z in (self.p, self.q))  # type: ignore[return-value]
+
+    def pair(self, job: Job) -> tuple[Array, Array]:
+        """Give the two arrays that a job is about."""
+        return self.probabilities if job.space == "probs" else (self.p, self.q)
+
+    @cached_property
+    def rows_with_truth(self) -> NDArray[np.int64]:
+        """Rows that errors are found on."""
+        rows, classes = self.p.shape
+        count = min(rows, max(1, TRUE_ELEMENTS // classes))
+        return np.linspace(0, rows - 1, count).astype(np.int64)
+
+    @cached_property
+    def _wide(self) -> Any:
+        at = self.rows_with_truth
+        return oracle.wide(self.p[at], self.q[at])
+
+    def truth(self, job: Job) -> tuple[Array, Array | None]:
+        """Value and gradient of those rows, by the oracle of the tests."""
+        at = self.rows_with_truth
+        if job.function == "cross_entropy":
+            z, labels = self.q[at], self.labels[at]
+            value = oracle.wide_cross_entropy(z, labels)
+            return value, oracle.wide_cross_entropy_gradient(z, labels) if job.gradient else None
+        if job.function == "compare":
+            entropies = (oracle.wide_entropy(z[at]) for z in (self.p, self.q))
+            return np.stack(
+                [*(self._wide.value(name, **_beta(name)) for name in COMPARED), *entropies]
+            ), None
+        pair = self._wide
+        if job.space == "probs":
+            pair = oracle.wide(*(x[at] for x in self.probabilities), space="probs")
+        parameter = job.parameter or _beta(job.function)
+        gradient = pair.gradient(job.function, "q", **parameter) if job.gradient else None
+        return pair.value(job.function, **parameter), gradient
+
+
+def _beta(name: str) -> dict[str, float]:
+    return {"beta": 0.5} if name == "jensen_shannon" else {}
+
+
+def _softmax(logits: Array, least: Any) -> Array:
+    result = np.empty_like(logits)
+    # Row by row: a float64 copy of the whole would be the largest array of the run.
+    for row, z in zip(result, logits, strict=True):
+        e = np.exp(z.astype(np.float64) - float(z.max()))
+        row[...] = np.maximum((e / e.sum()).astype(logits.dtype), least)
+    return result
+
+
+def ours(job: Job, inputs: Inputs, *, fresh: bool = False) -> Call:
+    """Make kldiv's call; a `fresh` one allocates the gradient."""
+    p, q = inputs.pair(job)
+    if job.function == "compare":
+
+        def compare() -> Result:
+            found = kldiv.compare(p, q)
+            entropies = (found.entropy_p, found.entropy_q)
+            return [*(getattr(found, name) for name in COMPARED), *entropies], None
+
+        return compare
+    function = getattr(kldiv, job.function)
+    arguments = (q, inputs.labels) if job.function == "cross_entropy" else (p, q)
+    keywords: dict[str, Any] = {**job.parameter, "space": job.space}
+    if not job.gradient:
+        return lambda: (function(*arguments, **keywords), None)
+    if not fresh:
+        keywords["out"] = inputs.out
+    return lambda: kldiv.value_and_grad(function, *arguments, **keywords)
+
+
+def limits(job: Job, inputs: Inputs) -> dict[str, Call]:
+    """Ways of moving the data of a job, of which the fastest is its limit."""
+    p, q = (_operand(array) for array in inputs.pair(job))
+    others: tuple[Operand | None, ...] = (q, None) if job.reads == 2 else (None, None)
+    if not job.gradient:
+        return {"reads": lambda: (_kldiv.stream(p, *others), None)}
+    others = (others[0], _operand(inputs.out))
+    return {
+        "streaming writes": lambda: (_kldiv.stream(p, *others, True), None),
+        "regular writes": lambda: (_kldiv.stream(p, *others, False), None),
+    }
+
+
+def _operand(array: Array) -> Operand:
+    return as_rows("array", array, -1).operand
+
+
+def errors(
+    job: Job, inputs: Inputs, truth: tuple[Array, Array | None], result: Result
+) -> dict[str, float]:
+    """Find the largest relative error of a value, and of a gradient by its norm."""
+    at = inputs.rows_with_truth
+    shape = (-1, len(inputs.labels)) if job.function == "compare" else (len(inputs.labels),)
+    value = as_float64(result[0]).reshape(shape)[..., at]
+    found = {"error": float(np.max(np.abs(value - truth[0]) / np.abs(truth[0])))}
+    if truth[1] is not None and result[1] is not None:
+        difference = as_float64(result[1][at]) - truth[1]
+        norms = (np.sqrt((x * x).sum(-1)) for x in (difference, truth[1]))
+        found["gradient_error"] = float(np.max(next(norms) / next(norms)))
+    return found
+
+
+def as_float64(numbers: Any) -> Array:
+    """Widen whatever a contender gives back."""
+    if hasattr(numbers, "detach"):  # NumPy has no bfloat16 for torch to convert to
+        numbers = numbers.detach().double().numpy()
+    result: Array = np.asarray(numbers).astype(np.float64)
+    return result
