@@ -164,7 +164,7 @@ impl Lanes for F32x8 {
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the vector proves AVX2 and FMA.
-        F32x8(unsafe { _mm256_add_ps(_mm256_mul_ps(self.0, b.0), c.0) })
+        F32x8(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
     }
     #[inline(always)]
     fn mul_add_relaxed(self, b: Self, c: Self) -> Self {
@@ -358,7 +358,7 @@ impl Lanes for F64x4 {
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the vector proves AVX2 and FMA.
-        F64x4(unsafe { _mm256_add_pd(_mm256_mul_pd(self.0, b.0), c.0) })
+        F64x4(unsafe { _mm256_fmadd_pd(self.0, b.0, c.0) })
     }
     #[inline(always)]
     fn mul_add_relaxed(self, b: Self, c: Self) -> Self {
