@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use crate::element::{Dtype, Element};
 use crate::error::Error;
-use crate::simd::{CACHE_LINE, Lanes, MAX_LANES, Scalar, Simd};
+use crate::simd::{Lanes, MAX_LANES, Scalar, Simd};
 
 /// The batch axes of an array: their lengths and their strides in bytes.
 #[derive(Clone, Debug)]
@@ -135,6 +135,7 @@ pub struct RowsMut<'a> {
     dtype: Dtype,
     classes: usize,
     axes: Axes,
+    past_caches: bool,
     lifetime: PhantomData<&'a mut [u8]>,
 }
 
@@ -175,7 +176,7 @@ impl<'a> RowsMut<'a> {
         if axes.count > 1 && !axes.disjoint(classes * dtype.size()) {
             return Err(Error::OverlappingOutput { argument });
         }
-        Ok(RowsMut { data, dtype, classes, axes, lifetime: PhantomData })
+        Ok(RowsMut { data, dtype, classes, axes, past_caches: false, lifetime: PhantomData })
     }
 
     /// Number of rows.
@@ -202,8 +203,18 @@ impl<'a> RowsMut<'a> {
             data: unsafe { self.data.offset(self.axes.offset(index)) },
             dtype: self.dtype,
             classes: self.classes,
+            past_caches: self.past_caches,
             lifetime: PhantomData,
         }
+    }
+
+    /// Lets rows be written past the caches, if they are more than the caches hold and none of `inputs` is the same
+    /// memory (whose lines are in the caches anyway).
+    pub(crate) fn prefer_past_caches(&mut self, inputs: &[&Rows<'_>]) {
+        /// Bytes of output of which the next to read it would find little in the caches.
+        const LARGE: usize = 1 << 24;
+        let bytes = self.count() * self.classes * self.dtype.size();
+        self.past_caches = bytes >= LARGE && inputs.iter().all(|rows| !std::ptr::eq(rows.data, self.data));
     }
 }
 
@@ -310,6 +321,12 @@ impl<'a> Row<'a> {
         unsafe { V::load(token, self.data.add(start * self.dtype.size()), self.dtype) }
     }
 
+    /// [`Row::vector`] if `WHOLE`, else [`Row::load`].
+    #[inline(always)]
+    pub(crate) fn lanes<V: Lanes, const WHOLE: bool>(self, token: V::Token, start: usize, absent: f64) -> V {
+        if WHOLE { self.vector(token, start) } else { self.load(token, start, absent) }
+    }
+
     /// Asks for what follows `ahead` elements after `start`, in this row or beyond it.
     #[inline(always)]
     pub(crate) fn prefetch<S: Simd>(self, simd: S, start: usize, ahead: usize) {
@@ -334,6 +351,7 @@ pub(crate) struct RowMut<'a> {
     data: *mut u8,
     dtype: Dtype,
     classes: usize,
+    past_caches: bool,
     lifetime: PhantomData<&'a mut [u8]>,
 }
 
@@ -424,31 +442,28 @@ impl RowMut<'_> {
         }
     }
 
-    /// Writes `lanes(start)` to `start..start + S::F32::N` of a row of f32, for starts that cover the row, as whole cache
-    /// lines past the caches: for memory that is not used again soon, which then need not be read before it is written.
+    /// Whether the row is to be written past the caches.
+    pub(crate) fn with_past_caches(self, past_caches: bool) -> Self {
+        RowMut { past_caches, ..self }
+    }
+
+    /// The first class whose vector is aligned, for a row that is to be written past the caches; `None` for others.
     #[inline(always)]
-    pub(crate) fn write_past_caches<S: Simd>(self, simd: S, lanes: impl Fn(usize) -> S::F32) {
-        assert!(self.dtype == Dtype::F32);
-        let to_line = self.data.align_offset(CACHE_LINE);
-        let size = Dtype::F32.size();
-        // Elements that straddle lines never start one.
-        let first = if to_line.is_multiple_of(size) { to_line / size } else { self.classes };
-        let mut start = 0;
-        while start < self.classes {
-            // Called in one place only, so that it is inlined.
-            let vector = lanes(start);
-            if start >= first && start + S::F32::N <= self.classes {
-                // SAFETY: the lanes lie inside the row, a whole number of vectors from the start of a line; the fence
-                // below comes before any other access.
-                unsafe { simd.store_past_caches(vector, self.data.add(start * size)) };
-                start += S::F32::N;
-            } else {
-                // Before a later write of the same classes past the caches, which is ordered after this one.
-                self.store(start, vector);
-                start = if start < first { first.min(start + S::F32::N) } else { start + S::F32::N };
-            }
-        }
-        simd.fence();
+    pub(crate) fn first_aligned<V: Lanes>(self) -> Option<usize> {
+        let size = self.dtype.size();
+        let bytes = self.data.align_offset(V::N * size);
+        (self.past_caches && bytes.is_multiple_of(size)).then_some(bytes / size)
+    }
+
+    /// Like [`RowMut::set_vector`], past the caches, for aligned vectors; [`Simd::fence`] comes before any other access.
+    #[inline(always)]
+    pub(crate) fn set_vector_past_caches<V: Lanes>(self, start: usize, lanes: V) {
+        assert!(start + V::N <= self.classes);
+        // SAFETY: the lanes lie inside the row.
+        let data = unsafe { self.data.add(start * self.dtype.size()) };
+        assert!(data.addr().is_multiple_of(V::N * self.dtype.size()));
+        // SAFETY: the lanes lie inside the row, and are aligned; ordering them is the caller's.
+        unsafe { lanes.store_past_caches(data, self.dtype) }
     }
 
     /// Sets the elements from `start` on.

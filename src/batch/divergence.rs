@@ -95,6 +95,10 @@ pub fn divergence(
     check_output("the gradient of p", gradients.p.as_ref(), p)?;
     check_output("the gradient of q", gradients.q.as_ref(), q)?;
     let reducer = Reducer::new(options, p.count(), |_| 1.0)?;
+    let mut gradients = gradients;
+    for out in [&mut gradients.p, &mut gradients.q].into_iter().flatten() {
+        out.prefer_past_caches(&[p, q]);
+    }
     kind.visit(Batch { pair, reducer: &reducer, gradients, execution })?
 }
 

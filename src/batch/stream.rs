@@ -4,6 +4,7 @@ use std::hint::black_box;
 
 use super::driver::{Execution, for_rows};
 use crate::error::Error;
+use crate::row::write::{Formula, write};
 use crate::rows::{Row, RowMut, Rows, RowsMut};
 use crate::simd::{Kernel, Lanes, Simd};
 
@@ -46,8 +47,7 @@ pub fn stream(call: &Stream<'_>, execution: &Execution<'_>) -> Result<(), Error>
             execution.isa.run(Pass {
                 first: first.block(start, len).words(),
                 second: second.map(|row| row.block(start, len).words()),
-                output: output.map(|row| row.block(start, len).words()),
-                past_caches: call.past_caches,
+                output: output.map(|row| row.block(start, len).words().with_past_caches(call.past_caches)),
             });
         });
     })?;
@@ -58,7 +58,6 @@ struct Pass<'a> {
     first: Row<'a>,
     second: Option<Row<'a>>,
     output: Option<RowMut<'a>>,
-    past_caches: bool,
 }
 
 impl Kernel for Pass<'_> {
@@ -66,24 +65,42 @@ impl Kernel for Pass<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Pass { first, second, output, past_caches } = self;
+        let Pass { first, second, output } = self;
         // A closure for each loop, since one that has a single caller is inlined.
         match (second, output) {
             (None, None) => read::<S>(simd, first.classes(), |start| first.load(simd, start, 0.0)),
             (Some(second), None) => {
                 read::<S>(simd, first.classes(), |start| larger::<S>(simd, first, second, start));
             }
-            (None, Some(output)) if past_caches => {
-                output.write_past_caches(simd, |start| first.load(simd, start, 0.0));
-            }
-            (None, Some(output)) => write::<S>(output, |start| first.load(simd, start, 0.0)),
-            (Some(second), Some(output)) if past_caches => {
-                output.write_past_caches(simd, |start| larger::<S>(simd, first, second, start));
-            }
-            (Some(second), Some(output)) => {
-                write::<S>(output, |start| larger::<S>(simd, first, second, start));
-            }
+            (None, Some(output)) => write::<S::F32>(simd, output, &Copy { simd, first }),
+            (Some(second), Some(output)) => write::<S::F32>(simd, output, &Larger { simd, first, second }),
         }
+    }
+}
+
+struct Copy<'a, S> {
+    simd: S,
+    first: Row<'a>,
+}
+
+impl<S: Simd> Formula<S::F32> for Copy<'_, S> {
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> S::F32 {
+        self.first.lanes::<S::F32, WHOLE>(self.simd, start, 0.0)
+    }
+}
+
+struct Larger<'a, S> {
+    simd: S,
+    first: Row<'a>,
+    second: Row<'a>,
+}
+
+impl<S: Simd> Formula<S::F32> for Larger<'_, S> {
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> S::F32 {
+        let first = self.first.lanes::<S::F32, WHOLE>(self.simd, start, 0.0);
+        first.max(self.second.lanes::<S::F32, WHOLE>(self.simd, start, 0.0))
     }
 }
 
@@ -107,15 +124,6 @@ fn read<S: Simd>(simd: S, len: usize, lanes: impl Fn(usize) -> S::F32) {
     }
     // Without a use of what was read the compiler would leave out the reading.
     black_box(largest.map(Lanes::to_array));
-}
-
-#[inline(always)]
-fn write<S: Simd>(output: RowMut<'_>, lanes: impl Fn(usize) -> S::F32) {
-    let mut start = 0;
-    while start < output.classes() {
-        output.store(start, lanes(start));
-        start += S::F32::N;
-    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@
 use super::divergence::RowGradients;
 use super::scan::{fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{Distribution, LogSumExp};
+use super::write::{Formula, write};
 use crate::batch::{BLOCK, Blocks};
 use crate::element::Dtype;
-use crate::rows::{Row, RowMut};
+use crate::rows::Row;
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
 
@@ -282,74 +283,98 @@ impl Kernel for FarGradients<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        if let (None, Some(out)) = (self.gradients.p, self.gradients.q) {
-            let (x, y) = (self.p.row, self.q.row);
-            return match (x.dtype(), y.dtype(), out.dtype()) {
-                (Dtype::F32, Dtype::F32, Dtype::F32) => {
-                    self.write_q::<S::F32>(simd, x.known(Dtype::F32), y.known(Dtype::F32), out.known(Dtype::F32))
-                }
-                (Dtype::Bf16, Dtype::Bf16, Dtype::Bf16) => {
-                    self.write_q::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16), out.known(Dtype::Bf16))
-                }
-                (Dtype::Bf16, Dtype::Bf16, Dtype::F32) => {
-                    self.write_q::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16), out.known(Dtype::F32))
-                }
-                (Dtype::F16, Dtype::F16, Dtype::F16) => {
-                    self.write_q::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16), out.known(Dtype::F16))
-                }
-                (Dtype::F16, Dtype::F16, Dtype::F32) => {
-                    self.write_q::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16), out.known(Dtype::F32))
-                }
-                _ => self.write_q::<S::F32>(simd, x, y, out),
-            };
+        let (x, y) = (self.p.row, self.q.row);
+        match (x.dtype(), y.dtype()) {
+            (Dtype::F32, Dtype::F32) => self.write::<S::F32>(simd, x.known(Dtype::F32), y.known(Dtype::F32)),
+            (Dtype::Bf16, Dtype::Bf16) => self.write::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16)),
+            (Dtype::F16, Dtype::F16) => self.write::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16)),
+            _ => self.write::<S::F32>(simd, x, y),
         }
-        self.write::<S::F32>(simd);
     }
 }
 
 impl FarGradients<'_> {
     #[inline(always)]
-    fn exps<V: Lanes>(&self, token: V::Token) -> (ScaledExp<V>, ScaledExp<V>) {
+    fn write<V: Lanes>(&self, token: V::Token, p: Row<'_>, q: Row<'_>) {
         let rate = self.p.inverse_temperature;
-        (ScaledExp::new(token, rate, self.ln_divisors.0, 1.0), ScaledExp::new(token, rate, self.ln_divisors.1, 1.0))
+        let formulas = Formulas::<V> {
+            token,
+            p,
+            q,
+            lowest: lowest_narrow_logit(rate),
+            p_exp: ScaledExp::new(token, rate, self.ln_divisors.0, 1.0),
+            q_exp: ScaledExp::new(token, rate, self.ln_divisors.1, 1.0),
+            scale: V::splat(token, self.gradients.scale * rate),
+            rate: V::splat(token, rate),
+            offset: V::splat(token, -self.offset),
+        };
+        match (self.gradients.p, self.gradients.q) {
+            (None, Some(out)) => write(token, out, &OfQ(formulas)),
+            (Some(out), None) => write(token, out, &OfP(formulas)),
+            (Some(p_out), Some(q_out)) => {
+                // Either may be the memory of a row: all of a class is read before it is written.
+                let mut start = 0;
+                while start < p.classes() {
+                    let (x, y) = formulas.pair::<false>(start);
+                    let gradients = (formulas.of_p(x, y), formulas.of_q(x, y));
+                    p_out.store(start, gradients.0);
+                    q_out.store(start, gradients.1);
+                    start += V::N;
+                }
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Formulas<'a, V: Lanes> {
+    token: V::Token,
+    p: Row<'a>,
+    q: Row<'a>,
+    lowest: f64,
+    p_exp: ScaledExp<V>,
+    q_exp: ScaledExp<V>,
+    scale: V,
+    rate: V,
+    offset: V,
+}
+
+impl<V: Lanes> Formulas<'_, V> {
+    #[inline(always)]
+    fn pair<const WHOLE: bool>(&self, start: usize) -> (V, V) {
+        let x = self.p.lanes::<V, WHOLE>(self.token, start, self.lowest);
+        (x, self.q.lanes::<V, WHOLE>(self.token, start, self.lowest))
     }
 
+    /// p·(d − value).
     #[inline(always)]
-    fn write_q<V: Lanes>(&self, token: V::Token, p: Row<'_>, q: Row<'_>, out: RowMut<'_>) {
-        let (p_exp, q_exp) = self.exps::<V>(token);
-        let scale = V::splat(token, self.gradients.scale * self.q.inverse_temperature);
-        let lowest = lowest_narrow_logit(self.p.inverse_temperature);
-        let mut start = 0;
-        while start < p.whole::<V>() {
-            let (x, y) = (p.vector(token, start), q.vector(token, start));
-            out.set_vector(start, scale * (q_exp.at(y) - p_exp.at(x)));
-            start += V::N;
-        }
-        if start < p.classes() {
-            let (x, y) = (p.load(token, start, lowest), q.load(token, start, lowest));
-            out.store(start, scale * (q_exp.at(y) - p_exp.at(x)));
-        }
+    fn of_p(&self, x: V, y: V) -> V {
+        self.scale * self.p_exp.at(x) * (x - y).mul_add_relaxed(self.rate, self.offset)
     }
 
+    /// q − p.
     #[inline(always)]
-    fn write<V: Lanes>(&self, token: V::Token) {
-        let (p_exp, q_exp) = self.exps::<V>(token);
-        let rate = self.p.inverse_temperature;
-        let lowest = lowest_narrow_logit(rate);
-        let (scale, rate, offset) =
-            (V::splat(token, self.gradients.scale * rate), V::splat(token, rate), V::splat(token, -self.offset));
-        let mut start = 0;
-        while start < self.p.row.classes() {
-            let x = self.p.row.load::<V>(token, start, lowest);
-            let y = self.q.row.load::<V>(token, start, lowest);
-            let (p, q) = (p_exp.at(x), q_exp.at(y));
-            if let Some(out) = self.gradients.p {
-                out.store(start, scale * p * (x - y).mul_add_relaxed(rate, offset));
-            }
-            if let Some(out) = self.gradients.q {
-                out.store(start, scale * (q - p));
-            }
-            start += V::N;
-        }
+    fn of_q(&self, x: V, y: V) -> V {
+        self.scale * (self.q_exp.at(y) - self.p_exp.at(x))
+    }
+}
+
+struct OfP<'a, V: Lanes>(Formulas<'a, V>);
+struct OfQ<'a, V: Lanes>(Formulas<'a, V>);
+
+impl<V: Lanes> Formula<V> for OfP<'_, V> {
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
+        let (x, y) = self.0.pair::<WHOLE>(start);
+        self.0.of_p(x, y)
+    }
+}
+
+impl<V: Lanes> Formula<V> for OfQ<'_, V> {
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
+        let (x, y) = self.0.pair::<WHOLE>(start);
+        self.0.of_q(x, y)
     }
 }

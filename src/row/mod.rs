@@ -9,6 +9,7 @@
 //! * [`cross_entropy`]: cross-entropy with a class index or a distribution.
 //! * [`entropy`]: entropy of one row.
 //! * [`comparison`]: everything about two rows at once.
+//! * [`write`](mod@write): writing a row of results.
 
 pub(crate) mod comparison;
 pub(crate) mod cross_entropy;
@@ -21,3 +22,4 @@ pub(crate) mod scan;
 mod second_pass;
 pub(crate) mod softmax;
 pub(crate) mod space;
+pub(crate) mod write;

@@ -33,12 +33,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_past_caches(self, lanes: Self::F32, data: *mut u8) {
-        // SAFETY: the token proves AVX2, and the caller that the lanes can be written here, aligned.
-        unsafe { _mm256_stream_ps(data.cast(), lanes.0) }
-    }
-
-    #[inline(always)]
     fn fence(self) {
         // SAFETY: a fence touches no memory; every x86-64 CPU has it.
         unsafe { _mm_sfence() }
@@ -161,6 +155,18 @@ impl Lanes for F32x8 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn store_past_caches(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the vector proves AVX2 and the caller that eight elements of `dtype` can be written, aligned.
+        unsafe {
+            match dtype {
+                Dtype::F32 => _mm256_stream_ps(data.cast(), self.0),
+                Dtype::Bf16 => _mm_stream_si128(data.cast(), bf16_bits(self.0)),
+                Dtype::F16 => _mm_stream_si128(data.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)),
+                Dtype::F64 => self.store(data, dtype),
+            }
+        }
+    }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the vector proves AVX2 and FMA.
@@ -355,6 +361,16 @@ impl Lanes for F64x4 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn store_past_caches(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the vector proves AVX2 and the caller that the elements can be written, aligned.
+        unsafe {
+            match dtype {
+                Dtype::F64 => _mm256_stream_pd(data.cast(), self.0),
+                _ => self.store(data, dtype),
+            }
+        }
+    }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the vector proves AVX2 and FMA.

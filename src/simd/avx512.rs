@@ -38,12 +38,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store_past_caches(self, lanes: Self::F32, data: *mut u8) {
-        // SAFETY: the token proves AVX-512, and the caller that the lanes can be written here, aligned.
-        unsafe { _mm512_stream_ps(data.cast(), lanes.0) }
-    }
-
-    #[inline(always)]
     fn fence(self) {
         // SAFETY: a fence touches no memory; every x86-64 CPU has it.
         unsafe { _mm_sfence() }
@@ -166,6 +160,18 @@ impl Lanes for F32x16 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn store_past_caches(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the vector proves AVX-512 and the caller that sixteen elements of `dtype` can be written, aligned.
+        unsafe {
+            match dtype {
+                Dtype::F32 => _mm512_stream_ps(data.cast(), self.0),
+                Dtype::Bf16 => _mm256_stream_si256(data.cast(), bf16_bits(self.0)),
+                Dtype::F16 => _mm256_stream_si256(data.cast(), _mm512_cvtps_ph::<NEAREST>(self.0)),
+                Dtype::F64 => self.store(data, dtype),
+            }
+        }
+    }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the vector proves AVX-512.
@@ -348,6 +354,16 @@ impl Lanes for F64x8 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn store_past_caches(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the vector proves AVX-512 and the caller that the elements can be written, aligned.
+        unsafe {
+            match dtype {
+                Dtype::F64 => _mm512_stream_pd(data.cast(), self.0),
+                _ => self.store(data, dtype),
+            }
+        }
+    }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         // SAFETY: the vector proves AVX-512.

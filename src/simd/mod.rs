@@ -22,4 +22,4 @@ mod tests;
 mod vector;
 
 pub use isa::Isa;
-pub(crate) use vector::{CACHE_LINE, Kernel, Lanes, MAX_LANES, RUN, Scalar, Simd, Total};
+pub(crate) use vector::{Kernel, Lanes, MAX_LANES, RUN, Scalar, Simd, Total};

@@ -20,12 +20,6 @@ impl Simd for Portable {
     fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
-    unsafe fn store_past_caches(self, lanes: Self::F32, data: *mut u8) {
-        // SAFETY: the caller's.
-        unsafe { lanes.store(data, Dtype::F32) }
-    }
-
-    #[inline(always)]
     fn fence(self) {}
 
     #[inline]
@@ -298,6 +292,11 @@ where
                 Dtype::Bf16 => write::<bf16, T>(self.0, data),
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn store_past_caches(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the caller's.
+        unsafe { self.store(data, dtype) }
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {

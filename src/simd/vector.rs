@@ -7,9 +7,6 @@ use crate::element::Dtype;
 /// Lanes of the widest vector of any instruction set.
 pub(crate) const MAX_LANES: usize = 16;
 
-/// Bytes of a cache line, and of the widest vector.
-pub(crate) const CACHE_LINE: usize = 64;
-
 /// An instruction set, as a value that proves that the running CPU has it.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// A vector of f32.
@@ -18,12 +15,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     type F64: Lanes<Token = Self, Scalar = f64>;
     /// Asks for the cache line at `data`, which need not be readable.
     fn prefetch(self, data: *const u8);
-    /// Writes the lanes past the caches, where the CPU can.
-    ///
-    /// # Safety
-    /// `data` is valid for writes of the lanes and aligned to [`CACHE_LINE`]; [`Simd::fence`] comes before any other
-    /// access to it.
-    unsafe fn store_past_caches(self, lanes: Self::F32, data: *mut u8);
     /// Orders what was written past the caches before all that follows.
     fn fence(self);
     /// Runs `kernel` compiled for this instruction set.
@@ -223,6 +214,11 @@ pub(crate) trait Lanes:
     /// # Safety
     /// `data` is valid for writes of `N * dtype.size()` bytes; no alignment is needed.
     unsafe fn store(self, data: *mut u8, dtype: Dtype);
+    /// Like [`Lanes::store`], but past the caches, where the CPU can.
+    ///
+    /// # Safety
+    /// As for `store`; `data` is aligned to the bytes written, and [`Simd::fence`] comes before any other access to them.
+    unsafe fn store_past_caches(self, data: *mut u8, dtype: Dtype);
     /// self·b + c rounded once.
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// self·b + c rounded once or twice, whichever is faster.
