@@ -155,6 +155,10 @@ pub fn cross_entropy(
             None
         }
     };
+    let mut logits_gradient = logits_gradient;
+    if let Some(out) = &mut logits_gradient {
+        out.prefer_past_caches(&[logits]);
+    }
     let ignored = |row: usize| labels.is_some_and(|labels| Some(labels[row]) == loss.ignore_index);
     let class_weight = |row: usize| match (labels, loss.class_weights) {
         (Some(labels), Some(weights)) if !ignored(row) => weights[labels[row] as usize],

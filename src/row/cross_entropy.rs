@@ -5,9 +5,12 @@
 
 use super::softmax::{Distribution, DistributionView, LogSumExp};
 use super::space::Space;
+use super::write::{Formula, write};
 use crate::batch::Blocks;
+use crate::element::Dtype;
 use crate::rows::{Row, RowMut};
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+use crate::simd::exp::ScaledExp;
+use crate::simd::{Isa, Kernel, Lanes, Simd};
 
 /// What the row is compared with.
 #[derive(Clone, Copy)]
@@ -279,7 +282,12 @@ impl Kernel for NarrowGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        self.0.write::<S::F32>(simd);
+        match self.0.q.row.dtype() {
+            Dtype::F32 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::F32)),
+            Dtype::Bf16 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::Bf16)),
+            Dtype::F16 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::F16)),
+            Dtype::F64 => self.0.write_softmax::<S::F32>(simd, self.0.q.row),
+        }
     }
 }
 
@@ -288,38 +296,56 @@ impl Kernel for WideGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        self.0.write::<S::F64>(simd);
+        self.0.write_wide::<S::F64>(simd);
     }
 }
 
 impl LogitGradient<'_> {
+    /// In f32 lanes, where the masses are those of a class index: softmax everywhere else.
     #[inline(always)]
-    fn write<V: Lanes>(self, token: V::Token) {
+    fn write_softmax<V: Lanes>(&self, token: V::Token, row: Row<'_>) {
+        let rate = self.q.inverse_temperature;
+        let exp = ScaledExp::new(token, rate, self.sum.value(rate), 1.0);
+        write(token, self.out, &Softmax { token, row, exp, factor: V::splat(token, self.pull * self.scale) });
+    }
+
+    #[inline(always)]
+    fn write_wide<V: Lanes>(&self, token: V::Token) {
         let view = DistributionView::<V>::new(token, self.q, self.sum);
         let zero = V::splat(token, 0.0);
         let pull = V::splat(token, self.pull);
         let scale = V::splat(token, self.scale);
-        let scaled_pull = V::splat(token, self.pull * self.scale);
         let mut start = 0;
         while start < self.q.row.classes() {
             let raw = self.q.row.load::<V>(token, start, self.q.space.absent());
-            let gradient = if V::Scalar::WIDE {
-                let m = if self.spread { self.masses.load::<V>(token, start) } else { zero };
-                let gradient = match self.q.space {
-                    Space::Logits => {
-                        let (z, slope) = view.capped(raw);
-                        slope * (view.p(z) * pull - m)
-                    }
-                    Space::LogProbs => -m,
-                    Space::Probs => V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero)),
-                };
-                scale * gradient
-            } else {
-                view.p(raw) * scaled_pull
+            let m = if self.spread { self.masses.load::<V>(token, start) } else { zero };
+            let gradient = match self.q.space {
+                Space::Logits => {
+                    let (z, slope) = view.capped(raw);
+                    slope * (view.p(z) * pull - m)
+                }
+                Space::LogProbs => -m,
+                Space::Probs => V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero)),
             };
-            self.out.store(start, gradient);
+            self.out.store(start, scale * gradient);
             start += V::N;
         }
+    }
+}
+
+/// softmax times a factor.
+struct Softmax<'a, V: Lanes> {
+    token: V::Token,
+    row: Row<'a>,
+    exp: ScaledExp<V>,
+    factor: V,
+}
+
+impl<V: Lanes> Formula<V> for Softmax<'_, V> {
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
+        let z = self.row.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
+        self.factor * self.exp.at(self.exp.bounded(z))
     }
 }
 

@@ -56,9 +56,9 @@ pub(crate) fn divergence<D: Divergence>(
     let mut found = None;
     if D::IS_KL && !wide {
         let (p, q) = (p.at_narrow_rate(), q.at_narrow_rate());
-        let wanted = gradients.p.is_some() || gradients.q.is_some();
+        let wanted = (gradients.p.is_some(), gradients.q.is_some());
         if let Some(far) = Far::new(p, q, isa, blocks, wanted) {
-            if !wanted || far.write(p, q, isa, blocks, &gradients) {
+            if wanted == (false, false) || far.write(p, q, isa, blocks, &gradients) {
                 return far.value;
             }
             found = Some(far.value);

@@ -7,7 +7,7 @@
 
 use super::divergence::RowGradients;
 use super::scan::{fits_narrow_lanes, largest, lowest_narrow_logit};
-use super::softmax::{Distribution, LogSumExp};
+use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
 use super::write::{Formula, write};
 use crate::batch::{BLOCK, Blocks};
 use crate::element::Dtype;
@@ -55,12 +55,17 @@ impl Far {
         q: Distribution<'_>,
         isa: Isa,
         blocks: &Blocks,
-        norms: bool,
+        wanted: (bool, bool),
     ) -> Option<Self> {
         let classes = p.row.classes();
         let block = |start, len| {
             let (p, q) = (p.block(start, len), q.block(start, len));
-            if norms { isa.run(FarSums::<true> { p, q }) } else { isa.run(FarSums::<false> { p, q }) }
+            match wanted {
+                (false, false) => isa.run(FarSums::<false, false> { p, q }),
+                (false, true) => isa.run(FarSums::<false, true> { p, q }),
+                (true, false) => isa.run(FarSums::<true, false> { p, q }),
+                (true, true) => isa.run(FarSums::<true, true> { p, q }),
+            }
         };
         // Rows that are close are mostly close in their first block already.
         let first = block(0, classes.min(BLOCK))?;
@@ -139,38 +144,42 @@ impl Far {
     }
 }
 
-struct FarSums<'a, const NORMS: bool> {
+/// Sums of a block, with the norms for the gradients of p, of q, or both.
+struct FarSums<'a, const P: bool, const Q: bool> {
     p: Distribution<'a>,
     q: Distribution<'a>,
 }
 
-impl<const NORMS: bool> Kernel for FarSums<'_, NORMS> {
+impl<const P: bool, const Q: bool> Kernel for FarSums<'_, P, Q> {
     type Output = Option<BlockSums>;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
         let (x, y, rate) = (self.p.row, self.q.row, self.p.inverse_temperature);
         match (x.dtype(), y.dtype()) {
-            (Dtype::F32, Dtype::F32) => sums::<S::F32, NORMS>(simd, x.known(Dtype::F32), y.known(Dtype::F32), rate),
-            (Dtype::Bf16, Dtype::Bf16) => sums::<S::F32, NORMS>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16), rate),
-            (Dtype::F16, Dtype::F16) => sums::<S::F32, NORMS>(simd, x.known(Dtype::F16), y.known(Dtype::F16), rate),
-            _ => sums::<S::F32, NORMS>(simd, x, y, rate),
+            (Dtype::F32, Dtype::F32) => sums::<S::F32, P, Q>(simd, x.known(Dtype::F32), y.known(Dtype::F32), rate),
+            (Dtype::Bf16, Dtype::Bf16) => sums::<S::F32, P, Q>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16), rate),
+            (Dtype::F16, Dtype::F16) => sums::<S::F32, P, Q>(simd, x.known(Dtype::F16), y.known(Dtype::F16), rate),
+            _ => sums::<S::F32, P, Q>(simd, x, y, rate),
         }
     }
 }
 
 #[inline(always)]
-fn sums<V: Lanes, const NORMS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>, rate: f64) -> Option<BlockSums> {
+fn sums<V: Lanes, const P: bool, const Q: bool>(
+    token: V::Token,
+    p: Row<'_>,
+    q: Row<'_>,
+    rate: f64,
+) -> Option<BlockSums> {
     let references = (first_largest::<V>(token, p), first_largest::<V>(token, q));
     let sums = BlockAt::<V> { token, p, q, rate, references };
-    let (found, largest) = sums.run::<NORMS>();
-    // Beyond, squares might leave the range of f32.
-    const REACH: f64 = 20.0;
+    let (found, largest) = sums.run::<P, Q>();
     let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
     if within(largest.0, references.0) && within(largest.1, references.1) {
         return found;
     }
-    BlockAt { references: largest, ..sums }.run::<NORMS>().0
+    BlockAt { references: largest, ..sums }.run::<P, Q>().0
 }
 
 /// A block whose exponentials are taken relative to two numbers about as large as its largest.
@@ -185,7 +194,7 @@ struct BlockAt<'a, V: Lanes> {
 impl<V: Lanes> BlockAt<'_, V> {
     /// The sums, and the largest logits.
     #[inline(always)]
-    fn run<const NORMS: bool>(&self) -> (Option<BlockSums>, (f64, f64)) {
+    fn run<const P: bool, const Q: bool>(&self) -> (Option<BlockSums>, (f64, f64)) {
         let BlockAt { token, p, q, rate, references } = *self;
         // A masked block, or NaN and +∞ where the maximum shows them; elsewhere the sums do.
         if !(fits_narrow_lanes(references.0, rate) && fits_narrow_lanes(references.1, rate)) {
@@ -210,17 +219,17 @@ impl<V: Lanes> BlockAt<'_, V> {
                 q.prefetch(token, start, AHEAD);
                 let (x, y) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
                 largest = (largest.0.max(x), largest.1.max(y));
-                add::<V, NORMS>(&mut runs, (&exps.0, &exps.1), x, y);
+                add::<V, P, Q>(&mut runs, (&exps.0, &exps.1), x, y);
                 start += V::N;
             }
-            add_runs::<V, NORMS>(token, &mut totals, runs);
+            add_runs::<V, P, Q>(token, &mut totals, runs);
         }
         if start < classes {
             let mut runs = [zero; SUMS];
             let (x, y) = (p.load::<V>(token, start, lowest), q.load::<V>(token, start, lowest));
             largest = (largest.0.max(x), largest.1.max(y));
-            add::<V, NORMS>(&mut runs, (&exps.0, &exps.1), x, y);
-            add_runs::<V, NORMS>(token, &mut totals, runs);
+            add::<V, P, Q>(&mut runs, (&exps.0, &exps.1), x, y);
+            add_runs::<V, P, Q>(token, &mut totals, runs);
         }
         let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = Total::sums(totals);
         // −∞ and NaN make a sum NaN.
@@ -236,8 +245,6 @@ impl<V: Lanes> BlockAt<'_, V> {
 
 /// Number of sums; without norms the first three.
 const SUMS: usize = 8;
-/// Classes from a load to the prefetch of the same iteration: 4 KiB of f32, some 300 ns of arithmetic.
-const AHEAD: usize = 512;
 
 /// The largest of the first vectors of a block.
 #[inline(always)]
@@ -247,25 +254,32 @@ fn first_largest<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
 
 /// Adds the classes of two vectors to the sums.
 #[inline(always)]
-fn add<V: Lanes, const NORMS: bool>(runs: &mut [V; SUMS], exps: (&ScaledExp<V>, &ScaledExp<V>), x: V, y: V) {
+fn add<V: Lanes, const P: bool, const Q: bool>(runs: &mut [V; SUMS], exps: (&ScaledExp<V>, &ScaledExp<V>), x: V, y: V) {
     let (p, q, difference) = (exps.0.at(x), exps.1.at(y), x - y);
     runs[0] = runs[0] + p;
     runs[1] = runs[1] + q;
     runs[2] = p.mul_add_relaxed(difference, runs[2]);
-    if NORMS {
-        let cross = p * difference;
+    if P || Q {
         runs[3] = p.mul_add_relaxed(p, runs[3]);
+    }
+    if Q {
         runs[4] = q.mul_add_relaxed(q, runs[4]);
         runs[5] = p.mul_add_relaxed(q, runs[5]);
+    }
+    if P {
+        let cross = p * difference;
         runs[6] = cross.mul_add_relaxed(cross, runs[6]);
         runs[7] = p.mul_add_relaxed(cross, runs[7]);
     }
 }
 
 #[inline(always)]
-fn add_runs<V: Lanes, const NORMS: bool>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
-    for (total, run) in totals.iter_mut().zip(runs).take(if NORMS { SUMS } else { 3 }) {
-        total.add(token, run);
+fn add_runs<V: Lanes, const P: bool, const Q: bool>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
+    let wanted = [true, true, true, P || Q, Q, Q, P, P];
+    for ((total, run), wanted) in totals.iter_mut().zip(runs).zip(wanted) {
+        if wanted {
+            total.add(token, run);
+        }
     }
 }
 
