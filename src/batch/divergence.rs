@@ -99,11 +99,17 @@ pub fn divergence(
     for out in [&mut gradients.p, &mut gradients.q].into_iter().flatten() {
         out.prefer_past_caches(&[p, q]);
     }
-    kind.visit(Batch { pair, reducer: &reducer, gradients, execution })?
+    let mut sides = [(p, pair.spaces.0, pair.temperatures.0), (q, pair.spaces.1, pair.temperatures.1)];
+    if kind.exchanges_rows() {
+        sides.swap(0, 1);
+        gradients = Gradients { p: gradients.q, q: gradients.p };
+    }
+    kind.visit(Batch { sides, reducer: &reducer, gradients, execution })?
 }
 
 struct Batch<'a> {
-    pair: &'a PairOfRows<'a>,
+    /// Rows, space and temperature.
+    sides: [(&'a Rows<'a>, Space, f64); 2],
     reducer: &'a Reducer<'a>,
     gradients: Gradients<'a>,
     execution: &'a Execution<'a>,
@@ -113,7 +119,7 @@ impl Visitor for Batch<'_> {
     type Output = Result<Reduced, Error>;
 
     fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
-        let PairOfRows { rows: (p, q), spaces, temperatures } = self.pair;
+        let [(p, p_space, p_temperature), (q, q_space, q_temperature)] = self.sides;
         let isa = self.execution.isa;
         let values = for_rows(self.execution, p.count(), p.classes(), |index, blocks| {
             // SAFETY: the driver hands out every index once.
@@ -129,8 +135,8 @@ impl Visitor for Batch<'_> {
                 return 0.0;
             }
             gradients.scale = self.reducer.scale(index);
-            let p = Distribution::new(p.row(index), spaces.0, temperatures.0);
-            let q = Distribution::new(q.row(index), spaces.1, temperatures.1);
+            let p = Distribution::new(p.row(index), p_space, p_temperature);
+            let q = Distribution::new(q.row(index), q_space, q_temperature);
             crate::row::divergence::divergence(divergence, p, q, isa, blocks, gradients)
         })?;
         Ok(self.reducer.finish(values))

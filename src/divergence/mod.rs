@@ -5,7 +5,6 @@
 mod jensen_shannon;
 mod kl;
 mod renyi;
-mod reverse_kl;
 #[cfg(test)]
 mod tests;
 mod total_variation;
@@ -160,12 +159,19 @@ macro_rules! table {
 table! {
     /// Σ p (ln p − ln q).
     Kl => "kl", kl::Kl;
-    /// Σ q (ln q − ln p).
-    ReverseKl => "reverse_kl", reverse_kl::ReverseKl;
+    /// Σ q (ln q − ln p): [`Kind::Kl`] with the rows exchanged.
+    ReverseKl => "reverse_kl", kl::Kl;
     /// β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
     JensenShannon(beta) => "jensen_shannon", jensen_shannon::JensenShannon::new;
     /// ½ Σ |p − q|.
     TotalVariation => "total_variation", total_variation::TotalVariation;
     /// ln(Σ p^α q^(1−α)) / (α − 1); α = 1 is refused, use [`Kind::Kl`].
     Renyi(alpha) => "renyi", renyi::Renyi::new;
+}
+
+impl Kind {
+    /// Whether the divergence of its type is that of q and p, not of p and q.
+    pub(crate) fn exchanges_rows(self) -> bool {
+        self == Kind::ReverseKl
+    }
 }

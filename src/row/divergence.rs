@@ -71,7 +71,7 @@ pub(crate) fn divergence<D: Divergence>(
                 let call = Call { divergence, p, q, isa, blocks, wide, statistics };
                 match call.finish(gradients) {
                     Finished::Done(value) => return found.unwrap_or(value),
-                    Finished::ValueOnly(value) => found = Some(value),
+                    Finished::ValueOnly(value) => found = found.or(Some(value)),
                     Finished::OutOfRange => {}
                 }
                 wide = true;

@@ -125,38 +125,36 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     };
     let view = PairView::<V>::new(token, p, q, &frame);
     let zero = V::splat(token, 0.0);
-    let one = V::splat(token, 1.0);
     let (p_top, q_top) = (V::splat(token, p_reference), V::splat(token, q_reference));
     let mut totals = [Total::<V>::zero(token); 3];
-    let (mut p_count, mut q_count) = (zero, zero);
-    let classes = p.row.classes();
+    let mut counts = [zero; 2];
+    let tops = (p_top, q_top);
+    let (classes, whole) = (p.row.classes(), p.row.whole::<V>());
     let mut start = 0;
-    while start < classes {
-        let (mut p_rest, mut q_rest, mut excess) = (zero, zero, zero);
-        let stop = classes.min(start + RUN * V::N);
+    while start < whole {
+        let mut runs = [zero; 3];
+        let stop = whole.min(start + RUN * V::N);
         while start < stop {
-            let x = p.row.load::<V>(token, start, f64::NEG_INFINITY);
-            let y = q.row.load::<V>(token, start, f64::NEG_INFINITY);
             p.row.prefetch(token, start, BLOCK);
             q.row.prefetch(token, start, BLOCK);
-            let pair = view.pair(x, y);
-            excess = excess - pair.difference();
-            if EXACT {
-                let (p_below, q_below) = (x.lt(p_top), y.lt(q_top));
-                p_rest = p_rest + V::select(p_below, pair.p(), zero);
-                q_rest = q_rest + V::select(q_below, pair.q(), zero);
-                p_count = p_count + V::select(p_below, zero, one);
-                q_count = q_count + V::select(q_below, zero, one);
-            } else {
-                p_rest = p_rest + pair.p();
-                q_rest = q_rest + pair.q();
-            }
+            let (x, y) = (p.row.vector::<V>(token, start), q.row.vector::<V>(token, start));
+            add::<V, EXACT>(token, &view, tops, (x, y), &mut runs, &mut counts);
             start += V::N;
         }
-        for (total, run) in totals.iter_mut().zip([p_rest, q_rest, excess]) {
+        for (total, run) in totals.iter_mut().zip(runs) {
             total.add(token, run);
         }
     }
+    if start < classes {
+        let mut runs = [zero; 3];
+        let absent = f64::NEG_INFINITY;
+        let (x, y) = (p.row.load::<V>(token, start, absent), q.row.load::<V>(token, start, absent));
+        add::<V, EXACT>(token, &view, tops, (x, y), &mut runs, &mut counts);
+        for (total, run) in totals.iter_mut().zip(runs) {
+            total.add(token, run);
+        }
+    }
+    let [p_count, q_count] = counts;
     let [p_rest, q_rest, excess] = Total::sums(totals);
     let side = |empty: bool, reference: f64, count: V, rest: f64| {
         if empty { LogSumExp::EMPTY } else { LogSumExp { largest: reference, rest: rest + (count.sum() - 1.0) } }
@@ -166,6 +164,34 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     block.delta = frame.delta;
     block.excess = excess;
     block
+}
+
+/// Adds the classes of two vectors to the sums of p′, q′ (without the largest if `EXACT`) and q′ − p′, and counts the
+/// largest.
+#[inline(always)]
+fn add<V: Lanes, const EXACT: bool>(
+    token: V::Token,
+    view: &PairView<V>,
+    tops: (V, V),
+    numbers: (V, V),
+    runs: &mut [V; 3],
+    counts: &mut [V; 2],
+) {
+    let zero = V::splat(token, 0.0);
+    let one = V::splat(token, 1.0);
+    let (x, y) = numbers;
+    let pair = view.pair(x, y);
+    runs[2] = runs[2] - pair.difference();
+    if EXACT {
+        let (p_below, q_below) = (x.lt(tops.0), y.lt(tops.1));
+        runs[0] = runs[0] + V::select(p_below, pair.p(), zero);
+        runs[1] = runs[1] + V::select(q_below, pair.q(), zero);
+        counts[0] = counts[0] + V::select(p_below, zero, one);
+        counts[1] = counts[1] + V::select(q_below, zero, one);
+    } else {
+        runs[0] = runs[0] + pair.p();
+        runs[1] = runs[1] + pair.q();
+    }
 }
 
 impl Statistics {

@@ -7,7 +7,7 @@
 
 use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
-use crate::simd::exp::{Decay, ScaledExp, exp};
+use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
 use crate::simd::ln::{LogRatio, ln};
 use crate::simd::{Lanes, Scalar};
 
@@ -84,18 +84,26 @@ pub(crate) struct Frame {
 pub(crate) struct Pair<V: Lanes> {
     token: V::Token,
     p_larger: V::Mask,
+    p: V,
+    q: V,
     /// max(p, q).
     pub(crate) larger: V,
     /// ln max(p, q); only in f64 lanes.
     pub(crate) ln_larger: V,
-    /// |ln p − ln q|, or −|ln p − ln q| where that is the size of a rounding error; a very large number where one of
-    /// them is 0.
+    /// |ln p − ln q|; a very large number where one of them is 0.
     pub(crate) u: V,
     d: V,
     pub(crate) decay: Decay<V>,
 }
 
 impl<V: Lanes> Pair<V> {
+    #[inline(always)]
+    fn of_larger(token: V::Token, p_larger: V::Mask, larger: V, ln_larger: V, u: V, d: V, decay: Decay<V>) -> Self {
+        let smaller = larger * decay.exp;
+        let (p, q) = (V::select(p_larger, larger, smaller), V::select(p_larger, smaller, larger));
+        Pair { token, p_larger, p, q, larger, ln_larger, u, d, decay }
+    }
+
     #[inline(always)]
     pub(crate) fn token(&self) -> V::Token {
         self.token
@@ -114,24 +122,29 @@ impl<V: Lanes> Pair<V> {
     }
 
     #[inline(always)]
-    pub(crate) fn smaller(&self) -> V {
-        self.larger * self.decay.exp
-    }
-
-    #[inline(always)]
     pub(crate) fn p(&self) -> V {
-        self.where_p_larger(self.larger, self.smaller())
+        self.p
     }
 
     #[inline(always)]
     pub(crate) fn q(&self) -> V {
-        self.where_p_larger(self.smaller(), self.larger)
+        self.q
     }
 
     /// p − q, relatively accurate.
     #[inline(always)]
     pub(crate) fn difference(&self) -> V {
-        (self.larger * self.decay.expm1).copysign(self.d)
+        if V::Scalar::WIDE {
+            return (self.larger * self.decay.expm1).copysign(self.d);
+        }
+        let near = self.p * (self.d - excess_near_zero(self.token, self.d));
+        V::select(self.is_near(), near, self.p - self.q)
+    }
+
+    /// Whether p and q are within a factor of e, in f32 lanes: there their difference is to be found from d.
+    #[inline(always)]
+    fn is_near(&self) -> V::Mask {
+        self.u.lt(V::splat(self.token, 1.0))
     }
 
     /// u, or the largest u for which e^(−u) is not 0.
@@ -143,15 +156,24 @@ impl<V: Lanes> Pair<V> {
     /// p·(e^(−d) − 1 + d) = p·d + q − p ≥ 0.
     #[inline(always)]
     pub(crate) fn kl_term(&self) -> V {
-        let deficit = self.decay.deficit(self.token, self.u);
-        self.larger * self.where_p_larger(self.decay.excess, deficit)
+        self.excess(self.p, self.q, self.d, self.p_larger, true)
     }
 
     /// q·(e^d − 1 − d) = p − q − q·d ≥ 0.
     #[inline(always)]
     pub(crate) fn reverse_kl_term(&self) -> V {
-        let deficit = self.decay.deficit(self.token, self.u);
-        self.larger * self.where_p_larger(deficit, self.decay.excess)
+        self.excess(self.q, self.p, -self.d, self.p_larger, false)
+    }
+
+    /// a·(e^(−t) − 1 + t) for b = a·e^(−t), where a ≥ b is `p_larger == first`.
+    #[inline(always)]
+    fn excess(&self, a: V, b: V, t: V, p_larger: V::Mask, first: bool) -> V {
+        if V::Scalar::WIDE {
+            let deficit = self.decay.deficit(self.token, self.u);
+            let (yes, no) = if first { (self.decay.excess, deficit) } else { (deficit, self.decay.excess) };
+            return self.larger * V::select(p_larger, yes, no);
+        }
+        V::select(self.is_near(), a * excess_near_zero(self.token, t), a.mul_add_relaxed(t, b - a))
     }
 }
 
@@ -167,6 +189,7 @@ pub(crate) struct PairView<V: Lanes> {
     ln_sum: (V, V),
     /// For f32 lanes.
     exp: (ScaledExp<V>, ScaledExp<V>),
+    decay: ScaledExp<V>,
     delta: [V; 3],
 }
 
@@ -184,6 +207,7 @@ impl<V: Lanes> PairView<V> {
             reference: (splat(frame.p.reference), splat(frame.q.reference)),
             ln_sum: (splat(frame.p.ln_sum), splat(frame.q.ln_sum)),
             exp: (frame.p.exp(token, p.inverse_temperature), frame.q.exp(token, q.inverse_temperature)),
+            decay: ScaledExp::new(token, -1.0, 0.0, 1.0),
             delta: frame.delta.split(token),
         }
     }
@@ -198,27 +222,25 @@ impl<V: Lanes> PairView<V> {
     fn narrow(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
         let (x, y) = (self.exp.0.bounded(x), self.exp.1.bounded(y));
-        let (d, rough) = self.log_ratio(x, y);
-        // The sign of the rough difference comes earlier. Where it is the wrong one, the base is the slightly smaller
-        // probability and u slightly negative, for which everything built from them holds as well.
-        let p_larger = V::splat(token, 0.0).le(rough);
-        let larger = V::select(p_larger, self.exp.0.at(x), self.exp.1.at(y));
-        let u = V::select(p_larger, d, -d);
+        let d = self.log_ratio(x, y);
+        let (p, q) = (self.exp.0.at(x), self.exp.1.at(y));
+        let p_larger = V::splat(token, 0.0).le(d);
+        let u = d.abs();
+        let decay = Decay::of_magnitude(token, u, &self.decay);
         // No divergence that needs ln max(p, q) runs in f32 lanes.
-        Pair { token, p_larger, larger, ln_larger: u, u, d, decay: Decay::of_magnitude(token, u) }
+        Pair { token, p_larger, p, q, larger: V::select(p_larger, p, q), ln_larger: u, u, d, decay }
     }
 
     /// (x − y)/T − delta. The subtraction is exact as the sum of two numbers, so that a constant added to one of two
-    /// close rows (a large delta) costs nothing. Second, the same without the error of the subtraction.
+    /// close rows (a large delta) costs nothing.
     #[inline(always)]
-    fn log_ratio(&self, x: V, y: V) -> (V, V) {
+    fn log_ratio(&self, x: V, y: V) -> V {
         let difference = x - y;
         let shadow = difference - x;
         let error = (x - (difference - shadow)) - (y + shadow);
         let rate = self.inverse_temperature.0;
         let [high, middle, low] = self.delta;
-        let rough = difference.mul_add(rate, -high);
-        (rough + (error.mul_add(rate, -middle) - low), rough)
+        difference.mul_add(rate, -high) + (error.mul_add(rate, -middle) - low)
     }
 
     #[inline(always)]
@@ -237,12 +259,14 @@ impl<V: Lanes> PairView<V> {
         let y = self.logarithm(y, self.spaces.1);
         let ln_p = (x - self.reference.0).mul_add(self.inverse_temperature.0, -self.ln_sum.0);
         let ln_q = (y - self.reference.1).mul_add(self.inverse_temperature.1, -self.ln_sum.1);
-        let d = if self.shares_rate { self.log_ratio(x, y).0 } else { ln_p - ln_q };
+        let d = if self.shares_rate { self.log_ratio(x, y) } else { ln_p - ln_q };
         let d = d.min(huge).max(-huge);
         let p_larger = V::splat(token, 0.0).le(d);
         let ln_larger = V::select(p_larger, ln_p, ln_q);
         let u = d.abs();
-        Pair { token, p_larger, larger: exp(token, ln_larger), ln_larger, u, d, decay: Decay::of_magnitude(token, u) }
+        let decay = Decay::of_magnitude(token, u, &self.decay);
+        let larger = exp(token, ln_larger);
+        Pair::of_larger(token, p_larger, larger, ln_larger, u, d, decay)
     }
 
     /// The number itself, or the logarithm of a probability; a very low number for −∞.
@@ -278,6 +302,6 @@ impl<V: Lanes> PairView<V> {
         let excess = V::select(zero.lt(both), ratio.excess, expm1 + u);
         let ln_larger = V::select(zero.lt(larger), ln(token, divisor), -huge);
         let decay = Decay { exp: p.min(q) / divisor, expm1, excess };
-        Pair { token, p_larger, larger, ln_larger, u, d, decay }
+        Pair::of_larger(token, p_larger, larger, ln_larger, u, d, decay)
     }
 }

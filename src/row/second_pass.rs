@@ -170,10 +170,6 @@ const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
 
 #[inline(always)]
 fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &SecondPass<'_, D>) -> Sums {
-    let sums = MODE != Mode::Gradients as u8;
-    let slopes = MODE == Mode::SumsAndSlopes as u8;
-    // Gradients written together with the sums have none to take off.
-    let centered = MODE == Mode::Gradients as u8;
     let view = PairView::<V>::new(token, pass.p, pass.q, &pass.frame);
     let (mut p_writer, mut q_writer) = (None, None);
     if let Some((out, rule)) = pass.gradients {
@@ -185,65 +181,30 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
         }
     }
     let zero = V::splat(token, 0.0);
-    let (p_gauge, q_gauge) = (V::splat(token, -pass.gauge.0), V::splat(token, -pass.gauge.1));
-    let mut totals = [Total::<V>::zero(token); 11];
-    let classes = pass.p.row.classes();
+    let loops = Loop {
+        token,
+        pass,
+        view,
+        p_writer,
+        q_writer,
+        gauges: (V::splat(token, -pass.gauge.0), V::splat(token, -pass.gauge.1)),
+    };
+    let mut totals = [Total::<V>::zero(token); SUMS];
+    let (classes, whole) = (pass.p.row.classes(), pass.p.row.whole::<V>());
     let mut start = 0;
-    while start < classes {
-        let mut runs = [zero; 11];
-        let stop = classes.min(start + RUN * V::N);
+    while start < whole {
+        let mut runs = [zero; SUMS];
+        let stop = whole.min(start + RUN * V::N);
         while start < stop {
-            let x = pass.p.row.load::<V>(token, start, pass.p.space.absent());
-            let y = pass.q.row.load::<V>(token, start, pass.q.space.absent());
-            let pair = view.pair(x, y);
-            let mut class = pass.divergence.class(&pair);
-            if V::Scalar::WIDE {
-                class.d_ln_p = pair.p().mul_add(p_gauge, class.d_ln_p);
-                class.d_ln_q = pair.q().mul_add(q_gauge, class.d_ln_q);
-            }
-            if sums {
-                runs[0] = runs[0] + class.value;
-                if slopes {
-                    runs[1] = runs[1] + class.d_ln_p;
-                    runs[2] = runs[2] + class.d_ln_q;
-                }
-                if slopes && !V::Scalar::WIDE {
-                    for (side, (slope, probability)) in
-                        [(class.d_ln_p, pair.p()), (class.d_ln_q, pair.q())].into_iter().enumerate()
-                    {
-                        let at = 5 + 3 * side;
-                        runs[at] = slope.mul_add_relaxed(slope, runs[at]);
-                        runs[at + 1] = slope.mul_add_relaxed(probability, runs[at + 1]);
-                        runs[at + 2] = probability.mul_add_relaxed(probability, runs[at + 2]);
-                    }
-                }
-                if V::Scalar::WIDE {
-                    runs[3] = runs[3] + pair.difference();
-                    runs[4] = runs[4] + pair.q();
-                }
-            }
-            if MODE >= Mode::Gradients as u8 {
-                let given = if V::Scalar::WIDE { pass.divergence.given_slopes(&pair, &class) } else { (zero, zero) };
-                if let Some(writer) = &p_writer {
-                    let gradient = writer.write(start, &pair, class.d_ln_p, given.0, pair.p(), centered);
-                    if centered && V::Scalar::WIDE {
-                        runs[1] = runs[1] + gradient;
-                    }
-                }
-                if let Some(writer) = &q_writer {
-                    let gradient = writer.write(start, &pair, class.d_ln_q, given.1, pair.q(), centered);
-                    if centered && V::Scalar::WIDE {
-                        runs[2] = runs[2] + gradient;
-                    }
-                }
-            }
+            loops.step::<MODE, true>(start, &mut runs);
             start += V::N;
         }
-        for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
-            if sums_at(MODE, V::Scalar::WIDE, at) {
-                total.add(token, run);
-            }
-        }
+        add_runs::<V, MODE>(token, &mut totals, runs);
+    }
+    if start < classes {
+        let mut runs = [zero; SUMS];
+        loops.step::<MODE, false>(start, &mut runs);
+        add_runs::<V, MODE>(token, &mut totals, runs);
     }
     let totals = Total::sums(totals);
     let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
@@ -256,6 +217,86 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
         p_norms: norms(5),
         q_norms: norms(8),
     }
+}
+
+/// Number of sums of a pass, of which each mode has some ([`sums_at`]).
+const SUMS: usize = 11;
+
+#[inline(always)]
+fn add_runs<V: Lanes, const MODE: u8>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
+    for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
+        if sums_at(MODE, V::Scalar::WIDE, at) {
+            total.add(token, run);
+        }
+    }
+}
+
+/// What a pass does with each vector of classes.
+struct Loop<'a, V: Lanes, D> {
+    token: V::Token,
+    pass: &'a SecondPass<'a, D>,
+    view: PairView<V>,
+    p_writer: Option<Writer<'a, V>>,
+    q_writer: Option<Writer<'a, V>>,
+    gauges: (V, V),
+}
+
+impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
+    #[inline(always)]
+    fn step<const MODE: u8, const WHOLE: bool>(&self, start: usize, runs: &mut [V; SUMS]) {
+        let (token, pass) = (self.token, self.pass);
+        let sums = MODE != Mode::Gradients as u8;
+        let slopes = MODE == Mode::SumsAndSlopes as u8;
+        // Gradients written together with the sums have none to take off.
+        let centered = MODE == Mode::Gradients as u8;
+        let x = pass.p.row.lanes::<V, WHOLE>(token, start, pass.p.space.absent());
+        let y = pass.q.row.lanes::<V, WHOLE>(token, start, pass.q.space.absent());
+        let pair = self.view.pair(x, y);
+        let mut class = pass.divergence.class(&pair);
+        if V::Scalar::WIDE {
+            class.d_ln_p = pair.p().mul_add(self.gauges.0, class.d_ln_p);
+            class.d_ln_q = pair.q().mul_add(self.gauges.1, class.d_ln_q);
+        }
+        if sums {
+            runs[0] = runs[0] + class.value;
+            if slopes {
+                runs[1] = runs[1] + class.d_ln_p;
+                runs[2] = runs[2] + class.d_ln_q;
+            }
+            if slopes && !V::Scalar::WIDE {
+                add_norms(runs, 5, class.d_ln_p, pair.p());
+                add_norms(runs, 8, class.d_ln_q, pair.q());
+            }
+            if V::Scalar::WIDE {
+                runs[3] = runs[3] + pair.difference();
+                runs[4] = runs[4] + pair.q();
+            }
+        }
+        if MODE >= Mode::Gradients as u8 {
+            let zero = V::splat(token, 0.0);
+            let given = if V::Scalar::WIDE { pass.divergence.given_slopes(&pair, &class) } else { (zero, zero) };
+            if let Some(writer) = &self.p_writer {
+                let gradient = writer.write::<WHOLE>(start, &pair, class.d_ln_p, given.0, pair.p(), centered);
+                if centered && V::Scalar::WIDE {
+                    runs[1] = runs[1] + gradient;
+                }
+            }
+            if let Some(writer) = &self.q_writer {
+                let gradient = writer.write::<WHOLE>(start, &pair, class.d_ln_q, given.1, pair.q(), centered);
+                if centered && V::Scalar::WIDE {
+                    runs[2] = runs[2] + gradient;
+                }
+            }
+        }
+    }
+}
+
+/// Adds to the three sums of [`Norms`] from `at` on.
+#[inline(always)]
+fn add_norms<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V) {
+    runs[at] = slope.mul_add_relaxed(slope, runs[at]);
+    runs[at + 1] = slope.mul_add_relaxed(probability, runs[at + 1]);
+    runs[at + 2] = probability.mul_add_relaxed(probability, runs[at + 2]);
 }
 
 /// Writes the gradient of one side.
@@ -284,13 +325,25 @@ impl<'a, V: Lanes> Writer<'a, V> {
 
     /// Gives back what it writes.
     #[inline(always)]
-    fn write(&self, start: usize, pair: &Pair<V>, slope: V, given: V, probability: V, centered: bool) -> V {
+    fn write<const WHOLE: bool>(
+        &self,
+        start: usize,
+        pair: &Pair<V>,
+        slope: V,
+        given: V,
+        probability: V,
+        centered: bool,
+    ) -> V {
         let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             self.scale * if centered { slope - probability * self.slope_sum } else { slope }
         } else {
             self.scale * self.given(pair, given, probability)
         };
-        self.out.store(start, gradient);
+        if WHOLE {
+            self.out.set_vector(start, gradient);
+        } else {
+            self.out.store(start, gradient);
+        }
         gradient
     }
 

@@ -99,6 +99,12 @@ impl<V: Lanes> ScaledExp<V> {
     }
 }
 
+/// e^(−d) − 1 + d for |d| ≤ 1, in f32 lanes.
+#[inline(always)]
+pub(crate) fn excess_near_zero<V: Lanes>(token: V::Token, d: V) -> V {
+    d * d * d.polynomial(token, V::Scalar::EXCESS)
+}
+
 /// What two probabilities with log-ratio t need of e^(−t), each accurate however small t is.
 #[derive(Clone, Copy)]
 pub(crate) struct Decay<V> {
@@ -117,12 +123,22 @@ impl<V: Lanes> Decay<V> {
         Self::within_range(token, t, t.min(floor + floor).max(-floor))
     }
 
-    /// The decay of u ≥ 0; exactly 0 for u that stands for infinity.
+    /// The decay of u ≥ 0; exactly 0 for u that stands for infinity. In f32 lanes `exp` is a [`ScaledExp`] of rate −1,
+    /// and u no larger than the difference of two numbers that one takes.
     #[inline(always)]
-    pub(crate) fn of_magnitude(token: V::Token, u: V) -> Self {
-        // In f32 lanes u is below 2^24, for which the reduction stays within a unit of its range, and 2^n is 0.
-        let clamped = if V::Scalar::WIDE { u.min(V::splat(token, 2.0 * V::Scalar::EXP_FLOOR)) } else { u };
-        Self::within_range(token, u, clamped)
+    pub(crate) fn of_magnitude(token: V::Token, u: V, exp: &ScaledExp<V>) -> Self {
+        if V::Scalar::WIDE {
+            return Self::within_range(token, u, u.min(V::splat(token, 2.0 * V::Scalar::EXP_FLOOR)));
+        }
+        let one = V::splat(token, 1.0);
+        let near = u.lt(one);
+        let exp = exp.at(u);
+        let (near_excess, far_expm1) = (excess_near_zero(token, u), exp - one);
+        Decay {
+            exp,
+            expm1: V::select(near, near_excess - u, far_expm1),
+            excess: V::select(near, near_excess, far_expm1 + u),
+        }
     }
 
     #[inline(always)]
