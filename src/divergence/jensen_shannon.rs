@@ -18,18 +18,20 @@ pub(crate) struct JensenShannon {
     beta: f64,
     /// 0 for β = 0 and β = 1, where m is one of the rows and the divergence vanishes; else 1.
     factor: f64,
+    /// Whether slopes are relative to −ln β and −ln(1 − β), those of a class which the other row lacks.
+    disjoint: bool,
 }
 
 impl JensenShannon {
     /// β = ½.
-    pub(crate) const EVEN: Self = JensenShannon { beta: 0.5, factor: 1.0 };
+    pub(crate) const EVEN: Self = JensenShannon { beta: 0.5, factor: 1.0, disjoint: false };
 
     pub(crate) fn new(beta: f64) -> Result<Self, Error> {
         if beta == 0.0 || beta == 1.0 {
             // Any other weight keeps ln m finite.
-            Ok(JensenShannon { beta: 0.5, factor: 0.0 })
+            Ok(JensenShannon { factor: 0.0, ..Self::EVEN })
         } else if (0.0..=1.0).contains(&beta) {
-            Ok(JensenShannon { beta, factor: 1.0 })
+            Ok(JensenShannon { beta, ..Self::EVEN })
         } else {
             Err(Error::Parameter { name: "beta", value: beta, domain: "from 0 to 1" })
         }
@@ -53,13 +55,24 @@ impl Divergence for JensenShannon {
         let larger = pair.larger * V::splat(token, self.factor);
         let value = larger * (one + mixed).mul_add(log.deficit, second).max(zero);
         // ln(e/m) = −ln(1 + γv) for the larger, and −u − ln(1 + γv) for the smaller.
-        let d_ln_larger = -(rest * larger * log.ln);
-        let d_ln_smaller = -(gamma * larger * pair.decay.exp * (log.ln + pair.bounded_u()));
+        let (mut ln_larger, mut ln_smaller) = (log.ln, log.ln + pair.bounded_u());
+        if self.disjoint {
+            // 1 + γv = (1 − γ) + γe^(−u). Only the even weights take this way.
+            let half = V::splat(token, 0.5_f64.ln());
+            ln_larger = Log1p::new(token, pair.decay.exp).ln;
+            ln_smaller = ln_smaller - half;
+        }
+        let d_ln_larger = -(rest * larger * ln_larger);
+        let d_ln_smaller = -(gamma * larger * pair.decay.exp * ln_smaller);
         Class {
             value,
             d_ln_p: pair.where_p_larger(d_ln_larger, d_ln_smaller),
             d_ln_q: pair.where_p_larger(d_ln_smaller, d_ln_larger),
         }
+    }
+
+    fn for_disjoint_rows(self) -> Self {
+        JensenShannon { disjoint: self.beta == 0.5, ..self }
     }
 
     fn infinite_where(self) -> Infinite {

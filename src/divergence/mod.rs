@@ -56,6 +56,12 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         Outer { value: near, slope: 1.0 }
     }
 
+    /// The same with another multiple of p in ∂f̃/∂ln p and of q in ∂f̃/∂ln q, which drops out of gradients of logits,
+    /// such that little is left where the rows have nothing in common.
+    fn for_disjoint_rows(self) -> Self {
+        self
+    }
+
     /// Whether the parameters ask for f64 lanes throughout.
     fn needs_wide_lanes(self) -> bool {
         false
@@ -164,7 +170,7 @@ table! {
     /// β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
     JensenShannon(beta) => "jensen_shannon", jensen_shannon::JensenShannon::new;
     /// ½ Σ |p − q|.
-    TotalVariation => "total_variation", total_variation::TotalVariation;
+    TotalVariation => "total_variation", total_variation::TotalVariation::NEW;
     /// ln(Σ p^α q^(1−α)) / (α − 1); α = 1 is refused, use [`Kind::Kl`].
     Renyi(alpha) => "renyi", renyi::Renyi::new;
 }

@@ -17,12 +17,14 @@ pub(crate) struct Renyi {
     alpha: f64,
     /// ln of the class that f is given relative to, once rescaled.
     ln_largest: Option<f64>,
+    /// Whether slopes are αf and (1−α)f, without αp and (1−α)q: those are what a class has which the other row lacks.
+    disjoint: bool,
 }
 
 impl Renyi {
     pub(crate) fn new(alpha: f64) -> Result<Self, Error> {
         if alpha > 0.0 && alpha.is_finite() && alpha != 1.0 {
-            Ok(Renyi { alpha, ln_largest: None })
+            Ok(Renyi { alpha, ln_largest: None, disjoint: false })
         } else {
             Err(Error::Parameter { name: "alpha", value: alpha, domain: "positive, finite and not 1" })
         }
@@ -63,6 +65,10 @@ impl Divergence for Renyi {
             let exists = V::splat(token, -0.5 * V::Scalar::HUGE).lt(pair.ln_larger);
             value = V::select(V::and(lost, exists), V::splat(token, f64::INFINITY), value);
         }
+        if self.disjoint {
+            let f = pair.larger * scaled.exp;
+            return Class { value, d_ln_p: alpha * f, d_ln_q: complement * f };
+        }
         // ∂f̃/∂ln p = α(f − p) and ∂f̃/∂ln q = (1−α)(f − q), from whichever of e^(−t) and e^(−t) − 1 is accurate.
         let zero = V::splat(token, 0.0);
         let one = V::splat(token, 1.0);
@@ -87,6 +93,10 @@ impl Divergence for Renyi {
         let token = pair.token();
         let f = pair.larger * exp::Decay::new(token, self.tau(pair) * pair.u).exp;
         (V::splat(token, self.alpha) * f, V::splat(token, 1.0 - self.alpha) * f)
+    }
+
+    fn for_disjoint_rows(self) -> Self {
+        Renyi { disjoint: true, ..self }
     }
 
     fn infinite_where(self) -> Infinite {

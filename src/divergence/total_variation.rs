@@ -5,7 +5,14 @@ use crate::row::pair::Pair;
 use crate::simd::Lanes;
 
 #[derive(Clone, Copy)]
-pub(crate) struct TotalVariation;
+pub(crate) struct TotalVariation {
+    /// Whether slopes are relative to ½, that of a class which the other row lacks.
+    disjoint: bool,
+}
+
+impl TotalVariation {
+    pub(crate) const NEW: Self = TotalVariation { disjoint: false };
+}
 
 impl Divergence for TotalVariation {
     #[inline(always)]
@@ -16,7 +23,12 @@ impl Divergence for TotalVariation {
         let difference = pair.difference();
         let half_sign = V::select(zero.lt(difference), half, V::select(difference.lt(zero), -half, zero));
         let value = half * difference.abs();
-        Class { value, d_ln_p: half_sign * pair.p(), d_ln_q: -(half_sign * pair.q()) }
+        let top = if self.disjoint { half } else { zero };
+        Class { value, d_ln_p: (half_sign - top) * pair.p(), d_ln_q: -((half_sign + top) * pair.q()) }
+    }
+
+    fn for_disjoint_rows(self) -> Self {
+        TotalVariation { disjoint: true }
     }
 
     fn infinite_where(self) -> Infinite {

@@ -54,14 +54,28 @@ pub(crate) fn divergence<D: Divergence>(
         || !(p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.inverse_temperature == q.inverse_temperature);
     // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
     let mut found = None;
-    if D::IS_KL && !wide {
+    if !wide {
         let (p, q) = (p.at_narrow_rate(), q.at_narrow_rate());
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
-        if let Some(far) = Far::new(p, q, isa, blocks, wanted) {
-            if wanted == (false, false) || far.write(p, q, isa, blocks, &gradients) {
-                return far.value;
+        let norms = if D::IS_KL { wanted } else { (false, false) };
+        if let Some(far) = Far::new(p, q, isa, blocks, norms) {
+            if D::IS_KL {
+                if wanted == (false, false) || far.write(p, q, isa, blocks, &gradients) {
+                    return far.value;
+                }
+                found = Some(far.value);
+            } else {
+                let divergence = if far.value >= DISJOINT { divergence.for_disjoint_rows() } else { divergence };
+                let statistics = far.statistics(p.inverse_temperature);
+                match (Call { divergence, p, q, isa, blocks, wide, statistics }).finish(gradients) {
+                    Finished::Done(value) => return value,
+                    Finished::ValueOnly(value) => {
+                        found = Some(value);
+                        wide = true;
+                    }
+                    Finished::OutOfRange => wide = true,
+                }
             }
-            found = Some(far.value);
         }
     }
     loop {
@@ -84,6 +98,9 @@ pub(crate) fn divergence<D: Divergence>(
         }
     }
 }
+
+/// KL from which on slopes are better taken relative to those of rows that have nothing in common.
+const DISJOINT: f64 = 2.0;
 
 /// How far f32 or f64 lanes came.
 enum Finished {

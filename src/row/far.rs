@@ -3,10 +3,15 @@
 //! The value is Σp(x − y)/T less the difference of the two log-sum-exp. Its error is that of the exponentials, relative
 //! to Σp|d| + 1 ≤ value + 3 (where q > p, p|d| ≤ q − p), so that it serves for large values only; smaller ones have
 //! [`first_pass`](super::first_pass). The gradients q − p and p·(d − value) are differences too, and are taken where
-//! they are no smaller than a quarter of their terms.
+//! they are no smaller than a quarter, and a tenth, of their terms: q − p has the errors of two exponentials, d − value
+//! only those of one subtraction.
+//!
+//! Other divergences take their statistics from here, which they need no more precisely for such rows.
 
 use super::divergence::RowGradients;
-use super::scan::{fits_narrow_lanes, largest, lowest_narrow_logit};
+use super::first_pass::Statistics;
+use super::pair::{Frame, TwoFloats};
+use super::scan::{Support, fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
 use super::write::{Formula, write};
 use crate::batch::{BLOCK, Blocks};
@@ -97,18 +102,26 @@ impl Far {
         let delta = (p.largest - q.largest) * rate + (p.ln_sum() - q.ln_sum());
         let value = cross - delta;
         let offset = value + delta;
-        let cancels = |first: f64, second: f64, product: f64| {
+        let cancels = |first: f64, second: f64, product: f64, most: f64| {
             let parts = first + second;
             // Not finite means that the squares left the range of f32.
-            !(16.0 * (parts - 2.0 * product) >= parts && parts.is_finite())
+            !(most * (parts - 2.0 * product) >= parts && parts.is_finite())
         };
         Some(Far {
             value,
             p,
             q,
-            p_gradient_cancels: cancels(norms.cross_cross, offset * offset * norms.pp, offset * norms.cross_p),
-            q_gradient_cancels: cancels(norms.pp, norms.qq, norms.pq),
+            p_gradient_cancels: cancels(norms.cross_cross, offset * offset * norms.pp, offset * norms.cross_p, 100.0),
+            q_gradient_cancels: cancels(norms.pp, norms.qq, norms.pq, 16.0),
         })
+    }
+
+    /// The statistics of the two rows, without a class that one of them lacks.
+    pub(super) fn statistics(&self, inverse_temperature: f64) -> Statistics {
+        let delta = TwoFloats::scaled_difference(self.p.largest, self.q.largest, inverse_temperature);
+        let delta = delta.plus(self.p.ln_sum()).plus(-self.q.ln_sum());
+        let frame = Frame { p: self.p.into(), q: self.q.into(), delta };
+        Statistics { frame, p: self.p, q: self.q, support: Support::default() }
     }
 
     /// Whether the value is large, and the rows have no large offset that would cancel in it.

@@ -56,7 +56,9 @@ impl FirstPass<'_> {
     /// Runs in f64 lanes if `wide`, else in f32 lanes.
     fn run(self, wide: bool) -> BlockStatistics {
         let isa = self.isa;
-        match (wide, self.exact) {
+        // A single class has probability 1 whatever its logit, exactly.
+        let exact = self.exact || self.p.row.classes() == 1;
+        match (wide, exact) {
             (true, _) => isa.run(FirstPassKernel::<true, true>(self)),
             (false, true) => isa.run(FirstPassKernel::<false, true>(self)),
             (false, false) => isa.run(FirstPassKernel::<false, false>(self)),
