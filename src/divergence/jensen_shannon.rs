@@ -11,7 +11,8 @@
 use super::{Class, Divergence, Infinite};
 use crate::error::Error;
 use crate::row::pair::Pair;
-use crate::simd::{Lanes, ln::Log1p};
+use crate::simd::Lanes;
+use crate::simd::ln::{Log1p, ln_1p_of_ratio};
 
 #[derive(Clone, Copy)]
 pub(crate) struct JensenShannon {
@@ -50,7 +51,7 @@ impl Divergence for JensenShannon {
         let rest = pair.where_p_larger(beta, other);
         let v = pair.decay.expm1;
         let mixed = gamma * v;
-        let log = Log1p::new(token, mixed);
+        let log = if self.beta == 0.5 { Log1p::of_at_least_half(token, mixed) } else { Log1p::new(token, mixed) };
         let second = gamma * (rest * v * v - pair.decay.exp * pair.decay.excess);
         let larger = pair.larger * V::splat(token, self.factor);
         let value = larger * (one + mixed).mul_add(log.deficit, second).max(zero);
@@ -59,7 +60,7 @@ impl Divergence for JensenShannon {
         if self.disjoint {
             // 1 + γv = (1 − γ) + γe^(−u). Only the even weights take this way.
             let half = V::splat(token, 0.5_f64.ln());
-            ln_larger = Log1p::new(token, pair.decay.exp).ln;
+            ln_larger = ln_1p_of_ratio(token, pair.decay.exp);
             ln_smaller = ln_smaller - half;
         }
         let d_ln_larger = -(rest * larger * ln_larger);

@@ -53,6 +53,13 @@ impl Divergence for Renyi {
         }
         let tau = self.tau(pair);
         let exponent = tau * pair.u;
+        if self.disjoint {
+            // The exponential of τu with its rounding error, and that of u, to first order.
+            let error = tau.mul_add(pair.u, -exponent) + tau * pair.u_error();
+            let f = pair.larger * exp::exp(token, -exponent);
+            let f = f - f * error;
+            return Class { value: f, d_ln_p: alpha * f, d_ln_q: complement * f };
+        }
         let scaled = exp::Decay::new(token, exponent);
         // The two are equal; where u is large, the terms τu of the first would cancel.
         let near = scaled.excess - tau * pair.decay.excess;
@@ -64,10 +71,6 @@ impl Divergence for Renyi {
             let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
             let exists = V::splat(token, -0.5 * V::Scalar::HUGE).lt(pair.ln_larger);
             value = V::select(V::and(lost, exists), V::splat(token, f64::INFINITY), value);
-        }
-        if self.disjoint {
-            let f = pair.larger * scaled.exp;
-            return Class { value, d_ln_p: alpha * f, d_ln_q: complement * f };
         }
         // ∂f̃/∂ln p = α(f − p) and ∂f̃/∂ln q = (1−α)(f − q), from whichever of e^(−t) and e^(−t) − 1 is accurate.
         let zero = V::splat(token, 0.0);
@@ -82,7 +85,7 @@ impl Divergence for Renyi {
     }
 
     fn linear(self) -> (f64, f64) {
-        if self.ln_largest.is_some() { (0.0, 0.0) } else { (self.alpha, 1.0 - self.alpha) }
+        if self.ln_largest.is_some() || self.disjoint { (0.0, 0.0) } else { (self.alpha, 1.0 - self.alpha) }
     }
 
     #[inline(always)]
@@ -96,7 +99,8 @@ impl Divergence for Renyi {
     }
 
     fn for_disjoint_rows(self) -> Self {
-        Renyi { disjoint: true, ..self }
+        // Larger orders make more of the errors of f32 lanes.
+        Renyi { disjoint: self.alpha <= 4.0, ..self }
     }
 
     fn infinite_where(self) -> Infinite {
@@ -110,13 +114,18 @@ impl Divergence for Renyi {
 
     /// For α > 1 the exponent τu is not bounded by the weight of its class, and its rounding in f32 would show.
     fn needs_wide_lanes(self) -> bool {
-        self.alpha > 1.0
+        self.alpha > 1.0 && !self.disjoint
     }
 
     fn finish(self, near: f64) -> Outer {
         let order = self.alpha - 1.0;
         if let Some(ln_largest) = self.ln_largest {
             return Outer { value: (ln_largest + near.ln()) / order, slope: 1.0 / (order * near) };
+        }
+        if self.disjoint {
+            // Below, terms were lost under the smallest f32, and the whole sum may be beyond the largest.
+            let lost = !(1e-20..=1e30).contains(&near);
+            return Outer { value: if lost { f64::INFINITY } else { near.ln() / order }, slope: 1.0 / (order * near) };
         }
         // S = 1 + near cancels for nearly disjoint rows, and so do the slopes f − p and f − q: to be summed again.
         if near <= -0.5 {

@@ -50,11 +50,11 @@ pub(crate) fn divergence<D: Divergence>(
     blocks: &Blocks,
     gradients: RowGradients<'_>,
 ) -> f64 {
-    let mut wide = divergence.needs_wide_lanes()
-        || !(p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.inverse_temperature == q.inverse_temperature);
+    let narrow = p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.inverse_temperature == q.inverse_temperature;
+    let mut wide = !narrow || divergence.needs_wide_lanes();
     // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
     let mut found = None;
-    if !wide {
+    if narrow && !(wide && divergence.for_disjoint_rows().needs_wide_lanes()) {
         let (p, q) = (p.at_narrow_rate(), q.at_narrow_rate());
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let norms = if D::IS_KL { wanted } else { (false, false) };
@@ -64,10 +64,10 @@ pub(crate) fn divergence<D: Divergence>(
                     return far.value;
                 }
                 found = Some(far.value);
-            } else {
+            } else if far.value >= DISJOINT || !wide {
                 let divergence = if far.value >= DISJOINT { divergence.for_disjoint_rows() } else { divergence };
                 let statistics = far.statistics(p.inverse_temperature);
-                match (Call { divergence, p, q, isa, blocks, wide, statistics }).finish(gradients) {
+                match (Call { divergence, p, q, isa, blocks, wide: false, statistics }).finish(gradients) {
                     Finished::Done(value) => return value,
                     Finished::ValueOnly(value) => {
                         found = Some(value);
@@ -139,7 +139,7 @@ impl<D: Divergence> Call<'_, D> {
             self.mend_infinite(value, &gradients);
             return Finished::Done(value);
         }
-        let mode = if wanted.0 || wanted.1 { Mode::SumsAndSlopes } else { Mode::Sums };
+        let mode = Mode::before_gradients(wanted);
         let gauge = self.gauge(wanted);
         let sums = self.pass(None, mode, gauge);
         let (value, slope) = self.value(&sums);
@@ -309,11 +309,13 @@ impl<D: Divergence> Call<'_, D> {
             match (self.wide, mode) {
                 (false, Mode::Sums) => self.isa.run(Narrow::<D, 0>(block)),
                 (false, Mode::SumsAndSlopes) => self.isa.run(Narrow::<D, 1>(block)),
+                (false, Mode::SumsAndSlopesOfP) => self.isa.run(Narrow::<D, 4>(block)),
+                (false, Mode::SumsAndSlopesOfQ) => self.isa.run(Narrow::<D, 5>(block)),
                 (false, Mode::Gradients) => self.isa.run(Narrow::<D, 2>(block)),
                 (false, Mode::Both) => self.isa.run(Narrow::<D, 3>(block)),
                 (true, Mode::Gradients) => self.isa.run(Wide::<D, 2>(block)),
                 (true, Mode::Both) => self.isa.run(Wide::<D, 3>(block)),
-                (true, Mode::Sums | Mode::SumsAndSlopes) => self.isa.run(Wide::<D, 1>(block)),
+                (true, _) => self.isa.run(Wide::<D, 1>(block)),
             }
         });
         parts.iter().fold(Sums::default(), |all, &part| all.merge(part))

@@ -93,6 +93,8 @@ pub(crate) struct Pair<V: Lanes> {
     /// |ln p − ln q|; a very large number where one of them is 0.
     pub(crate) u: V,
     d: V,
+    /// d as found in f32 lanes is this much too small.
+    d_error: V,
     pub(crate) decay: Decay<V>,
 }
 
@@ -101,7 +103,14 @@ impl<V: Lanes> Pair<V> {
     fn of_larger(token: V::Token, p_larger: V::Mask, larger: V, ln_larger: V, u: V, d: V, decay: Decay<V>) -> Self {
         let smaller = larger * decay.exp;
         let (p, q) = (V::select(p_larger, larger, smaller), V::select(p_larger, smaller, larger));
-        Pair { token, p_larger, p, q, larger, ln_larger, u, d, decay }
+        let d_error = V::splat(token, 0.0);
+        Pair { token, p_larger, p, q, larger, ln_larger, u, d, d_error, decay }
+    }
+
+    /// What u is too small by.
+    #[inline(always)]
+    pub(crate) fn u_error(&self) -> V {
+        self.where_p_larger(self.d_error, -self.d_error)
     }
 
     #[inline(always)]
@@ -222,25 +231,28 @@ impl<V: Lanes> PairView<V> {
     fn narrow(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
         let (x, y) = (self.exp.0.bounded(x), self.exp.1.bounded(y));
-        let d = self.log_ratio(x, y);
+        let (d, d_error) = self.log_ratio(x, y);
         let (p, q) = (self.exp.0.at(x), self.exp.1.at(y));
         let p_larger = V::splat(token, 0.0).le(d);
         let u = d.abs();
         let decay = Decay::of_magnitude(token, u, &self.decay);
         // No divergence that needs ln max(p, q) runs in f32 lanes.
-        Pair { token, p_larger, p, q, larger: V::select(p_larger, p, q), ln_larger: u, u, d, decay }
+        Pair { token, p_larger, p, q, larger: V::select(p_larger, p, q), ln_larger: u, u, d, d_error, decay }
     }
 
     /// (x − y)/T − delta. The subtraction is exact as the sum of two numbers, so that a constant added to one of two
-    /// close rows (a large delta) costs nothing.
+    /// close rows (a large delta) costs nothing. Second, the rounding error of the last sum.
     #[inline(always)]
-    fn log_ratio(&self, x: V, y: V) -> V {
+    fn log_ratio(&self, x: V, y: V) -> (V, V) {
         let difference = x - y;
         let shadow = difference - x;
         let error = (x - (difference - shadow)) - (y + shadow);
         let rate = self.inverse_temperature.0;
         let [high, middle, low] = self.delta;
-        difference.mul_add(rate, -high) + (error.mul_add(rate, -middle) - low)
+        let rough = difference.mul_add(rate, -high);
+        let correction = error.mul_add(rate, -middle) - low;
+        let sum = rough + correction;
+        (sum, correction - (sum - rough))
     }
 
     #[inline(always)]
@@ -259,7 +271,7 @@ impl<V: Lanes> PairView<V> {
         let y = self.logarithm(y, self.spaces.1);
         let ln_p = (x - self.reference.0).mul_add(self.inverse_temperature.0, -self.ln_sum.0);
         let ln_q = (y - self.reference.1).mul_add(self.inverse_temperature.1, -self.ln_sum.1);
-        let d = if self.shares_rate { self.log_ratio(x, y) } else { ln_p - ln_q };
+        let d = if self.shares_rate { self.log_ratio(x, y).0 } else { ln_p - ln_q };
         let d = d.min(huge).max(-huge);
         let p_larger = V::splat(token, 0.0).le(d);
         let ln_larger = V::select(p_larger, ln_p, ln_q);

@@ -15,6 +15,34 @@ pub(super) enum Mode {
     SumsAndSlopes = 1,
     Gradients = 2,
     Both = 3,
+    /// Like `SumsAndSlopes`, with the norms of one side only.
+    SumsAndSlopesOfP = 4,
+    SumsAndSlopesOfQ = 5,
+}
+
+impl Mode {
+    /// For the sides whose gradients are to follow.
+    pub(super) fn before_gradients(wanted: (bool, bool)) -> Self {
+        match wanted {
+            (true, true) => Mode::SumsAndSlopes,
+            (true, false) => Mode::SumsAndSlopesOfP,
+            (false, true) => Mode::SumsAndSlopesOfQ,
+            (false, false) => Mode::Sums,
+        }
+    }
+}
+
+/// Whether a mode sums the slopes of p, and of q.
+#[inline(always)]
+const fn slopes_of(mode: u8) -> (bool, bool) {
+    const BOTH: u8 = Mode::SumsAndSlopes as u8;
+    (mode == BOTH || mode == Mode::SumsAndSlopesOfP as u8, mode == BOTH || mode == Mode::SumsAndSlopesOfQ as u8)
+}
+
+/// Whether a mode writes gradients.
+#[inline(always)]
+const fn writes(mode: u8) -> bool {
+    mode == Mode::Gradients as u8 || mode == Mode::Both as u8
 }
 
 /// Sums over the classes of a row or block.
@@ -158,13 +186,15 @@ impl<D: Divergence, const MODE: u8> Kernel for Wide<'_, D, MODE> {
 /// as given, the norms. Known to the compiler, which drops the others.
 #[inline(always)]
 const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
-    const SLOPES: u8 = Mode::SumsAndSlopes as u8;
     const GRADIENTS: u8 = Mode::Gradients as u8;
+    let (p, q) = slopes_of(mode);
     match at {
         0 => mode != GRADIENTS,
-        1 | 2 => mode == SLOPES || (mode == GRADIENTS && wide),
+        1 => p || (mode == GRADIENTS && wide),
+        2 => q || (mode == GRADIENTS && wide),
         3 | 4 => mode != GRADIENTS && wide,
-        _ => mode == SLOPES && !wide,
+        5..8 => p && !wide,
+        _ => q && !wide,
     }
 }
 
@@ -246,7 +276,7 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
     fn step<const MODE: u8, const WHOLE: bool>(&self, start: usize, runs: &mut [V; SUMS]) {
         let (token, pass) = (self.token, self.pass);
         let sums = MODE != Mode::Gradients as u8;
-        let slopes = MODE == Mode::SumsAndSlopes as u8;
+        let (p_slopes, q_slopes) = slopes_of(MODE);
         // Gradients written together with the sums have none to take off.
         let centered = MODE == Mode::Gradients as u8;
         let x = pass.p.row.lanes::<V, WHOLE>(token, start, pass.p.space.absent());
@@ -259,12 +289,16 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
         }
         if sums {
             runs[0] = runs[0] + class.value;
-            if slopes {
+            if p_slopes {
                 runs[1] = runs[1] + class.d_ln_p;
+            }
+            if q_slopes {
                 runs[2] = runs[2] + class.d_ln_q;
             }
-            if slopes && !V::Scalar::WIDE {
+            if p_slopes && !V::Scalar::WIDE {
                 add_norms(runs, 5, class.d_ln_p, pair.p());
+            }
+            if q_slopes && !V::Scalar::WIDE {
                 add_norms(runs, 8, class.d_ln_q, pair.q());
             }
             if V::Scalar::WIDE {
@@ -272,7 +306,7 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
                 runs[4] = runs[4] + pair.q();
             }
         }
-        if MODE >= Mode::Gradients as u8 {
+        if writes(MODE) {
             let zero = V::splat(token, 0.0);
             let given = if V::Scalar::WIDE { pass.divergence.given_slopes(&pair, &class) } else { (zero, zero) };
             if let Some(writer) = &self.p_writer {

@@ -37,6 +37,10 @@ pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
     const EXP: &'static [f64];
     /// Coefficients of (e^(−d) − 1 + d) / d² on |d| ≤ 1, lowest degree first.
     const EXCESS: &'static [f64];
+    /// Coefficients of (t − ln(1 + t)) / t² on −½ ≤ t ≤ 0, lowest degree first.
+    const LN_DEFICIT: &'static [f64];
+    /// Coefficients of ln(1 + r) / r on 0 ≤ r ≤ 1, lowest degree first.
+    const LN_1P: &'static [f64];
     /// Coefficients of (atanh s − s) / s³ in s² on |s| ≤ (√2 − 1)/(√2 + 1), lowest degree first.
     const ATANH: &'static [f64];
     /// ln 2 rounded so that its product with any exponent in use is exact.
@@ -74,6 +78,31 @@ impl Scalar for f32 {
         2.535_482_943_355_065_6e-5,
         -2.772_283_429_789_102e-6,
     ];
+    // Minimax in relative error, 6.2e-9 and 4.7e-9.
+    const LN_DEFICIT: &'static [f64] = &[
+        0.499_999_996_876_136_1,
+        -0.333_334_560_240_505_23,
+        0.249_921_066_723_898_55,
+        -0.201_952_585_715_531_96,
+        0.142_414_434_116_264_73,
+        -0.313_169_119_769_245_94,
+        -0.586_050_685_269_241_4,
+        -1.877_230_637_410_346_5,
+        -2.354_912_990_665_25,
+        -1.638_256_572_593_447,
+    ];
+    const LN_1P: &'static [f64] = &[
+        0.999_999_995_287_233_8,
+        -0.499_999_024_228_647_9,
+        0.333_299_624_179_750_3,
+        -0.249_541_336_641_441_76,
+        0.196_759_392_829_800_87,
+        -0.153_055_926_174_688_33,
+        0.106_036_549_364_460_03,
+        -0.056_959_534_647_185_714,
+        0.019_851_462_539_986_216,
+        -0.003_244_025_215_962_861,
+    ];
     // Minimax in relative error, 1.8e-9.
     const ATANH: &'static [f64] =
         &[0.333_333_332_747_229_76, 0.200_000_629_304_870_64, 0.142_751_864_995_955_57, 0.116_712_407_424_706_1];
@@ -110,6 +139,8 @@ impl Scalar for f64 {
     ];
     // f64 lanes reduce first.
     const EXCESS: &'static [f64] = &[0.5];
+    const LN_DEFICIT: &'static [f64] = &[0.5];
+    const LN_1P: &'static [f64] = &[1.0];
     // Minimax in relative error, 3.3e-18.
     const ATANH: &'static [f64] = &[
         0.333_333_333_333_333_3,
