@@ -134,7 +134,8 @@ impl<D: Divergence> Call<'_, D> {
             && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
             let rule = self.gradient_rule(&gradients, &Sums::default(), 1.0);
-            let sums = self.pass(Some((&gradients, rule)), Mode::Both, (0.0, 0.0));
+            let mode = if wanted == (false, true) { Mode::BothOfQ } else { Mode::Both };
+            let sums = self.pass(Some((&gradients, rule)), mode, (0.0, 0.0));
             let value = self.value(&sums).0;
             self.mend_infinite(value, &gradients);
             return Finished::Done(value);
@@ -160,7 +161,8 @@ impl<D: Divergence> Call<'_, D> {
     fn write_gradients(&self, gradients: &RowGradients<'_>, sums: &Sums, gauge: (f64, f64), value: f64, slope: f64) {
         let rule = self.gradient_rule(gradients, sums, slope);
         let dominant = self.dominant(gradients);
-        let left = self.pass(Some((gradients, rule)), Mode::Gradients, gauge);
+        let mode = Mode::gradients((gradients.p.is_some(), gradients.q.is_some()));
+        let left = self.pass(Some((gradients, rule)), mode, gauge);
         for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
             if let Some((out, class)) = top {
                 out.set(class, out.get(class) - left);
@@ -309,12 +311,15 @@ impl<D: Divergence> Call<'_, D> {
             match (self.wide, mode) {
                 (false, Mode::Sums) => self.isa.run(Narrow::<D, 0>(block)),
                 (false, Mode::SumsAndSlopes) => self.isa.run(Narrow::<D, 1>(block)),
-                (false, Mode::SumsAndSlopesOfP) => self.isa.run(Narrow::<D, 4>(block)),
-                (false, Mode::SumsAndSlopesOfQ) => self.isa.run(Narrow::<D, 5>(block)),
                 (false, Mode::Gradients) => self.isa.run(Narrow::<D, 2>(block)),
                 (false, Mode::Both) => self.isa.run(Narrow::<D, 3>(block)),
-                (true, Mode::Gradients) => self.isa.run(Wide::<D, 2>(block)),
-                (true, Mode::Both) => self.isa.run(Wide::<D, 3>(block)),
+                (false, Mode::SumsAndSlopesOfP) => self.isa.run(Narrow::<D, 4>(block)),
+                (false, Mode::SumsAndSlopesOfQ) => self.isa.run(Narrow::<D, 5>(block)),
+                (false, Mode::GradientsOfP) => self.isa.run(Narrow::<D, 6>(block)),
+                (false, Mode::GradientsOfQ) => self.isa.run(Narrow::<D, 7>(block)),
+                (false, Mode::BothOfQ) => self.isa.run(Narrow::<D, 8>(block)),
+                (true, Mode::Gradients | Mode::GradientsOfP | Mode::GradientsOfQ) => self.isa.run(Wide::<D, 2>(block)),
+                (true, Mode::Both | Mode::BothOfQ) => self.isa.run(Wide::<D, 3>(block)),
                 (true, _) => self.isa.run(Wide::<D, 1>(block)),
             }
         });

@@ -18,6 +18,10 @@ pub(super) enum Mode {
     /// Like `SumsAndSlopes`, with the norms of one side only.
     SumsAndSlopesOfP = 4,
     SumsAndSlopesOfQ = 5,
+    /// Like `Gradients` and `Both`, of one side only.
+    GradientsOfP = 6,
+    GradientsOfQ = 7,
+    BothOfQ = 8,
 }
 
 impl Mode {
@@ -30,6 +34,15 @@ impl Mode {
             (false, false) => Mode::Sums,
         }
     }
+
+    /// Writing the gradients of these sides.
+    pub(super) fn gradients(wanted: (bool, bool)) -> Self {
+        match wanted {
+            (true, false) => Mode::GradientsOfP,
+            (false, true) => Mode::GradientsOfQ,
+            _ => Mode::Gradients,
+        }
+    }
 }
 
 /// Whether a mode sums the slopes of p, and of q.
@@ -39,10 +52,19 @@ const fn slopes_of(mode: u8) -> (bool, bool) {
     (mode == BOTH || mode == Mode::SumsAndSlopesOfP as u8, mode == BOTH || mode == Mode::SumsAndSlopesOfQ as u8)
 }
 
-/// Whether a mode writes gradients.
+/// Whether a mode writes the gradient of p, and of q.
 #[inline(always)]
-const fn writes(mode: u8) -> bool {
-    mode == Mode::Gradients as u8 || mode == Mode::Both as u8
+const fn writes(mode: u8) -> (bool, bool) {
+    const BOTH: [u8; 2] = [Mode::Gradients as u8, Mode::Both as u8];
+    let both = mode == BOTH[0] || mode == BOTH[1];
+    let q = mode == Mode::GradientsOfQ as u8 || mode == Mode::BothOfQ as u8;
+    (both || mode == Mode::GradientsOfP as u8, both || q)
+}
+
+/// Whether a mode writes gradients and sums nothing but them.
+#[inline(always)]
+const fn only_writes(mode: u8) -> bool {
+    mode == Mode::Gradients as u8 || mode == Mode::GradientsOfP as u8 || mode == Mode::GradientsOfQ as u8
 }
 
 /// Sums over the classes of a row or block.
@@ -186,13 +208,12 @@ impl<D: Divergence, const MODE: u8> Kernel for Wide<'_, D, MODE> {
 /// as given, the norms. Known to the compiler, which drops the others.
 #[inline(always)]
 const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
-    const GRADIENTS: u8 = Mode::Gradients as u8;
     let (p, q) = slopes_of(mode);
     match at {
-        0 => mode != GRADIENTS,
-        1 => p || (mode == GRADIENTS && wide),
-        2 => q || (mode == GRADIENTS && wide),
-        3 | 4 => mode != GRADIENTS && wide,
+        0 => !only_writes(mode),
+        1 => p || (only_writes(mode) && wide),
+        2 => q || (only_writes(mode) && wide),
+        3 | 4 => !only_writes(mode) && wide,
         5..8 => p && !wide,
         _ => q && !wide,
     }
@@ -275,10 +296,11 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
     #[inline(always)]
     fn step<const MODE: u8, const WHOLE: bool>(&self, start: usize, runs: &mut [V; SUMS]) {
         let (token, pass) = (self.token, self.pass);
-        let sums = MODE != Mode::Gradients as u8;
+        let sums = !only_writes(MODE);
+        let (p_writes, q_writes) = writes(MODE);
         let (p_slopes, q_slopes) = slopes_of(MODE);
         // Gradients written together with the sums have none to take off.
-        let centered = MODE == Mode::Gradients as u8;
+        let centered = only_writes(MODE);
         let x = pass.p.row.lanes::<V, WHOLE>(token, start, pass.p.space.absent());
         let y = pass.q.row.lanes::<V, WHOLE>(token, start, pass.q.space.absent());
         let pair = self.view.pair(x, y);
@@ -306,16 +328,16 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
                 runs[4] = runs[4] + pair.q();
             }
         }
-        if writes(MODE) {
+        if p_writes || q_writes {
             let zero = V::splat(token, 0.0);
             let given = if V::Scalar::WIDE { pass.divergence.given_slopes(&pair, &class) } else { (zero, zero) };
-            if let Some(writer) = &self.p_writer {
+            if let (true, Some(writer)) = (p_writes, &self.p_writer) {
                 let gradient = writer.write::<WHOLE>(start, &pair, class.d_ln_p, given.0, pair.p(), centered);
                 if centered && V::Scalar::WIDE {
                     runs[1] = runs[1] + gradient;
                 }
             }
-            if let Some(writer) = &self.q_writer {
+            if let (true, Some(writer)) = (q_writes, &self.q_writer) {
                 let gradient = writer.write::<WHOLE>(start, &pair, class.d_ln_q, given.1, pair.q(), centered);
                 if centered && V::Scalar::WIDE {
                     runs[2] = runs[2] + gradient;
