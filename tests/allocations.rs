@@ -131,7 +131,6 @@ fn rows_of_one_block_take_no_memory() {
 }
 
 #[test]
-#[ignore = "the results of the blocks of a row are a vector each time"]
 fn wider_rows_take_no_memory() {
     check(4097);
     check(20_000);

@@ -4,6 +4,7 @@
 //! each row by itself, so that results have the same bits for any number of threads.
 
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use crate::error::Error;
 use crate::pool;
@@ -42,10 +43,10 @@ pub(crate) struct Blocks {
     pool: Option<&'static rayon::ThreadPool>,
 }
 
-/// Results of the blocks of a row, in order; rows of one block need no memory for them.
+/// Results of the blocks of a row, in order; on the stack for rows of up to 262,144 classes on one thread.
 pub(crate) enum Partials<T> {
     One([T; 1]),
-    Many(Vec<T>),
+    Many(SmallVec<[T; 64]>),
 }
 
 impl<T> std::ops::Deref for Partials<T> {
@@ -68,7 +69,7 @@ impl Blocks {
         let count = classes.div_ceil(BLOCK);
         let run = |index: usize| block(index * BLOCK, BLOCK.min(classes - index * BLOCK));
         Partials::Many(match self.pool {
-            Some(pool) => pool.install(|| (0..count).into_par_iter().map(run).collect()),
+            Some(pool) => SmallVec::from_vec(pool.install(|| (0..count).into_par_iter().map(run).collect())),
             None => (0..count).map(run).collect(),
         })
     }

@@ -5,6 +5,7 @@
 
 use super::far::Far;
 use super::first_pass::{NoStatistics, Statistics};
+use super::given;
 use super::scan::first_at;
 use super::second_pass::{LargestClass, Mode, Narrow, Rule, SecondPass, SideRule, SlopesAt, Sums, Wide};
 use super::softmax::{Distribution, LogSumExp};
@@ -54,6 +55,12 @@ pub(crate) fn divergence<D: Divergence>(
     let mut wide = !narrow || divergence.needs_wide_lanes();
     // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
     let mut found = None;
+    if D::IS_KL {
+        found = given::kl(p, q, isa, blocks);
+        if let (Some(value), None, None) = (found, gradients.p, gradients.q) {
+            return value;
+        }
+    }
     if narrow && !(wide && divergence.for_disjoint_rows().needs_wide_lanes()) {
         let (p, q) = (p.at_narrow_rate(), q.at_narrow_rate());
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
@@ -176,8 +183,9 @@ impl<D: Divergence> Call<'_, D> {
     /// A multiple of p added to the slopes drops out of a − p·Σa. Taking off the leading class's own leaves Σa to the
     /// others, and classes that share its slope (those of one sign in total variation) with exactly nothing.
     fn gauge(&self, wanted: (bool, bool)) -> (f64, f64) {
-        /// Up to this sum of the others, a probability of 1/10: below it a class's slope is not typical of the row's.
-        const LEADING: f64 = 9.0;
+        /// Up to this sum of the others, a probability of 1/300. The slope of a rarer class may be so far from the row's
+        /// that relative to it, the others lose digits.
+        const LEADING: f64 = 299.0;
         // Where Σa is known to be 0 it is for the slopes as they are.
         let known = self.slope_sum_is_zero();
         let slopes = |wanted: bool, known: bool, side: Distribution<'_>, sum: LogSumExp| {

@@ -3,7 +3,7 @@
 //! The value is Σp(x − y)/T less the difference of the two log-sum-exp. Its error is that of the exponentials, relative
 //! to Σp|d| + 1 ≤ value + 3 (where q > p, p|d| ≤ q − p), so that it serves for large values only; smaller ones have
 //! [`first_pass`](super::first_pass). The gradients q − p and p·(d − value) are differences too, and are taken where
-//! they are no smaller than a quarter, and a tenth, of their terms: q − p has the errors of two exponentials, d − value
+//! they are no smaller than a quarter, and a sixth, of their terms: q − p has the errors of two exponentials, d − value
 //! only those of one subtraction.
 //!
 //! Other divergences take their statistics from here, which they need no more precisely for such rows.
@@ -111,7 +111,7 @@ impl Far {
             value,
             p,
             q,
-            p_gradient_cancels: cancels(norms.cross_cross, offset * offset * norms.pp, offset * norms.cross_p, 100.0),
+            p_gradient_cancels: cancels(norms.cross_cross, offset * offset * norms.pp, offset * norms.cross_p, 36.0),
             q_gradient_cancels: cancels(norms.pp, norms.qq, norms.pq, 16.0),
         })
     }

@@ -5,6 +5,7 @@
 //! * [`pair`]: two rows seen class by class, with the accuracy that close rows need.
 //! * [`far`]: KL of two rows that have little in common, in one pass.
 //! * [`first_pass`]: the statistics of two rows.
+//! * [`given`]: KL of two rows of probabilities.
 //! * [`divergence`]: value and gradients of a divergence of two rows; [`second_pass`]: its loops over the classes.
 //! * [`cross_entropy`]: cross-entropy with a class index or a distribution.
 //! * [`entropy`]: entropy of one row.
@@ -17,6 +18,7 @@ pub(crate) mod divergence;
 pub(crate) mod entropy;
 mod far;
 mod first_pass;
+mod given;
 pub(crate) mod pair;
 pub(crate) mod scan;
 mod second_pass;

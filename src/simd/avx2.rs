@@ -177,6 +177,18 @@ impl Lanes for F32x8 {
         self.mul_add(b, c)
     }
     #[inline(always)]
+    fn divide_relaxed(self, divisor: Self) -> Self {
+        self / divisor
+    }
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe {
+            let field = _mm256_srli_epi32::<23>(_mm256_castps_si256(self.0));
+            _mm256_cvtepi32_ps(_mm256_sub_epi32(field, _mm256_set1_epi32(127)))
+        })
+    }
+    #[inline(always)]
     fn abs(self) -> Self {
         // SAFETY: the vector proves AVX2.
         F32x8(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
@@ -379,6 +391,20 @@ impl Lanes for F64x4 {
     #[inline(always)]
     fn mul_add_relaxed(self, b: Self, c: Self) -> Self {
         self.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn divide_relaxed(self, divisor: Self) -> Self {
+        self / divisor
+    }
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        // SAFETY: the vector proves AVX2. The exponent field moves down into the mantissa of 2^52, and becomes a float
+        // by subtraction.
+        F64x4(unsafe {
+            let field = _mm256_srli_epi64::<52>(_mm256_castpd_si256(self.0));
+            let shifted = _mm256_or_si256(field, _mm256_set1_epi64x(0x4330_0000_0000_0000));
+            _mm256_sub_pd(_mm256_castsi256_pd(shifted), _mm256_set1_pd(4_503_599_627_371_519.0))
+        })
     }
     #[inline(always)]
     fn abs(self) -> Self {

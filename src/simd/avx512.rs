@@ -182,6 +182,21 @@ impl Lanes for F32x16 {
         self.mul_add(b, c)
     }
     #[inline(always)]
+    fn divide_relaxed(self, divisor: Self) -> Self {
+        // SAFETY: the vector proves AVX-512. A reciprocal of 14 bits, and one step of Newton's for the quotient: four
+        // cycles instead of the ten of a division.
+        F32x16(unsafe {
+            let reciprocal = _mm512_rcp14_ps(divisor.0);
+            let quotient = _mm512_mul_ps(self.0, reciprocal);
+            _mm512_fmadd_ps(_mm512_fnmadd_ps(divisor.0, quotient, self.0), reciprocal, quotient)
+        })
+    }
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_getexp_ps(self.0) })
+    }
+    #[inline(always)]
     fn abs(self) -> Self {
         // SAFETY: the vector proves AVX-512.
         F32x16(unsafe { _mm512_abs_ps(self.0) })
@@ -374,6 +389,15 @@ impl Lanes for F64x8 {
         self.mul_add(b, c)
     }
     #[inline(always)]
+    fn divide_relaxed(self, divisor: Self) -> Self {
+        self / divisor
+    }
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_getexp_pd(self.0) })
+    }
+    #[inline(always)]
     fn abs(self) -> Self {
         // SAFETY: the vector proves AVX-512.
         F64x8(unsafe { _mm512_abs_pd(self.0) })
@@ -495,8 +519,11 @@ unsafe fn bf16_bits(single: __m512) -> __m256i {
         let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
         let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
         let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(single, single);
-        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
-        let chosen = _mm512_mask_blend_epi32(nan, rounded, quiet);
-        _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(chosen))
+        let chosen = _mm512_mask_blend_epi32(nan, rounded, _mm512_set1_epi32(0x7fc0_0000));
+        // The upper halves of the sixteen numbers, in order, in the lower half of the vector.
+        let upper = _mm512_set_epi16(
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
+        );
+        _mm512_castsi512_si256(_mm512_permutexvar_epi16(upper, chosen))
     }
 }

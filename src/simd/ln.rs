@@ -19,6 +19,13 @@ fn atanh_tail<V: Lanes>(token: V::Token, s: V) -> V {
     s * squared * squared.polynomial(token, V::Scalar::ATANH)
 }
 
+/// 2 atanh s − 2s for |s| ≤ 1/3, in f32 lanes.
+#[inline(always)]
+pub(crate) fn atanh_tail_on_third<V: Lanes>(token: V::Token, s: V) -> V {
+    let squared = s * s;
+    s * squared * squared.polynomial(token, V::Scalar::LN_RATIO)
+}
+
 /// k·ln 2 + 2·(s + tail), smallest parts first.
 #[inline(always)]
 fn assemble<V: Lanes>(token: V::Token, k: V, s: V, tail: V) -> V {

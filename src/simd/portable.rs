@@ -51,6 +51,7 @@ pub(crate) trait Float:
     fn sqrt(self) -> Self;
     fn power_of_two(n: Self) -> Self;
     fn split(self) -> (Self, Self);
+    fn exponent(self) -> Self;
 }
 
 /// Whether `mul_add` compiles to one instruction; elsewhere it would be a call to a slow library function.
@@ -89,6 +90,10 @@ impl Float for f32 {
     fn power_of_two(n: f32) -> f32 {
         // An exponent field of 0 makes the factor 0. `as` saturates.
         f32::from_bits(((n.max(-127.0) as i32 + 127) as u32) << 23)
+    }
+    #[inline(always)]
+    fn exponent(self) -> f32 {
+        ((self.to_bits() >> 23) as i32 - 127) as f32
     }
     #[inline(always)]
     fn split(self) -> (f32, f32) {
@@ -141,6 +146,10 @@ impl Float for f64 {
     #[inline(always)]
     fn power_of_two(n: f64) -> f64 {
         f64::from_bits(((n.max(-1023.0) as i64 + 1023) as u64) << 52)
+    }
+    #[inline(always)]
+    fn exponent(self) -> f64 {
+        ((self.to_bits() >> 52) as i64 - 1023) as f64
     }
     #[inline(always)]
     fn split(self) -> (f64, f64) {
@@ -305,6 +314,14 @@ where
     #[inline(always)]
     fn mul_add_relaxed(self, b: Self, c: Self) -> Self {
         if HARDWARE_FMA { self.mul_add(b, c) } else { self * b + c }
+    }
+    #[inline(always)]
+    fn divide_relaxed(self, divisor: Self) -> Self {
+        self / divisor
+    }
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        self.map(Float::exponent)
     }
     #[inline(always)]
     fn abs(self) -> Self {

@@ -41,6 +41,8 @@ pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
     const LN_DEFICIT: &'static [f64];
     /// Coefficients of ln(1 + r) / r on 0 ≤ r ≤ 1, lowest degree first.
     const LN_1P: &'static [f64];
+    /// Coefficients of (2 atanh s − 2s) / s³ in s² on |s| ≤ 1/3, lowest degree first.
+    const LN_RATIO: &'static [f64];
     /// Coefficients of (atanh s − s) / s³ in s² on |s| ≤ (√2 − 1)/(√2 + 1), lowest degree first.
     const ATANH: &'static [f64];
     /// ln 2 rounded so that its product with any exponent in use is exact.
@@ -103,6 +105,14 @@ impl Scalar for f32 {
         0.019_851_462_539_986_216,
         -0.003_244_025_215_962_861,
     ];
+    // Minimax in relative error, 1e-8.
+    const LN_RATIO: &'static [f64] = &[
+        0.666_666_673_311_711_7,
+        0.399_997_032_229_165_3,
+        0.285_924_991_089_382_24,
+        0.217_045_319_887_462_73,
+        0.232_335_644_876_987_19,
+    ];
     // Minimax in relative error, 1.8e-9.
     const ATANH: &'static [f64] =
         &[0.333_333_332_747_229_76, 0.200_000_629_304_870_64, 0.142_751_864_995_955_57, 0.116_712_407_424_706_1];
@@ -141,6 +151,7 @@ impl Scalar for f64 {
     const EXCESS: &'static [f64] = &[0.5];
     const LN_DEFICIT: &'static [f64] = &[0.5];
     const LN_1P: &'static [f64] = &[1.0];
+    const LN_RATIO: &'static [f64] = &[0.0];
     // Minimax in relative error, 3.3e-18.
     const ATANH: &'static [f64] = &[
         0.333_333_333_333_333_3,
@@ -254,6 +265,10 @@ pub(crate) trait Lanes:
     fn mul_add(self, b: Self, c: Self) -> Self;
     /// self·b + c rounded once or twice, whichever is faster.
     fn mul_add_relaxed(self, b: Self, c: Self) -> Self;
+    /// self / divisor, for normal numbers of middling size; the last bit may be wrong.
+    fn divide_relaxed(self, divisor: Self) -> Self;
+    /// ⌊log2 self⌋ of a positive normal number; at most that of the smallest normal one for subnormal ones.
+    fn exponent(self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
     /// The magnitude of `self` with the sign of `sign`.

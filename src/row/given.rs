@@ -1,0 +1,119 @@
+//! KL of two rows of probabilities taken as given, in f32 lanes and one pass: Σ p·ln(p/q).
+//!
+//! With s = (p − q)/(p + q) and ln(p/q) = 2 atanh s = 2s + 2s³A(s²), a class contributes p·ln(p/q) + q − p =
+//! (p − q)·s + 2p·s³A, of second order where p and q are close; and Σ(p − q), whose terms are exact there, is summed in
+//! f64. Where p and q differ by more than a factor of two, a power of two is taken out of their ratio first.
+
+use super::softmax::{AHEAD, Distribution};
+use super::space::Space;
+use crate::batch::Blocks;
+use crate::element::Dtype;
+use crate::rows::Row;
+use crate::simd::ln::atanh_tail_on_third;
+use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
+
+/// The value; `None` for rows that f32 lanes do not take, or that need a closer look (NaN, a negative number).
+pub(super) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Option<f64> {
+    let narrow = |side: Distribution<'_>| side.space == Space::Probs && side.row.dtype() != Dtype::F64;
+    if !(narrow(p) && narrow(q)) {
+        return None;
+    }
+    let parts = blocks
+        .map(p.row.classes(), |start, len| isa.run(GivenKl { p: p.row.block(start, len), q: q.row.block(start, len) }));
+    let (mut near, mut excess) = (0.0, 0.0);
+    for part in parts.iter() {
+        let part = (*part)?;
+        near += part.0;
+        excess += part.1;
+    }
+    Some(near + excess + 0.0)
+}
+
+/// Σ(p·ln(p/q) + q − p) and Σ(p − q) of a block.
+struct GivenKl<'a> {
+    p: Row<'a>,
+    q: Row<'a>,
+}
+
+impl Kernel for GivenKl<'_> {
+    type Output = Option<(f64, f64)>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<(f64, f64)> {
+        let GivenKl { p, q } = self;
+        match (p.dtype(), q.dtype()) {
+            (Dtype::F32, Dtype::F32) => either::<S::F32>(simd, p.known(Dtype::F32), q.known(Dtype::F32)),
+            (Dtype::Bf16, Dtype::Bf16) => either::<S::F32>(simd, p.known(Dtype::Bf16), q.known(Dtype::Bf16)),
+            (Dtype::F16, Dtype::F16) => either::<S::F32>(simd, p.known(Dtype::F16), q.known(Dtype::F16)),
+            _ => either::<S::F32>(simd, p, q),
+        }
+    }
+}
+
+#[inline(always)]
+fn either<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
+    // Few rows have a probability of exactly 0.
+    sums::<V, false>(token, p, q).or_else(|| sums::<V, true>(token, p, q))
+}
+
+/// `None` where a number is negative or NaN, or 0 unless `ZEROS`.
+#[inline(always)]
+fn sums<V: Lanes, const ZEROS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
+    let zero = V::splat(token, 0.0);
+    let (mut near, mut excess) = (Total::<V>::zero(token), Total::<V>::zero(token));
+    let mut smallest = V::splat(token, f64::INFINITY);
+    let mut start = 0;
+    while start < p.whole::<V>() {
+        let mut run = zero;
+        let stop = p.whole::<V>().min(start + RUN * V::N);
+        while start < stop {
+            p.prefetch(token, start, AHEAD);
+            q.prefetch(token, start, AHEAD);
+            let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
+            smallest = smallest.min(p.min(q));
+            excess.add(token, p - q);
+            run = run + term::<V, ZEROS>(token, p, q);
+            start += V::N;
+        }
+        near.add(token, run);
+    }
+    if start < p.classes() {
+        let (p, q) = (p.load::<V>(token, start, 1.0), q.load::<V>(token, start, 1.0));
+        smallest = smallest.min(p.min(q));
+        excess.add(token, p - q);
+        near.add(token, term::<V, ZEROS>(token, p, q));
+    }
+    let (near, excess) = (near.sum(), excess.sum());
+    // NaN and +∞ make the excess NaN or infinite; q = 0 < p makes the other sum infinite.
+    let smallest = -(-smallest).largest();
+    let positive = smallest > 0.0 || (ZEROS && smallest == 0.0);
+    (excess.is_finite() && !near.is_nan() && positive).then_some((near, excess))
+}
+
+/// p·ln(p/q) + q − p: q where p = 0, and +∞ where q = 0 < p, if `ZEROS`; else both are positive.
+#[inline(always)]
+fn term<V: Lanes, const ZEROS: bool>(token: V::Token, p: V, q: V) -> V {
+    if !ZEROS {
+        return positive_term(token, p, q);
+    }
+    let zero = V::splat(token, 0.0);
+    let one = V::splat(token, 1.0);
+    let both = V::and(zero.lt(p), zero.lt(q));
+    let alone = V::select(zero.lt(p), V::splat(token, f64::INFINITY), q);
+    V::select(both, positive_term(token, V::select(both, p, one), V::select(both, q, one)), alone)
+}
+
+#[inline(always)]
+fn positive_term<V: Lanes>(token: V::Token, p: V, q: V) -> V {
+    let zero = V::splat(token, 0.0);
+    let difference = p - q;
+    let close = (difference.abs() * V::splat(token, 3.0)).le(p + q);
+    let k = V::select(close, zero, p.exponent() - q.exponent());
+    let scaled = q.scale(k);
+    let s = (p - scaled).divide_relaxed(p + scaled);
+    let tail = atanh_tail_on_third(token, s);
+    let ln = k.mul_add_relaxed(V::splat(token, std::f64::consts::LN_2), s + s) + tail;
+    let near = difference.mul_add_relaxed(s, p * tail);
+    let far = p.mul_add_relaxed(ln, -difference);
+    V::select(close, near, far)
+}
