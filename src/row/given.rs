@@ -53,7 +53,10 @@ impl Kernel for GivenKl<'_> {
 #[inline(always)]
 fn either<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
     // Few rows have a probability of exactly 0.
-    sums::<V, false>(token, p, q).or_else(|| sums::<V, true>(token, p, q))
+    match sums::<V, false>(token, p, q) {
+        None => sums::<V, true>(token, p, q),
+        found => found,
+    }
 }
 
 /// `None` where a number is negative or NaN, or 0 unless `ZEROS`.

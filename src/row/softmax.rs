@@ -260,7 +260,10 @@ impl<const WIDE: bool> Kernel for SumKernel<'_, WIDE> {
             Dtype::F16 => plain_sum::<S::F32>(simd, self.0.row.known(Dtype::F16), self.0.inverse_temperature),
             Dtype::F64 => None,
         };
-        found.or_else(|| sum::<S::F32>(simd, self.0))
+        match found {
+            Some(_) => found,
+            None => sum::<S::F32>(simd, self.0),
+        }
     }
 }
 
