@@ -1,4 +1,4 @@
-//! Any CPU: arrays of eight lanes, which the compiler turns into whatever vectors the build target has (64-bit
+//! Any CPU: arrays of eight f32 or four f64, which the compiler turns into whatever vectors the build target has (64-bit
 //! Arm's included).
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -13,8 +13,8 @@ use crate::element::{Dtype, Element};
 pub(crate) struct Portable;
 
 impl Simd for Portable {
-    type F32 = Array<f32>;
-    type F64 = Array<f64>;
+    type F32 = Array<f32, 8>;
+    type F64 = Array<f64, WIDE_LANES>;
 
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
@@ -28,11 +28,11 @@ impl Simd for Portable {
     }
 }
 
-const LANES: usize = 8;
+const WIDE_LANES: usize = 4;
 
-/// Eight lanes side by side.
+/// `N` lanes side by side.
 #[derive(Clone, Copy)]
-pub(crate) struct Array<T>([T; LANES]);
+pub(crate) struct Array<T, const N: usize>([T; N]);
 
 /// What the arrays need of f32 and f64 beyond operators.
 pub(crate) trait Float:
@@ -88,8 +88,9 @@ impl Float for f32 {
     }
     #[inline(always)]
     fn power_of_two(n: f32) -> f32 {
-        // An exponent field of 0 makes the factor 0. `as` saturates.
-        f32::from_bits(((n.max(-127.0) as i32 + 127) as u32) << 23)
+        // An exponent field of 0 makes the factor 0. n + 127 + 1.5·2^23 has the field in its low bits.
+        let n = if n > -127.0 { n } else { -127.0 };
+        f32::from_bits((n + 12_583_039.0).to_bits() << 23)
     }
     #[inline(always)]
     fn exponent(self) -> f32 {
@@ -145,18 +146,22 @@ impl Float for f64 {
     }
     #[inline(always)]
     fn power_of_two(n: f64) -> f64 {
-        f64::from_bits(((n.max(-1023.0) as i64 + 1023) as u64) << 52)
+        let n = if n > -1023.0 { n } else { -1023.0 };
+        f64::from_bits((n + 6_755_399_441_056_767.0).to_bits() << 52)
     }
     #[inline(always)]
     fn exponent(self) -> f64 {
-        ((self.to_bits() >> 52) as i64 - 1023) as f64
+        // The field moves down into the mantissa of 2^52, and becomes a float by subtraction.
+        f64::from_bits(self.to_bits() >> 52 | 0x4330_0000_0000_0000) - 4_503_599_627_371_519.0
     }
     #[inline(always)]
     fn split(self) -> (f64, f64) {
         let subnormal = self < f64::MIN_POSITIVE;
         let bits = if subnormal { self * 18_446_744_073_709_551_616.0 } else { self }.to_bits();
         let shifted = bits.wrapping_sub(0x3fe6_a09e_667f_3bcd);
-        let exponent = (shifted as i64 >> 52) as f64;
+        // −1024 ≤ exponent < 1024, biased into the mantissa of 1.5·2^52.
+        let biased = (shifted >> 52 ^ 0x800) | 0x4330_0000_0000_0000;
+        let exponent = f64::from_bits(biased) - 4_503_599_627_372_544.0;
         let mantissa = f64::from_bits((shifted & 0x000f_ffff_ffff_ffff) + 0x3fe6_a09e_667f_3bcd);
         (if subnormal { exponent - 64.0 } else { exponent }, mantissa)
     }
@@ -187,7 +192,7 @@ fn halves(a: f64) -> (f64, f64) {
     (high, a - high)
 }
 
-impl<T: Float> Array<T> {
+impl<T: Float, const N: usize> Array<T, N> {
     #[inline(always)]
     fn map(self, f: impl Fn(T) -> T) -> Self {
         Array(self.0.map(f))
@@ -197,12 +202,12 @@ impl<T: Float> Array<T> {
         Array(std::array::from_fn(|i| f(self.0[i], other.0[i])))
     }
     #[inline(always)]
-    fn compare(self, other: Self, f: impl Fn(T, T) -> bool) -> [bool; LANES] {
+    fn compare(self, other: Self, f: impl Fn(T, T) -> bool) -> [bool; N] {
         std::array::from_fn(|i| f(self.0[i], other.0[i]))
     }
 }
 
-impl<T: Float> Add for Array<T> {
+impl<T: Float, const N: usize> Add for Array<T, N> {
     type Output = Self;
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -210,7 +215,7 @@ impl<T: Float> Add for Array<T> {
     }
 }
 
-impl<T: Float> Sub for Array<T> {
+impl<T: Float, const N: usize> Sub for Array<T, N> {
     type Output = Self;
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
@@ -218,7 +223,7 @@ impl<T: Float> Sub for Array<T> {
     }
 }
 
-impl<T: Float> Mul for Array<T> {
+impl<T: Float, const N: usize> Mul for Array<T, N> {
     type Output = Self;
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
@@ -226,7 +231,7 @@ impl<T: Float> Mul for Array<T> {
     }
 }
 
-impl<T: Float> Div for Array<T> {
+impl<T: Float, const N: usize> Div for Array<T, N> {
     type Output = Self;
     #[inline(always)]
     fn div(self, other: Self) -> Self {
@@ -234,7 +239,7 @@ impl<T: Float> Div for Array<T> {
     }
 }
 
-impl<T: Float> Neg for Array<T> {
+impl<T: Float, const N: usize> Neg for Array<T, N> {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {
@@ -242,51 +247,51 @@ impl<T: Float> Neg for Array<T> {
     }
 }
 
-/// `LANES` elements of type `E`, converted to `T` through f64 (which holds every element exactly).
+/// `N` elements of type `E`, converted to `T` through f64 (which holds every element exactly).
 ///
 /// # Safety
-/// `data` is valid for reads of `LANES` elements.
+/// `data` is valid for reads of `N` elements.
 #[inline(always)]
-unsafe fn read<E: Element, T: Float>(data: *const u8) -> [T; LANES] {
+unsafe fn read<E: Element, T: Float, const N: usize>(data: *const u8) -> [T; N] {
     // SAFETY: the caller's; the read is unaligned.
-    let elements = unsafe { data.cast::<[E; LANES]>().read_unaligned() };
+    let elements = unsafe { data.cast::<[E; N]>().read_unaligned() };
     elements.map(|element| <T as super::vector::Scalar>::from_f64(element.to_f64()))
 }
 
 /// # Safety
-/// `data` is valid for writes of `LANES` elements.
+/// `data` is valid for writes of `N` elements.
 #[inline(always)]
-unsafe fn write<E: Element, T: Float>(lanes: [T; LANES], data: *mut u8) {
+unsafe fn write<E: Element, T: Float, const N: usize>(lanes: [T; N], data: *mut u8) {
     let elements = lanes.map(|lane| E::from_f64(super::vector::Scalar::to_f64(lane)));
     // SAFETY: the caller's; the write is unaligned.
-    unsafe { data.cast::<[E; LANES]>().write_unaligned(elements) };
+    unsafe { data.cast::<[E; N]>().write_unaligned(elements) };
 }
 
-impl<T: Float> Lanes for Array<T>
+impl<T: Float, const N: usize> Lanes for Array<T, N>
 where
     Portable: Simd,
 {
     type Token = Portable;
     type Scalar = T;
-    type Mask = [bool; LANES];
-    type Wide = Array<f64>;
+    type Mask = [bool; N];
+    type Wide = Array<f64, WIDE_LANES>;
     type Powers = Self;
-    const N: usize = LANES;
+    const N: usize = N;
     const EXP2: &'static [f64] = if T::WIDE { EXP2_WIDE } else { EXP2_WHOLE };
 
     #[inline(always)]
     fn splat(_: Portable, value: f64) -> Self {
-        Array([<T as super::vector::Scalar>::from_f64(value); LANES])
+        Array([<T as super::vector::Scalar>::from_f64(value); N])
     }
     #[inline(always)]
     unsafe fn load(_: Portable, data: *const u8, dtype: Dtype) -> Self {
         // SAFETY: the caller's.
         Array(unsafe {
             match dtype {
-                Dtype::F64 => read::<f64, T>(data),
-                Dtype::F32 => read::<f32, T>(data),
-                Dtype::F16 => read::<f16, T>(data),
-                Dtype::Bf16 => read::<bf16, T>(data),
+                Dtype::F64 => read::<f64, T, N>(data),
+                Dtype::F32 => read::<f32, T, N>(data),
+                Dtype::F16 => read::<f16, T, N>(data),
+                Dtype::Bf16 => read::<bf16, T, N>(data),
             }
         })
     }
@@ -295,10 +300,10 @@ where
         // SAFETY: the caller's.
         unsafe {
             match dtype {
-                Dtype::F64 => write::<f64, T>(self.0, data),
-                Dtype::F32 => write::<f32, T>(self.0, data),
-                Dtype::F16 => write::<f16, T>(self.0, data),
-                Dtype::Bf16 => write::<bf16, T>(self.0, data),
+                Dtype::F64 => write::<f64, T, N>(self.0, data),
+                Dtype::F32 => write::<f32, T, N>(self.0, data),
+                Dtype::F16 => write::<f16, T, N>(self.0, data),
+                Dtype::Bf16 => write::<bf16, T, N>(self.0, data),
             }
         }
     }
@@ -373,35 +378,36 @@ where
         (Array(parts.map(|part| part.0)), Array(parts.map(|part| part.1)))
     }
     #[inline(always)]
-    fn lt(self, other: Self) -> [bool; LANES] {
+    fn lt(self, other: Self) -> [bool; N] {
         self.compare(other, |a, b| a < b)
     }
     #[inline(always)]
-    fn le(self, other: Self) -> [bool; LANES] {
+    fn le(self, other: Self) -> [bool; N] {
         self.compare(other, |a, b| a <= b)
     }
     #[inline(always)]
-    fn select(mask: [bool; LANES], yes: Self, no: Self) -> Self {
+    fn select(mask: [bool; N], yes: Self, no: Self) -> Self {
         Array(std::array::from_fn(|i| if mask[i] { yes.0[i] } else { no.0[i] }))
     }
     #[inline(always)]
-    fn any(mask: [bool; LANES]) -> bool {
+    fn any(mask: [bool; N]) -> bool {
         mask.into_iter().any(|lane| lane)
     }
     #[inline(always)]
-    fn and(a: [bool; LANES], b: [bool; LANES]) -> [bool; LANES] {
+    fn and(a: [bool; N], b: [bool; N]) -> [bool; N] {
         std::array::from_fn(|i| a[i] & b[i])
     }
     #[inline(always)]
-    fn all(mask: [bool; LANES]) -> bool {
+    fn all(mask: [bool; N]) -> bool {
         mask.into_iter().all(|lane| lane)
     }
     #[inline(always)]
-    fn widen(self, _: Portable) -> [Array<f64>; 2] {
-        [Array(self.0.map(super::vector::Scalar::to_f64)), Array([0.0; LANES])]
+    fn widen(self, _: Portable) -> [Self::Wide; 2] {
+        let lane = |i: usize| if i < N { super::vector::Scalar::to_f64(self.0[i]) } else { 0.0 };
+        [Array(std::array::from_fn(lane)), Array(std::array::from_fn(|i| lane(i + WIDE_LANES)))]
     }
     #[inline(always)]
     fn to_array(self) -> [T; MAX_LANES] {
-        std::array::from_fn(|i| if i < LANES { self.0[i] } else { T::default() })
+        std::array::from_fn(|i| if i < N { self.0[i] } else { T::default() })
     }
 }
