@@ -8,24 +8,23 @@
 //!
 //! in which nothing of first order is left to cancel.
 
-use super::{Class, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
 use crate::error::Error;
+use crate::row::disjoint::DisjointPair;
 use crate::row::pair::Pair;
 use crate::simd::Lanes;
-use crate::simd::ln::{Log1p, ln_1p_of_ratio};
+use crate::simd::ln::{Log1p, atanh_tail_on_third};
 
 #[derive(Clone, Copy)]
 pub(crate) struct JensenShannon {
     beta: f64,
     /// 0 for β = 0 and β = 1, where m is one of the rows and the divergence vanishes; else 1.
     factor: f64,
-    /// Whether slopes are relative to −ln β and −ln(1 − β), those of a class which the other row lacks.
-    disjoint: bool,
 }
 
 impl JensenShannon {
     /// β = ½.
-    pub(crate) const EVEN: Self = JensenShannon { beta: 0.5, factor: 1.0, disjoint: false };
+    pub(crate) const EVEN: Self = JensenShannon { beta: 0.5, factor: 1.0 };
 
     pub(crate) fn new(beta: f64) -> Result<Self, Error> {
         if beta == 0.0 || beta == 1.0 {
@@ -39,27 +38,9 @@ impl JensenShannon {
     }
 }
 
-impl JensenShannon {
-    /// For even weights: slopes less ½p·ln 2 and ½q·ln 2, whose sum is the value less ln 2.
-    #[inline(always)]
-    fn disjoint_class<V: Lanes>(pair: &Pair<V>) -> Class<V> {
-        let token = pair.token();
-        let minus_half = V::splat(token, -0.5);
-        // ln(m/e) = ln(1 + e^(−u)) − ln 2.
-        let ln = ln_1p_of_ratio(token, pair.decay.exp);
-        let larger = minus_half * pair.larger * ln;
-        let smaller = minus_half * pair.larger * pair.decay.exp * (ln + pair.u);
-        let (d_ln_p, d_ln_q) = (pair.where_p_larger(larger, smaller), pair.where_p_larger(smaller, larger));
-        Class { value: larger + smaller, d_ln_p, d_ln_q }
-    }
-}
-
 impl Divergence for JensenShannon {
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
-        if self.disjoint {
-            return Self::disjoint_class(pair);
-        }
         let token = pair.token();
         let zero = V::splat(token, 0.0);
         let one = V::splat(token, 1.0);
@@ -83,13 +64,10 @@ impl Divergence for JensenShannon {
         }
     }
 
-    fn finish(self, near: f64) -> Outer {
-        let value = if self.disjoint { std::f64::consts::LN_2 + near } else { near };
-        Outer { value, slope: 1.0 }
-    }
+    type Disjoint = EvenDisjoint;
 
-    fn for_disjoint_rows(self) -> Self {
-        JensenShannon { disjoint: self.beta == 0.5, ..self }
+    fn for_disjoint_rows(self) -> Option<EvenDisjoint> {
+        (self.beta == 0.5 && self.factor == 1.0).then_some(EvenDisjoint)
     }
 
     fn infinite_where(self) -> Infinite {
@@ -104,5 +82,59 @@ impl Divergence for JensenShannon {
     fn slopes_at_zero(self) -> (f64, f64) {
         // β ln(p/m) and (1−β) ln(q/m).
         if self.factor == 0.0 { (0.0, 0.0) } else { (f64::NEG_INFINITY, f64::NEG_INFINITY) }
+    }
+}
+
+/// β = ½: ln 2 less ½Σ[p·ln(1 + q/p) + q·ln(1 + p/q)], whose terms vanish where either row lacks the class.
+///
+/// With s = min(p, q)/(p + q + max(p, q)), ln(1 + min/max) is 2 atanh s, and where the ratio is the inverse of that, its
+/// logarithm is larger by |ln(p/q)|.
+#[derive(Clone, Copy)]
+pub(crate) struct EvenDisjoint;
+
+impl Disjoint for EvenDisjoint {
+    type View<V: Lanes> = EvenDisjointView<V>;
+
+    #[inline(always)]
+    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> EvenDisjointView<V> {
+        let splat = |value| V::splat(token, value);
+        EvenDisjointView {
+            half_rate: splat(0.5 * inverse_temperature),
+            half_delta: splat(0.5 * delta),
+            zero: splat(0.0),
+            half: splat(0.5),
+            tiny: splat(1e-37),
+        }
+    }
+
+    fn finish(self, sum: f64) -> Option<Outer> {
+        /// Below, little is left of ln 2.
+        const SMALLEST: f64 = 0.2;
+        let value = std::f64::consts::LN_2 + sum;
+        (value >= SMALLEST).then_some(Outer { value, slope: 1.0 })
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct EvenDisjointView<V> {
+    half_rate: V,
+    half_delta: V,
+    zero: V,
+    half: V,
+    /// About the smallest normal number: no class has less, but 0.
+    tiny: V,
+}
+
+impl<V: Lanes> DisjointView<V> for EvenDisjointView<V> {
+    #[inline(always)]
+    fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
+        let (p, q) = (pair.p, pair.q);
+        let s = p.min(q).divide_relaxed((p + q + p.max(q)).max(self.tiny));
+        let half_ln = atanh_tail_on_third(pair.token, s).mul_add_relaxed(self.half, s);
+        // ½ ln(p/q), with the rounding error of x − y.
+        let ratio = pair.difference.0.mul_add_relaxed(self.half_rate, -self.half_delta);
+        let d_ln_p = p * (ratio.min(self.zero) - half_ln);
+        let d_ln_q = q * ((-ratio).min(self.zero) - half_ln);
+        Class { value: d_ln_p + d_ln_q, d_ln_p, d_ln_q }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! f̃ = p·(e^(−d) − 1 + d) with d = ln p − ln q; f = f̃ + p − q.
 
+use std::convert::Infallible;
+
 use super::{Class, Divergence, Infinite};
 use crate::row::pair::Pair;
 use crate::simd::Lanes;
@@ -27,6 +29,12 @@ impl Divergence for Kl {
     #[inline(always)]
     fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
         (class.d_ln_p + pair.p(), -pair.p())
+    }
+
+    type Disjoint = Infallible;
+
+    fn for_disjoint_rows(self) -> Option<Infallible> {
+        None
     }
 
     fn infinite_where(self) -> Infinite {

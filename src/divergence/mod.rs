@@ -11,7 +11,10 @@ mod total_variation;
 
 pub(crate) use jensen_shannon::JensenShannon;
 
+use std::convert::Infallible;
+
 use crate::error::Error;
+use crate::row::disjoint::DisjointPair;
 use crate::row::pair::Pair;
 use crate::simd::Lanes;
 
@@ -56,11 +59,11 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         Outer { value: near, slope: 1.0 }
     }
 
-    /// The same with another multiple of p in ∂f̃/∂ln p and of q in ∂f̃/∂ln q, which drops out of gradients of logits,
-    /// such that little is left where the rows have nothing in common.
-    fn for_disjoint_rows(self) -> Self {
-        self
-    }
+    /// The same divergence as rows that have little in common see it.
+    type Disjoint: Disjoint;
+
+    /// `None` where there is nothing to gain.
+    fn for_disjoint_rows(self) -> Option<Self::Disjoint>;
 
     /// Whether the parameters ask for f64 lanes throughout.
     fn needs_wide_lanes(self) -> bool {
@@ -80,10 +83,52 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     }
 }
 
+/// A divergence of rows of logits that have little in common, as f32 lanes find it from p and q themselves: Σ f(pᵢ, qᵢ),
+/// or an outer function φ of that sum.
+///
+/// Slopes may leave out any multiple of p and of q, which drop out of gradients of logits. They leave out those of a
+/// class that the other row lacks, so that little is left.
+pub(crate) trait Disjoint: Copy + Send + Sync {
+    /// The divergence with what it needs in every lane.
+    type View<V: Lanes>: DisjointView<V>;
+
+    /// The view of rows with ln p − ln q = (x − y)/T − delta.
+    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> Self::View<V>;
+
+    /// φ and φ′, or `None` where f32 lanes do not do: the sum cancels in φ, or left their range.
+    fn finish(self, sum: f64) -> Option<Outer>;
+}
+
+/// See [`Disjoint::View`].
+pub(crate) trait DisjointView<V: Lanes>: Copy {
+    /// f and its derivatives for one class of each lane.
+    fn class(&self, pair: &DisjointPair<V>) -> Class<V>;
+}
+
+/// Of divergences that disjoint rows see no other way.
+impl Disjoint for Infallible {
+    type View<V: Lanes> = Infallible;
+
+    fn view<V: Lanes>(self, _: V::Token, _: f64, _: f64) -> Infallible {
+        self
+    }
+
+    fn finish(self, _: f64) -> Option<Outer> {
+        match self {}
+    }
+}
+
+impl<V: Lanes> DisjointView<V> for Infallible {
+    #[inline(always)]
+    fn class(&self, _: &DisjointPair<V>) -> Class<V> {
+        match *self {}
+    }
+}
+
 /// One class of each lane.
 #[derive(Clone, Copy)]
 pub(crate) struct Class<V> {
-    /// f̃.
+    /// f̃, or f.
     pub(crate) value: V,
     /// ∂f̃/∂ln p.
     pub(crate) d_ln_p: V,
@@ -170,7 +215,7 @@ table! {
     /// β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
     JensenShannon(beta) => "jensen_shannon", jensen_shannon::JensenShannon::new;
     /// ½ Σ |p − q|.
-    TotalVariation => "total_variation", total_variation::TotalVariation::NEW;
+    TotalVariation => "total_variation", total_variation::TotalVariation;
     /// ln(Σ p^α q^(1−α)) / (α − 1); α = 1 is refused, use [`Kind::Kl`].
     Renyi(alpha) => "renyi", renyi::Renyi::new;
 }

@@ -1,18 +1,12 @@
 //! ½ Σ |p − q|. Where p = q the function has a kink, and the derivative used is 0.
 
-use super::{Class, Divergence, Infinite};
+use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
+use crate::row::disjoint::DisjointPair;
 use crate::row::pair::Pair;
 use crate::simd::Lanes;
 
 #[derive(Clone, Copy)]
-pub(crate) struct TotalVariation {
-    /// Whether slopes are relative to ½, that of a class which the other row lacks.
-    disjoint: bool,
-}
-
-impl TotalVariation {
-    pub(crate) const NEW: Self = TotalVariation { disjoint: false };
-}
+pub(crate) struct TotalVariation;
 
 impl Divergence for TotalVariation {
     #[inline(always)]
@@ -23,12 +17,13 @@ impl Divergence for TotalVariation {
         let difference = pair.difference();
         let half_sign = V::select(zero.lt(difference), half, V::select(difference.lt(zero), -half, zero));
         let value = half * difference.abs();
-        let top = if self.disjoint { half } else { zero };
-        Class { value, d_ln_p: (half_sign - top) * pair.p(), d_ln_q: -((half_sign + top) * pair.q()) }
+        Class { value, d_ln_p: half_sign * pair.p(), d_ln_q: -(half_sign * pair.q()) }
     }
 
-    fn for_disjoint_rows(self) -> Self {
-        TotalVariation { disjoint: true }
+    type Disjoint = Self;
+
+    fn for_disjoint_rows(self) -> Option<Self> {
+        Some(self)
     }
 
     fn infinite_where(self) -> Infinite {
@@ -37,5 +32,34 @@ impl Divergence for TotalVariation {
 
     fn slopes_at_zero(self) -> (f64, f64) {
         (-0.5, -0.5)
+    }
+}
+
+impl Disjoint for TotalVariation {
+    type View<V: Lanes> = Self;
+
+    fn view<V: Lanes>(self, _: V::Token, _: f64, _: f64) -> Self {
+        self
+    }
+
+    fn finish(self, sum: f64) -> Option<Outer> {
+        Some(Outer { value: sum, slope: 1.0 })
+    }
+}
+
+/// Slopes are relative to ½, that of a class which the other row lacks: −p where q is larger, −q where p is.
+impl<V: Lanes> DisjointView<V> for TotalVariation {
+    #[inline(always)]
+    fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
+        let zero = V::splat(pair.token, 0.0);
+        let half = V::splat(pair.token, 0.5);
+        // The signs of the log-ratio are right where p and q round to the same number.
+        let d = pair.log_ratio;
+        let (p_larger, q_larger) = (zero.lt(d), d.lt(zero));
+        let minus_one = V::splat(pair.token, -1.0);
+        let p_factor = V::select(p_larger, zero, V::select(q_larger, minus_one, -half));
+        let q_factor = V::select(q_larger, zero, V::select(p_larger, minus_one, -half));
+        let value = half * (pair.p - pair.q).abs();
+        Class { value, d_ln_p: p_factor * pair.p, d_ln_q: q_factor * pair.q }
     }
 }

@@ -3,6 +3,7 @@
 //! The first pass finds the statistics, the second the sums, a third writes the gradients; where the gradients need
 //! no sum of their own, the second and the third are one.
 
+use super::disjoint::{Centering, DisjointRows};
 use super::far::Far;
 use super::first_pass::{NoStatistics, Statistics};
 use super::given;
@@ -11,7 +12,7 @@ use super::second_pass::{LargestClass, Mode, Narrow, Rule, SecondPass, SideRule,
 use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
 use crate::batch::Blocks;
-use crate::divergence::Divergence;
+use crate::divergence::{Disjoint, Divergence, Outer};
 use crate::element::Dtype;
 use crate::rows::RowMut;
 use crate::simd::Isa;
@@ -61,7 +62,8 @@ pub(crate) fn divergence<D: Divergence>(
             return value;
         }
     }
-    if narrow && !(wide && divergence.for_disjoint_rows().needs_wide_lanes()) {
+    let disjoint = divergence.for_disjoint_rows();
+    if narrow && (!wide || disjoint.is_some()) {
         let (p, q) = (p.at_narrow_rate(), q.at_narrow_rate());
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let norms = if D::IS_KL { wanted } else { (false, false) };
@@ -71,17 +73,22 @@ pub(crate) fn divergence<D: Divergence>(
                     return far.value;
                 }
                 found = Some(far.value);
-            } else if far.value >= DISJOINT || !wide {
-                let divergence = if far.value >= DISJOINT { divergence.for_disjoint_rows() } else { divergence };
+            } else {
                 let statistics = far.statistics(p.inverse_temperature);
-                match (Call { divergence, p, q, isa, blocks, wide: false, statistics }).finish(gradients) {
-                    Finished::Done(value) => return value,
-                    Finished::ValueOnly(value) => {
-                        found = Some(value);
-                        wide = true;
-                    }
-                    Finished::OutOfRange => wide = true,
+                let mut finished = Finished::OutOfRange;
+                if let Some(divergence) = disjoint.filter(|_| far.is_disjoint()) {
+                    let rows = DisjointRows { divergence, p, q, frame: statistics.frame };
+                    finished = finish_disjoint(rows, isa, blocks, gradients);
                 }
+                if !wide && let Finished::OutOfRange = finished {
+                    finished = Call { divergence, p, q, isa, blocks, wide, statistics }.finish(gradients);
+                }
+                match finished {
+                    Finished::Done(value) => return value,
+                    Finished::ValueOnly(value) => found = Some(value),
+                    Finished::OutOfRange => {}
+                }
+                wide = true;
             }
         }
     }
@@ -106,8 +113,28 @@ pub(crate) fn divergence<D: Divergence>(
     }
 }
 
-/// KL from which on slopes are better taken relative to those of rows that have nothing in common.
-const DISJOINT: f64 = 2.0;
+/// Value and gradients of rows that have little in common.
+fn finish_disjoint<D: Disjoint>(
+    rows: DisjointRows<'_, D>,
+    isa: Isa,
+    blocks: &Blocks,
+    gradients: RowGradients<'_>,
+) -> Finished {
+    let wanted = (gradients.p.is_some(), gradients.q.is_some());
+    let sums = rows.sums(isa, blocks, wanted);
+    let Some(Outer { value, slope }) = rows.divergence.finish(sums.value) else {
+        return Finished::OutOfRange;
+    };
+    if sums.cancel(wanted) {
+        return Finished::ValueOnly(value);
+    }
+    if wanted != (false, false) {
+        let scale = gradients.scale * slope * rows.p.inverse_temperature;
+        let centering = |slope_sum| Centering { scale, slope_sum };
+        rows.write(isa, blocks, &gradients, (centering(sums.d_ln_p), centering(sums.d_ln_q)));
+    }
+    Finished::Done(value)
+}
 
 /// How far f32 or f64 lanes came.
 enum Finished {
@@ -155,9 +182,7 @@ impl<D: Divergence> Call<'_, D> {
             return if self.wide { Finished::Done(self.rescaled(gradients)) } else { Finished::OutOfRange };
         }
         if wanted.0 || wanted.1 {
-            let cancels =
-                (wanted.0 && sums.p_norms.cancel(sums.d_ln_p)) || (wanted.1 && sums.q_norms.cancel(sums.d_ln_q));
-            if cancels && !self.wide {
+            if !self.wide && sums.cancel(wanted) {
                 return Finished::ValueOnly(value);
             }
             self.write_gradients(&gradients, &sums, gauge, value, slope);

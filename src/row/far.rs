@@ -13,7 +13,7 @@ use super::first_pass::Statistics;
 use super::pair::{Frame, TwoFloats};
 use super::scan::{Support, fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
-use super::write::{Formula, write};
+use super::write::{Formulas, write_sides};
 use crate::batch::{BLOCK, Blocks};
 use crate::element::Dtype;
 use crate::rows::Row;
@@ -114,6 +114,13 @@ impl Far {
             p_gradient_cancels: cancels(norms.cross_cross, offset * offset * norms.pp, offset * norms.cross_p, 36.0),
             q_gradient_cancels: cancels(norms.pp, norms.qq, norms.pq, 16.0),
         })
+    }
+
+    /// Whether slopes are better taken relative to those of rows that have nothing in common.
+    pub(super) fn is_disjoint(&self) -> bool {
+        /// Logarithms of the ratio of the two sums that leave room for powers of it.
+        const LARGEST_OFFSET: f64 = 1e4;
+        self.value >= 2.0 && (self.p.largest - self.q.largest).abs() <= LARGEST_OFFSET
     }
 
     /// The statistics of the two rows, without a class that one of them lacks.
@@ -324,7 +331,7 @@ impl FarGradients<'_> {
     #[inline(always)]
     fn write<V: Lanes>(&self, token: V::Token, p: Row<'_>, q: Row<'_>) {
         let rate = self.p.inverse_temperature;
-        let formulas = Formulas::<V> {
+        let formulas = KlGradients::<V> {
             token,
             p,
             q,
@@ -335,27 +342,12 @@ impl FarGradients<'_> {
             rate: V::splat(token, rate),
             offset: V::splat(token, -self.offset),
         };
-        match (self.gradients.p, self.gradients.q) {
-            (None, Some(out)) => write(token, out, &OfQ(formulas)),
-            (Some(out), None) => write(token, out, &OfP(formulas)),
-            (Some(p_out), Some(q_out)) => {
-                // Either may be the memory of a row: all of a class is read before it is written.
-                let mut start = 0;
-                while start < p.classes() {
-                    let (x, y) = formulas.pair::<false>(start);
-                    let gradients = (formulas.of_p(x, y), formulas.of_q(x, y));
-                    p_out.store(start, gradients.0);
-                    q_out.store(start, gradients.1);
-                    start += V::N;
-                }
-            }
-            (None, None) => {}
-        }
+        write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
     }
 }
 
 #[derive(Clone, Copy)]
-struct Formulas<'a, V: Lanes> {
+struct KlGradients<'a, V: Lanes> {
     token: V::Token,
     p: Row<'a>,
     q: Row<'a>,
@@ -367,41 +359,13 @@ struct Formulas<'a, V: Lanes> {
     offset: V,
 }
 
-impl<V: Lanes> Formulas<'_, V> {
+impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
+    /// p·(d − value) and q − p.
     #[inline(always)]
-    fn pair<const WHOLE: bool>(&self, start: usize) -> (V, V) {
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> (V, V) {
         let x = self.p.lanes::<V, WHOLE>(self.token, start, self.lowest);
-        (x, self.q.lanes::<V, WHOLE>(self.token, start, self.lowest))
-    }
-
-    /// p·(d − value).
-    #[inline(always)]
-    fn of_p(&self, x: V, y: V) -> V {
-        self.scale * self.p_exp.at(x) * (x - y).mul_add_relaxed(self.rate, self.offset)
-    }
-
-    /// q − p.
-    #[inline(always)]
-    fn of_q(&self, x: V, y: V) -> V {
-        self.scale * (self.q_exp.at(y) - self.p_exp.at(x))
-    }
-}
-
-struct OfP<'a, V: Lanes>(Formulas<'a, V>);
-struct OfQ<'a, V: Lanes>(Formulas<'a, V>);
-
-impl<V: Lanes> Formula<V> for OfP<'_, V> {
-    #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
-        let (x, y) = self.0.pair::<WHOLE>(start);
-        self.0.of_p(x, y)
-    }
-}
-
-impl<V: Lanes> Formula<V> for OfQ<'_, V> {
-    #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
-        let (x, y) = self.0.pair::<WHOLE>(start);
-        self.0.of_q(x, y)
+        let y = self.q.lanes::<V, WHOLE>(self.token, start, self.lowest);
+        let (p, q) = (self.p_exp.at(x), self.q_exp.at(y));
+        (self.scale * p * (x - y).mul_add_relaxed(self.rate, self.offset), self.scale * (q - p))
     }
 }

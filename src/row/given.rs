@@ -12,7 +12,8 @@ use crate::rows::Row;
 use crate::simd::ln::atanh_tail_on_third;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
 
-/// The value; `None` for rows that f32 lanes do not take, or that need a closer look (NaN, a negative number).
+/// The value; `None` for rows that f32 lanes do not take, or that need a closer look (NaN, a negative number, sums that
+/// cancel).
 pub(super) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Option<f64> {
     let narrow = |side: Distribution<'_>| side.space == Space::Probs && side.row.dtype() != Dtype::F64;
     if !(narrow(p) && narrow(q)) {
@@ -26,7 +27,9 @@ pub(super) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Bl
         near += part.0;
         excess += part.1;
     }
-    Some(near + excess + 0.0)
+    // Rows that do not quite sum to one: the two parts may cancel.
+    let value = near + excess;
+    (value.abs() >= 0.5 * near).then_some(value + 0.0)
 }
 
 /// Σ(p·ln(p/q) + q − p) and Σ(p − q) of a block.

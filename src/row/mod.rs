@@ -4,6 +4,7 @@
 //! * [`softmax`]: log-sum-exp of one row, and what is written from it.
 //! * [`pair`]: two rows seen class by class, with the accuracy that close rows need.
 //! * [`far`]: KL of two rows that have little in common, in one pass.
+//! * [`disjoint`]: the loops of the other divergences over such rows.
 //! * [`first_pass`]: the statistics of two rows.
 //! * [`given`]: KL of two rows of probabilities.
 //! * [`divergence`]: value and gradients of a divergence of two rows; [`second_pass`]: its loops over the classes.
@@ -14,6 +15,7 @@
 
 pub(crate) mod comparison;
 pub(crate) mod cross_entropy;
+pub(crate) mod disjoint;
 pub(crate) mod divergence;
 pub(crate) mod entropy;
 mod far;

@@ -8,7 +8,7 @@
 use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
-use crate::simd::ln::{LogRatio, ln};
+use crate::simd::ln::{self, ln};
 use crate::simd::{Lanes, Scalar};
 
 /// How the numbers of one side become probabilities: p = e^((x − reference)/T − `ln_sum`).
@@ -21,7 +21,7 @@ pub(crate) struct SideFrame {
 impl SideFrame {
     /// Makes probabilities of numbers, in f32 lanes.
     #[inline(always)]
-    fn exp<V: Lanes>(self, token: V::Token, inverse_temperature: f64) -> ScaledExp<V> {
+    pub(super) fn exp<V: Lanes>(self, token: V::Token, inverse_temperature: f64) -> ScaledExp<V> {
         ScaledExp::new(token, inverse_temperature, self.reference * inverse_temperature + self.ln_sum, 1.0)
     }
 }
@@ -59,6 +59,11 @@ impl TwoFloats {
         (self.high - other.high) + (self.low - other.low)
     }
 
+    /// As one f64.
+    pub(super) fn value(self) -> f64 {
+        self.high + self.low
+    }
+
     /// The number as the sum of three lane values.
     #[inline(always)]
     fn split<V: Lanes>(self, token: V::Token) -> [V; 3] {
@@ -66,6 +71,39 @@ impl TwoFloats {
         let rest = self.high - high;
         let middle = V::Scalar::from_f64(rest + self.low).to_f64();
         [V::splat(token, high), V::splat(token, middle), V::splat(token, (rest - middle) + self.low)]
+    }
+}
+
+/// (x − y)/T − delta of two rows with one temperature.
+#[derive(Clone, Copy)]
+pub(super) struct LogRatio<V> {
+    rate: V,
+    delta: [V; 3],
+}
+
+impl<V: Lanes> LogRatio<V> {
+    #[inline(always)]
+    pub(super) fn new(token: V::Token, inverse_temperature: f64, delta: TwoFloats) -> Self {
+        LogRatio { rate: V::splat(token, inverse_temperature), delta: delta.split(token) }
+    }
+
+    /// x − y and its rounding error.
+    #[inline(always)]
+    pub(super) fn difference(x: V, y: V) -> (V, V) {
+        let difference = x - y;
+        let shadow = difference - x;
+        (difference, (x - (difference - shadow)) - (y + shadow))
+    }
+
+    /// The log-ratio. The subtraction is exact as the sum of two numbers, so that a constant added to one of two close
+    /// rows (a large delta) costs nothing.
+    #[inline(always)]
+    pub(super) fn of(&self, x: V, y: V) -> V {
+        let (difference, error) = Self::difference(x, y);
+        let [high, middle, low] = self.delta;
+        let rough = difference.mul_add(self.rate, -high);
+        let correction = error.mul_add(self.rate, -middle) - low;
+        rough + correction
     }
 }
 
@@ -93,8 +131,6 @@ pub(crate) struct Pair<V: Lanes> {
     /// |ln p − ln q|; a very large number where one of them is 0.
     pub(crate) u: V,
     d: V,
-    /// d as found in f32 lanes is this much too small.
-    d_error: V,
     pub(crate) decay: Decay<V>,
 }
 
@@ -103,14 +139,7 @@ impl<V: Lanes> Pair<V> {
     fn of_larger(token: V::Token, p_larger: V::Mask, larger: V, ln_larger: V, u: V, d: V, decay: Decay<V>) -> Self {
         let smaller = larger * decay.exp;
         let (p, q) = (V::select(p_larger, larger, smaller), V::select(p_larger, smaller, larger));
-        let d_error = V::splat(token, 0.0);
-        Pair { token, p_larger, p, q, larger, ln_larger, u, d, d_error, decay }
-    }
-
-    /// What u is too small by.
-    #[inline(always)]
-    pub(crate) fn u_error(&self) -> V {
-        self.where_p_larger(self.d_error, -self.d_error)
+        Pair { token, p_larger, p, q, larger, ln_larger, u, d, decay }
     }
 
     #[inline(always)]
@@ -199,7 +228,7 @@ pub(crate) struct PairView<V: Lanes> {
     /// For f32 lanes.
     exp: (ScaledExp<V>, ScaledExp<V>),
     decay: ScaledExp<V>,
-    delta: [V; 3],
+    log_ratio: LogRatio<V>,
 }
 
 impl<V: Lanes> PairView<V> {
@@ -217,7 +246,7 @@ impl<V: Lanes> PairView<V> {
             ln_sum: (splat(frame.p.ln_sum), splat(frame.q.ln_sum)),
             exp: (frame.p.exp(token, p.inverse_temperature), frame.q.exp(token, q.inverse_temperature)),
             decay: ScaledExp::new(token, -1.0, 0.0, 1.0),
-            delta: frame.delta.split(token),
+            log_ratio: LogRatio::new(token, p.inverse_temperature, frame.delta),
         }
     }
 
@@ -231,28 +260,13 @@ impl<V: Lanes> PairView<V> {
     fn narrow(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
         let (x, y) = (self.exp.0.bounded(x), self.exp.1.bounded(y));
-        let (d, d_error) = self.log_ratio(x, y);
+        let d = self.log_ratio.of(x, y);
         let (p, q) = (self.exp.0.at(x), self.exp.1.at(y));
         let p_larger = V::splat(token, 0.0).le(d);
         let u = d.abs();
         let decay = Decay::of_magnitude(token, u, &self.decay);
         // No divergence that needs ln max(p, q) runs in f32 lanes.
-        Pair { token, p_larger, p, q, larger: V::select(p_larger, p, q), ln_larger: u, u, d, d_error, decay }
-    }
-
-    /// (x − y)/T − delta. The subtraction is exact as the sum of two numbers, so that a constant added to one of two
-    /// close rows (a large delta) costs nothing. Second, the rounding error of the last sum.
-    #[inline(always)]
-    fn log_ratio(&self, x: V, y: V) -> (V, V) {
-        let difference = x - y;
-        let shadow = difference - x;
-        let error = (x - (difference - shadow)) - (y + shadow);
-        let rate = self.inverse_temperature.0;
-        let [high, middle, low] = self.delta;
-        let rough = difference.mul_add(rate, -high);
-        let correction = error.mul_add(rate, -middle) - low;
-        let sum = rough + correction;
-        (sum, correction - (sum - rough))
+        Pair { token, p_larger, p, q, larger: V::select(p_larger, p, q), ln_larger: u, u, d, decay }
     }
 
     #[inline(always)]
@@ -271,7 +285,7 @@ impl<V: Lanes> PairView<V> {
         let y = self.logarithm(y, self.spaces.1);
         let ln_p = (x - self.reference.0).mul_add(self.inverse_temperature.0, -self.ln_sum.0);
         let ln_q = (y - self.reference.1).mul_add(self.inverse_temperature.1, -self.ln_sum.1);
-        let d = if self.shares_rate { self.log_ratio(x, y).0 } else { ln_p - ln_q };
+        let d = if self.shares_rate { self.log_ratio.of(x, y) } else { ln_p - ln_q };
         let d = d.min(huge).max(-huge);
         let p_larger = V::splat(token, 0.0).le(d);
         let ln_larger = V::select(p_larger, ln_p, ln_q);
@@ -303,7 +317,7 @@ impl<V: Lanes> PairView<V> {
         let huge = V::splat(token, V::Scalar::HUGE);
         let (has_p, has_q) = (zero.lt(p), zero.lt(q));
         // Stand-ins keep the logarithm finite where a probability is 0.
-        let ratio = LogRatio::new(token, V::select(has_p, p, one), V::select(has_q, q, one));
+        let ratio = ln::LogRatio::new(token, V::select(has_p, p, one), V::select(has_q, q, one));
         let d = V::select(has_p, V::select(has_q, ratio.ln, huge), V::select(has_q, -huge, zero));
         let u = d.abs();
         let p_larger = zero.le(d);

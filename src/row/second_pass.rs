@@ -88,11 +88,11 @@ pub(super) struct Sums {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Norms {
     /// Σa².
-    slopes: f64,
+    pub(super) slopes: f64,
     /// Σa·p.
-    cross: f64,
+    pub(super) cross: f64,
     /// Σp².
-    probabilities: f64,
+    pub(super) probabilities: f64,
 }
 
 impl Norms {
@@ -105,7 +105,7 @@ impl Norms {
     }
 
     /// Whether the gradient is less than a quarter of what it is the difference of: a row that few classes dominate.
-    pub(super) fn cancel(self, slope_sum: f64) -> bool {
+    fn cancel(self, slope_sum: f64) -> bool {
         let parts = self.slopes + slope_sum * slope_sum * self.probabilities;
         let difference = parts - 2.0 * slope_sum * self.cross;
         parts > 16.0 * difference && parts > 0.0
@@ -113,6 +113,11 @@ impl Norms {
 }
 
 impl Sums {
+    /// Whether a wanted gradient cancels too much for f32 lanes.
+    pub(super) fn cancel(&self, wanted: (bool, bool)) -> bool {
+        (wanted.0 && self.p_norms.cancel(self.d_ln_p)) || (wanted.1 && self.q_norms.cancel(self.d_ln_q))
+    }
+
     pub(super) fn merge(self, other: Self) -> Self {
         Sums {
             value: self.value + other.value,

@@ -49,3 +49,51 @@ fn write_known<V: Lanes>(token: V::Token, out: RowMut<'_>, formula: &impl Formul
         out.store(start, formula.lanes::<false>(start));
     }
 }
+
+/// What is written of the two sides of a pair of rows, as [`Formula`].
+pub(crate) trait Formulas<V: Lanes>: Copy {
+    /// The lanes of both from class `start` on.
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> (V, V);
+}
+
+/// One of the two; what only the other needs is not computed.
+struct First<F>(F);
+struct Second<F>(F);
+
+impl<V: Lanes, F: Formulas<V>> Formula<V> for First<F> {
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
+        self.0.lanes::<WHOLE>(start).0
+    }
+}
+
+impl<V: Lanes, F: Formulas<V>> Formula<V> for Second<F> {
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
+        self.0.lanes::<WHOLE>(start).1
+    }
+}
+
+/// Writes the sides that there are.
+#[inline(always)]
+pub(crate) fn write_sides<V: Lanes>(
+    token: V::Token,
+    out: (Option<RowMut<'_>>, Option<RowMut<'_>>),
+    formulas: &impl Formulas<V>,
+) {
+    match out {
+        (Some(out), None) => write(token, out, &First(*formulas)),
+        (None, Some(out)) => write(token, out, &Second(*formulas)),
+        (Some(p_out), Some(q_out)) => {
+            // Either may be the memory of a row: all of a class is read before it is written.
+            let mut start = 0;
+            while start < p_out.classes() {
+                let (p, q) = formulas.lanes::<false>(start);
+                p_out.store(start, p);
+                q_out.store(start, q);
+                start += V::N;
+            }
+        }
+        (None, None) => {}
+    }
+}

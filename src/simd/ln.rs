@@ -83,12 +83,6 @@ impl<V: Lanes> Log1p<V> {
     }
 }
 
-/// ln(1 + r) for 0 ≤ r ≤ 1, in f32 lanes without a division.
-#[inline(always)]
-pub(crate) fn ln_1p_of_ratio<V: Lanes>(token: V::Token, r: V) -> V {
-    if V::Scalar::WIDE { Log1p::new(token, r).ln } else { r * r.polynomial(token, V::Scalar::LN_1P) }
-}
-
 /// ln(p/q) of two positive finite numbers, accurate however close they are.
 #[derive(Clone, Copy)]
 pub(crate) struct LogRatio<V> {

@@ -39,8 +39,6 @@ pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
     const EXCESS: &'static [f64];
     /// Coefficients of (t − ln(1 + t)) / t² on −½ ≤ t ≤ 0, lowest degree first.
     const LN_DEFICIT: &'static [f64];
-    /// Coefficients of ln(1 + r) / r on 0 ≤ r ≤ 1, lowest degree first.
-    const LN_1P: &'static [f64];
     /// Coefficients of (2 atanh s − 2s) / s³ in s² on |s| ≤ 1/3, lowest degree first.
     const LN_RATIO: &'static [f64];
     /// Coefficients of (atanh s − s) / s³ in s² on |s| ≤ (√2 − 1)/(√2 + 1), lowest degree first.
@@ -93,18 +91,6 @@ impl Scalar for f32 {
         -2.354_912_990_665_25,
         -1.638_256_572_593_447,
     ];
-    const LN_1P: &'static [f64] = &[
-        0.999_999_995_287_233_8,
-        -0.499_999_024_228_647_9,
-        0.333_299_624_179_750_3,
-        -0.249_541_336_641_441_76,
-        0.196_759_392_829_800_87,
-        -0.153_055_926_174_688_33,
-        0.106_036_549_364_460_03,
-        -0.056_959_534_647_185_714,
-        0.019_851_462_539_986_216,
-        -0.003_244_025_215_962_861,
-    ];
     // Minimax in relative error, 1e-8.
     const LN_RATIO: &'static [f64] = &[
         0.666_666_673_311_711_7,
@@ -150,7 +136,6 @@ impl Scalar for f64 {
     // f64 lanes reduce first.
     const EXCESS: &'static [f64] = &[0.5];
     const LN_DEFICIT: &'static [f64] = &[0.5];
-    const LN_1P: &'static [f64] = &[1.0];
     const LN_RATIO: &'static [f64] = &[0.0];
     // Minimax in relative error, 3.3e-18.
     const ATANH: &'static [f64] = &[
