@@ -3,6 +3,7 @@
 //! The first pass finds the statistics, the second the sums, a third writes the gradients; where the gradients need
 //! no sum of their own, the second and the third are one.
 
+use super::close::Close;
 use super::disjoint::{Centering, DisjointRows};
 use super::far::Far;
 use super::first_pass::{NoStatistics, Statistics};
@@ -52,7 +53,9 @@ pub(crate) fn divergence<D: Divergence>(
     blocks: &Blocks,
     gradients: RowGradients<'_>,
 ) -> f64 {
-    let narrow = p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.inverse_temperature == q.inverse_temperature;
+    let shares_rate =
+        p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
+    let narrow = shares_rate && p.allows_narrow_lanes() && q.allows_narrow_lanes();
     let mut wide = !narrow || divergence.needs_wide_lanes();
     // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
     let mut found = None;
@@ -84,6 +87,26 @@ pub(crate) fn divergence<D: Divergence>(
                     finished = Call { divergence, p, q, isa, blocks, wide, statistics }.finish(gradients);
                 }
                 match finished {
+                    Finished::Done(value) => return value,
+                    Finished::ValueOnly(value) => found = Some(value),
+                    Finished::OutOfRange => {}
+                }
+                wide = true;
+            }
+        }
+    }
+    // Far rows whose gradient f32 lanes cannot give have only f64 lanes left.
+    if shares_rate && (D::IS_KL || !wide) {
+        let (p, q) = if wide { (p, q) } else { (p.at_narrow_rate(), q.at_narrow_rate()) };
+        if let Some(close) = Close::new(p, q, isa, blocks, wide, D::IS_KL && gradients.p.is_some()) {
+            if D::IS_KL {
+                let value = *found.get_or_insert(close.value);
+                if close.write(p, q, isa, blocks, wide, &gradients) {
+                    return value;
+                }
+            } else if !close.p_lacks {
+                let statistics = close.statistics(p.inverse_temperature);
+                match (Call { divergence, p, q, isa, blocks, wide, statistics }).finish(gradients) {
                     Finished::Done(value) => return value,
                     Finished::ValueOnly(value) => found = Some(value),
                     Finished::OutOfRange => {}

@@ -14,7 +14,7 @@ use super::pair::{Frame, TwoFloats};
 use super::scan::{Support, fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
 use super::write::{Formulas, write_sides};
-use crate::batch::{BLOCK, Blocks};
+use crate::batch::Blocks;
 use crate::element::Dtype;
 use crate::rows::Row;
 use crate::simd::exp::ScaledExp;
@@ -22,6 +22,9 @@ use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
 const SMALLEST_VALUE: f64 = 0.5;
+
+/// Classes that tell first whether rows are far apart.
+const PROBE: usize = 512;
 
 /// What one pass finds.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +75,10 @@ impl Far {
                 (true, true) => isa.run(FarSums::<true, true> { p, q }),
             }
         };
-        // Rows that are close are mostly close in their first block already.
-        let first = block(0, classes.min(BLOCK))?;
+        // Rows that are close are mostly close in their first classes already.
         let rate = p.inverse_temperature;
-        Self::merge(&[Some(first)], rate).filter(|far| far.value >= SMALLEST_VALUE)?;
-        let parts = blocks.map(classes, |start, len| if start == 0 { Some(first) } else { block(start, len) });
+        Self::merge(&[block(0, classes.min(PROBE))], rate).filter(|far| far.value >= SMALLEST_VALUE)?;
+        let parts = blocks.map(classes, block);
         Self::merge(&parts, rate).filter(Far::is_accurate)
     }
 

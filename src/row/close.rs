@@ -1,0 +1,562 @@
+//! KL of two rows of logits in one pass, however close they are: one exponential and a polynomial a class in f32 lanes.
+//!
+//! With t = (x − y)/T − c for any number c, and means E over p,
+//!
+//! KL = E t + ln E e^(−t) = E g(t) − [z − ln(1 + z)],  g(t) = e^(−t) − 1 + t,  z = E g(t) − E t.
+//!
+//! Both parts are positive and of second order in t, so that nothing cancels but the second part against the first,
+//! which is small where c is close to the difference δ of the two log-sum-exp. The exponential of y is needed for |t| > 1
+//! only. Each block has a c of its own, the mean of x − y over some of its largest p, and sums about different c are
+//! brought to one exactly: for t = t′ + h
+//!
+//! E g(t) = e^(−h) E g(t′) + g(h) − (e^(−h) − 1) E t′.
+//!
+//! δ = c − ln(1 + z) comes out as precise as t, and serves the gradients p·(e^(−d) − 1) and p·(d − KL) with d = t + c − δ,
+//! and the other divergences. Rows with a class that q lacks, or with very different logits, have
+//! [`first_pass`](super::first_pass).
+
+use super::divergence::RowGradients;
+use super::first_pass::Statistics;
+use super::pair::{Frame, LogRatio, TwoFloats};
+use super::scan::{Support, fits_narrow_lanes, largest};
+use super::softmax::{AHEAD, Distribution, LogSumExp};
+use super::write::{Formulas, write_sides};
+use crate::batch::Blocks;
+use crate::element::Dtype;
+use crate::rows::Row;
+use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+
+/// What the pass finds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Close {
+    pub(super) value: f64,
+    /// Whether q may have classes that p lacks.
+    pub(super) p_lacks: bool,
+    p: LogSumExp,
+    delta: TwoFloats,
+    p_gradient_cancels: bool,
+}
+
+/// How many times the value its terms may be: the errors of the terms are about 1e-7 of them, most of it random.
+const MOST_TERMS: f64 = 8.0;
+
+/// Passes over rows whose first centers are too far off. The second knows δ.
+const TRIES: usize = 3;
+
+/// Largest |t| of classes that both rows have, in nats.
+const LARGEST_LOG_RATIO: f64 = 2e4;
+
+/// Smallest t in f64 lanes, where e^(−t) is in range.
+const SMALLEST_WIDE_LOG_RATIO: f64 = -690.0;
+
+/// Largest ln(q/p) that f32 lanes take, relative to the largest p of the block, in nats.
+const REACH_OF_Q: f64 = 80.0;
+
+/// Largest |c| in f32 lanes, in nats.
+const LARGEST_CENTER: f64 = 1.5e4;
+
+/// Sums of a block, weights w = e^((x − largest)/T) and t about the block's own center.
+#[derive(Clone, Copy, Debug)]
+struct BlockSums {
+    p: LogSumExp,
+    center: TwoFloats,
+    /// Σ w·t.
+    cross: f64,
+    /// Σ w·g(t).
+    excess: f64,
+    norms: Norms,
+    p_lacks: bool,
+}
+
+/// Sums of squares for the gradient of p.
+#[derive(Clone, Copy, Debug, Default)]
+struct Norms {
+    /// Σ w².
+    pp: f64,
+    /// Σ w²·t.
+    cross_p: f64,
+    /// Σ w²·t².
+    cross_cross: f64,
+}
+
+impl Close {
+    /// `None` for rows of other kinds.
+    pub(super) fn new(
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        isa: Isa,
+        blocks: &Blocks,
+        wide: bool,
+        p_gradient: bool,
+    ) -> Option<Self> {
+        let mut center = None;
+        for _ in 0..TRIES {
+            let parts = blocks.map(p.row.classes(), |start, len| {
+                let (p, q) = (p.block(start, len), q.block(start, len));
+                match (wide, p_gradient) {
+                    (false, false) => isa.run(CloseSums::<false, false> { p, q, center }),
+                    (false, true) => isa.run(CloseSums::<false, true> { p, q, center }),
+                    (true, false) => isa.run(CloseSums::<true, false> { p, q, center }),
+                    (true, true) => isa.run(CloseSums::<true, true> { p, q, center }),
+                }
+            });
+            match Self::merge(&parts, p.inverse_temperature)? {
+                Found::Accurate(close) => return Some(close),
+                Found::Delta(delta) => center = Some(delta),
+            }
+        }
+        None
+    }
+
+    fn merge(parts: &[Option<BlockSums>], rate: f64) -> Option<Found> {
+        if parts.iter().any(Option::is_none) {
+            return None;
+        }
+        let blocks = parts.iter().flatten();
+        let p = LogSumExp::merge(blocks.clone().map(|block| block.p), rate);
+        // The center of the block with the largest logit.
+        let center = blocks.clone().find(|block| block.p.largest == p.largest)?.center;
+        // E t, the positive and the other part of E g(t), and what the parts are made of.
+        let (mut cross, mut excess, mut terms) = (0.0, 0.0, 0.0);
+        let mut norms = Norms::default();
+        let mut p_lacks = false;
+        for block in blocks {
+            let weight = ((block.p.largest - p.largest) * rate - p.ln_sum()).exp();
+            let h = block.center.minus(center);
+            let share = weight * (1.0 + block.p.rest);
+            let own = weight * block.cross;
+            cross += own + h * share;
+            let (decay, shift) = ((-h).exp_m1(), own * (-h).exp_m1());
+            let positive = (1.0 + decay) * weight * block.excess + share * excess_of(h, decay);
+            excess += positive - shift;
+            terms += positive + shift.abs();
+            let (pp, cross_p) = (weight * weight * block.norms.pp, weight * weight * block.norms.cross_p);
+            norms.pp += pp;
+            norms.cross_p += cross_p + h * pp;
+            norms.cross_cross += weight * weight * block.norms.cross_cross + h * (2.0 * cross_p + h * pp);
+            p_lacks |= block.p_lacks;
+        }
+        let z = excess - cross;
+        let second_order = deficit_of(z);
+        let (value, terms) = (excess - second_order, terms + second_order);
+        let ratio = -z.ln_1p();
+        let delta = center.plus(ratio);
+        if !(terms.is_finite() && ratio.is_finite()) {
+            return None;
+        }
+        if terms > MOST_TERMS * value {
+            return Some(Found::Delta(delta));
+        }
+        // t − offset = d − value.
+        let offset = ratio + value;
+        let about = |offset: f64| norms.cross_cross + offset * (offset * norms.pp - 2.0 * norms.cross_p);
+        let p_gradient_cancels = 36.0 * about(offset) < about(ratio) + value * value * norms.pp;
+        Some(Found::Accurate(Close { value: value.max(0.0), p_lacks, p, delta, p_gradient_cancels }))
+    }
+
+    /// The statistics of the two rows, for f32 lanes; where p lacks nothing that q has.
+    pub(super) fn statistics(&self, inverse_temperature: f64) -> Statistics {
+        let frame = self.frame(inverse_temperature);
+        let q = LogSumExp { largest: frame.q.reference, rest: self.p.rest };
+        Statistics { frame, p: self.p, q, support: Support::default() }
+    }
+
+    /// Both log-sum-exp as that of p, and δ taken off the reference of q.
+    fn frame(&self, inverse_temperature: f64) -> Frame {
+        let q = LogSumExp { largest: self.p.largest - self.delta.value() / inverse_temperature, rest: self.p.rest };
+        Frame { p: self.p.into(), q: q.into(), delta: self.delta }
+    }
+
+    /// Writes the gradients, unless that of p cancels.
+    pub(super) fn write(
+        &self,
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        isa: Isa,
+        blocks: &Blocks,
+        wide: bool,
+        gradients: &RowGradients<'_>,
+    ) -> bool {
+        if gradients.p.is_some() && self.p_gradient_cancels {
+            return false;
+        }
+        let (frame, value) = (self.frame(p.inverse_temperature), self.value);
+        blocks.map(p.row.classes(), |start, len| {
+            let (p, q, gradients) = (p.block(start, len), q.block(start, len), gradients.block(start, len));
+            if wide {
+                isa.run(CloseGradients::<true> { p, q, frame, value, gradients });
+            } else {
+                isa.run(CloseGradients::<false> { p, q, frame, value, gradients });
+            }
+        });
+        true
+    }
+}
+
+/// What a pass with given centers leads to.
+enum Found {
+    Accurate(Close),
+    /// A better center.
+    Delta(TwoFloats),
+}
+
+/// e^(−h) − 1 + h, given e^(−h) − 1.
+fn excess_of(h: f64, decay: f64) -> f64 {
+    if h.abs() < 0.1 { alternating(h, |degree| (2..=degree).map(f64::from).product()) } else { decay + h }
+}
+
+/// z − ln(1 + z).
+fn deficit_of(z: f64) -> f64 {
+    if z.abs() < 0.1 { alternating(z, f64::from) } else { z - z.ln_1p() }
+}
+
+/// Σ (−z)^k / divisor(k) from k = 2 on, for |z| < 0.1.
+fn alternating(z: f64, divisor: impl Fn(u32) -> f64) -> f64 {
+    /// 0.1^18 is below the last bit.
+    const LAST: u32 = 20;
+    (2..=LAST).rev().fold(0.0, |sum, degree| 1.0 / divisor(degree) - z * sum) * z * z
+}
+
+/// Sums of a block, with the norms for the gradient of p if `P`.
+struct CloseSums<'a, const WIDE: bool, const P: bool> {
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    /// If not the block's own.
+    center: Option<TwoFloats>,
+}
+
+impl<const WIDE: bool, const P: bool> Kernel for CloseSums<'_, WIDE, P> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
+        let (x, y, rate, center) = (self.p.row, self.q.row, self.p.inverse_temperature, self.center);
+        let dtypes = (x.dtype(), y.dtype());
+        if WIDE {
+            return match dtypes {
+                (Dtype::F64, Dtype::F64) => {
+                    sums::<S::F64, P>(simd, (x.known(Dtype::F64), y.known(Dtype::F64)), rate, center)
+                }
+                _ => sums::<S::F64, P>(simd, (x, y), rate, center),
+            };
+        }
+        match dtypes {
+            (Dtype::F32, Dtype::F32) => {
+                sums::<S::F32, P>(simd, (x.known(Dtype::F32), y.known(Dtype::F32)), rate, center)
+            }
+            (Dtype::Bf16, Dtype::Bf16) => {
+                sums::<S::F32, P>(simd, (x.known(Dtype::Bf16), y.known(Dtype::Bf16)), rate, center)
+            }
+            (Dtype::F16, Dtype::F16) => {
+                sums::<S::F32, P>(simd, (x.known(Dtype::F16), y.known(Dtype::F16)), rate, center)
+            }
+            _ => sums::<S::F32, P>(simd, (x, y), rate, center),
+        }
+    }
+}
+
+/// Pairs of numbers with the largest x so far, some dozens of them.
+#[derive(Clone, Copy)]
+struct Tops<V>([(V, V); CHAINS]);
+
+/// Chains of comparisons that hide each other's latency.
+const CHAINS: usize = 4;
+
+impl<V: Lanes> Tops<V> {
+    /// The largest x of each lane and chain, and its y.
+    #[inline(always)]
+    fn new(token: V::Token, (p, q): (Row<'_>, Row<'_>)) -> Self {
+        let lowest = V::splat(token, -V::Scalar::HUGE);
+        let mut tops = Tops([(lowest, lowest); CHAINS]);
+        let (classes, whole) = (p.classes(), p.whole::<V>());
+        let mut start = 0;
+        while start + CHAINS * V::N <= whole {
+            for chain in 0..CHAINS {
+                let at = start + chain * V::N;
+                p.prefetch(token, at, AHEAD);
+                q.prefetch(token, at, AHEAD);
+                tops.take(chain, p.vector(token, at), q.vector(token, at));
+            }
+            start += CHAINS * V::N;
+        }
+        while start < whole {
+            tops.take(0, p.vector(token, start), q.vector(token, start));
+            start += V::N;
+        }
+        if start < classes {
+            let absent = f64::NEG_INFINITY;
+            tops.take(1, p.load(token, start, absent), q.load(token, start, absent));
+        }
+        tops
+    }
+
+    #[inline(always)]
+    fn take(&mut self, chain: usize, x: V, y: V) {
+        let (top, partner) = self.0[chain];
+        let larger = top.lt(x);
+        self.0[chain] = (V::select(larger, x, top), V::select(larger, y, partner));
+    }
+
+    /// The largest x, and the mean of x − y over these pairs, weighted with e^(x/T).
+    #[inline(always)]
+    fn largest_and_mean(&self, token: V::Token, rate: f64) -> (f64, f64) {
+        let [a, b, c, d] = self.0;
+        let largest = a.0.max(b.0).max(c.0.max(d.0)).largest();
+        let top = V::splat(token, largest);
+        // Relative to one of the differences, so that the mean of equal ones is exact.
+        let some = if a.0.to_array()[0].to_f64() > -V::Scalar::HUGE { a } else { b };
+        let origin = (some.0 - some.1).to_array()[0].to_f64();
+        let (mut weights, mut moments) = (V::splat(token, 0.0), V::splat(token, 0.0));
+        for (x, y) in self.0 {
+            let weight = exp(token, (x - top) * V::splat(token, rate));
+            weights = weights + weight;
+            moments = weight.mul_add_relaxed((x - y) - V::splat(token, origin), moments);
+        }
+        (largest, origin + moments.sum() / weights.sum())
+    }
+}
+
+#[inline(always)]
+fn sums<V: Lanes, const P: bool>(
+    token: V::Token,
+    (p, q): (Row<'_>, Row<'_>),
+    rate: f64,
+    center: Option<TwoFloats>,
+) -> Option<BlockSums> {
+    let (top, center) = if let Some(center) = center {
+        (largest::<V>(token, p), center)
+    } else {
+        let (top, mean) = Tops::<V>::new(token, (p, q)).largest_and_mean(token, rate);
+        (top, TwoFloats { high: mean * rate, low: 0.0 })
+    };
+    // A masked block, NaN or ∞ where these show them; elsewhere the sums do.
+    let in_range = if V::Scalar::WIDE {
+        top.abs() < V::Scalar::HUGE && center.high.abs() < V::Scalar::HUGE
+    } else {
+        fits_narrow_lanes(top, rate) && center.high.abs() <= LARGEST_CENTER
+    };
+    if !in_range {
+        return None;
+    }
+    let zero = V::splat(token, 0.0);
+    let view = View {
+        token,
+        rate: V::splat(token, rate),
+        top: V::splat(token, top),
+        lowest: V::splat(token, -V::Scalar::HUGE),
+        log_ratio: LogRatio::new(token, rate, center),
+        exps: (
+            ScaledExp::new(token, rate, top * rate, 1.0),
+            ScaledExp::new(token, rate, top * rate - center.value(), 1.0),
+        ),
+    };
+    let mut extremes = Extremes { largest_t: zero, smallest_t: zero, largest_y: view.lowest };
+    let mut totals = [Total::<V>::zero(token); SUMS];
+    let (classes, whole) = (p.classes(), p.whole::<V>());
+    let mut start = 0;
+    while start < whole {
+        let mut runs = [zero; SUMS];
+        let stop = whole.min(start + RUN * V::N);
+        while start < stop {
+            view.add::<P>(&mut runs, &mut extremes, p.vector(token, start), q.vector(token, start));
+            start += V::N;
+        }
+        add_runs::<V, P>(token, &mut totals, runs);
+    }
+    if start < classes {
+        // Classes past the end have no weight, and t = 0.
+        let absent = top - 2000.0 / rate;
+        let (x, y) = (p.load(token, start, absent), q.load(token, start, absent - center.value() / rate));
+        let mut runs = [zero; SUMS];
+        view.add::<P>(&mut runs, &mut extremes, x, y);
+        add_runs::<V, P>(token, &mut totals, runs);
+    }
+    let [sum, cross, excess, pp, cross_p, cross_cross] = Total::sums(totals);
+    let (largest_t, smallest_t) = (extremes.largest_t.largest(), -(-extremes.smallest_t).largest());
+    let q_in_range = if V::Scalar::WIDE {
+        smallest_t >= SMALLEST_WIDE_LOG_RATIO
+    } else {
+        (extremes.largest_y.largest() - top) * rate + center.value() <= REACH_OF_Q
+    };
+    let in_range = largest_t <= LARGEST_LOG_RATIO && q_in_range;
+    // NaN makes a sum NaN.
+    (in_range && sum.is_finite() && cross.is_finite() && excess.is_finite()).then_some(BlockSums {
+        p: LogSumExp { largest: top, rest: sum - 1.0 },
+        center,
+        cross,
+        excess,
+        norms: Norms { pp, cross_p, cross_cross },
+        p_lacks: smallest_t < -LARGEST_LOG_RATIO,
+    })
+}
+
+/// Number of sums; without norms the first three.
+const SUMS: usize = 6;
+
+#[inline(always)]
+fn add_runs<V: Lanes, const P: bool>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
+    for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
+        if P || at < 3 {
+            total.add(token, run);
+        }
+    }
+}
+
+/// The largest and smallest t, and the largest y: in f32 lanes of vectors with some |t| > 1 only.
+#[derive(Clone, Copy)]
+struct Extremes<V> {
+    largest_t: V,
+    smallest_t: V,
+    largest_y: V,
+}
+
+/// How two vectors of numbers become w and t.
+#[derive(Clone, Copy)]
+struct View<V: Lanes> {
+    token: V::Token,
+    rate: V,
+    top: V,
+    lowest: V,
+    log_ratio: LogRatio<V>,
+    /// w, and w·e^(−t) from y; in f32 lanes.
+    exps: (ScaledExp<V>, ScaledExp<V>),
+}
+
+impl<V: Lanes> View<V> {
+    #[inline(always)]
+    fn add<const P: bool>(&self, runs: &mut [V; SUMS], extremes: &mut Extremes<V>, x: V, y: V) {
+        if V::Scalar::WIDE {
+            let (x, y) = (x.at_least(self.lowest), y.at_least(self.lowest));
+            let t = self.log_ratio.of(x, y);
+            extremes.largest_t = extremes.largest_t.max(t);
+            extremes.smallest_t = extremes.smallest_t.min(t);
+            let w = exp(self.token, (x - self.top) * self.rate);
+            let excess = Decay::new(self.token, t).excess;
+            runs[2] = w.mul_add_relaxed(excess, runs[2]);
+            return Self::add_moments::<P>(runs, w, t);
+        }
+        let one = V::splat(self.token, 1.0);
+        let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
+        let t = self.log_ratio.of(x, y);
+        let w = self.exps.0.at(x);
+        let mut term = w * excess_near_zero(self.token, t);
+        if V::any(one.lt(t.abs())) {
+            let q = self.exps.1.at(y);
+            term = V::select(t.abs().le(one), term, w.mul_add_relaxed(t, q - w));
+            extremes.largest_t = extremes.largest_t.max(t);
+            extremes.smallest_t = extremes.smallest_t.min(t);
+            extremes.largest_y = extremes.largest_y.max(y);
+        }
+        runs[2] = runs[2] + term;
+        Self::add_moments::<P>(runs, w, t);
+    }
+
+    #[inline(always)]
+    fn add_moments<const P: bool>(runs: &mut [V; SUMS], w: V, t: V) {
+        let cross = w * t;
+        runs[0] = runs[0] + w;
+        runs[1] = runs[1] + cross;
+        if P {
+            runs[3] = w.mul_add_relaxed(w, runs[3]);
+            runs[4] = w.mul_add_relaxed(cross, runs[4]);
+            runs[5] = cross.mul_add_relaxed(cross, runs[5]);
+        }
+    }
+}
+
+struct CloseGradients<'a, const WIDE: bool> {
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    frame: Frame,
+    value: f64,
+    gradients: RowGradients<'a>,
+}
+
+impl<const WIDE: bool> Kernel for CloseGradients<'_, WIDE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (x, y) = (self.p.row, self.q.row);
+        let dtypes = (x.dtype(), y.dtype());
+        if WIDE {
+            return match dtypes {
+                (Dtype::F64, Dtype::F64) => self.write::<S::F64>(simd, x.known(Dtype::F64), y.known(Dtype::F64)),
+                _ => self.write::<S::F64>(simd, x, y),
+            };
+        }
+        match dtypes {
+            (Dtype::F32, Dtype::F32) => self.write::<S::F32>(simd, x.known(Dtype::F32), y.known(Dtype::F32)),
+            (Dtype::Bf16, Dtype::Bf16) => self.write::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16)),
+            (Dtype::F16, Dtype::F16) => self.write::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16)),
+            _ => self.write::<S::F32>(simd, x, y),
+        }
+    }
+}
+
+impl<const WIDE: bool> CloseGradients<'_, WIDE> {
+    #[inline(always)]
+    fn write<V: Lanes>(&self, token: V::Token, p: Row<'_>, q: Row<'_>) {
+        let rate = self.p.inverse_temperature;
+        let formulas = KlGradients::<V> {
+            token,
+            p,
+            q,
+            absent: self.frame.p.reference,
+            lowest: V::splat(token, -V::Scalar::HUGE),
+            reference: V::splat(token, self.frame.p.reference),
+            ln_sum: V::splat(token, -self.frame.p.ln_sum),
+            exps: (self.frame.p.exp(token, rate), self.frame.q.exp(token, rate)),
+            log_ratio: LogRatio::new(token, rate, self.frame.delta),
+            scale: V::splat(token, self.gradients.scale * rate),
+            rate: V::splat(token, rate),
+            value: V::splat(token, self.value),
+        };
+        write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct KlGradients<'a, V: Lanes> {
+    token: V::Token,
+    p: Row<'a>,
+    q: Row<'a>,
+    /// Any logit in range.
+    absent: f64,
+    lowest: V,
+    reference: V,
+    ln_sum: V,
+    /// In f32 lanes.
+    exps: (ScaledExp<V>, ScaledExp<V>),
+    log_ratio: LogRatio<V>,
+    scale: V,
+    rate: V,
+    value: V,
+}
+
+impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
+    /// p·(d − value) and q − p = p·(e^(−d) − 1).
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> (V, V) {
+        let token = self.token;
+        let x = self.p.lanes::<V, WHOLE>(token, start, self.absent);
+        let y = self.q.lanes::<V, WHOLE>(token, start, self.absent);
+        if V::Scalar::WIDE {
+            let (x, y) = (x.at_least(self.lowest), y.at_least(self.lowest));
+            let d = self.log_ratio.of(x, y);
+            let p = exp(token, (x - self.reference).mul_add(self.rate, self.ln_sum));
+            let scaled = self.scale * p;
+            return (scaled * (d - self.value), scaled * Decay::new(token, d).expm1);
+        }
+        let one = V::splat(token, 1.0);
+        let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
+        let d = self.log_ratio.of(x, y);
+        let p = self.exps.0.at(x);
+        let mut difference = p * (excess_near_zero(token, d) - d);
+        if V::any(one.lt(d.abs())) {
+            difference = V::select(d.abs().le(one), difference, self.exps.1.at(y) - p);
+        }
+        (self.scale * p * (d - self.value), self.scale * difference)
+    }
+}
