@@ -2,14 +2,14 @@
 //!
 //! With t = (x − y)/T − c for any number c, and means E over p,
 //!
-//! KL = E t + ln E e^(−t) = E g(t) − [z − ln(1 + z)],  g(t) = e^(−t) − 1 + t,  z = E g(t) − E t.
+//! KL = E t + ln E e^(−t) = E g(t) − [z − ln(1 + z)],  g(t) = e^(−t) − 1 + t,  z = E (e^(−t) − 1).
 //!
 //! Both parts are positive and of second order in t, so that nothing cancels but the second part against the first,
 //! which is small where c is close to the difference δ of the two log-sum-exp. The exponential of y is needed for |t| > 1
-//! only. Each block has a c of its own, the mean of x − y over some of its largest p, and sums about different c are
+//! only. Each block has a c of its own, found from some of its largest classes, and sums about different c are
 //! brought to one exactly: for t = t′ + h
 //!
-//! E g(t) = e^(−h) E g(t′) + g(h) − (e^(−h) − 1) E t′.
+//! E g(t) = e^(−h) E g(t′) + g(h) − (e^(−h) − 1) E t′,  E t′ = E g(t′) − z′.
 //!
 //! δ = c − ln(1 + z) comes out as precise as t, and serves the gradients p·(e^(−d) − 1) and p·(d − KL) with d = t + c − δ,
 //! and the other divergences. Rows with a class that q lacks, or with very different logits, have
@@ -35,6 +35,8 @@ pub(super) struct Close {
     pub(super) p_lacks: bool,
     p: LogSumExp,
     delta: TwoFloats,
+    /// δ + KL, the mean of (x − y)/T over p; known where the gradient of p is wanted.
+    mean: TwoFloats,
     p_gradient_cancels: bool,
 }
 
@@ -61,17 +63,19 @@ const LARGEST_CENTER: f64 = 1.5e4;
 struct BlockSums {
     p: LogSumExp,
     center: TwoFloats,
-    /// Σ w·t.
-    cross: f64,
+    /// Σ w·(e^(−t) − 1).
+    difference: f64,
     /// Σ w·g(t).
     excess: f64,
     norms: Norms,
     p_lacks: bool,
 }
 
-/// Sums of squares for the gradient of p.
+/// Sums for the gradient of p.
 #[derive(Clone, Copy, Debug, Default)]
 struct Norms {
+    /// Σ w·t.
+    cross: f64,
     /// Σ w².
     pp: f64,
     /// Σ w²·t.
@@ -117,27 +121,27 @@ impl Close {
         let p = LogSumExp::merge(blocks.clone().map(|block| block.p), rate);
         // The center of the block with the largest logit.
         let center = blocks.clone().find(|block| block.p.largest == p.largest)?.center;
-        // E t, the positive and the other part of E g(t), and what the parts are made of.
-        let (mut cross, mut excess, mut terms) = (0.0, 0.0, 0.0);
+        // z, E g(t), and the size of what that is made of.
+        let (mut z, mut excess, mut terms) = (0.0, 0.0, 0.0);
         let mut norms = Norms::default();
         let mut p_lacks = false;
         for block in blocks {
             let weight = ((block.p.largest - p.largest) * rate - p.ln_sum()).exp();
             let h = block.center.minus(center);
             let share = weight * (1.0 + block.p.rest);
-            let own = weight * block.cross;
-            cross += own + h * share;
-            let (decay, shift) = ((-h).exp_m1(), own * (-h).exp_m1());
+            let decay = (-h).exp_m1();
+            z += (1.0 + decay) * weight * block.difference + share * decay;
+            let shift = weight * (block.excess - block.difference) * decay;
             let positive = (1.0 + decay) * weight * block.excess + share * excess_of(h, decay);
             excess += positive - shift;
             terms += positive + shift.abs();
+            norms.cross += weight * block.norms.cross + h * share;
             let (pp, cross_p) = (weight * weight * block.norms.pp, weight * weight * block.norms.cross_p);
             norms.pp += pp;
             norms.cross_p += cross_p + h * pp;
             norms.cross_cross += weight * weight * block.norms.cross_cross + h * (2.0 * cross_p + h * pp);
             p_lacks |= block.p_lacks;
         }
-        let z = excess - cross;
         let second_order = deficit_of(z);
         let (value, terms) = (excess - second_order, terms + second_order);
         let ratio = -z.ln_1p();
@@ -148,11 +152,12 @@ impl Close {
         if terms > MOST_TERMS * value {
             return Some(Found::Delta(delta));
         }
-        // t − offset = d − value.
-        let offset = ratio + value;
-        let about = |offset: f64| norms.cross_cross + offset * (offset * norms.pp - 2.0 * norms.cross_p);
-        let p_gradient_cancels = 36.0 * about(offset) < about(ratio) + value * value * norms.pp;
-        Some(Found::Accurate(Close { value: value.max(0.0), p_lacks, p, delta, p_gradient_cancels }))
+        let cross = norms.cross;
+        let mean = center.plus(cross);
+        // The gradient p·(t − E t) is the difference of what its square is the difference of.
+        let difference = norms.cross_cross + cross * (cross * norms.pp - 2.0 * norms.cross_p);
+        let p_gradient_cancels = 36.0 * difference < norms.cross_cross + cross * cross * norms.pp;
+        Some(Found::Accurate(Close { value: value.max(0.0), p_lacks, p, delta, mean, p_gradient_cancels }))
     }
 
     /// The statistics of the two rows, for f32 lanes; where p lacks nothing that q has.
@@ -181,13 +186,13 @@ impl Close {
         if gradients.p.is_some() && self.p_gradient_cancels {
             return false;
         }
-        let (frame, value) = (self.frame(p.inverse_temperature), self.value);
+        let (frame, mean) = (self.frame(p.inverse_temperature), self.mean);
         blocks.map(p.row.classes(), |start, len| {
             let (p, q, gradients) = (p.block(start, len), q.block(start, len), gradients.block(start, len));
             if wide {
-                isa.run(CloseGradients::<true> { p, q, frame, value, gradients });
+                isa.run(CloseGradients::<true> { p, q, frame, mean, gradients });
             } else {
-                isa.run(CloseGradients::<false> { p, q, frame, value, gradients });
+                isa.run(CloseGradients::<false> { p, q, frame, mean, gradients });
             }
         });
         true
@@ -256,6 +261,18 @@ impl<const WIDE: bool, const P: bool> Kernel for CloseSums<'_, WIDE, P> {
     }
 }
 
+/// What some of the largest classes of a block tell about it.
+struct Outlook {
+    largest: f64,
+    /// For which the norm of p·t is least: it is at most about that of the gradient, p·d.
+    center: TwoFloats,
+    /// Whether the rounding of x − y is as small against t as against x − y.
+    steady: bool,
+}
+
+/// How many times the norm of p·t that of p·c may be, squared, for differences without their rounding errors.
+const STEADY: f64 = 16.0;
+
 /// Pairs of numbers with the largest x so far, some dozens of them.
 #[derive(Clone, Copy)]
 struct Tops<V>([(V, V); CHAINS]);
@@ -298,22 +315,31 @@ impl<V: Lanes> Tops<V> {
         self.0[chain] = (V::select(larger, x, top), V::select(larger, y, partner));
     }
 
-    /// The largest x, and the mean of x − y over these pairs, weighted with e^(x/T).
+    /// What can be known of the block from these pairs, with p as e^(x/T).
     #[inline(always)]
-    fn largest_and_mean(&self, token: V::Token, rate: f64) -> (f64, f64) {
+    fn outlook(&self, token: V::Token, rate: f64) -> Outlook {
         let [a, b, c, d] = self.0;
         let largest = a.0.max(b.0).max(c.0.max(d.0)).largest();
         let top = V::splat(token, largest);
         // Relative to one of the differences, so that the mean of equal ones is exact.
         let some = if a.0.to_array()[0].to_f64() > -V::Scalar::HUGE { a } else { b };
-        let origin = (some.0 - some.1).to_array()[0].to_f64();
-        let (mut weights, mut moments) = (V::splat(token, 0.0), V::splat(token, 0.0));
+        let first = |lanes: V| lanes.to_array()[0].to_f64();
+        let origin = TwoFloats::scaled_difference(first(some.0), first(some.1), rate);
+        let log_ratio = LogRatio::new(token, rate, origin);
+        let zero = V::splat(token, 0.0);
+        let [mut squares, mut cross, mut norm] = [zero; 3];
         for (x, y) in self.0 {
             let weight = exp(token, (x - top) * V::splat(token, rate));
-            weights = weights + weight;
-            moments = weight.mul_add_relaxed((x - y) - V::splat(token, origin), moments);
+            let t = log_ratio.of(x, y);
+            let moment = weight * t;
+            squares = weight.mul_add_relaxed(weight, squares);
+            cross = weight.mul_add_relaxed(moment, cross);
+            norm = moment.mul_add_relaxed(moment, norm);
         }
-        (largest, origin + moments.sum() / weights.sum())
+        let (squares, cross) = (squares.sum(), cross.sum());
+        let center = origin.plus(cross / squares);
+        let steady = center.high * center.high * squares <= STEADY * (norm.sum() - cross * (cross / squares));
+        Outlook { largest, center, steady }
     }
 }
 
@@ -324,11 +350,9 @@ fn sums<V: Lanes, const P: bool>(
     rate: f64,
     center: Option<TwoFloats>,
 ) -> Option<BlockSums> {
-    let (top, center) = if let Some(center) = center {
-        (largest::<V>(token, p), center)
-    } else {
-        let (top, mean) = Tops::<V>::new(token, (p, q)).largest_and_mean(token, rate);
-        (top, TwoFloats { high: mean * rate, low: 0.0 })
+    let Outlook { largest: top, center, steady } = match center {
+        Some(center) => Outlook { largest: largest::<V>(token, p), center, steady: false },
+        None => Tops::<V>::new(token, (p, q)).outlook(token, rate),
     };
     // A masked block, NaN or ∞ where these show them; elsewhere the sums do.
     let in_range = if V::Scalar::WIDE {
@@ -353,26 +377,21 @@ fn sums<V: Lanes, const P: bool>(
     };
     let mut extremes = Extremes { largest_t: zero, smallest_t: zero, largest_y: view.lowest };
     let mut totals = [Total::<V>::zero(token); SUMS];
-    let (classes, whole) = (p.classes(), p.whole::<V>());
-    let mut start = 0;
-    while start < whole {
-        let mut runs = [zero; SUMS];
-        let stop = whole.min(start + RUN * V::N);
-        while start < stop {
-            view.add::<P>(&mut runs, &mut extremes, p.vector(token, start), q.vector(token, start));
-            start += V::N;
-        }
-        add_runs::<V, P>(token, &mut totals, runs);
+    if steady {
+        view.whole_vectors::<P, true>((p, q), &mut totals, &mut extremes);
+    } else {
+        view.whole_vectors::<P, false>((p, q), &mut totals, &mut extremes);
     }
-    if start < classes {
+    let start = p.whole::<V>();
+    if start < p.classes() {
         // Classes past the end have no weight, and t = 0.
         let absent = top - 2000.0 / rate;
         let (x, y) = (p.load(token, start, absent), q.load(token, start, absent - center.value() / rate));
         let mut runs = [zero; SUMS];
-        view.add::<P>(&mut runs, &mut extremes, x, y);
+        view.add::<P, false>(&mut runs, &mut extremes, x, y);
         add_runs::<V, P>(token, &mut totals, runs);
     }
-    let [sum, cross, excess, pp, cross_p, cross_cross] = Total::sums(totals);
+    let [sum, difference, excess, cross, pp, cross_p, cross_cross] = Total::sums(totals);
     let (largest_t, smallest_t) = (extremes.largest_t.largest(), -(-extremes.smallest_t).largest());
     let q_in_range = if V::Scalar::WIDE {
         smallest_t >= SMALLEST_WIDE_LOG_RATIO
@@ -381,18 +400,18 @@ fn sums<V: Lanes, const P: bool>(
     };
     let in_range = largest_t <= LARGEST_LOG_RATIO && q_in_range;
     // NaN makes a sum NaN.
-    (in_range && sum.is_finite() && cross.is_finite() && excess.is_finite()).then_some(BlockSums {
+    (in_range && sum.is_finite() && difference.is_finite() && excess.is_finite()).then_some(BlockSums {
         p: LogSumExp { largest: top, rest: sum - 1.0 },
         center,
-        cross,
+        difference,
         excess,
-        norms: Norms { pp, cross_p, cross_cross },
+        norms: Norms { cross, pp, cross_p, cross_cross },
         p_lacks: smallest_t < -LARGEST_LOG_RATIO,
     })
 }
 
 /// Number of sums; without norms the first three.
-const SUMS: usize = 6;
+const SUMS: usize = 7;
 
 #[inline(always)]
 fn add_runs<V: Lanes, const P: bool>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
@@ -425,42 +444,65 @@ struct View<V: Lanes> {
 
 impl<V: Lanes> View<V> {
     #[inline(always)]
-    fn add<const P: bool>(&self, runs: &mut [V; SUMS], extremes: &mut Extremes<V>, x: V, y: V) {
+    fn whole_vectors<const P: bool, const STEADY: bool>(
+        &self,
+        (p, q): (Row<'_>, Row<'_>),
+        totals: &mut [Total<V>; SUMS],
+        extremes: &mut Extremes<V>,
+    ) {
+        let (token, whole) = (self.token, p.whole::<V>());
+        let mut start = 0;
+        while start < whole {
+            let mut runs = [V::splat(token, 0.0); SUMS];
+            let stop = whole.min(start + RUN * V::N);
+            while start < stop {
+                self.add::<P, STEADY>(&mut runs, extremes, p.vector(token, start), q.vector(token, start));
+                start += V::N;
+            }
+            add_runs::<V, P>(token, totals, runs);
+        }
+    }
+
+    #[inline(always)]
+    fn add<const P: bool, const STEADY: bool>(&self, runs: &mut [V; SUMS], extremes: &mut Extremes<V>, x: V, y: V) {
         if V::Scalar::WIDE {
             let (x, y) = (x.at_least(self.lowest), y.at_least(self.lowest));
             let t = self.log_ratio.of(x, y);
             extremes.largest_t = extremes.largest_t.max(t);
             extremes.smallest_t = extremes.smallest_t.min(t);
             let w = exp(self.token, (x - self.top) * self.rate);
-            let excess = Decay::new(self.token, t).excess;
-            runs[2] = w.mul_add_relaxed(excess, runs[2]);
-            return Self::add_moments::<P>(runs, w, t);
+            let decay = Decay::new(self.token, t);
+            return Self::add_terms::<P>(runs, w, w * t, w * decay.expm1, w * decay.excess);
         }
         let one = V::splat(self.token, 1.0);
         let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
-        let t = self.log_ratio.of(x, y);
+        let t = if STEADY { self.log_ratio.without_error(x, y) } else { self.log_ratio.of(x, y) };
         let w = self.exps.0.at(x);
-        let mut term = w * excess_near_zero(self.token, t);
+        let cross = w * t;
+        let mut excess = w * excess_near_zero(self.token, t);
+        let mut difference = excess - cross;
         if V::any(one.lt(t.abs())) {
-            let q = self.exps.1.at(y);
-            term = V::select(t.abs().le(one), term, w.mul_add_relaxed(t, q - w));
+            let (near, apart) = (t.abs().le(one), self.exps.1.at(y) - w);
+            difference = V::select(near, difference, apart);
+            excess = V::select(near, excess, apart + cross);
             extremes.largest_t = extremes.largest_t.max(t);
             extremes.smallest_t = extremes.smallest_t.min(t);
             extremes.largest_y = extremes.largest_y.max(y);
         }
-        runs[2] = runs[2] + term;
-        Self::add_moments::<P>(runs, w, t);
+        Self::add_terms::<P>(runs, w, cross, difference, excess);
     }
 
+    /// Adds w, w·(e^(−t) − 1) and w·g(t), and norms made of w and w·t.
     #[inline(always)]
-    fn add_moments<const P: bool>(runs: &mut [V; SUMS], w: V, t: V) {
-        let cross = w * t;
+    fn add_terms<const P: bool>(runs: &mut [V; SUMS], w: V, cross: V, difference: V, excess: V) {
         runs[0] = runs[0] + w;
-        runs[1] = runs[1] + cross;
+        runs[1] = runs[1] + difference;
+        runs[2] = runs[2] + excess;
         if P {
-            runs[3] = w.mul_add_relaxed(w, runs[3]);
-            runs[4] = w.mul_add_relaxed(cross, runs[4]);
-            runs[5] = cross.mul_add_relaxed(cross, runs[5]);
+            runs[3] = runs[3] + cross;
+            runs[4] = w.mul_add_relaxed(w, runs[4]);
+            runs[5] = w.mul_add_relaxed(cross, runs[5]);
+            runs[6] = cross.mul_add_relaxed(cross, runs[6]);
         }
     }
 }
@@ -469,7 +511,8 @@ struct CloseGradients<'a, const WIDE: bool> {
     p: Distribution<'a>,
     q: Distribution<'a>,
     frame: Frame,
-    value: f64,
+    /// As of [`Close`].
+    mean: TwoFloats,
     gradients: RowGradients<'a>,
 }
 
@@ -509,9 +552,9 @@ impl<const WIDE: bool> CloseGradients<'_, WIDE> {
             ln_sum: V::splat(token, -self.frame.p.ln_sum),
             exps: (self.frame.p.exp(token, rate), self.frame.q.exp(token, rate)),
             log_ratio: LogRatio::new(token, rate, self.frame.delta),
+            from_mean: LogRatio::new(token, rate, self.mean),
             scale: V::splat(token, self.gradients.scale * rate),
             rate: V::splat(token, rate),
-            value: V::splat(token, self.value),
         };
         write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
     }
@@ -529,14 +572,15 @@ struct KlGradients<'a, V: Lanes> {
     ln_sum: V,
     /// In f32 lanes.
     exps: (ScaledExp<V>, ScaledExp<V>),
+    /// d, and d − KL.
     log_ratio: LogRatio<V>,
+    from_mean: LogRatio<V>,
     scale: V,
     rate: V,
-    value: V,
 }
 
 impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
-    /// p·(d − value) and q − p = p·(e^(−d) − 1).
+    /// p·(d − KL) and q − p = p·(e^(−d) − 1).
     #[inline(always)]
     fn lanes<const WHOLE: bool>(&self, start: usize) -> (V, V) {
         let token = self.token;
@@ -547,7 +591,7 @@ impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
             let d = self.log_ratio.of(x, y);
             let p = exp(token, (x - self.reference).mul_add(self.rate, self.ln_sum));
             let scaled = self.scale * p;
-            return (scaled * (d - self.value), scaled * Decay::new(token, d).expm1);
+            return (scaled * self.from_mean.of(x, y), scaled * Decay::new(token, d).expm1);
         }
         let one = V::splat(token, 1.0);
         let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
@@ -557,6 +601,6 @@ impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
         if V::any(one.lt(d.abs())) {
             difference = V::select(d.abs().le(one), difference, self.exps.1.at(y) - p);
         }
-        (self.scale * p * (d - self.value), self.scale * difference)
+        (self.scale * p * self.from_mean.of(x, y), self.scale * difference)
     }
 }

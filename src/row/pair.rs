@@ -95,6 +95,13 @@ impl<V: Lanes> LogRatio<V> {
         (difference, (x - (difference - shadow)) - (y + shadow))
     }
 
+    /// The log-ratio, but for the rounding of x − y.
+    #[inline(always)]
+    pub(super) fn without_error(&self, x: V, y: V) -> V {
+        let [high, middle, _] = self.delta;
+        (x - y).mul_add(self.rate, -high) - middle
+    }
+
     /// The log-ratio. The subtraction is exact as the sum of two numbers, so that a constant added to one of two close
     /// rows (a large delta) costs nothing.
     #[inline(always)]
