@@ -74,7 +74,7 @@ struct BlockSums {
 /// Sums for the gradient of p.
 #[derive(Clone, Copy, Debug, Default)]
 struct Norms {
-    /// Σ w·t.
+    /// Σ w·t; in f64 lanes always.
     cross: f64,
     /// Σ w².
     pp: f64,
@@ -105,7 +105,7 @@ impl Close {
                     (true, true) => isa.run(CloseSums::<true, true> { p, q, center }),
                 }
             });
-            match Self::merge(&parts, p.inverse_temperature)? {
+            match Self::merge(&parts, p.inverse_temperature, wide)? {
                 Found::Accurate(close) => return Some(close),
                 Found::Delta(delta) => center = Some(delta),
             }
@@ -113,7 +113,7 @@ impl Close {
         None
     }
 
-    fn merge(parts: &[Option<BlockSums>], rate: f64) -> Option<Found> {
+    fn merge(parts: &[Option<BlockSums>], rate: f64, wide: bool) -> Option<Found> {
         if parts.iter().any(Option::is_none) {
             return None;
         }
@@ -143,11 +143,15 @@ impl Close {
             p_lacks |= block.p_lacks;
         }
         let second_order = deficit_of(z);
-        let (value, terms) = (excess - second_order, terms + second_order);
+        let (mut value, mut terms) = (excess - second_order, terms + second_order);
         let ratio = -z.ln_1p();
         let delta = center.plus(ratio);
         if !(terms.is_finite() && ratio.is_finite()) {
             return None;
+        }
+        if wide && terms > MOST_TERMS * value {
+            // E t + ln E e^(−t), for rows far apart.
+            (value, terms) = (norms.cross - ratio, norms.cross.abs() + ratio.abs());
         }
         if terms > MOST_TERMS * value {
             return Some(Found::Delta(delta));
@@ -410,13 +414,13 @@ fn sums<V: Lanes, const P: bool>(
     })
 }
 
-/// Number of sums; without norms the first three.
+/// Number of sums: the first three, Σ w·t in f64 lanes, and all with norms.
 const SUMS: usize = 7;
 
 #[inline(always)]
 fn add_runs<V: Lanes, const P: bool>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
     for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
-        if P || at < 3 {
+        if P || at < 3 || (at == 3 && V::Scalar::WIDE) {
             total.add(token, run);
         }
     }
@@ -498,8 +502,10 @@ impl<V: Lanes> View<V> {
         runs[0] = runs[0] + w;
         runs[1] = runs[1] + difference;
         runs[2] = runs[2] + excess;
-        if P {
+        if P || V::Scalar::WIDE {
             runs[3] = runs[3] + cross;
+        }
+        if P {
             runs[4] = w.mul_add_relaxed(w, runs[4]);
             runs[5] = w.mul_add_relaxed(cross, runs[5]);
             runs[6] = cross.mul_add_relaxed(cross, runs[6]);
