@@ -1,4 +1,4 @@
-//! KL of two rows of probabilities taken as given, in f32 lanes and one pass: Σ p·ln(p/q).
+//! KL of two rows of probabilities taken as given, in one pass: Σ p·ln(p/q).
 //!
 //! With s = (p − q)/(p + q) and ln(p/q) = 2 atanh s = 2s + 2s³A(s²), a class contributes p·ln(p/q) + q − p =
 //! (p − q)·s + 2p·s³A, of second order where p and q are close; and Σ(p − q), whose terms are exact there, is summed in
@@ -9,18 +9,28 @@ use super::space::Space;
 use crate::batch::Blocks;
 use crate::element::Dtype;
 use crate::rows::Row;
-use crate::simd::ln::atanh_tail_on_third;
-use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
+use crate::simd::ln::{RoughLogRatio, assemble, atanh_tail_on_third, reduced_ratio};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
-/// The value; `None` for rows that f32 lanes do not take, or that need a closer look (NaN, a negative number, sums that
-/// cancel).
+/// Values from here on, relative to Σp + Σq, are accurate as plain sums.
+const SMALLEST_SHARE: f64 = 0.25;
+
+/// Classes that tell first whether rows are far apart.
+const PROBE: usize = 512;
+
+/// The value; `None` for rows that need a closer look (NaN, a negative number, sums that cancel).
 pub(super) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Option<f64> {
-    let narrow = |side: Distribution<'_>| side.space == Space::Probs && side.row.dtype() != Dtype::F64;
-    if !(narrow(p) && narrow(q)) {
+    if p.space != Space::Probs || q.space != Space::Probs {
         return None;
     }
-    let parts = blocks
-        .map(p.row.classes(), |start, len| isa.run(GivenKl { p: p.row.block(start, len), q: q.row.block(start, len) }));
+    let wide = p.row.dtype() == Dtype::F64 || q.row.dtype() == Dtype::F64;
+    if !wide && let Some(value) = far(p.row, q.row, isa, blocks) {
+        return Some(value);
+    }
+    let parts = blocks.map(p.row.classes(), |start, len| {
+        let (p, q) = (p.row.block(start, len), q.row.block(start, len));
+        if wide { isa.run(GivenKl::<true> { p, q }) } else { isa.run(GivenKl::<false> { p, q }) }
+    });
     let (mut near, mut excess) = (0.0, 0.0);
     for part in parts.iter() {
         let part = (*part)?;
@@ -32,19 +42,104 @@ pub(super) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Bl
     (value.abs() >= 0.5 * near).then_some(value + 0.0)
 }
 
-/// Σ(p·ln(p/q) + q − p) and Σ(p − q) of a block.
-struct GivenKl<'a> {
+/// The value of rows that have little in common, as the plain sum of p·ln(p/q), whose errors are about 1e-7 of
+/// Σp|ln(p/q)| + Σp ≤ value + Σp + 2Σq (where q > p, p·ln(q/p) ≤ q − p).
+fn far(p: Row<'_>, q: Row<'_>, isa: Isa, blocks: &Blocks) -> Option<f64> {
+    let block = |start, len| isa.run(FarKl { p: p.block(start, len), q: q.block(start, len) });
+    let is_far = |sums: PlainSums| sums.value >= SMALLEST_SHARE * (sums.p + sums.q);
+    // Rows that are close are mostly close in their first classes already.
+    block(0, p.classes().min(PROBE)).filter(|&sums| is_far(sums))?;
+    let parts = blocks.map(p.classes(), block);
+    let mut sums = PlainSums::default();
+    for part in parts.iter() {
+        let part = (*part)?;
+        sums = PlainSums { value: sums.value + part.value, p: sums.p + part.p, q: sums.q + part.q };
+    }
+    is_far(sums).then_some(sums.value)
+}
+
+/// Σp·ln(p/q), Σp and Σq.
+#[derive(Clone, Copy, Debug, Default)]
+struct PlainSums {
+    value: f64,
+    p: f64,
+    q: f64,
+}
+
+/// The sums of a block, if all its numbers are ordinary ones.
+struct FarKl<'a> {
     p: Row<'a>,
     q: Row<'a>,
 }
 
-impl Kernel for GivenKl<'_> {
+impl Kernel for FarKl<'_> {
+    type Output = Option<PlainSums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<PlainSums> {
+        let FarKl { p, q } = self;
+        match (p.dtype(), q.dtype()) {
+            (Dtype::F32, Dtype::F32) => plain_sums::<S::F32>(simd, p.known(Dtype::F32), q.known(Dtype::F32)),
+            (Dtype::Bf16, Dtype::Bf16) => plain_sums::<S::F32>(simd, p.known(Dtype::Bf16), q.known(Dtype::Bf16)),
+            (Dtype::F16, Dtype::F16) => plain_sums::<S::F32>(simd, p.known(Dtype::F16), q.known(Dtype::F16)),
+            _ => plain_sums::<S::F32>(simd, p, q),
+        }
+    }
+}
+
+#[inline(always)]
+fn plain_sums<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<PlainSums> {
+    let zero = V::splat(token, 0.0);
+    let log_ratio = RoughLogRatio::<V>::new(token);
+    let mut totals = [Total::<V>::zero(token); 3];
+    let mut smallest = V::splat(token, f64::INFINITY);
+    let (classes, whole) = (p.classes(), p.whole::<V>());
+    let mut start = 0;
+    while start < whole {
+        let mut runs = [zero; 3];
+        let stop = whole.min(start + RUN * V::N);
+        while start < stop {
+            p.prefetch(token, start, AHEAD);
+            q.prefetch(token, start, AHEAD);
+            let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
+            smallest = smallest.min(p.min(q));
+            runs[0] = p.mul_add_relaxed(log_ratio.of(p, q), runs[0]);
+            runs[1] = runs[1] + p;
+            runs[2] = runs[2] + q;
+            start += V::N;
+        }
+        for (total, run) in totals.iter_mut().zip(runs) {
+            total.add(token, run);
+        }
+    }
+    if start < classes {
+        // Numbers that add nothing to the value, and a little to Σq.
+        let (p, q) = (p.load::<V>(token, start, 0.0), q.load::<V>(token, start, 1e-30));
+        smallest = smallest.min(p.min(q));
+        totals[0].add(token, p * log_ratio.of(p, q));
+        totals[1].add(token, p);
+        totals[2].add(token, q);
+    }
+    let [value, p_sum, q_sum] = Total::sums(totals);
+    // NaN, ∞, and q = 0 make the value NaN or infinite.
+    (value.is_finite() && -(-smallest).largest() >= 0.0).then_some(PlainSums { value, p: p_sum, q: q_sum })
+}
+
+/// Σ(p·ln(p/q) + q − p) and Σ(p − q) of a block.
+struct GivenKl<'a, const WIDE: bool> {
+    p: Row<'a>,
+    q: Row<'a>,
+}
+
+impl<const WIDE: bool> Kernel for GivenKl<'_, WIDE> {
     type Output = Option<(f64, f64)>;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<(f64, f64)> {
         let GivenKl { p, q } = self;
         match (p.dtype(), q.dtype()) {
+            (Dtype::F64, Dtype::F64) if WIDE => either::<S::F64>(simd, p.known(Dtype::F64), q.known(Dtype::F64)),
+            _ if WIDE => either::<S::F64>(simd, p, q),
             (Dtype::F32, Dtype::F32) => either::<S::F32>(simd, p.known(Dtype::F32), q.known(Dtype::F32)),
             (Dtype::Bf16, Dtype::Bf16) => either::<S::F32>(simd, p.known(Dtype::Bf16), q.known(Dtype::Bf16)),
             (Dtype::F16, Dtype::F16) => either::<S::F32>(simd, p.known(Dtype::F16), q.known(Dtype::F16)),
@@ -112,6 +207,13 @@ fn term<V: Lanes, const ZEROS: bool>(token: V::Token, p: V, q: V) -> V {
 #[inline(always)]
 fn positive_term<V: Lanes>(token: V::Token, p: V, q: V) -> V {
     let zero = V::splat(token, 0.0);
+    if V::Scalar::WIDE {
+        let (k, s, tail) = reduced_ratio(token, p, q);
+        let difference = p - q;
+        let near = difference.mul_add_relaxed(s, p * (tail + tail));
+        let far = p.mul_add_relaxed(assemble(token, k, s, tail), -difference);
+        return V::select(k.abs().le(zero), near, far);
+    }
     let difference = p - q;
     let close = (difference.abs() * V::splat(token, 3.0)).le(p + q);
     let k = V::select(close, zero, p.exponent() - q.exponent());

@@ -7,7 +7,10 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::vector::{EXP2_EIGHTHS, EXP2_WIDE, Kernel, Lanes, MAX_LANES, Simd, WIDE_GRID, power_table};
+use super::vector::{
+    EXP2_EIGHTHS, EXP2_WIDE, Kernel, LN_EIGHTHS, LN_WHOLE, Lanes, MAX_LANES, Simd, WIDE_GRID, ln_step_without_table,
+    logarithm_table, power_table, reciprocal_table,
+};
 use crate::element::Dtype;
 
 /// Proof that the CPU has AVX2, FMA and F16C.
@@ -109,8 +112,10 @@ impl Lanes for F32x8 {
     type Mask = __m256;
     type Wide = F64x4;
     type Powers = Self;
+    type Logarithms = [Self; 2];
     const N: usize = 8;
     const EXP2: &'static [f64] = EXP2_EIGHTHS;
+    const LN_STEP: &'static [f64] = LN_EIGHTHS;
 
     #[inline(always)]
     fn splat(_: Avx2, value: f64) -> Self {
@@ -256,6 +261,32 @@ impl Lanes for F32x8 {
         })
     }
     #[inline(always)]
+    fn reciprocal_rough(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F32x8(unsafe { _mm256_rcp_ps(self.0) })
+    }
+    #[inline(always)]
+    fn logarithms(token: Avx2) -> [Self; 2] {
+        const TABLES: [[f32; 8]; 2] = [reciprocal_table(), logarithm_table()];
+        // SAFETY: a table has eight elements.
+        let load = |table: usize| unsafe { Self::load(token, TABLES[table].as_ptr().cast(), Dtype::F32) };
+        [load(0), load(1)]
+    }
+    #[inline(always)]
+    fn ln_step(self, token: Avx2, [reciprocals, logarithms]: [Self; 2]) -> (Self, Self) {
+        // SAFETY: the vector proves AVX2. The lookups take the low three bits: the first of the mantissa.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let step = _mm256_srli_epi32::<20>(bits);
+            let look_up = |table: Self| F32x8(_mm256_permutevar8x32_ps(table.0, step));
+            let fraction = _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff));
+            let mantissa = _mm256_or_si256(fraction, _mm256_set1_epi32(0x3f80_0000));
+            let ln = self.exponent().mul_add(Self::splat(token, std::f64::consts::LN_2), look_up(logarithms));
+            let mantissa = F32x8(_mm256_castsi256_ps(mantissa));
+            (ln, mantissa.mul_add(look_up(reciprocals), Self::splat(token, -1.0)))
+        }
+    }
+    #[inline(always)]
     fn at_least(self, lowest: Self) -> Self {
         // SAFETY: the vector proves AVX2. The instruction gives its second operand where one is NaN.
         F32x8(unsafe { _mm256_max_ps(lowest.0, self.0) })
@@ -330,8 +361,10 @@ impl Lanes for F64x4 {
     type Mask = __m256d;
     type Wide = F64x4;
     type Powers = Self;
+    type Logarithms = ();
     const N: usize = 4;
     const EXP2: &'static [f64] = EXP2_WIDE;
+    const LN_STEP: &'static [f64] = LN_WHOLE;
 
     #[inline(always)]
     fn splat(_: Avx2, value: f64) -> Self {
@@ -462,6 +495,17 @@ impl Lanes for F64x4 {
     #[inline(always)]
     fn power(self, token: Avx2, powers: Self) -> Self {
         powers.scale(self - Self::splat(token, WIDE_GRID))
+    }
+    #[inline(always)]
+    fn reciprocal_rough(self) -> Self {
+        // SAFETY: the vector proves AVX2.
+        F64x4(unsafe { _mm256_div_pd(_mm256_set1_pd(1.0), self.0) })
+    }
+    #[inline(always)]
+    fn logarithms(_: Avx2) {}
+    #[inline(always)]
+    fn ln_step(self, token: Avx2, (): ()) -> (Self, Self) {
+        ln_step_without_table(token, self)
     }
     #[inline(always)]
     fn at_least(self, lowest: Self) -> Self {

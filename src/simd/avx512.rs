@@ -7,7 +7,10 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::vector::{EXP2_SIXTEENTHS, EXP2_WIDE, Kernel, Lanes, MAX_LANES, Simd, WIDE_GRID, power_table};
+use super::vector::{
+    EXP2_SIXTEENTHS, EXP2_WIDE, Kernel, LN_32NDS, LN_WHOLE, Lanes, MAX_LANES, Simd, WIDE_GRID, ln_step_without_table,
+    logarithm_table, power_table, reciprocal_table,
+};
 use crate::element::Dtype;
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C.
@@ -114,8 +117,10 @@ impl Lanes for F32x16 {
     type Mask = __mmask16;
     type Wide = F64x8;
     type Powers = Self;
+    type Logarithms = [[Self; 2]; 2];
     const N: usize = 16;
     const EXP2: &'static [f64] = EXP2_SIXTEENTHS;
+    const LN_STEP: &'static [f64] = LN_32NDS;
 
     #[inline(always)]
     fn splat(_: Avx512, value: f64) -> Self {
@@ -255,6 +260,32 @@ impl Lanes for F32x16 {
         })
     }
     #[inline(always)]
+    fn reciprocal_rough(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F32x16(unsafe { _mm512_rcp14_ps(self.0) })
+    }
+    #[inline(always)]
+    fn logarithms(token: Avx512) -> [[Self; 2]; 2] {
+        const TABLES: [[f32; 32]; 2] = [reciprocal_table(), logarithm_table()];
+        // SAFETY: each half of a table has sixteen elements.
+        let half = |table: usize, first: usize| unsafe {
+            Self::load(token, TABLES[table][first..].as_ptr().cast(), Dtype::F32)
+        };
+        [[half(0, 0), half(0, 16)], [half(1, 0), half(1, 16)]]
+    }
+    #[inline(always)]
+    fn ln_step(self, token: Avx512, [reciprocals, logarithms]: [[Self; 2]; 2]) -> (Self, Self) {
+        // SAFETY: the vector proves AVX-512. The lookups take the low five bits: the first of the mantissa.
+        unsafe {
+            let step = _mm512_srli_epi32::<18>(_mm512_castps_si512(self.0));
+            let look_up = |table: [Self; 2]| F32x16(_mm512_permutex2var_ps(table[0].0, step, table[1].0));
+            let exponent = F32x16(_mm512_getexp_ps(self.0));
+            let mantissa = F32x16(_mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_ZERO>(self.0));
+            let ln = exponent.mul_add(Self::splat(token, std::f64::consts::LN_2), look_up(logarithms));
+            (ln, mantissa.mul_add(look_up(reciprocals), Self::splat(token, -1.0)))
+        }
+    }
+    #[inline(always)]
     fn at_least(self, lowest: Self) -> Self {
         // SAFETY: the vector proves AVX-512. The instruction gives its second operand where one is NaN.
         F32x16(unsafe { _mm512_max_ps(lowest.0, self.0) })
@@ -323,8 +354,10 @@ impl Lanes for F64x8 {
     type Mask = __mmask8;
     type Wide = F64x8;
     type Powers = Self;
+    type Logarithms = ();
     const N: usize = 8;
     const EXP2: &'static [f64] = EXP2_WIDE;
+    const LN_STEP: &'static [f64] = LN_WHOLE;
 
     #[inline(always)]
     fn splat(_: Avx512, value: f64) -> Self {
@@ -447,6 +480,17 @@ impl Lanes for F64x8 {
     #[inline(always)]
     fn power(self, token: Avx512, powers: Self) -> Self {
         powers.scale(self - Self::splat(token, WIDE_GRID))
+    }
+    #[inline(always)]
+    fn reciprocal_rough(self) -> Self {
+        // SAFETY: the vector proves AVX-512.
+        F64x8(unsafe { _mm512_rcp14_pd(self.0) })
+    }
+    #[inline(always)]
+    fn logarithms(_: Avx512) {}
+    #[inline(always)]
+    fn ln_step(self, token: Avx512, (): ()) -> (Self, Self) {
+        ln_step_without_table(token, self)
     }
     #[inline(always)]
     fn at_least(self, lowest: Self) -> Self {

@@ -28,7 +28,7 @@ pub(crate) fn atanh_tail_on_third<V: Lanes>(token: V::Token, s: V) -> V {
 
 /// k·ln 2 + 2·(s + tail), smallest parts first.
 #[inline(always)]
-fn assemble<V: Lanes>(token: V::Token, k: V, s: V, tail: V) -> V {
+pub(crate) fn assemble<V: Lanes>(token: V::Token, k: V, s: V, tail: V) -> V {
     let small = k.mul_add(V::splat(token, V::Scalar::LN_2_LOW), tail + tail);
     k.mul_add(V::splat(token, V::Scalar::LN_2_HIGH), (s + s) + small)
 }
@@ -83,6 +83,31 @@ impl<V: Lanes> Log1p<V> {
     }
 }
 
+/// ln(p/q) of positive p and q in f32 lanes, to about 1e-7 of the larger of it and 1: for numbers that are not close.
+/// Not finite where q is 0 or subnormal; finite where p is 0.
+#[derive(Clone, Copy)]
+pub(crate) struct RoughLogRatio<V: Lanes> {
+    token: V::Token,
+    logarithms: V::Logarithms,
+}
+
+impl<V: Lanes> RoughLogRatio<V> {
+    #[inline(always)]
+    pub(crate) fn new(token: V::Token) -> Self {
+        RoughLogRatio { token, logarithms: V::logarithms(token) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn of(&self, p: V, q: V) -> V {
+        // With c about 1/q and qc = 1 + e: ln(p/q) = ln(pc) − ln(1 + e), of which e²/2 < 7e-8 is left out.
+        let c = q.reciprocal_rough();
+        let e = q.mul_add_relaxed(c, V::splat(self.token, -1.0));
+        let ratio = (p * c).max(V::splat(self.token, f64::from(f32::MIN_POSITIVE)));
+        let (ln, t) = ratio.ln_step(self.token, self.logarithms);
+        (t * t).mul_add_relaxed(t.polynomial(self.token, V::LN_STEP), t) + (ln - e)
+    }
+}
+
 /// ln(p/q) of two positive finite numbers, accurate however close they are.
 #[derive(Clone, Copy)]
 pub(crate) struct LogRatio<V> {
@@ -92,23 +117,30 @@ pub(crate) struct LogRatio<V> {
     pub(crate) excess: V,
 }
 
+/// (k, s, tail) with p/q = 2^k·(1 + s)/(1 − s), k = 0 where p/q is from √½ to √2, and tail = atanh(s) − s.
+#[inline(always)]
+pub(crate) fn reduced_ratio<V: Lanes>(token: V::Token, p: V, q: V) -> (V, V, V) {
+    let one = V::splat(token, 1.0);
+    let half = V::splat(token, 0.5);
+    let root_2 = V::splat(token, std::f64::consts::SQRT_2);
+    let (p_exponent, p_mantissa) = p.split_exponent();
+    let (q_exponent, q_mantissa) = q.split_exponent();
+    // Bring the ratio of the mantissas into [√½, √2], where their difference is exact.
+    let p_larger = (q_mantissa * root_2).lt(p_mantissa);
+    let q_larger = (p_mantissa * root_2).lt(q_mantissa);
+    let m = V::select(p_larger, p_mantissa * half, p_mantissa);
+    let n = V::select(q_larger, q_mantissa * half, q_mantissa);
+    let k = p_exponent - q_exponent;
+    let k = V::select(p_larger, k + one, V::select(q_larger, k - one, k));
+    let s = (m - n) / (m + n);
+    (k, s, atanh_tail(token, s))
+}
+
 impl<V: Lanes> LogRatio<V> {
     #[inline(always)]
     pub(crate) fn new(token: V::Token, p: V, q: V) -> Self {
         let one = V::splat(token, 1.0);
-        let half = V::splat(token, 0.5);
-        let root_2 = V::splat(token, std::f64::consts::SQRT_2);
-        let (p_exponent, p_mantissa) = p.split_exponent();
-        let (q_exponent, q_mantissa) = q.split_exponent();
-        // Bring the ratio of the mantissas into [√½, √2], where their difference is exact.
-        let p_larger = (q_mantissa * root_2).lt(p_mantissa);
-        let q_larger = (p_mantissa * root_2).lt(q_mantissa);
-        let m = V::select(p_larger, p_mantissa * half, p_mantissa);
-        let n = V::select(q_larger, q_mantissa * half, q_mantissa);
-        let k = p_exponent - q_exponent;
-        let k = V::select(p_larger, k + one, V::select(q_larger, k - one, k));
-        let s = (m - n) / (m + n);
-        let tail = atanh_tail(token, s);
+        let (k, s, tail) = reduced_ratio(token, p, q);
         let ln = assemble(token, k, s, tail);
         // With σ = |s|: e^(−u) − 1 = −2σ/(1 + σ) and u = 2σ + 2·tail, whose sum is 2σ²/(1 + σ) + 2·tail.
         let sigma = s.abs();

@@ -5,7 +5,9 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use half::{bf16, f16};
 
-use super::vector::{EXP2_WHOLE, EXP2_WIDE, Kernel, Lanes, MAX_LANES, Simd, WIDE_GRID};
+use super::vector::{
+    EXP2_WHOLE, EXP2_WIDE, Kernel, LN_WHOLE, Lanes, MAX_LANES, Simd, WIDE_GRID, ln_step_without_table,
+};
 use crate::element::{Dtype, Element};
 
 /// Needs no proof: every CPU runs it.
@@ -276,8 +278,10 @@ where
     type Mask = [bool; N];
     type Wide = Array<f64, WIDE_LANES>;
     type Powers = Self;
+    type Logarithms = ();
     const N: usize = N;
     const EXP2: &'static [f64] = if T::WIDE { EXP2_WIDE } else { EXP2_WHOLE };
+    const LN_STEP: &'static [f64] = LN_WHOLE;
 
     #[inline(always)]
     fn splat(_: Portable, value: f64) -> Self {
@@ -367,6 +371,16 @@ where
     #[inline(always)]
     fn power(self, token: Portable, powers: Self) -> Self {
         powers.scale(self - Self::splat(token, Self::grid()))
+    }
+    #[inline(always)]
+    fn reciprocal_rough(self) -> Self {
+        Self::splat(Portable, 1.0) / self
+    }
+    #[inline(always)]
+    fn logarithms(_: Portable) {}
+    #[inline(always)]
+    fn ln_step(self, token: Portable, (): ()) -> (Self, Self) {
+        ln_step_without_table(token, self)
     }
     #[inline(always)]
     fn at_least(self, lowest: Self) -> Self {

@@ -183,6 +183,60 @@ pub(super) const EXP2_WIDE: &[f64] = &[std::f64::consts::LN_2];
 /// 1.5·2^52, where a unit in the last place is 1.
 pub(super) const WIDE_GRID: f64 = 6_755_399_441_055_744.0;
 
+/// [`Lanes::LN_STEP`] for steps of 1/32: 2.7e-9.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of instruction sets that look up"))]
+pub(super) const LN_32NDS: &[f64] = &[-0.500_051_134_219_630_2, 0.333_382_797_195_047_15];
+/// For steps of 1/8: 3.3e-10.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of instruction sets that look up"))]
+pub(super) const LN_EIGHTHS: &[f64] =
+    &[-0.499_999_042_585_876_63, 0.333_331_920_567_829_6, -0.250_850_298_929_034_2, 0.200_910_856_794_284_36];
+/// From √½ to √2: 6.5e-9.
+pub(super) const LN_WHOLE: &[f64] = &[
+    -0.499_999_819_814_822_06,
+    0.333_342_254_410_786_85,
+    -0.250_024_910_335_056_14,
+    0.199_536_134_797_864_56,
+    -0.165_523_352_221_925_88,
+    0.149_792_859_457_846,
+    -0.144_418_719_377_653_67,
+    0.087_336_259_909_952_67,
+];
+
+/// 1/c for c in the middle of each N-th of 1 to 2, in f32.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of instruction sets that look up"))]
+pub(super) const fn reciprocal_table<const N: usize>() -> [f32; N] {
+    let mut table = [0.0; N];
+    let mut step = 0;
+    while step < N {
+        table[step] = (1.0 / (1.0 + (step as f64 + 0.5) / N as f64)) as f32;
+        step += 1;
+    }
+    table
+}
+
+/// The logarithms of the reciprocals of [`reciprocal_table`].
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of instruction sets that look up"))]
+pub(super) const fn logarithm_table<const N: usize>() -> [f32; N] {
+    /// Of 1/3² the last one is below the last bit of f64.
+    const TERMS: usize = 18;
+    let reciprocals = reciprocal_table::<N>();
+    let mut table = [0.0; N];
+    let mut step = 0;
+    while step < N {
+        // ln c = 2 atanh((c − 1)/(c + 1)).
+        let reciprocal = reciprocals[step] as f64;
+        let s = (1.0 - reciprocal) / (1.0 + reciprocal);
+        let (mut sum, mut term) = (0.0, TERMS);
+        while term > 0 {
+            term -= 1;
+            sum = sum * s * s + 2.0 / (2 * term + 1) as f64;
+        }
+        table[step] = (sum * s) as f32;
+        step += 1;
+    }
+    table
+}
+
 /// weight·2^(j/N) in f32.
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of instruction sets that look up"))]
 #[inline(always)]
@@ -210,6 +264,13 @@ const SIXTEENTHS: [f64; 16] = [
     1.915_206_561_397_147_4,
 ];
 
+/// [`Lanes::ln_step`] where nothing is looked up: a is a power of two, 1 + t from √½ to √2.
+#[inline(always)]
+pub(super) fn ln_step_without_table<V: Lanes>(token: V::Token, x: V) -> (V, V) {
+    let (exponent, mantissa) = x.split_exponent();
+    (exponent * V::splat(token, std::f64::consts::LN_2), mantissa - V::splat(token, 1.0))
+}
+
 /// A vector of floats. Comparisons and `min`/`max` are only defined for operands that are not NaN.
 pub(crate) trait Lanes:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
@@ -224,10 +285,15 @@ pub(crate) trait Lanes:
     type Wide: Lanes<Token = Self::Token, Scalar = f64>;
     /// A table of powers of two, to be looked up by lane.
     type Powers: Copy;
+    /// Tables of reciprocals and logarithms, to be looked up by lane.
+    type Logarithms: Copy;
     /// Number of lanes, at most [`MAX_LANES`].
     const N: usize;
     /// Coefficients of (2^f − 1) / f on half a step of the table to both sides, lowest degree first.
     const EXP2: &'static [f64];
+    /// Coefficients of (ln(1 + t) − t) / t² for the t of [`Lanes::ln_step`], lowest degree first, by the error of
+    /// ln(1 + t).
+    const LN_STEP: &'static [f64];
 
     /// All lanes equal to `value`, rounded to the lane type.
     fn splat(token: Self::Token, value: f64) -> Self;
@@ -277,6 +343,12 @@ pub(crate) trait Lanes:
     /// weight·2^n for `self` = n + [`Lanes::grid`], n a whole number of steps below 127; 0 once it is below the
     /// smallest normal number.
     fn power(self, token: Self::Token, powers: Self::Powers) -> Self;
+    /// 1/self to at least eleven bits, for normal numbers; not finite for 0.
+    fn reciprocal_rough(self) -> Self;
+    /// The tables for [`Lanes::ln_step`].
+    fn logarithms(token: Self::Token) -> Self::Logarithms;
+    /// (ln a, t) with self = a·(1 + t) and t as small as one lookup makes it, for positive normal numbers; f32 lanes.
+    fn ln_step(self, token: Self::Token, logarithms: Self::Logarithms) -> (Self, Self);
     /// The larger of the two; NaN where `self` is NaN.
     fn at_least(self, lowest: Self) -> Self;
     /// (k, m) with self = 2^k·m exactly and m in [√½, √2), for positive finite lanes, subnormal ones too.
