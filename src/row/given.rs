@@ -99,8 +99,6 @@ fn plain_sums<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<Plain
         let mut runs = [zero; 3];
         let stop = whole.min(start + RUN * V::N);
         while start < stop {
-            p.prefetch(token, start, AHEAD);
-            q.prefetch(token, start, AHEAD);
             let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
             smallest = smallest.min(p.min(q));
             runs[0] = p.mul_add_relaxed(log_ratio.of(p, q), runs[0]);

@@ -104,7 +104,12 @@ impl<V: Lanes> RoughLogRatio<V> {
         let e = q.mul_add_relaxed(c, V::splat(self.token, -1.0));
         let ratio = (p * c).max(V::splat(self.token, f64::from(f32::MIN_POSITIVE)));
         let (ln, t) = ratio.ln_step(self.token, self.logarithms);
-        (t * t).mul_add_relaxed(t.polynomial(self.token, V::LN_STEP), t) + (ln - e)
+        // Horner's rule: one operation less than pairs, and few coefficients.
+        let mut slope = V::splat(self.token, V::LN_STEP[V::LN_STEP.len() - 1]);
+        for &coefficient in V::LN_STEP.iter().rev().skip(1) {
+            slope = slope.mul_add_relaxed(t, V::splat(self.token, coefficient));
+        }
+        slope.mul_add_relaxed(t, V::splat(self.token, 1.0)).mul_add_relaxed(t, ln - e)
     }
 }
 
