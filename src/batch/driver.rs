@@ -14,8 +14,12 @@ use crate::simd::Isa;
 /// block and f64 across blocks.
 pub(crate) const BLOCK: usize = 4096;
 
-/// Rows × classes below which waking other threads costs more than it saves (about 20 µs of work).
-const SERIAL: usize = 1 << 15;
+/// Rows × classes below which waking other threads costs more than it saves: 20 to 30 µs, in which one of them computes
+/// kl of as many.
+const SERIAL: usize = 1 << 16;
+
+/// The same for the blocks of one row, which wakes them for each pass over it.
+const SERIAL_ROW: usize = 1 << 17;
 
 /// Rows × classes between two looks at `interrupted`: some tens of milliseconds.
 const UNINTERRUPTED: usize = 1 << 24;
@@ -87,33 +91,36 @@ where
 {
     let mut results = vec![R::default(); count];
     let pool = if count.saturating_mul(classes) < SERIAL { None } else { pool::pool(execution.threads) };
-    // Few rows leave threads idle; their blocks do not.
-    let by_blocks = count < 4 * execution.threads && classes > BLOCK;
+    // Of few rows, those that are left when each thread has had the same number are shared out in blocks.
+    let shared = if count < 4 * execution.threads && classes >= SERIAL_ROW { count % execution.threads } else { 0 };
+    let (whole_rows, shared_rows) = results.split_at_mut(count - shared);
     let group = (UNINTERRUPTED / classes.max(1)).max(1);
-    let caller = Blocks { pool: if by_blocks { pool } else { None } };
-    for (index, group_results) in results.chunks_mut(group).enumerate() {
+    for (index, group_results) in whole_rows.chunks_mut(group).enumerate() {
         if (execution.interrupted)() {
             return Err(Error::Interrupted);
         }
         let first = index * group;
+        let pool = pool.filter(|_| group_results.len() > 1);
+        let share = match pool {
+            Some(_) => group_results.len().div_ceil(8 * execution.threads),
+            None => group_results.len(),
+        };
+        let run = |(part, part_results): (usize, &mut [R])| {
+            let blocks = Blocks { pool: None };
+            for (offset, result) in part_results.iter_mut().enumerate() {
+                *result = row(first + part * share + offset, &blocks);
+            }
+        };
         match pool {
-            Some(pool) if !by_blocks => {
-                let share = group_results.len().div_ceil(8 * execution.threads);
-                pool.install(|| {
-                    group_results.par_chunks_mut(share).enumerate().for_each(|(part, part_results)| {
-                        let blocks = Blocks { pool: None };
-                        for (offset, result) in part_results.iter_mut().enumerate() {
-                            *result = row(first + part * share + offset, &blocks);
-                        }
-                    });
-                });
-            }
-            _ => {
-                for (offset, result) in group_results.iter_mut().enumerate() {
-                    *result = row(first + offset, &caller);
-                }
-            }
+            Some(pool) => pool.install(|| group_results.par_chunks_mut(share).enumerate().for_each(run)),
+            None => run((0, group_results)),
         }
+    }
+    for (index, result) in shared_rows.iter_mut().enumerate() {
+        if (execution.interrupted)() {
+            return Err(Error::Interrupted);
+        }
+        *result = row(count - shared + index, &Blocks { pool });
     }
     if (execution.interrupted)() {
         return Err(Error::Interrupted);
