@@ -43,7 +43,9 @@ impl Disjoint for TotalVariation {
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
-        Some(Outer { value: sum, slope: 1.0 })
+        /// Below, p and q of the row's largest class may be close.
+        const SMALLEST: f64 = 0.25;
+        (sum >= SMALLEST).then_some(Outer { value: sum, slope: 1.0 })
     }
 }
 

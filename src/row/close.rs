@@ -129,10 +129,10 @@ impl Close {
             let weight = ((block.p.largest - p.largest) * rate - p.ln_sum()).exp();
             let h = block.center.minus(center);
             let share = weight * (1.0 + block.p.rest);
-            let decay = (-h).exp_m1();
-            z += (1.0 + decay) * weight * block.difference + share * decay;
+            let (decay, scale) = ((-h).exp_m1(), (-h).exp() * weight);
+            z += scale * block.difference + share * decay;
             let shift = weight * (block.excess - block.difference) * decay;
-            let positive = (1.0 + decay) * weight * block.excess + share * excess_of(h, decay);
+            let positive = scale * block.excess + share * excess_of(h, decay);
             excess += positive - shift;
             terms += positive + shift.abs();
             norms.cross += weight * block.norms.cross + h * share;

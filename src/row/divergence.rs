@@ -76,26 +76,16 @@ pub(crate) fn divergence<D: Divergence>(
                     return far.value;
                 }
                 found = Some(far.value);
-            } else {
-                let statistics = far.statistics(p.inverse_temperature);
-                let mut finished = Finished::OutOfRange;
-                if let Some(divergence) = disjoint.filter(|_| far.is_disjoint()) {
-                    let rows = DisjointRows { divergence, p, q, frame: statistics.frame };
-                    finished = finish_disjoint(rows, isa, blocks, gradients);
-                }
-                if !wide && let Finished::OutOfRange = finished {
-                    finished = Call { divergence, p, q, isa, blocks, wide, statistics }.finish(gradients);
-                }
-                match finished {
+            } else if let Some(divergence) = disjoint.filter(|_| far.is_disjoint()) {
+                let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature) };
+                match finish_disjoint(rows, isa, blocks, gradients) {
                     Finished::Done(value) => return value,
-                    Finished::ValueOnly(value) => found = Some(value),
+                    Finished::ValueOnly(value) => (found, wide) = (Some(value), true),
                     Finished::OutOfRange => {}
                 }
-                wide = true;
             }
         }
     }
-    // Far rows whose gradient f32 lanes cannot give have only f64 lanes left.
     if shares_rate && (D::IS_KL || !wide) {
         let (p, q) = if wide { (p, q) } else { (p.at_narrow_rate(), q.at_narrow_rate()) };
         if let Some(close) = Close::new(p, q, isa, blocks, wide, D::IS_KL && gradients.p.is_some()) {

@@ -6,12 +6,11 @@
 //! they are no smaller than a quarter, and a sixth, of their terms: q − p has the errors of two exponentials, d − value
 //! only those of one subtraction.
 //!
-//! Other divergences take their statistics from here, which they need no more precisely for such rows.
+//! Other divergences of rows that have nothing in common take their probabilities from here.
 
 use super::divergence::RowGradients;
-use super::first_pass::Statistics;
 use super::pair::{Frame, TwoFloats};
-use super::scan::{Support, fits_narrow_lanes, largest, lowest_narrow_logit};
+use super::scan::{fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
 use super::write::{Formulas, write_sides};
 use crate::batch::Blocks;
@@ -32,6 +31,8 @@ pub(super) struct Far {
     pub(super) value: f64,
     p: LogSumExp,
     q: LogSumExp,
+    /// The difference of the two log-sum-exp.
+    delta: f64,
     p_gradient_cancels: bool,
     q_gradient_cancels: bool,
 }
@@ -113,6 +114,7 @@ impl Far {
             value,
             p,
             q,
+            delta,
             p_gradient_cancels: cancels(norms.cross_cross, offset * offset * norms.pp, offset * norms.cross_p, 36.0),
             q_gradient_cancels: cancels(norms.pp, norms.qq, norms.pq, 16.0),
         })
@@ -120,23 +122,21 @@ impl Far {
 
     /// Whether slopes are better taken relative to those of rows that have nothing in common.
     pub(super) fn is_disjoint(&self) -> bool {
-        /// Logarithms of the ratio of the two sums that leave room for powers of it.
-        const LARGEST_OFFSET: f64 = 1e4;
-        self.value >= 2.0 && (self.p.largest - self.q.largest).abs() <= LARGEST_OFFSET
+        /// In nats: f32 lanes round x − y and δ.
+        const LARGEST_DELTA: f64 = 4.0;
+        self.value >= 2.0 && self.delta.abs() <= LARGEST_DELTA
     }
 
-    /// The statistics of the two rows, without a class that one of them lacks.
-    pub(super) fn statistics(&self, inverse_temperature: f64) -> Statistics {
+    /// How the two rows become probabilities.
+    pub(super) fn frame(&self, inverse_temperature: f64) -> Frame {
         let delta = TwoFloats::scaled_difference(self.p.largest, self.q.largest, inverse_temperature);
-        let delta = delta.plus(self.p.ln_sum()).plus(-self.q.ln_sum());
-        let frame = Frame { p: self.p.into(), q: self.q.into(), delta };
-        Statistics { frame, p: self.p, q: self.q, support: Support::default() }
+        Frame { p: self.p.into(), q: self.q.into(), delta: delta.plus(self.p.ln_sum()).plus(-self.q.ln_sum()) }
     }
 
     /// Whether the value is large, and the rows have no large offset that would cancel in it.
     fn is_accurate(&self) -> bool {
-        let offset = (self.p.largest - self.q.largest).abs();
-        self.value.is_finite() && self.value >= SMALLEST_VALUE && self.value >= 0.125 * offset
+        let offset = self.delta.abs();
+        self.value.is_finite() && self.value >= SMALLEST_VALUE && self.value >= 0.5 * offset
     }
 
     /// Writes the gradients, if f32 lanes can.
@@ -152,13 +152,12 @@ impl Far {
             return false;
         }
         let rate = p.inverse_temperature;
-        let delta = self.p.value(rate) - self.q.value(rate);
         blocks.map(p.row.classes(), |start, len| {
             isa.run(FarGradients {
                 p: p.block(start, len),
                 q: q.block(start, len),
                 ln_divisors: (self.p.value(rate), self.q.value(rate)),
-                offset: delta + self.value,
+                offset: self.delta + self.value,
                 gradients: gradients.block(start, len),
             });
         });
