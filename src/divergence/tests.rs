@@ -104,10 +104,22 @@ fn evaluate<E: Element>(kind: Kind, rows: (&[E], &[E]), temperature: f64, isa: I
     Outcome { value, p, q }
 }
 
+/// Kahan's sum: what a plain one of thousands of classes loses is above the tolerances.
+fn sum(terms: impl Iterator<Item = f64>) -> f64 {
+    let (mut total, mut lost) = (0.0, 0.0);
+    for term in terms {
+        let term = term - lost;
+        let next = total + term;
+        lost = (next - total) - term;
+        total = next;
+    }
+    total
+}
+
 /// log-softmax of a row; `None` where it holds no class.
 fn ln_softmax(row: &[f64], temperature: f64) -> Option<Vec<f64>> {
     let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let ln_sum = row.iter().map(|z| ((z - largest) / temperature).exp()).sum::<f64>().ln();
+    let ln_sum = sum(row.iter().map(|z| ((z - largest) / temperature).exp())).ln();
     (largest > f64::NEG_INFINITY).then(|| row.iter().map(|z| (z - largest) / temperature - ln_sum).collect())
 }
 
@@ -155,12 +167,20 @@ fn expected(kind: Kind, rows: (&[f64], &[f64]), temperature: f64) -> Option<Outc
     let ln_q = ln_softmax(rows.1, temperature)?;
     let mut outcome = definition(kind, &ln_p, &ln_q);
     for (slopes, ln) in [(&mut outcome.p, &ln_p), (&mut outcome.q, &ln_q)] {
-        let total: f64 = slopes.iter().sum();
+        let total = sum(slopes.iter().copied());
         for (slope, ln) in slopes.iter_mut().zip(ln) {
             *slope = (*slope - ln.exp() * total) / temperature;
         }
     }
     Some(outcome)
+}
+
+/// Whether a class of two different rows has p and q so close that the definition cannot tell which is larger.
+fn hides_signs(rows: (&[f64], &[f64]), temperature: f64) -> bool {
+    let (Some(ln_p), Some(ln_q)) = (ln_softmax(rows.0, temperature), ln_softmax(rows.1, temperature)) else {
+        return false;
+    };
+    rows.0 != rows.1 && ln_p.iter().zip(&ln_q).any(|(ln_p, ln_q)| (ln_p - ln_q).abs() < 1e-12)
 }
 
 fn norm(row: &[f64]) -> f64 {
@@ -244,6 +264,7 @@ fn check<E: Element>(draw: &Draw) -> Result<(), TestCaseError> {
         check_invariants(draw, kind, &reference, (&widened.0, &widened.1))?;
         match expected(kind, (&widened.0, &widened.1), draw.temperature) {
             None => prop_assert!(reference.value.is_nan(), "{kind:?} of a row without classes"),
+            Some(_) if kind == Kind::TotalVariation && hides_signs((&widened.0, &widened.1), draw.temperature) => {}
             Some(expected) if expected.value.is_finite() => compare(kind, &reference, &expected, of_definition)
                 .map_err(|error| TestCaseError::fail(format!("{kind:?} by definition: {error}")))?,
             Some(_) => prop_assert_eq!(reference.value, f64::INFINITY, "{:?}", kind),

@@ -131,10 +131,15 @@ impl Close {
             let share = weight * (1.0 + block.p.rest);
             let (decay, scale) = ((-h).exp_m1(), (-h).exp() * weight);
             z += scale * block.difference + share * decay;
-            let shift = weight * (block.excess - block.difference) * decay;
+            // Σ w·t, and what it is the difference of.
+            let (own, parts) = if wide {
+                (block.norms.cross, block.norms.cross.abs())
+            } else {
+                (block.excess - block.difference, block.excess + block.difference.abs())
+            };
             let positive = scale * block.excess + share * excess_of(h, decay);
-            excess += positive - shift;
-            terms += positive + shift.abs();
+            excess += positive - weight * own * decay;
+            terms += positive + (weight * parts * decay).abs();
             norms.cross += weight * block.norms.cross + h * share;
             let (pp, cross_p) = (weight * weight * block.norms.pp, weight * weight * block.norms.cross_p);
             norms.pp += pp;
