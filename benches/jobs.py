@@ -73,7 +73,7 @@ JOBS = [
 
 @dataclass(frozen=True)
 class Inputs:
-    """Logits N(0, 3²), independent of each other, as stored; everyone computes on these."""
+    """Logits N(0, 3²), or p plus noise, as stored; everyone computes on these."""
 
     dtype: str
     p: Array
@@ -83,10 +83,14 @@ class Inputs:
     """Where gradients go; its pages are there."""
 
     @classmethod
-    def make(cls, rows: int, classes: int, dtype: str) -> Inputs:
+    def make(cls, rows: int, classes: int, dtype: str, noise: float | None) -> Inputs:
         """Make the inputs of a shape: the same ones in every run."""
         rng = np.random.default_rng([rows, classes])
-        p, q = ((3 * rng.standard_normal((rows, classes))).astype(DTYPES[dtype]) for _ in range(2))
+        p, normal = (rng.standard_normal((rows, classes)) for _ in range(2))
+        p *= 3
+        normal *= 3 if noise is None else noise
+        q = normal if noise is None else p + normal
+        p, q = p.astype(DTYPES[dtype]), q.astype(DTYPES[dtype])
         labels = rng.integers(classes, size=rows)
         return cls(dtype, p, q, labels, np.full_like(q, 0))
 

@@ -73,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtypes", help=f"of {', '.join(DTYPES)}")
     parser.add_argument("--jobs", default=",".join(keys), help=f"of {', '.join(keys)}")
     parser.add_argument("--peers", help=f"of {', '.join(CONTENDERS)}, or none")
+    parser.add_argument("--noise", type=float, help="q is p plus so much noise; default: another p")
     parser.add_argument("--repeats", type=int, help="rounds; default: 7, or 3 with --quick")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     parser.add_argument("--from", dest="read", type=Path, metavar="FILE", help="read it instead")
@@ -110,6 +111,7 @@ def measure(options: argparse.Namespace, run: dict[str, Any]) -> None:
         "versions": versions(contenders),
         "contenders": {name: each.title for name, each in CONTENDERS.items()},
         "date": dt.date.today().isoformat(),
+        "noise": options.noise,
         "repeats": options.repeats,
         "slow": SLOW,
         "slow_peers": [CONTENDERS[name].title for name in SLOW_PEERS],
@@ -117,7 +119,7 @@ def measure(options: argparse.Namespace, run: dict[str, Any]) -> None:
     }
     for rows, classes in options.shapes:
         for dtype in options.dtypes:
-            inputs = Inputs.make(rows, classes, dtype)
+            inputs = Inputs.make(rows, classes, dtype, options.noise)
             for job in (job for job in JOBS if job.key in options.jobs):
                 announce(f"{rows} × {classes:,}, {dtype}, {job.title}")
                 run["results"].append(result(job, inputs, contenders, options.repeats))

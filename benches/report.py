@@ -43,8 +43,10 @@ def describe(header: Entry) -> Iterator[str]:
         f"{header['kldiv']} at commit {header['commit']}; Python {header['python']}, {packages}; "
         f"{header['date']}."
     )
+    noise = header.get("noise")
+    logits = "Logits N(0, 3²)" + ("." if noise is None else f", q = p + {noise:g}·N(0, 1).")
     yield (
-        f"Logits N(0, 3²). Medians of {header['repeats']} interleaved rounds after two warm-ups "
+        f"{logits} Medians of {header['repeats']} interleaved rounds after two warm-ups "
         f"({header['fewer_rounds']} rounds for {' and '.join(header['slow_peers'])}, and for "
         f"calls of more than {header['slow']:g} s)."
     )
