@@ -4,7 +4,7 @@ use super::exact::{self, Exact, LN_2};
 use super::{Isa, Lane, LaneKernel, Lanes, load, nearest, value};
 use crate::simd::MAX_LANES;
 use crate::simd::exp::{Decay, LARGEST_EXPONENT, ScaledExp, exp};
-use crate::simd::ln::{Log1p, LogRatio, ln};
+use crate::simd::ln::{Log1p, LogRatio, RoughLogRatio, ln};
 
 /// Largest errors over all instruction sets, in units in the last place of the exact value: f32 lanes, f64 lanes.
 /// Measured on ten times as many points as below, rounded up. The tables of `exp.rs` and `ln.rs` hold the same.
@@ -382,5 +382,40 @@ fn equal_arguments_give_exactly_zero() {
     for isa in Isa::available() {
         assert_eq!(f32::run(isa, Exactly), [0.0; 9], "{}", isa.name());
         assert_eq!(f64::run(isa, Exactly), [0.0; 9], "{}", isa.name());
+    }
+}
+
+#[derive(Clone, Copy)]
+struct RoughRatio;
+
+impl Functions<1> for RoughRatio {
+    const NAMES: [&'static str; 1] = ["[`RoughLogRatio`]"];
+
+    #[inline(always)]
+    fn lanes<V: Lanes>(self, token: V::Token, x: V, y: V) -> [V; 1] {
+        [RoughLogRatio::new(token).of(x, y)]
+    }
+    fn exact(self, x: f64, y: f64) -> [Exact; 1] {
+        [Exact::from((x / y).ln())]
+    }
+}
+
+/// Its error is absolute where the logarithm is small, as that of a plain sum.
+#[test]
+fn rough_log_ratio() {
+    const BOUND: f64 = 2.2e-7;
+    let probabilities: Vec<f32> = sweep::<f32>(1e-37, 1.0).step_by(11).collect();
+    let shifted = probabilities.iter().cycle().skip(probabilities.len() / 3);
+    let mut points: Vec<[f32; 2]> = probabilities.iter().zip(shifted).map(|(&p, &q)| [p, q]).collect();
+    points.extend(probabilities.iter().map(|&p| [p, p * 0.7]));
+    for isa in Isa::available() {
+        let results = f32::run(isa, Evaluate { functions: RoughRatio, points: &points });
+        let mut largest = 0.0_f64;
+        for (&[p, q], [got]) in points.iter().zip(results) {
+            let exact = RoughRatio.exact(p.into(), q.into())[0].high;
+            largest = largest.max((f64::from(got) - exact).abs() / exact.abs().max(1.0));
+        }
+        println!("{} RoughLogRatio: {largest:e}", isa.name());
+        assert!(largest <= BOUND, "{}: {largest:e}", isa.name());
     }
 }
