@@ -83,7 +83,7 @@ impl<V: Lanes> Log1p<V> {
     }
 }
 
-/// ln(p/q) of positive p and q in f32 lanes, to about 1e-7 of the larger of it and 1: for numbers that are not close.
+/// ln(p/q) of positive p and q in f32 lanes, to 1.6e-7 of the larger of it and 1: for numbers that are not close.
 /// Not finite where q is 0 or subnormal; finite where p is 0.
 #[derive(Clone, Copy)]
 pub(crate) struct RoughLogRatio<V: Lanes> {

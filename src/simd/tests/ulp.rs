@@ -403,7 +403,7 @@ impl Functions<1> for RoughRatio {
 /// Its error is absolute where the logarithm is small, as that of a plain sum.
 #[test]
 fn rough_log_ratio() {
-    const BOUND: f64 = 2.2e-7;
+    const BOUND: f64 = 1.6e-7;
     let probabilities: Vec<f32> = sweep::<f32>(1e-37, 1.0).step_by(11).collect();
     let shifted = probabilities.iter().cycle().skip(probabilities.len() / 3);
     let mut points: Vec<[f32; 2]> = probabilities.iter().zip(shifted).map(|(&p, &q)| [p, q]).collect();
