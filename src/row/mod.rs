@@ -3,7 +3,7 @@
 //! * [`scan`]: largest and smallest element, validity.
 //! * [`softmax`]: log-sum-exp of one row, and what is written from it.
 //! * [`pair`]: two rows seen class by class, with the accuracy that close rows need.
-//! * [`close`]: KL of two rows that have much in common, in one pass.
+//! * [`close`]: KL of two rows that have much in common, in one pass; [`close_gradients`]: its gradients.
 //! * [`far`]: KL of two rows that have little in common, in one pass.
 //! * [`disjoint`]: the loops of the other divergences over such rows.
 //! * [`first_pass`]: the statistics of two rows.
@@ -15,6 +15,7 @@
 //! * [`write`](mod@write): writing a row of results.
 
 mod close;
+mod close_gradients;
 pub(crate) mod comparison;
 pub(crate) mod cross_entropy;
 pub(crate) mod disjoint;

@@ -1,0 +1,110 @@
+//! The gradients of KL of two rows that have much in common: q − p and p·(d − KL), block by block.
+//!
+//! The statistics are those that [`close`](super::close) found.
+
+use super::divergence::RowGradients;
+use super::pair::{Frame, LogRatio, TwoFloats};
+use super::softmax::Distribution;
+use super::write::{Formulas, write_sides};
+use crate::element::Dtype;
+use crate::rows::Row;
+use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
+use crate::simd::{Kernel, Lanes, Scalar, Simd};
+
+pub(super) struct CloseGradients<'a, const WIDE: bool> {
+    pub(super) p: Distribution<'a>,
+    pub(super) q: Distribution<'a>,
+    pub(super) frame: Frame,
+    /// δ + KL, the mean of (x − y)/T over p.
+    pub(super) mean: TwoFloats,
+    pub(super) gradients: RowGradients<'a>,
+}
+
+impl<const WIDE: bool> Kernel for CloseGradients<'_, WIDE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (x, y) = (self.p.row, self.q.row);
+        let dtypes = (x.dtype(), y.dtype());
+        if WIDE {
+            return match dtypes {
+                (Dtype::F64, Dtype::F64) => self.write::<S::F64>(simd, x.known(Dtype::F64), y.known(Dtype::F64)),
+                _ => self.write::<S::F64>(simd, x, y),
+            };
+        }
+        match dtypes {
+            (Dtype::F32, Dtype::F32) => self.write::<S::F32>(simd, x.known(Dtype::F32), y.known(Dtype::F32)),
+            (Dtype::Bf16, Dtype::Bf16) => self.write::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16)),
+            (Dtype::F16, Dtype::F16) => self.write::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16)),
+            _ => self.write::<S::F32>(simd, x, y),
+        }
+    }
+}
+
+impl<const WIDE: bool> CloseGradients<'_, WIDE> {
+    #[inline(always)]
+    fn write<V: Lanes>(&self, token: V::Token, p: Row<'_>, q: Row<'_>) {
+        let rate = self.p.inverse_temperature;
+        let formulas = KlGradients::<V> {
+            token,
+            p,
+            q,
+            absent: self.frame.p.reference,
+            lowest: V::splat(token, -V::Scalar::HUGE),
+            reference: V::splat(token, self.frame.p.reference),
+            ln_sum: V::splat(token, -self.frame.p.ln_sum),
+            exps: (self.frame.p.exp(token, rate), self.frame.q.exp(token, rate)),
+            log_ratio: LogRatio::new(token, rate, self.frame.delta),
+            from_mean: LogRatio::new(token, rate, self.mean),
+            scale: V::splat(token, self.gradients.scale * rate),
+            rate: V::splat(token, rate),
+        };
+        write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct KlGradients<'a, V: Lanes> {
+    token: V::Token,
+    p: Row<'a>,
+    q: Row<'a>,
+    /// Any logit in range.
+    absent: f64,
+    lowest: V,
+    reference: V,
+    ln_sum: V,
+    /// In f32 lanes.
+    exps: (ScaledExp<V>, ScaledExp<V>),
+    /// d, and d − KL.
+    log_ratio: LogRatio<V>,
+    from_mean: LogRatio<V>,
+    scale: V,
+    rate: V,
+}
+
+impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
+    /// p·(d − KL) and q − p = p·(e^(−d) − 1).
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> (V, V) {
+        let token = self.token;
+        let x = self.p.lanes::<V, WHOLE>(token, start, self.absent);
+        let y = self.q.lanes::<V, WHOLE>(token, start, self.absent);
+        if V::Scalar::WIDE {
+            let (x, y) = (x.at_least(self.lowest), y.at_least(self.lowest));
+            let d = self.log_ratio.of(x, y);
+            let p = exp(token, (x - self.reference).mul_add(self.rate, self.ln_sum));
+            let scaled = self.scale * p;
+            return (scaled * self.from_mean.of(x, y), scaled * Decay::new(token, d).expm1);
+        }
+        let one = V::splat(token, 1.0);
+        let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
+        let d = self.log_ratio.of(x, y);
+        let p = self.exps.0.at(x);
+        let mut difference = p * (excess_near_zero(token, d) - d);
+        if V::any(one.lt(d.abs())) {
+            difference = V::select(d.abs().le(one), difference, self.exps.1.at(y) - p);
+        }
+        (self.scale * p * self.from_mean.of(x, y), self.scale * difference)
+    }
+}
