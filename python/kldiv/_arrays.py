@@ -38,12 +38,8 @@ class Rows:
     """The shape as given."""
     axis: int
     operand: Operand
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """The shape without the class axis."""
-        shape: tuple[int, ...] = self.operand[0].shape[:-1]
-        return shape
+    batch_shape: tuple[int, ...]
+    """The shape without the class axis."""
 
     @property
     def dtype_name(self) -> str:
@@ -57,7 +53,7 @@ def as_array(name: str, value: Any) -> Array:
         return value
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        if value.dtype == torch.bfloat16:
+        if value.dtype is torch.bfloat16:
             # NumPy has no bfloat16 of its own for torch to convert to.
             bits: Array = value.view(torch.uint16).numpy()
             return bits.view(_bfloat16())
@@ -85,7 +81,7 @@ def _bfloat16() -> np.dtype[Any]:
 
 def as_rows(name: str, value: Any, axis: int) -> Rows:
     """`value` as rows along `axis`."""
-    array = as_array(name, value)
+    array = value if type(value) is np.ndarray else as_array(name, value)
     shape = array.shape
     if not shape:
         raise ValueError(f"{name} has shape (), without a class axis")
@@ -93,14 +89,19 @@ def as_rows(name: str, value: Any, axis: int) -> Rows:
     dtype_name = _names.get(dtype) or floating_name(dtype)
     if dtype_name is None:
         raise TypeError(f"{name} has dtype {dtype}; expected float64, float32, float16 or bfloat16")
-    axis = normalize_axis_index(_integer("axis", axis), len(shape))
+    last = len(shape) - 1
+    if type(axis) is int and axis == -1:
+        axis = last
+    else:
+        axis = normalize_axis_index(_integer("axis", axis), len(shape))
     rows = array
-    if axis != len(shape) - 1 or not array.flags.c_contiguous or not dtype.isnative:
+    if axis != last or not array.flags.c_contiguous or not dtype.isnative:
         native = array if dtype.isnative else array.astype(dtype.newbyteorder("="))
         rows = _classes_last(native, axis)
         if not _has_unit_stride(rows):
             rows = np.ascontiguousarray(rows)
-    return Rows(name, array, shape, axis, (rows, dtype_name))
+    batch_shape = shape[:-1] if axis == last else rows.shape[:-1]
+    return Rows(name, array, shape, axis, (rows, dtype_name), batch_shape)
 
 
 def floating_name(dtype: np.dtype[Any]) -> str | None:
@@ -166,16 +167,16 @@ def _flat(array: Array) -> Array:
 
 def as_labels(name: str, value: Any, rows: Rows) -> Array:
     """Class indices of any integer dtype, of exactly the batch shape, as int64 in one dimension."""
-    array = as_array(name, value)
+    array = value if type(value) is np.ndarray else as_array(name, value)
     dtype = array.dtype
-    if dtype.kind not in "iu":
+    if dtype is not _INT64 and dtype.kind not in "iu":
         raise TypeError(f"{name} has dtype {dtype}; expected integers")
     if array.shape != rows.batch_shape:
         raise ValueError(
             f"{name} has shape {array.shape} but {rows.name} has shape {rows.shape}, "
             f"whose batch shape is {rows.batch_shape}"
         )
-    if dtype != _INT64:
+    if dtype is not _INT64 and dtype != _INT64:
         if dtype.kind == "u" and dtype.itemsize == 8:
             # Beyond int64 every label is out of range; keep it so instead of wrapping around.
             array = np.minimum(array, np.uint64(2**63 - 1))

@@ -3,11 +3,11 @@
 
 use std::sync::Mutex;
 
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{Array, Options, slice};
+use super::arrays::{Array, Numbers, Options, slice};
 use super::settings::default_isa;
 use crate::{CrossEntropy, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Stream, Targets};
 
@@ -84,7 +84,7 @@ pub(super) fn divergence<'py>(
 
 /// Space, temperature, label smoothing, class weights, z-loss, softcap.
 #[derive(FromPyObject)]
-pub(super) struct Loss<'py>(Space, f64, f64, Option<PyReadonlyArray1<'py, f64>>, f64, Option<f64>);
+pub(super) struct Loss<'py>(Space, f64, f64, Option<Numbers<'py, f64>>, f64, Option<f64>);
 
 #[pyfunction]
 #[pyo3(signature = (
@@ -94,7 +94,7 @@ pub(super) struct Loss<'py>(Space, f64, f64, Option<PyReadonlyArray1<'py, f64>>,
 pub(super) fn cross_entropy<'py>(
     py: Python<'py>,
     logits: Array<'py>,
-    labels: Option<PyReadonlyArray1<'py, i64>>,
+    labels: Option<Numbers<'py, i64>>,
     distributions: Option<Array<'py>>,
     ignore_index: Option<i64>,
     loss: Loss<'py>,
@@ -170,7 +170,7 @@ pub(super) fn log_softmax<'py>(
     py: Python<'py>,
     z: Array<'py>,
     temperature: f64,
-    r#where: Option<PyReadonlyArray1<'py, bool>>,
+    r#where: Option<Numbers<'py, bool>>,
     out: Array<'py>,
     isa: Option<&str>,
 ) -> PyResult<()> {
@@ -183,13 +183,13 @@ pub(super) fn log_softmax<'py>(
 pub(super) fn gather_log_probs<'py>(
     py: Python<'py>,
     z: Array<'py>,
-    labels: PyReadonlyArray1<'py, i64>,
+    labels: Numbers<'py, i64>,
     temperature: f64,
     ignore_index: Option<i64>,
-    r#where: Option<PyReadonlyArray1<'py, bool>>,
+    r#where: Option<Numbers<'py, bool>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-    let (rows, keep, labels) = (z.rows()?, slice(r#where.as_ref())?, labels.as_slice()?);
+    let (rows, keep, labels) = (z.rows()?, slice(r#where.as_ref())?, labels.slice()?);
     let values = detached(py, isa, &rows, |execution| {
         crate::gather_log_probs(&rows, labels, temperature, ignore_index, keep, execution)
     })?;
@@ -202,9 +202,9 @@ pub(super) fn compare<'py>(
     py: Python<'py>,
     p: Array<'py>,
     q: Array<'py>,
-    labels: Option<PyReadonlyArray1<'py, i64>>,
+    labels: Option<Numbers<'py, i64>>,
     temperature: f64,
-    r#where: Option<PyReadonlyArray1<'py, bool>>,
+    r#where: Option<Numbers<'py, bool>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (p_rows, q_rows) = (p.rows()?, q.rows()?);

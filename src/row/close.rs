@@ -18,11 +18,12 @@
 use super::close_gradients::CloseGradients;
 use super::divergence::RowGradients;
 use super::first_pass::Statistics;
+use super::known::{PairKernel, run_known};
+use super::outlook::{Outlook, outlook};
 use super::pair::{Frame, LogRatio, TwoFloats};
 use super::scan::{Support, fits_narrow_lanes, largest};
-use super::softmax::{AHEAD, Distribution, LogSumExp};
-use crate::batch::Blocks;
-use crate::element::Dtype;
+use super::softmax::{Distribution, LogSumExp};
+use crate::batch::{BLOCK, Blocks};
 use crate::rows::Row;
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
@@ -245,178 +246,82 @@ impl<const WIDE: bool, const P: bool> Kernel for CloseSums<'_, WIDE, P> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        let (x, y, rate, center) = (self.p.row, self.q.row, self.p.inverse_temperature, self.center);
-        let dtypes = (x.dtype(), y.dtype());
-        if WIDE {
-            return match dtypes {
-                (Dtype::F64, Dtype::F64) => {
-                    sums::<S::F64, P>(simd, (x.known(Dtype::F64), y.known(Dtype::F64)), rate, center)
-                }
-                _ => sums::<S::F64, P>(simd, (x, y), rate, center),
-            };
-        }
-        match dtypes {
-            (Dtype::F32, Dtype::F32) => {
-                sums::<S::F32, P>(simd, (x.known(Dtype::F32), y.known(Dtype::F32)), rate, center)
-            }
-            (Dtype::Bf16, Dtype::Bf16) => {
-                sums::<S::F32, P>(simd, (x.known(Dtype::Bf16), y.known(Dtype::Bf16)), rate, center)
-            }
-            (Dtype::F16, Dtype::F16) => {
-                sums::<S::F32, P>(simd, (x.known(Dtype::F16), y.known(Dtype::F16)), rate, center)
-            }
-            _ => sums::<S::F32, P>(simd, (x, y), rate, center),
-        }
+        let sums = Sums::<P> { rate: self.p.inverse_temperature, center: self.center };
+        let (p, q) = (self.p.row, self.q.row);
+        if WIDE { run_known::<S::F64, _>(simd, p, q, sums) } else { run_known::<S::F32, _>(simd, p, q, sums) }
     }
 }
 
-/// What some of the largest classes of a block tell about it.
-struct Outlook {
-    largest: f64,
-    /// For which the norm of p·t is least: it is at most about that of the gradient, p·d.
-    center: TwoFloats,
-    /// Whether the rounding of x − y is as small against t as against x − y.
-    steady: bool,
-}
-
-/// How many times the norm of p·t that of p·c may be, squared, for differences without their rounding errors.
-const STEADY: f64 = 16.0;
-
-/// Pairs of numbers with the largest x so far, some dozens of them.
-#[derive(Clone, Copy)]
-struct Tops<V>([(V, V); CHAINS]);
-
-/// Chains of comparisons that hide each other's latency.
-const CHAINS: usize = 4;
-
-impl<V: Lanes> Tops<V> {
-    /// The largest x of each lane and chain, and its y.
-    #[inline(always)]
-    fn new(token: V::Token, (p, q): (Row<'_>, Row<'_>)) -> Self {
-        let lowest = V::splat(token, -V::Scalar::HUGE);
-        let mut tops = Tops([(lowest, lowest); CHAINS]);
-        let (classes, whole) = (p.classes(), p.whole::<V>());
-        let mut start = 0;
-        while start + CHAINS * V::N <= whole {
-            for chain in 0..CHAINS {
-                let at = start + chain * V::N;
-                p.prefetch(token, at, AHEAD);
-                q.prefetch(token, at, AHEAD);
-                tops.take(chain, p.vector(token, at), q.vector(token, at));
-            }
-            start += CHAINS * V::N;
-        }
-        while start < whole {
-            tops.take(0, p.vector(token, start), q.vector(token, start));
-            start += V::N;
-        }
-        if start < classes {
-            let absent = f64::NEG_INFINITY;
-            tops.take(1, p.load(token, start, absent), q.load(token, start, absent));
-        }
-        tops
-    }
-
-    #[inline(always)]
-    fn take(&mut self, chain: usize, x: V, y: V) {
-        let (top, partner) = self.0[chain];
-        let larger = top.lt(x);
-        self.0[chain] = (V::select(larger, x, top), V::select(larger, y, partner));
-    }
-
-    /// What can be known of the block from these pairs, with p as e^(x/T).
-    #[inline(always)]
-    fn outlook(&self, token: V::Token, rate: f64) -> Outlook {
-        let [a, b, c, d] = self.0;
-        let largest = a.0.max(b.0).max(c.0.max(d.0)).largest();
-        let top = V::splat(token, largest);
-        // Relative to one of the differences, so that the mean of equal ones is exact.
-        let some = if a.0.to_array()[0].to_f64() > -V::Scalar::HUGE { a } else { b };
-        let first = |lanes: V| lanes.to_array()[0].to_f64();
-        let origin = TwoFloats::scaled_difference(first(some.0), first(some.1), rate);
-        let log_ratio = LogRatio::new(token, rate, origin);
-        let zero = V::splat(token, 0.0);
-        let [mut squares, mut cross, mut norm] = [zero; 3];
-        for (x, y) in self.0 {
-            let weight = exp(token, (x - top) * V::splat(token, rate));
-            let t = log_ratio.of(x, y);
-            let moment = weight * t;
-            squares = weight.mul_add_relaxed(weight, squares);
-            cross = weight.mul_add_relaxed(moment, cross);
-            norm = moment.mul_add_relaxed(moment, norm);
-        }
-        let (squares, cross) = (squares.sum(), cross.sum());
-        let center = origin.plus(cross / squares);
-        let steady = center.high * center.high * squares <= STEADY * (norm.sum() - cross * (cross / squares));
-        Outlook { largest, center, steady }
-    }
-}
-
-#[inline(always)]
-fn sums<V: Lanes, const P: bool>(
-    token: V::Token,
-    (p, q): (Row<'_>, Row<'_>),
+struct Sums<const P: bool> {
     rate: f64,
     center: Option<TwoFloats>,
-) -> Option<BlockSums> {
-    let Outlook { largest: top, center, steady } = match center {
-        Some(center) => Outlook { largest: largest::<V>(token, p), center, steady: false },
-        None => Tops::<V>::new(token, (p, q)).outlook(token, rate),
-    };
-    // A masked block, NaN or ∞ where these show them; elsewhere the sums do.
-    let in_range = if V::Scalar::WIDE {
-        top.abs() < V::Scalar::HUGE && center.high.abs() < V::Scalar::HUGE
-    } else {
-        fits_narrow_lanes(top, rate) && center.high.abs() <= LARGEST_CENTER
-    };
-    if !in_range {
-        return None;
+}
+
+impl<const P: bool> PairKernel for Sums<P> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<BlockSums> {
+        let Sums { rate, center } = self;
+        let Outlook { largest: top, center, steady } = match center {
+            Some(center) => Outlook { largest: largest::<V>(token, p), center, steady: false },
+            None => outlook::<V>(token, p, q, rate),
+        };
+        // A masked block, NaN or ∞ where these show them; elsewhere the sums do.
+        let in_range = if V::Scalar::WIDE {
+            top.abs() < V::Scalar::HUGE && center.high.abs() < V::Scalar::HUGE
+        } else {
+            fits_narrow_lanes(top, rate) && center.high.abs() <= LARGEST_CENTER
+        };
+        if !in_range {
+            return None;
+        }
+        let zero = V::splat(token, 0.0);
+        let view = View {
+            token,
+            rate: V::splat(token, rate),
+            top: V::splat(token, top),
+            lowest: V::splat(token, -V::Scalar::HUGE),
+            log_ratio: LogRatio::new(token, rate, center),
+            exps: (
+                ScaledExp::new(token, rate, top * rate, 1.0),
+                ScaledExp::new(token, rate, top * rate - center.value(), 1.0),
+            ),
+        };
+        let mut extremes = Extremes { largest_t: zero, smallest_t: zero, largest_y: view.lowest };
+        let mut totals = [Total::<V>::zero(token); SUMS];
+        if steady {
+            view.whole_vectors::<P, true>((p, q), &mut totals, &mut extremes);
+        } else {
+            view.whole_vectors::<P, false>((p, q), &mut totals, &mut extremes);
+        }
+        let start = p.whole::<V>();
+        if start < p.classes() {
+            // Classes past the end have no weight, and t = 0.
+            let absent = top - 2000.0 / rate;
+            let (x, y) = (p.load(token, start, absent), q.load(token, start, absent - center.value() / rate));
+            let mut runs = [zero; SUMS];
+            view.add::<P, false>(&mut runs, &mut extremes, x, y);
+            add_runs::<V, P>(token, &mut totals, runs);
+        }
+        let [sum, difference, excess, cross, pp, cross_p, cross_cross] = Total::sums(totals);
+        let (largest_t, smallest_t) = (extremes.largest_t.largest(), -(-extremes.smallest_t).largest());
+        let q_in_range = if V::Scalar::WIDE {
+            smallest_t >= SMALLEST_WIDE_LOG_RATIO
+        } else {
+            (extremes.largest_y.largest() - top) * rate + center.value() <= REACH_OF_Q
+        };
+        let in_range = largest_t <= LARGEST_LOG_RATIO && q_in_range;
+        // NaN makes a sum NaN.
+        (in_range && sum.is_finite() && difference.is_finite() && excess.is_finite()).then_some(BlockSums {
+            p: LogSumExp { largest: top, rest: sum - 1.0 },
+            center,
+            difference,
+            excess,
+            norms: Norms { cross, pp, cross_p, cross_cross },
+            p_lacks: smallest_t < -LARGEST_LOG_RATIO,
+        })
     }
-    let zero = V::splat(token, 0.0);
-    let view = View {
-        token,
-        rate: V::splat(token, rate),
-        top: V::splat(token, top),
-        lowest: V::splat(token, -V::Scalar::HUGE),
-        log_ratio: LogRatio::new(token, rate, center),
-        exps: (
-            ScaledExp::new(token, rate, top * rate, 1.0),
-            ScaledExp::new(token, rate, top * rate - center.value(), 1.0),
-        ),
-    };
-    let mut extremes = Extremes { largest_t: zero, smallest_t: zero, largest_y: view.lowest };
-    let mut totals = [Total::<V>::zero(token); SUMS];
-    if steady {
-        view.whole_vectors::<P, true>((p, q), &mut totals, &mut extremes);
-    } else {
-        view.whole_vectors::<P, false>((p, q), &mut totals, &mut extremes);
-    }
-    let start = p.whole::<V>();
-    if start < p.classes() {
-        // Classes past the end have no weight, and t = 0.
-        let absent = top - 2000.0 / rate;
-        let (x, y) = (p.load(token, start, absent), q.load(token, start, absent - center.value() / rate));
-        let mut runs = [zero; SUMS];
-        view.add::<P, false>(&mut runs, &mut extremes, x, y);
-        add_runs::<V, P>(token, &mut totals, runs);
-    }
-    let [sum, difference, excess, cross, pp, cross_p, cross_cross] = Total::sums(totals);
-    let (largest_t, smallest_t) = (extremes.largest_t.largest(), -(-extremes.smallest_t).largest());
-    let q_in_range = if V::Scalar::WIDE {
-        smallest_t >= SMALLEST_WIDE_LOG_RATIO
-    } else {
-        (extremes.largest_y.largest() - top) * rate + center.value() <= REACH_OF_Q
-    };
-    let in_range = largest_t <= LARGEST_LOG_RATIO && q_in_range;
-    // NaN makes a sum NaN.
-    (in_range && sum.is_finite() && difference.is_finite() && excess.is_finite()).then_some(BlockSums {
-        p: LogSumExp { largest: top, rest: sum - 1.0 },
-        center,
-        difference,
-        excess,
-        norms: Norms { cross, pp, cross_p, cross_cross },
-        p_lacks: smallest_t < -LARGEST_LOG_RATIO,
-    })
 }
 
 /// Number of sums: the first three, Σ w·t in f64 lanes, and all with norms.
@@ -465,6 +370,9 @@ impl<V: Lanes> View<V> {
             let mut runs = [V::splat(token, 0.0); SUMS];
             let stop = whole.min(start + RUN * V::N);
             while start < stop {
+                // The next block, whose scan has nothing to compute while it waits for memory.
+                p.prefetch(token, start, BLOCK);
+                q.prefetch(token, start, BLOCK);
                 self.add::<P, STEADY>(&mut runs, extremes, p.vector(token, start), q.vector(token, start));
                 start += V::N;
             }

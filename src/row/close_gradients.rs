@@ -3,10 +3,10 @@
 //! The statistics are those that [`close`](super::close) found.
 
 use super::divergence::RowGradients;
+use super::known::{PairKernel, run_known};
 use super::pair::{Frame, LogRatio, TwoFloats};
 use super::softmax::Distribution;
 use super::write::{Formulas, write_sides};
-use crate::element::Dtype;
 use crate::rows::Row;
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
 use crate::simd::{Kernel, Lanes, Scalar, Simd};
@@ -25,26 +25,16 @@ impl<const WIDE: bool> Kernel for CloseGradients<'_, WIDE> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (x, y) = (self.p.row, self.q.row);
-        let dtypes = (x.dtype(), y.dtype());
-        if WIDE {
-            return match dtypes {
-                (Dtype::F64, Dtype::F64) => self.write::<S::F64>(simd, x.known(Dtype::F64), y.known(Dtype::F64)),
-                _ => self.write::<S::F64>(simd, x, y),
-            };
-        }
-        match dtypes {
-            (Dtype::F32, Dtype::F32) => self.write::<S::F32>(simd, x.known(Dtype::F32), y.known(Dtype::F32)),
-            (Dtype::Bf16, Dtype::Bf16) => self.write::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16)),
-            (Dtype::F16, Dtype::F16) => self.write::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16)),
-            _ => self.write::<S::F32>(simd, x, y),
-        }
+        let (p, q) = (self.p.row, self.q.row);
+        if WIDE { run_known::<S::F64, _>(simd, p, q, self) } else { run_known::<S::F32, _>(simd, p, q, self) }
     }
 }
 
-impl<const WIDE: bool> CloseGradients<'_, WIDE> {
+impl<const WIDE: bool> PairKernel for CloseGradients<'_, WIDE> {
+    type Output = ();
+
     #[inline(always)]
-    fn write<V: Lanes>(&self, token: V::Token, p: Row<'_>, q: Row<'_>) {
+    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) {
         let rate = self.p.inverse_temperature;
         let formulas = KlGradients::<V> {
             token,

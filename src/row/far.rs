@@ -9,21 +9,18 @@
 //! Other divergences of rows that have nothing in common take their probabilities from here.
 
 use super::divergence::RowGradients;
+use super::known::{PairKernel, run_known};
 use super::pair::{Frame, TwoFloats};
-use super::scan::{fits_narrow_lanes, largest, lowest_narrow_logit};
+use super::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
 use super::write::{Formulas, write_sides};
 use crate::batch::Blocks;
-use crate::element::Dtype;
 use crate::rows::Row;
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
 const SMALLEST_VALUE: f64 = 0.5;
-
-/// Classes that tell first whether rows are far apart.
-const PROBE: usize = 512;
 
 /// What one pass finds.
 #[derive(Clone, Copy, Debug)]
@@ -176,31 +173,25 @@ impl<const P: bool, const Q: bool> Kernel for FarSums<'_, P, Q> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        let (x, y, rate) = (self.p.row, self.q.row, self.p.inverse_temperature);
-        match (x.dtype(), y.dtype()) {
-            (Dtype::F32, Dtype::F32) => sums::<S::F32, P, Q>(simd, x.known(Dtype::F32), y.known(Dtype::F32), rate),
-            (Dtype::Bf16, Dtype::Bf16) => sums::<S::F32, P, Q>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16), rate),
-            (Dtype::F16, Dtype::F16) => sums::<S::F32, P, Q>(simd, x.known(Dtype::F16), y.known(Dtype::F16), rate),
-            _ => sums::<S::F32, P, Q>(simd, x, y, rate),
-        }
+        run_known::<S::F32, _>(simd, self.p.row, self.q.row, self)
     }
 }
 
-#[inline(always)]
-fn sums<V: Lanes, const P: bool, const Q: bool>(
-    token: V::Token,
-    p: Row<'_>,
-    q: Row<'_>,
-    rate: f64,
-) -> Option<BlockSums> {
-    let references = (first_largest::<V>(token, p), first_largest::<V>(token, q));
-    let sums = BlockAt::<V> { token, p, q, rate, references };
-    let (found, largest) = sums.run::<P, Q>();
-    let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
-    if within(largest.0, references.0) && within(largest.1, references.1) {
-        return found;
+impl<const P: bool, const Q: bool> PairKernel for FarSums<'_, P, Q> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<BlockSums> {
+        let rate = self.p.inverse_temperature;
+        let references = (first_largest::<V>(token, p), first_largest::<V>(token, q));
+        let sums = BlockAt::<V> { token, p, q, rate, references };
+        let (found, largest) = sums.run::<P, Q>();
+        let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
+        if within(largest.0, references.0) && within(largest.1, references.1) {
+            return found;
+        }
+        BlockAt { references: largest, ..sums }.run::<P, Q>().0
     }
-    BlockAt { references: largest, ..sums }.run::<P, Q>().0
 }
 
 /// A block whose exponentials are taken relative to two numbers about as large as its largest.
@@ -318,19 +309,15 @@ impl Kernel for FarGradients<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let (x, y) = (self.p.row, self.q.row);
-        match (x.dtype(), y.dtype()) {
-            (Dtype::F32, Dtype::F32) => self.write::<S::F32>(simd, x.known(Dtype::F32), y.known(Dtype::F32)),
-            (Dtype::Bf16, Dtype::Bf16) => self.write::<S::F32>(simd, x.known(Dtype::Bf16), y.known(Dtype::Bf16)),
-            (Dtype::F16, Dtype::F16) => self.write::<S::F32>(simd, x.known(Dtype::F16), y.known(Dtype::F16)),
-            _ => self.write::<S::F32>(simd, x, y),
-        }
+        run_known::<S::F32, _>(simd, self.p.row, self.q.row, self);
     }
 }
 
-impl FarGradients<'_> {
+impl PairKernel for FarGradients<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn write<V: Lanes>(&self, token: V::Token, p: Row<'_>, q: Row<'_>) {
+    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) {
         let rate = self.p.inverse_temperature;
         let formulas = KlGradients::<V> {
             token,

@@ -4,6 +4,8 @@
 //! (p − q)·s + 2p·s³A, of second order where p and q are close; and Σ(p − q), whose terms are exact there, is summed in
 //! f64. Where p and q differ by more than a factor of two, a power of two is taken out of their ratio first.
 
+use super::known::{PairKernel, run_known};
+use super::scan::PROBE;
 use super::softmax::{AHEAD, Distribution};
 use super::space::Space;
 use crate::batch::Blocks;
@@ -14,9 +16,6 @@ use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
 /// Values from here on, relative to Σp + Σq, are accurate as plain sums.
 const SMALLEST_SHARE: f64 = 0.25;
-
-/// Classes that tell first whether rows are far apart.
-const PROBE: usize = 512;
 
 /// The value; `None` for rows that need a closer look (NaN, a negative number, sums that cancel).
 pub(super) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Option<f64> {
@@ -77,50 +76,48 @@ impl Kernel for FarKl<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<PlainSums> {
-        let FarKl { p, q } = self;
-        match (p.dtype(), q.dtype()) {
-            (Dtype::F32, Dtype::F32) => plain_sums::<S::F32>(simd, p.known(Dtype::F32), q.known(Dtype::F32)),
-            (Dtype::Bf16, Dtype::Bf16) => plain_sums::<S::F32>(simd, p.known(Dtype::Bf16), q.known(Dtype::Bf16)),
-            (Dtype::F16, Dtype::F16) => plain_sums::<S::F32>(simd, p.known(Dtype::F16), q.known(Dtype::F16)),
-            _ => plain_sums::<S::F32>(simd, p, q),
-        }
+        run_known::<S::F32, _>(simd, self.p, self.q, self)
     }
 }
 
-#[inline(always)]
-fn plain_sums<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<PlainSums> {
-    let zero = V::splat(token, 0.0);
-    let log_ratio = RoughLogRatio::<V>::new(token);
-    let mut totals = [Total::<V>::zero(token); 3];
-    let mut smallest = V::splat(token, f64::INFINITY);
-    let (classes, whole) = (p.classes(), p.whole::<V>());
-    let mut start = 0;
-    while start < whole {
-        let mut runs = [zero; 3];
-        let stop = whole.min(start + RUN * V::N);
-        while start < stop {
-            let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
+impl PairKernel for FarKl<'_> {
+    type Output = Option<PlainSums>;
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<PlainSums> {
+        let zero = V::splat(token, 0.0);
+        let log_ratio = RoughLogRatio::<V>::new(token);
+        let mut totals = [Total::<V>::zero(token); 3];
+        let mut smallest = V::splat(token, f64::INFINITY);
+        let (classes, whole) = (p.classes(), p.whole::<V>());
+        let mut start = 0;
+        while start < whole {
+            let mut runs = [zero; 3];
+            let stop = whole.min(start + RUN * V::N);
+            while start < stop {
+                let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
+                smallest = smallest.min(p.min(q));
+                runs[0] = p.mul_add_relaxed(log_ratio.of(p, q), runs[0]);
+                runs[1] = runs[1] + p;
+                runs[2] = runs[2] + q;
+                start += V::N;
+            }
+            for (total, run) in totals.iter_mut().zip(runs) {
+                total.add(token, run);
+            }
+        }
+        if start < classes {
+            // Numbers that add nothing to the value, and a little to Σq.
+            let (p, q) = (p.load::<V>(token, start, 0.0), q.load::<V>(token, start, 1e-30));
             smallest = smallest.min(p.min(q));
-            runs[0] = p.mul_add_relaxed(log_ratio.of(p, q), runs[0]);
-            runs[1] = runs[1] + p;
-            runs[2] = runs[2] + q;
-            start += V::N;
+            totals[0].add(token, p * log_ratio.of(p, q));
+            totals[1].add(token, p);
+            totals[2].add(token, q);
         }
-        for (total, run) in totals.iter_mut().zip(runs) {
-            total.add(token, run);
-        }
+        let [value, p_sum, q_sum] = Total::sums(totals);
+        // NaN, ∞, and q = 0 make the value NaN or infinite.
+        (value.is_finite() && -(-smallest).largest() >= 0.0).then_some(PlainSums { value, p: p_sum, q: q_sum })
     }
-    if start < classes {
-        // Numbers that add nothing to the value, and a little to Σq.
-        let (p, q) = (p.load::<V>(token, start, 0.0), q.load::<V>(token, start, 1e-30));
-        smallest = smallest.min(p.min(q));
-        totals[0].add(token, p * log_ratio.of(p, q));
-        totals[1].add(token, p);
-        totals[2].add(token, q);
-    }
-    let [value, p_sum, q_sum] = Total::sums(totals);
-    // NaN, ∞, and q = 0 make the value NaN or infinite.
-    (value.is_finite() && -(-smallest).largest() >= 0.0).then_some(PlainSums { value, p: p_sum, q: q_sum })
 }
 
 /// Σ(p·ln(p/q) + q − p) and Σ(p − q) of a block.
@@ -135,23 +132,20 @@ impl<const WIDE: bool> Kernel for GivenKl<'_, WIDE> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<(f64, f64)> {
         let GivenKl { p, q } = self;
-        match (p.dtype(), q.dtype()) {
-            (Dtype::F64, Dtype::F64) if WIDE => either::<S::F64>(simd, p.known(Dtype::F64), q.known(Dtype::F64)),
-            _ if WIDE => either::<S::F64>(simd, p, q),
-            (Dtype::F32, Dtype::F32) => either::<S::F32>(simd, p.known(Dtype::F32), q.known(Dtype::F32)),
-            (Dtype::Bf16, Dtype::Bf16) => either::<S::F32>(simd, p.known(Dtype::Bf16), q.known(Dtype::Bf16)),
-            (Dtype::F16, Dtype::F16) => either::<S::F32>(simd, p.known(Dtype::F16), q.known(Dtype::F16)),
-            _ => either::<S::F32>(simd, p, q),
-        }
+        if WIDE { run_known::<S::F64, _>(simd, p, q, self) } else { run_known::<S::F32, _>(simd, p, q, self) }
     }
 }
 
-#[inline(always)]
-fn either<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
-    // Few rows have a probability of exactly 0.
-    match sums::<V, false>(token, p, q) {
-        None => sums::<V, true>(token, p, q),
-        found => found,
+impl<const WIDE: bool> PairKernel for GivenKl<'_, WIDE> {
+    type Output = Option<(f64, f64)>;
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
+        // Few rows have a probability of exactly 0.
+        match sums::<V, false>(token, p, q) {
+            None => sums::<V, true>(token, p, q),
+            found => found,
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! * [`softmax`]: log-sum-exp of one row, and what is written from it.
 //! * [`pair`]: two rows seen class by class, with the accuracy that close rows need.
 //! * [`close`]: KL of two rows that have much in common, in one pass; [`close_gradients`]: its gradients.
+//! * [`known`]: kernels over two rows of one dtype.
+//! * [`outlook`]: what some of the largest classes tell about a block.
 //! * [`far`]: KL of two rows that have little in common, in one pass.
 //! * [`disjoint`]: the loops of the other divergences over such rows.
 //! * [`first_pass`]: the statistics of two rows.
@@ -24,6 +26,8 @@ pub(crate) mod entropy;
 mod far;
 mod first_pass;
 mod given;
+mod known;
+mod outlook;
 pub(crate) mod pair;
 pub(crate) mod scan;
 mod second_pass;

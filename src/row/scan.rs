@@ -5,6 +5,9 @@ use super::space::Space;
 use crate::rows::Row;
 use crate::simd::{Isa, Kernel, Lanes, Simd, exp};
 
+/// Classes that tell first whether two rows are far apart: rows that are close are mostly close in these already.
+pub(super) const PROBE: usize = 512;
+
 /// What the first look finds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scan {

@@ -1,0 +1,91 @@
+//! The first look at a block of two rows: some of its largest classes.
+
+use super::pair::{LogRatio, TwoFloats};
+use crate::rows::Row;
+use crate::simd::exp::exp;
+use crate::simd::{Lanes, Scalar};
+
+/// What some of the largest classes of a block tell about it.
+pub(super) struct Outlook {
+    pub(super) largest: f64,
+    /// For which the norm of p·t is least: it is at most about that of the gradient, p·d.
+    pub(super) center: TwoFloats,
+    /// Whether the rounding of x − y is as small against t as against x − y.
+    pub(super) steady: bool,
+}
+
+/// Looks at a block of which neither row lacks a class, with p as e^(x/T).
+#[inline(always)]
+pub(super) fn outlook<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>, rate: f64) -> Outlook {
+    Tops::<V>::new(token, p, q).outlook(token, rate)
+}
+
+/// How many times the norm of p·t that of p·c may be, squared, for differences without their rounding errors.
+const STEADY: f64 = 16.0;
+
+/// Pairs of numbers with the largest x so far, some dozens of them.
+#[derive(Clone, Copy)]
+struct Tops<V>([(V, V); CHAINS]);
+
+/// Chains of comparisons that hide each other's latency.
+const CHAINS: usize = 4;
+
+impl<V: Lanes> Tops<V> {
+    /// The largest x of each lane and chain, and its y.
+    #[inline(always)]
+    fn new(token: V::Token, p: Row<'_>, q: Row<'_>) -> Self {
+        let lowest = V::splat(token, -V::Scalar::HUGE);
+        let mut tops = Tops([(lowest, lowest); CHAINS]);
+        let (classes, whole) = (p.classes(), p.whole::<V>());
+        let mut start = 0;
+        while start + CHAINS * V::N <= whole {
+            for chain in 0..CHAINS {
+                let at = start + chain * V::N;
+                tops.take(chain, p.vector(token, at), q.vector(token, at));
+            }
+            start += CHAINS * V::N;
+        }
+        while start < whole {
+            tops.take(0, p.vector(token, start), q.vector(token, start));
+            start += V::N;
+        }
+        if start < classes {
+            let absent = f64::NEG_INFINITY;
+            tops.take(1, p.load(token, start, absent), q.load(token, start, absent));
+        }
+        tops
+    }
+
+    #[inline(always)]
+    fn take(&mut self, chain: usize, x: V, y: V) {
+        let (top, partner) = self.0[chain];
+        let larger = top.lt(x);
+        self.0[chain] = (V::select(larger, x, top), V::select(larger, y, partner));
+    }
+
+    #[inline(always)]
+    fn outlook(&self, token: V::Token, rate: f64) -> Outlook {
+        let [a, b, c, d] = self.0;
+        let largest = a.0.max(b.0).max(c.0.max(d.0)).largest();
+        let top = V::splat(token, largest);
+        // Relative to one of the differences, so that the mean of equal ones is exact.
+        let some = if a.0.to_array()[0].to_f64() > -V::Scalar::HUGE { a } else { b };
+        let first = |lanes: V| lanes.to_array()[0].to_f64();
+        let origin = TwoFloats::scaled_difference(first(some.0), first(some.1), rate);
+        let log_ratio = LogRatio::new(token, rate, origin);
+        let zero = V::splat(token, 0.0);
+        let [mut squares, mut cross, mut norm] = [zero; 3];
+        for (x, y) in self.0 {
+            let weight = exp(token, (x - top) * V::splat(token, rate));
+            let t = log_ratio.of(x, y);
+            let moment = weight * t;
+            squares = weight.mul_add_relaxed(weight, squares);
+            cross = weight.mul_add_relaxed(moment, cross);
+            norm = moment.mul_add_relaxed(moment, norm);
+        }
+        let (squares, cross) = (squares.sum(), cross.sum());
+        let center = origin.plus(cross / squares);
+        let steady = center.high * center.high * squares <= STEADY * (norm.sum() - cross * (cross / squares));
+        Outlook { largest, center, steady }
+    }
+}
