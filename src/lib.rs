@@ -36,8 +36,8 @@ mod rows;
 mod simd;
 
 pub use batch::{
-    Comparison, CrossEntropy, Execution, Gradients, PairOfRows, Stream, Targets, compare, cross_entropy, divergence,
-    entropy, gather_log_probs, log_softmax, logsumexp, stream,
+    Comparison, CrossEntropy, Distillation, Execution, Gradients, PairOfRows, Stream, Targets, compare, cross_entropy,
+    distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pointwise_kl, stream,
 };
 pub use divergence::Kind;
 pub use element::{Dtype, Element};

@@ -18,6 +18,7 @@ __all__ = [
     "build_info",
     "compare",
     "cross_entropy",
+    "distillation",
     "divergence",
     "entropy",
     "gather_log_probs",
@@ -25,6 +26,7 @@ __all__ = [
     "isa",
     "log_softmax",
     "logsumexp",
+    "pointwise_kl",
     "set_num_threads",
     "stream",
 ]
@@ -53,6 +55,25 @@ def cross_entropy(
     targets_gradient: _Operand | None = None,
     isa: str | None = None,
 ) -> _Values: ...
+def distillation(
+    teacher: _Operand,
+    student: _Operand,
+    labels: NDArray[np.int64] | None,
+    loss: tuple[str, float, float, tuple[float, float], int | None, float],
+    options: _Options,
+    teacher_gradient: _Operand | None = None,
+    student_gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> _Values: ...
+def pointwise_kl(
+    p: _Operand,
+    ln_q: _Operand,
+    log_p: bool,
+    scale: float,
+    p_gradient: _Operand | None = None,
+    q_gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> float: ...
 def entropy(
     p: _Operand,
     space: str,

@@ -16,6 +16,7 @@ from kldiv._arrays import (
     Output,
     Rows,
     as_float,
+    as_labels,
     as_rows,
     check_same_shape,
     floating_name,
@@ -232,6 +233,67 @@ class CrossEntropyRequest:
             self.reducer.options(grad_output),
             outputs.get("logits"),
             outputs.get("targets"),
+        )
+        return self.reducer.wrap(values)
+
+
+def distillation(
+    kind: str,
+    parameter: float,
+    teacher: Any,
+    student: Any,
+    labels: Any,
+    temperature: float,
+    divergence_weight: float,
+    cross_entropy_weight: float,
+    ignore_index: int | None,
+    label_smoothing: float,
+    where: Any,
+    weights: Any,
+    reduction: str,
+    denominator: Any,
+) -> DistillationRequest:
+    """A divergence from a teacher mixed with cross-entropy on labels."""
+    rows = {"teacher": as_rows("teacher", teacher, -1), "student": as_rows("student", student, -1)}
+    check_same_shape(rows["teacher"], rows["student"])
+    return DistillationRequest(
+        rows,
+        None if labels is None else as_labels("labels", labels, rows["student"]),
+        (
+            kind,
+            parameter,
+            as_float("temperature", temperature),
+            (divergence_weight, cross_entropy_weight),
+            ignore_index,
+            as_float("label_smoothing", label_smoothing),
+        ),
+        Reducer.parse(
+            rows["student"], result_dtype(*rows.values()), where, weights, reduction, denominator
+        ),
+    )
+
+
+@dataclass(slots=True)
+class DistillationRequest:
+    """See `distillation`."""
+
+    rows: dict[str, Rows]
+    labels: Array | None
+    loss: tuple[Any, ...]
+    reducer: Reducer
+    default_wrt: ClassVar[str] = "student"
+    gradients_at_once: ClassVar[bool] = False
+
+    def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
+        """Compute the value, and write the gradients asked for."""
+        values = _kldiv.distillation(
+            self.rows["teacher"].operand,
+            self.rows["student"].operand,
+            self.labels,
+            self.loss,
+            self.reducer.options(grad_output),
+            outputs.get("teacher"),
+            outputs.get("student"),
         )
         return self.reducer.wrap(values)
 

@@ -181,7 +181,7 @@ pub fn cross_entropy(
         let outputs = unsafe {
             (logits_gradient.as_ref().map(|out| out.row(index)), targets_gradient.as_ref().map(|out| out.row(index)))
         };
-        let mut gradients = LossGradients { scale: 0.0, logits: outputs.0, targets: outputs.1 };
+        let mut gradients = LossGradients { scale: 0.0, logits: outputs.0, targets: outputs.1, added: None };
         if !reducer.keeps(index) {
             gradients.fill(0.0);
             return 0.0;

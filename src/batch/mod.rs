@@ -5,15 +5,19 @@
 
 mod comparison;
 mod cross_entropy;
+mod distillation;
 mod divergence;
 mod driver;
+mod pointwise;
 mod softmax;
 mod stream;
 
 pub use comparison::{Comparison, compare};
 pub use cross_entropy::{CrossEntropy, Targets, cross_entropy};
+pub use distillation::{Distillation, distillation};
 pub use divergence::{Gradients, PairOfRows, divergence};
 pub use driver::Execution;
 pub(crate) use driver::{BLOCK, Blocks};
+pub use pointwise::pointwise_kl;
 pub use softmax::{entropy, gather_log_probs, log_softmax, logsumexp};
 pub use stream::{Stream, stream};

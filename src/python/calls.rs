@@ -9,7 +9,9 @@ use pyo3::types::PyDict;
 
 use super::arrays::{Array, Numbers, Options, slice};
 use super::settings::default_isa;
-use crate::{CrossEntropy, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Stream, Targets};
+use crate::{
+    CrossEntropy, Distillation, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Stream, Targets,
+};
 
 /// Rows × classes up to which a call keeps the GIL. Giving it away and looking for signals takes 0.2 µs, a fifth of the
 /// fastest of such calls; the slowest take some tens of microseconds, in which nobody misses the GIL.
@@ -126,6 +128,68 @@ pub(super) fn cross_entropy<'py>(
         crate::cross_entropy(&call, &rows, &targets, row_options, logits_gradient, targets_gradient, execution)
     })?;
     options.wrap(py, &logits, &reduced)
+}
+
+/// Divergence and its parameter, temperature, weights of the divergence and of cross-entropy, class index to ignore,
+/// label smoothing.
+type Lesson = (String, f64, f64, (f64, f64), Option<i64>, f64);
+
+#[pyfunction]
+#[pyo3(signature = (teacher, student, labels, loss, options, teacher_gradient=None, student_gradient=None, isa=None))]
+#[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
+pub(super) fn distillation<'py>(
+    py: Python<'py>,
+    teacher: Array<'py>,
+    student: Array<'py>,
+    labels: Option<Numbers<'py, i64>>,
+    loss: Lesson,
+    options: Options<'py>,
+    teacher_gradient: Option<Array<'py>>,
+    student_gradient: Option<Array<'py>>,
+    isa: Option<&str>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (kind, parameter, temperature, weights, ignore_index, label_smoothing) = loss;
+    let call = Distillation {
+        kind: Kind::new(&kind, parameter)?,
+        temperature,
+        divergence_weight: weights.0,
+        cross_entropy_weight: weights.1,
+        labels: slice(labels.as_ref())?,
+        ignore_index,
+        label_smoothing,
+    };
+    let (teacher_rows, student_rows) = (teacher.rows()?, student.rows()?);
+    let gradients = Gradients {
+        p: teacher_gradient.as_ref().map(Array::rows_mut).transpose()?,
+        q: student_gradient.as_ref().map(Array::rows_mut).transpose()?,
+    };
+    let row_options = options.parse(&student)?;
+    let reduced = detached(py, isa, &student_rows, |execution| {
+        crate::distillation(&call, &teacher_rows, &student_rows, row_options, gradients, execution)
+    })?;
+    options.wrap(py, &student, &reduced)
+}
+
+/// Σ p (ln p − ln q) over all elements, as torch has it; `scale` times the gradients.
+#[pyfunction]
+#[pyo3(signature = (p, ln_q, log_p, scale, p_gradient=None, q_gradient=None, isa=None))]
+#[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
+pub(super) fn pointwise_kl<'py>(
+    py: Python<'py>,
+    p: Array<'py>,
+    ln_q: Array<'py>,
+    log_p: bool,
+    scale: f64,
+    p_gradient: Option<Array<'py>>,
+    q_gradient: Option<Array<'py>>,
+    isa: Option<&str>,
+) -> PyResult<f64> {
+    let (p_rows, q_rows) = (p.rows()?, ln_q.rows()?);
+    let gradients = Gradients {
+        p: p_gradient.as_ref().map(Array::rows_mut).transpose()?,
+        q: q_gradient.as_ref().map(Array::rows_mut).transpose()?,
+    };
+    detached(py, isa, &p_rows, |execution| crate::pointwise_kl(&p_rows, &q_rows, log_p, scale, gradients, execution))
 }
 
 #[pyfunction]

@@ -12,7 +12,10 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _kldiv {
     #[pymodule_export]
-    use super::calls::{compare, cross_entropy, divergence, entropy, gather_log_probs, log_softmax, logsumexp, stream};
+    use super::calls::{
+        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp,
+        pointwise_kl, stream,
+    };
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, isa, set_num_threads};
 

@@ -43,6 +43,8 @@ pub(crate) struct LossGradients<'a> {
     pub(crate) scale: f64,
     pub(crate) logits: Option<RowMut<'a>>,
     pub(crate) targets: Option<RowMut<'a>>,
+    /// Added to the gradient of the logits.
+    pub(crate) added: Option<Row<'a>>,
 }
 
 impl LossGradients<'_> {
@@ -122,7 +124,10 @@ pub(crate) fn cross_entropy(
         let scale = gradients.scale * q.inverse_temperature;
         let pull = mass + 2.0 * terms.z_loss * lse;
         // Everything about the target class is read before it may be overwritten.
-        let at_point = index.map(|class| (class, point.gradient(q, class, pull, &masses) * scale));
+        let at_point = index.map(|class| {
+            let added = gradients.added.map_or(0.0, |row| row.get(class));
+            (class, point.gradient(q, class, pull, &masses) * scale + added)
+        });
         blocks.map(classes, |start, len| {
             let block = LogitGradient {
                 q: q.block(start, len),
@@ -131,6 +136,7 @@ pub(crate) fn cross_entropy(
                 spread,
                 pull,
                 scale,
+                added: gradients.added.map(|row| row.block(start, len)),
                 out: out.block(start, len),
             };
             if wide { isa.run(WideGradient(block)) } else { isa.run(NarrowGradient(block)) }
@@ -271,6 +277,7 @@ struct LogitGradient<'a> {
     /// The coefficient of softmax: Σ mᵢ and the slope of the z-loss.
     pull: f64,
     scale: f64,
+    added: Option<Row<'a>>,
     out: RowMut<'a>,
 }
 
@@ -306,7 +313,11 @@ impl LogitGradient<'_> {
     fn write_softmax<V: Lanes>(&self, token: V::Token, row: Row<'_>) {
         let rate = self.q.inverse_temperature;
         let exp = ScaledExp::new(token, rate, self.sum.value(rate), 1.0);
-        write(token, self.out, &Softmax { token, row, exp, factor: V::splat(token, self.pull * self.scale) });
+        let softmax = Softmax { token, row, exp, factor: V::splat(token, self.pull * self.scale) };
+        match self.added {
+            None => write(token, self.out, &softmax),
+            Some(added) => write(token, self.out, &Sum { token, first: softmax, added }),
+        }
     }
 
     #[inline(always)]
@@ -327,9 +338,27 @@ impl LogitGradient<'_> {
                 Space::LogProbs => -m,
                 Space::Probs => V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero)),
             };
-            self.out.store(start, scale * gradient);
+            let mut gradient = scale * gradient;
+            if let Some(added) = self.added {
+                gradient = gradient + added.load(token, start, 0.0);
+            }
+            self.out.store(start, gradient);
             start += V::N;
         }
+    }
+}
+
+/// The sum of something and a row.
+struct Sum<'a, V: Lanes, F> {
+    token: V::Token,
+    first: F,
+    added: Row<'a>,
+}
+
+impl<V: Lanes, F: Formula<V>> Formula<V> for Sum<'_, V, F> {
+    #[inline(always)]
+    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
+        self.first.lanes::<WHOLE>(start) + self.added.lanes::<V, WHOLE>(self.token, start, 0.0)
     }
 }
 

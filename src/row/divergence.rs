@@ -35,7 +35,7 @@ impl RowGradients<'_> {
         }
     }
 
-    pub(super) fn block(&self, start: usize, len: usize) -> Self {
+    pub(crate) fn block(&self, start: usize, len: usize) -> Self {
         RowGradients {
             scale: self.scale,
             p: self.p.map(|out| out.block(start, len)),

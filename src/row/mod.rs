@@ -12,6 +12,8 @@
 //! * [`given`]: KL of two rows of probabilities.
 //! * [`divergence`]: value and gradients of a divergence of two rows; [`second_pass`]: its loops over the classes.
 //! * [`cross_entropy`]: cross-entropy with a class index or a distribution.
+//! * [`distillation`]: a divergence and cross-entropy of one student.
+//! * [`pointwise`]: KL element by element, as torch has it.
 //! * [`entropy`]: entropy of one row.
 //! * [`comparison`]: everything about two rows at once.
 //! * [`write`](mod@write): writing a row of results.
@@ -21,6 +23,7 @@ mod close_gradients;
 pub(crate) mod comparison;
 pub(crate) mod cross_entropy;
 pub(crate) mod disjoint;
+pub(crate) mod distillation;
 pub(crate) mod divergence;
 pub(crate) mod entropy;
 mod far;
@@ -29,6 +32,7 @@ mod given;
 mod known;
 mod outlook;
 pub(crate) mod pair;
+pub(crate) mod pointwise;
 pub(crate) mod scan;
 mod second_pass;
 pub(crate) mod softmax;

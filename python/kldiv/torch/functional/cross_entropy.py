@@ -1,0 +1,115 @@
+"""`torch.nn.functional.cross_entropy`, computed in one pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction, functional
+from torch.overrides import handle_torch_function, has_torch_function_variadic
+
+from kldiv.torch import ops
+from kldiv.torch.functional.rows import FLOATING
+
+
+def cross_entropy(
+    input: Tensor,  # noqa: A002
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    r"""Cross-entropy of logits, a drop-in for `torch.nn.functional.cross_entropy`.
+
+    The same arguments, values, gradients, errors and edge cases as the function of the installed
+    torch: class indices or probabilities, classes on axis 1 of ``(N, C, d₁, …)``, class weights,
+    label smoothing. float16 and bfloat16 logits are computed in float32, and only the result is
+    rounded. On other devices than the CPU it is torch's own function.
+
+    With ``reduction`` other than ``"none"`` value and gradient are computed in one read of the
+    logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> logits = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]], requires_grad=True)
+    >>> loss = kldiv.torch.cross_entropy(logits, torch.tensor([1, 2]))
+    >>> loss.backward()
+    >>> print(f"{loss.item():.6f}")
+    0.265579
+    """
+    if has_torch_function_variadic(input, target, weight):
+        result: Tensor = handle_torch_function(
+            cross_entropy,
+            (input, target, weight),
+            input,
+            target,
+            weight=weight,
+            size_average=size_average,
+            ignore_index=ignore_index,
+            reduce=reduce,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+        )
+        return result
+    if size_average is not None or reduce is not None:
+        reduction = _reduction.legacy_get_string(size_average, reduce)
+    if not _is_ours(input, target, weight, ignore_index, reduction, label_smoothing):
+        return functional.cross_entropy(
+            input,
+            target,
+            weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+        )
+    logits = input if input.dim() == 1 else input.movedim(1, -1)
+    smoothing = float(label_smoothing)
+    options = (weight, "logits", 1.0, smoothing, 0.0, None, None, None, reduction, None)
+    at_once = reduction != "none"
+    if target.is_floating_point():
+        masses = target if target.dim() == 1 else target.movedim(1, -1)
+        value = ops.soft_cross_entropy(logits, masses, *options, at_once=at_once)
+    else:
+        value = ops.cross_entropy(logits, target, ignore_index, *options, at_once=at_once)
+        if reduction == "mean":
+            # Of nothing, torch's mean is NaN.
+            kept = target != ignore_index
+            if weight is not None:
+                kept = kept & (weight[torch.where(kept, target, 0).long()] != 0)
+            value = torch.where(kept.any(), value, torch.nan)
+    return value.to(input.dtype)
+
+
+def _is_ours(
+    input: Tensor,  # noqa: A002
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> bool:
+    """Whether the extension computes it; everything else is left to torch, errors among it."""
+    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
+        return False
+    if input.device.type != "cpu" or target.device != input.device:
+        return False
+    if input.dtype not in FLOATING or input.dim() == 0 or input.numel() == 0:
+        return False
+    if reduction not in ("none", "sum", "mean") or not 0.0 <= label_smoothing <= 1.0:
+        return False
+    classes = input.size(0 if input.dim() == 1 else 1)
+    if weight is not None and (
+        weight.shape != (classes,)
+        or weight.dtype != input.dtype
+        or weight.device != input.device
+        or weight.requires_grad
+    ):
+        return False
+    if target.is_floating_point():
+        return target.shape == input.shape and target.dtype == input.dtype and ignore_index < 0
+    expected = input.shape[1:] if input.dim() == 1 else input.shape[:1] + input.shape[2:]
+    return target.dtype in (torch.int64, torch.uint8) and target.shape == expected

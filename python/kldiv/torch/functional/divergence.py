@@ -1,0 +1,186 @@
+"""The divergences of `kldiv` on tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from kldiv._arrays import as_float
+from kldiv._requests import as_space, pair_of
+from kldiv.torch import ops
+from kldiv.torch.functional.rows import RowOptions, check_floating, check_one_device, classes_last
+from kldiv.torch.ops.divergence import formula
+
+Space = str | tuple[str, str]
+Temperature = float | tuple[float, float]
+
+
+def kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: Space = "logits",
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q), differentiable in both.
+
+    `kldiv.kl` on tensors: the same values, parameters and exceptions, for float32, float64,
+    float16 and bfloat16. p comes first, unlike in `kl_div`, which keeps the order of torch.
+
+    With ``reduction`` other than ``"none"`` value and gradient are computed in one read of both
+    tensors. Tensors on other devices than the CPU take the same formula in torch operations.
+
+    Parameters
+    ----------
+    p, q : Tensor
+        Reference and approximation, of one shape ``[..., classes]``.
+    space, temperature, axis, where, weights, reduction
+        As for `kldiv.kl`.
+    denominator : float or Tensor, optional
+        Replaces the divisor of ``"mean"``; it has no gradient.
+
+    Returns
+    -------
+    Tensor
+        Batch-shaped for ``"none"``, else of no dimension, in nats; float64 if p or q is, else
+        float32. Gradients have the dtypes of p and q.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> teacher = torch.tensor([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
+    >>> student = torch.tensor([[0.9, 2.1, 0.5], [-1.0, 0.5, 2.0]], requires_grad=True)
+    >>> loss = kldiv.torch.kl(teacher, student, reduction="mean")
+    >>> loss.backward()
+    >>> print(f"{loss.item():.6f}")
+    0.045892
+    >>> student.grad[0]
+    tensor([-0.0154,  0.0184, -0.0030])
+    """
+    options = RowOptions(where, weights, reduction, denominator)
+    return _divergence("kl", 0.0, p, q, space, temperature, axis, options)
+
+
+def reverse_kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: Space = "logits",
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p); `kldiv.reverse_kl` on tensors.
+
+    Parameters, returns and exceptions are those of `kl`.
+    """
+    options = RowOptions(where, weights, reduction, denominator)
+    return _divergence("reverse_kl", 0.0, p, q, space, temperature, axis, options)
+
+
+def jensen_shannon(
+    p: Tensor,
+    q: Tensor,
+    *,
+    beta: float = 0.5,
+    space: Space = "logits",
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q;
+    `kldiv.jensen_shannon` on tensors.
+
+    Other parameters, returns and exceptions are those of `kl`.
+    """
+    options = RowOptions(where, weights, reduction, denominator)
+    parameter = as_float("beta", beta)
+    return _divergence("jensen_shannon", parameter, p, q, space, temperature, axis, options)
+
+
+def total_variation(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: Space = "logits",
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Total variation distance, ½ Σ \|p − q\|; `kldiv.total_variation` on tensors.
+
+    Parameters, returns and exceptions are those of `kl`.
+    """
+    options = RowOptions(where, weights, reduction, denominator)
+    return _divergence("total_variation", 0.0, p, q, space, temperature, axis, options)
+
+
+def renyi(
+    p: Tensor,
+    q: Tensor,
+    *,
+    alpha: float,
+    space: Space = "logits",
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Rényi divergence of order α, ln(Σ p^α q^(1−α)) / (α − 1); `kldiv.renyi` on tensors.
+
+    Other parameters, returns and exceptions are those of `kl`.
+    """
+    options = RowOptions(where, weights, reduction, denominator)
+    order = as_float("alpha", alpha)
+    kind = "kl" if order == 1.0 else "renyi"
+    return _divergence(kind, order, p, q, space, temperature, axis, options)
+
+
+def _divergence(
+    kind: str,
+    parameter: float,
+    p: Tensor,
+    q: Tensor,
+    space: Any,
+    temperature: Any,
+    axis: int,
+    options: RowOptions,
+) -> Tensor:
+    check_floating(p=p, q=q)
+    check_one_device(p=p, q=q, where=options.where, weights=options.weights)
+    spaces = pair_of("space", space, as_space)
+    temperatures = pair_of("temperature", temperature, as_float)
+    if spaces != ("logits", "logits") and not isinstance(temperature, (tuple, list)):
+        # One temperature is for those sides that have one.
+        if "logits" not in spaces and temperatures[0] != 1.0:
+            raise ValueError(f"temperature applies to logits only, and space is {space!r}")
+        p_one, q_one = (
+            one if side == "logits" else 1.0 for one, side in zip(temperatures, spaces, strict=True)
+        )
+        temperatures = p_one, q_one
+    if p.shape != q.shape:
+        raise ValueError(f"p has shape {tuple(p.shape)} but q has shape {tuple(q.shape)}")
+    p, q = classes_last("p", p, axis), classes_last("q", q, axis)
+    arguments = (p, q, kind, parameter, *spaces, *temperatures)
+    return options.run(ops.divergence, formula, arguments)
+
+
+__all__ = ["jensen_shannon", "kl", "renyi", "reverse_kl", "total_variation"]

@@ -1,0 +1,100 @@
+"""Entropy, log-sum-exp, log-softmax and the log-probabilities of labels, on tensors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kldiv._arrays import as_float
+from kldiv._requests import as_space
+from kldiv.torch import ops
+from kldiv.torch.functional.rows import (
+    EXTENSION_DEVICE,
+    RowOptions,
+    check_floating,
+    check_one_device,
+    classes_last,
+)
+from kldiv.torch.ops.cross_entropy import formula as cross_entropy_formula
+from kldiv.torch.ops.softmax import entropy_formula, log_softmax_formula, logsumexp_formula
+
+
+def entropy(
+    p: Tensor,
+    *,
+    space: str = "logits",
+    temperature: float = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    """Shannon entropy, −Σ p ln p; `kldiv.entropy` on tensors, differentiable."""
+    check_floating(p=p)
+    check_one_device(p=p, where=where, weights=weights)
+    arguments = (
+        classes_last("p", p, axis),
+        as_space("space", space),
+        as_float("temperature", temperature),
+    )
+    return RowOptions(where, weights, reduction, denominator).run(
+        ops.entropy, entropy_formula, arguments
+    )
+
+
+def logsumexp(
+    z: Tensor,
+    *,
+    temperature: float = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    """Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable."""
+    check_floating(z=z)
+    check_one_device(z=z, where=where, weights=weights)
+    arguments = (classes_last("z", z, axis), as_float("temperature", temperature))
+    return RowOptions(where, weights, reduction, denominator).run(
+        ops.logsumexp, logsumexp_formula, arguments
+    )
+
+
+def log_softmax(z: Tensor, *, temperature: float = 1.0, axis: int = -1) -> Tensor:
+    """z/T − ln Σ e^(z/T); `kldiv.log_softmax` on tensors, differentiable."""
+    check_floating(z=z)
+    rows = classes_last("z", z, axis)
+    compute = ops.log_softmax if z.device.type == EXTENSION_DEVICE else log_softmax_formula
+    return compute(rows, as_float("temperature", temperature)).movedim(-1, axis)
+
+
+def gather_log_probs(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 1.0,
+    ignore_index: int | None = -100,
+    axis: int = -1,
+    where: Tensor | None = None,
+) -> Tensor:
+    """ln softmax(z/T) at the label of each row; `kldiv.gather_log_probs` on tensors."""
+    check_floating(z=z)
+    check_one_device(z=z, labels=labels, where=where)
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"labels has dtype {labels.dtype}; expected integers")
+    arguments = (
+        classes_last("z", z, axis),
+        labels,
+        ignore_index,
+        None,
+        "logits",
+        as_float("temperature", temperature),
+        0.0,
+        0.0,
+        None,
+    )
+    surprise = RowOptions(where, None, "none", None).run(
+        ops.cross_entropy, cross_entropy_formula, arguments
+    )
+    return -surprise

@@ -1,0 +1,111 @@
+"""``kldiv::distillation``: a divergence from a teacher mixed with cross-entropy on labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kldiv import _requests
+from kldiv.torch import formulas
+from kldiv.torch.ops.loss import Loss, operand
+from kldiv.torch.ops.requests import RequestCall, row_values_like
+
+
+def _prepare(**arguments: Any) -> RequestCall:
+    return RequestCall(_requests.distillation(**arguments))
+
+
+def _value_like(*, teacher: Tensor, student: Tensor, reduction: str, **_: Any) -> Tensor:
+    if teacher.shape != student.shape:
+        raise ValueError(
+            f"teacher has shape {tuple(teacher.shape)} but student has shape {tuple(student.shape)}"
+        )
+    return row_values_like((teacher, student), reduction)
+
+
+def formula(
+    *,
+    teacher: Tensor,
+    student: Tensor,
+    labels: Tensor | None,
+    kind: str,
+    parameter: float,
+    temperature: float,
+    divergence_weight: float,
+    cross_entropy_weight: float,
+    ignore_index: int | None,
+    label_smoothing: float,
+    where: Tensor | None,
+    weights: Tensor | None,
+    reduction: str,
+    denominator: float | None,
+) -> Tensor:
+    """The same in torch operations."""
+    keep = formulas.kept_rows(where, weights, labels, ignore_index)
+    teacher, student = formulas.neutral(teacher, keep), formulas.neutral(student, keep)
+    rows = divergence_weight * formulas.divergence(
+        kind, parameter, teacher, student, "logits", "logits", temperature, temperature
+    )
+    if cross_entropy_weight:
+        if labels is None:
+            raise ValueError("cross-entropy needs labels")
+        classes = (labels if keep is None else torch.where(keep, labels, 0)).long()
+        rows = rows + cross_entropy_weight * formulas.cross_entropy(
+            student, classes, "logits", 1.0, label_smoothing, None, 0.0, None
+        )
+    return formulas.reduced(rows, keep, weights, reduction, denominator)
+
+
+distillation = Loss(
+    "distillation",
+    ("teacher", "student"),
+    (
+        ("labels", "Tensor?"),
+        ("kind", "str"),
+        ("parameter", "float"),
+        ("temperature", "float"),
+        ("divergence_weight", "float"),
+        ("cross_entropy_weight", "float"),
+        ("ignore_index", "int?"),
+        ("label_smoothing", "float"),
+        ("where", "Tensor?"),
+        ("weights", "Tensor?"),
+        ("reduction", "str"),
+        ("denominator", "float?"),
+    ),
+    prepare=_prepare,
+    value_like=_value_like,
+    formula=formula,
+)
+
+
+class DistillationInPlace(torch.autograd.Function):
+    """The loss, with its gradient written over the logits of the student.
+
+    Whatever saved those logits for its own backward finds them changed, by their version, and
+    raises; the logits themselves hold the gradient from here on.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, options: dict[str, Any]) -> Tensor:
+        """Compute value and gradient."""
+        memory = student.detach()
+        call = _prepare(teacher=teacher.detach(), student=memory, **options)
+        value = call.run(None, {"student": operand(memory)})
+        torch.autograd.graph.increment_version(student)
+        ctx.gradient = memory
+        return torch.tensor(float(value), dtype=call.value_dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
+        """Hand the gradient on, once."""
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None or torch.is_grad_enabled():
+            raise RuntimeError(
+                "the gradient of a loss with inplace=True can be had once, and has no gradient "
+                "itself: the logits were overwritten; use inplace=False"
+            )
+        factor = grad_outputs[0].item()
+        return gradient if factor == 1.0 else gradient.mul_(factor), None, None

@@ -1,0 +1,43 @@
+//! KL element by element, as torch defines it.
+
+use super::divergence::{Gradients, check_output, check_same_shape};
+use super::driver::{Execution, for_rows};
+use crate::error::Error;
+use crate::row::divergence::RowGradients;
+use crate::row::pointwise::PointwiseKl;
+use crate::rows::Rows;
+
+/// Σ p (ln p − ln q) over all elements, with q given by its logarithm, and p too if `log_p`; writes `scale` times the
+/// gradients of what is given.
+///
+/// Infinities and NaN go the way of floating-point arithmetic; p ln p is 0 where p = 0.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] and [`Error::Interrupted`].
+#[expect(clippy::needless_pass_by_value, reason = "an output is handed over: nobody else may hold it meanwhile")]
+pub fn pointwise_kl(
+    p: &Rows<'_>,
+    ln_q: &Rows<'_>,
+    log_p: bool,
+    scale: f64,
+    gradients: Gradients<'_>,
+    execution: &Execution<'_>,
+) -> Result<f64, Error> {
+    check_same_shape(("p", "q"), (p, ln_q))?;
+    check_output("the gradient of p", gradients.p.as_ref(), p)?;
+    check_output("the gradient of q", gradients.q.as_ref(), ln_q)?;
+    let isa = execution.isa;
+    let sums = for_rows(execution, p.count(), p.classes(), |index, blocks| {
+        // SAFETY: the driver hands out every index once.
+        let outputs =
+            unsafe { (gradients.p.as_ref().map(|out| out.row(index)), gradients.q.as_ref().map(|out| out.row(index))) };
+        let gradients = RowGradients { scale, p: outputs.0, q: outputs.1 };
+        let (p, ln_q) = (p.row(index), ln_q.row(index));
+        let parts = blocks.map(p.classes(), |start, len| {
+            let gradients = gradients.block(start, len);
+            isa.run(PointwiseKl { p: p.block(start, len), ln_q: ln_q.block(start, len), log_p, gradients })
+        });
+        parts.iter().sum::<f64>()
+    })?;
+    Ok(sums.iter().sum())
+}

@@ -1,0 +1,170 @@
+"""The distillation loss: what it is made of, in place, and what it refuses."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import kldiv.torch as kt  # noqa: E402
+
+F = torch.nn.functional
+
+
+def inputs(dtype=torch.float64, *, rows=6, classes=40):
+    generator = torch.Generator().manual_seed(1)
+    teacher, student = (
+        torch.randn(rows, classes, generator=generator, dtype=torch.float64).mul(3).to(dtype)
+        for _ in range(2)
+    )
+    labels = torch.randint(classes, (rows,), generator=generator)
+    labels[2] = -100
+    return student.requires_grad_(), teacher, labels
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_is_the_mix_that_it_says(alpha, temperature, squared):
+    student, teacher, labels = inputs()
+    loss = kt.DistillationLoss(
+        temperature=temperature, scale_by_t_squared=squared, alpha=alpha, label_smoothing=0.1
+    )
+    value = loss(student, teacher, labels)
+    kept = labels != -100
+    divergence = F.kl_div(
+        (student / temperature).log_softmax(-1)[kept],
+        (teacher / temperature).log_softmax(-1)[kept],
+        reduction="batchmean",
+        log_target=True,
+    )
+    expected = alpha * divergence * (temperature**2 if squared else 1.0)
+    expected = expected + (1 - alpha) * F.cross_entropy(student, labels, label_smoothing=0.1)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(loss, student)[0] for loss in (value, expected))
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("alpha", [0.4, 1.0])
+def test_in_place_writes_the_same_gradient_over_the_logits(dtype, alpha):
+    student, teacher, labels = inputs(dtype, classes=9001)
+    expected = kt.distillation_loss(student, teacher, labels, alpha=alpha)
+    (gradient,) = torch.autograd.grad(2 * expected, student)
+    logits = student * 1.0
+    memory = logits.data_ptr()
+    loss = kt.distillation_loss(logits, teacher, labels, alpha=alpha, inplace=True)
+    assert torch.equal(loss, expected)
+    seen = []
+    logits.register_hook(lambda grad: seen.append((grad.data_ptr(), grad.clone())))
+    (2 * loss).backward()
+    assert seen[0][0] == memory
+    torch.testing.assert_close(seen[0][1], gradient)
+    torch.testing.assert_close(student.grad, gradient)
+
+
+def test_in_place_where_autograd_kept_the_logits():
+    student, teacher, labels = inputs()
+    # tanh keeps its result for its own gradient.
+    loss = kt.distillation_loss(student.tanh(), teacher, labels, inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_in_place_has_one_gradient():
+    student, teacher, labels = inputs()
+    loss = kt.distillation_loss(student * 1.0, teacher, labels, inplace=True)
+    with pytest.raises(RuntimeError, match="can be had once"):
+        torch.autograd.grad(loss, student, create_graph=True)
+    loss = kt.distillation_loss(student * 1.0, teacher, labels, inplace=True)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="can be had once"):
+        loss.backward()
+
+
+def test_in_place_leaves_logits_alone_that_need_no_gradient():
+    student, teacher, labels = inputs()
+    logits = student.detach().clone()
+    kt.distillation_loss(logits, teacher, labels, inplace=True)
+    assert torch.equal(logits, student)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reduction": "none"}, "needs a reduction"),
+        ({"detach_teacher": False, "teacher": True}, "no gradient for the teacher"),
+        ({"leaf": True}, "leaf"),
+        ({"strided": True}, "contiguous"),
+    ],
+)
+def test_in_place_refusals(change, message):
+    student, teacher, labels = inputs()
+    if change.pop("teacher", False):
+        teacher.requires_grad_()
+    logits = student if change.pop("leaf", False) else student * 1.0
+    if change.pop("strided", False):
+        logits = (student * 1.0).T.contiguous().T
+    with pytest.raises(ValueError, match=message):
+        kt.distillation_loss(logits, teacher, labels, inplace=True, **change)
+
+
+def test_accumulation_gives_the_loss_of_one_big_batch():
+    student, teacher, labels = inputs()
+    whole = kt.distillation_loss(student, teacher, labels)
+    (gradient,) = torch.autograd.grad(whole, student)
+    items = (labels != -100).sum()
+    for count in (items, int(items)):
+        student.grad = None
+        parts = [
+            kt.distillation_loss(student[at], teacher[at], labels[at], num_items_in_batch=count)
+            for at in (slice(0, 3), slice(3, 6))
+        ]
+        torch.testing.assert_close(sum(parts), whole)
+        sum(parts).backward()
+        torch.testing.assert_close(student.grad, gradient)
+
+
+def test_teacher():
+    student, teacher, labels = inputs()
+    teacher.requires_grad_()
+    kt.distillation_loss(student, teacher, labels).backward()
+    assert teacher.grad is None
+    kt.distillation_loss(student, teacher, labels, detach_teacher=False).backward()
+    assert teacher.grad is not None
+
+
+def test_padded_vocabulary():
+    student, teacher, labels = inputs()
+    wider = torch.cat([teacher, torch.full((6, 8), -1e4, dtype=torch.float64)], dim=-1)
+    with pytest.raises(ValueError, match=r"\(6, 40\).*\(6, 48\).*truncate"):
+        kt.distillation_loss(student, wider, labels)
+    value = kt.distillation_loss(student, wider, labels, vocabulary="truncate")
+    assert torch.equal(value, kt.distillation_loss(student, teacher, labels))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"labels": None}, ValueError, "pass labels, or alpha=1"),
+        ({"alpha": 1.5}, ValueError, "alpha must be from 0 to 1"),
+        ({"divergence": "chi"}, ValueError, "divergence must be one of"),
+        ({"divergence": "renyi"}, ValueError, "needs its order"),
+        ({"parameter": 0.5}, ValueError, "has no parameter"),
+        ({"temperature": 0.0}, ValueError, "temperature must be positive"),
+        ({"labels": torch.full((6,), 40)}, IndexError, "label 40 in row 0"),
+        ({"labels": torch.zeros(5, dtype=torch.int64)}, ValueError, r"\(5,\).*\(6, 40\)"),
+        ({"labels": torch.zeros(6)}, TypeError, "expected integers"),
+        ({"teacher": torch.zeros(6, 40, dtype=torch.int64)}, TypeError, "teacher_logits has dtype"),
+        ({"teacher": torch.zeros(5, 40)}, ValueError, r"\(6, 40\).*\(5, 40\)"),
+        ({"teacher": torch.zeros(6, 40, device="meta")}, RuntimeError, "same device"),
+        ({"vocabulary": "pad"}, ValueError, "vocabulary must be one of"),
+        ({"reduction": "median"}, ValueError, "reduction must be one of"),
+        ({"weights": -torch.ones(6)}, ValueError, "finite and non-negative"),
+    ],
+)
+def test_refusals(options, error, message):
+    student, teacher, labels = inputs()
+    teacher, labels = options.pop("teacher", teacher), options.pop("labels", labels)
+    with pytest.raises(error, match=message):
+        kt.distillation_loss(student, teacher, labels, **options)
+    assert student.grad is None

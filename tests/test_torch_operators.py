@@ -1,0 +1,219 @@
+"""The registered operators: autograd, compilation, export, torch.func."""
+
+import copy
+import pickle
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import kldiv.torch as kt  # noqa: E402
+from kldiv.torch import ops  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def tensors(*shape, dtype=torch.float64, seed=0, count=2):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for _ in range(count)
+    ]
+
+
+LABELS = torch.tensor([3, 0, -100])
+WHERE = torch.tensor([True, False, True])
+WEIGHTS = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+
+# Name, and a function of two batches of three rows.
+LOSSES = {
+    "kl": lambda p, q: kt.kl(p, q, reduction="mean"),
+    "kl_rows": lambda p, q: kt.kl(p, q, temperature=2.0),
+    "kl_weighted": lambda p, q: kt.kl(p, q, where=WHERE, weights=WEIGHTS, reduction="mean"),
+    "reverse_kl": lambda p, q: kt.reverse_kl(p, q, reduction="batchmean"),
+    "jensen_shannon": lambda p, q: kt.jensen_shannon(p, q, beta=0.3, reduction="sum"),
+    "total_variation": lambda p, q: kt.total_variation(p, q, reduction="sum"),
+    "renyi": lambda p, q: kt.renyi(p, q, alpha=0.5, reduction="sum"),
+    "cross_entropy": lambda p, q: kt.cross_entropy(q, LABELS, label_smoothing=0.1) + 0 * p.sum(),
+    "soft_cross_entropy": lambda p, q: kt.cross_entropy(q, p.softmax(-1)),
+    "kl_div": lambda p, q: kt.kl_div(q.log_softmax(-1), p.softmax(-1), reduction="batchmean"),
+    "kl_div_log": lambda p, q: kt.kl_div(
+        q.log_softmax(-1), p.log_softmax(-1), reduction="sum", log_target=True
+    ),
+    "entropy": lambda p, q: kt.entropy(p, reduction="sum") + 0 * q.sum(),
+    "logsumexp": lambda p, q: kt.logsumexp(q, reduction="mean") + 0 * p.sum(),
+    "log_softmax": lambda p, q: kt.log_softmax(q, temperature=0.7) + 0 * p.sum(),
+    "gather_log_probs": lambda p, q: kt.gather_log_probs(q, LABELS) + 0 * p.sum(),
+    "distillation": lambda p, q: kt.distillation_loss(
+        q, p, LABELS, temperature=2.0, alpha=0.3, detach_teacher=False
+    ),
+    "distillation_rows": lambda p, q: kt.distillation_loss(
+        q, p, LABELS, divergence="reverse_kl", reduction="none", detach_teacher=False
+    ),
+}
+
+
+@pytest.fixture(params=LOSSES)
+def loss(request):
+    return LOSSES[request.param]
+
+
+def test_gradients(loss):
+    assert torch.autograd.gradcheck(loss, tensors(3, 5), atol=1e-6)
+
+
+def test_second_gradients(loss):
+    assert torch.autograd.gradgradcheck(loss, tensors(3, 5), atol=1e-6)
+
+
+def test_one_side_only(loss):
+    p, q = tensors(3, 5)
+    both = torch.autograd.grad(loss(p, q).sum(), (p, q))
+    (of_p,) = torch.autograd.grad(loss(p, q.detach()).sum(), p)
+    (of_q,) = torch.autograd.grad(loss(p.detach(), q).sum(), q)
+    assert torch.equal(of_p, both[0])
+    assert torch.equal(of_q, both[1])
+    assert not loss(p.detach(), q.detach()).requires_grad
+
+
+def test_backward_twice_and_upstream(loss):
+    p, q = tensors(3, 5)
+    value = loss(p, q).sum()
+    first = torch.autograd.grad(value, (p, q), 3 * torch.ones(()).double(), retain_graph=True)
+    second = torch.autograd.grad(value, (p, q), torch.ones(()).double())
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one, 3 * other)
+
+
+@pytest.mark.slow
+def test_compiled_without_breaks_and_for_any_batch_size(loss):
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    rows = "LABELS" not in loss.__code__.co_names and "WHERE" not in loss.__code__.co_names
+    compiled = torch.compile(loss, fullgraph=True, backend=counter, dynamic=True if rows else None)
+    for batch in (3, 4, 7) if rows else (3,):
+        p, q = tensors(batch, 5, seed=batch)
+        value = compiled(p, q)
+        torch.testing.assert_close(value, loss(p, q))
+        gradients = torch.autograd.grad(value.sum(), (p, q))
+        for one, other in zip(gradients, torch.autograd.grad(loss(p, q).sum(), (p, q)), strict=True):
+            torch.testing.assert_close(one, other)
+    assert counter.frame_count == 1
+
+
+@pytest.mark.slow
+def test_inductor():
+    torch._dynamo.reset()
+
+    def step(teacher, student, labels):
+        return kt.distillation_loss(student * 2.0, teacher, labels, alpha=0.5).exp()
+
+    compiled = torch.compile(step, fullgraph=True)
+    p, q = tensors(3, 5, dtype=torch.float32)
+    torch.testing.assert_close(compiled(p, q, LABELS), step(p, q, LABELS))
+    (mine,) = torch.autograd.grad(compiled(p, q, LABELS), q)
+    torch.testing.assert_close(mine, torch.autograd.grad(step(p, q, LABELS), q)[0])
+
+
+def test_export():
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 5)
+            self.loss = kt.DistillationLoss(temperature=2.0)
+
+        def forward(self, x, teacher, labels):
+            return self.loss(self.linear(x), teacher, labels)
+
+    model = Step()
+    inputs = (torch.randn(3, 4), torch.randn(3, 5), LABELS)
+    exported = torch.export.export(model, inputs)
+    assert any("kldiv.distillation" in str(node.target) for node in exported.graph.nodes)
+    torch.testing.assert_close(exported.module()(*inputs), model(*inputs))
+
+
+@pytest.mark.parametrize("name", ["kl", "kl_weighted", "cross_entropy", "kl_div", "distillation"])
+def test_torch_func(name):
+    loss = LOSSES[name]
+    p, q = (tensor.detach() for tensor in tensors(3, 5))
+    gradient = torch.func.grad(lambda q: loss(p, q).sum())(q)
+    q.requires_grad_()
+    torch.testing.assert_close(gradient, torch.autograd.grad(loss(p, q).sum(), q)[0])
+
+
+@pytest.mark.parametrize("name", ["kl", "kl_weighted", "cross_entropy", "kl_div", "distillation"])
+def test_vmap(name):
+    loss = LOSSES[name]
+    p, q = (tensor.detach() for tensor in tensors(4, 3, 5))
+    mapped = torch.vmap(loss)(p, q)
+    torch.testing.assert_close(mapped, torch.stack([loss(*pair) for pair in zip(p, q, strict=True)]))
+    per_sample = torch.vmap(torch.func.grad(lambda q, p: loss(p, q)))(q, p)
+    for at in range(4):
+        torch.testing.assert_close(
+            per_sample[at], torch.func.grad(lambda q, at=at: loss(p[at], q))(q[at])
+        )
+
+
+def test_opcheck():
+    p, q = tensors(3, 5)
+    rows = (None, WEIGHTS, "mean", None)
+    cases = [
+        (ops.divergence, (p, q, "kl", 0.0, "logits", "logits", 1.0, 1.0, *rows), (True, True)),
+        (ops.cross_entropy, (q, LABELS, -100, None, "logits", 1.0, 0.1, 0.0, None, *rows), (True,)),
+        (
+            ops.soft_cross_entropy,
+            (q, p.detach().softmax(-1), None, "logits", 1.0, 0.1, 0.0, None, *rows),
+            (True, False),
+        ),
+        (ops.entropy, (p, "logits", 1.0, *rows), (True,)),
+        (ops.logsumexp, (q, 1.0, *rows), (False,)),
+        (ops.kl_div, (q, p.detach().softmax(-1), False, 3), (True, False)),
+        (
+            ops.distillation,
+            (p, q, LABELS, "kl", 0.0, 2.0, 0.5, 0.5, -100, 0.0, None, None, "sum", None),
+            (False, True),
+        ),
+    ]
+    for loss, arguments, wanted in cases:
+        forward = getattr(torch.ops.kldiv, loss.name).default
+        torch.library.opcheck(forward, (*arguments, *wanted))
+        backward = getattr(torch.ops.kldiv, f"{loss.name}_backward").default
+        grad_output = torch.ones((), dtype=torch.float64)
+        torch.library.opcheck(backward, (grad_output, *arguments, *wanted))
+    torch.library.opcheck(torch.ops.kldiv.log_softmax.default, (q, 2.0))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [kt.KLDivLoss("batchmean"), kt.CrossEntropyLoss(torch.ones(5)), kt.DistillationLoss(alpha=1.0)],
+    ids=lambda module: type(module).__name__,
+)
+def test_modules_are_copied_and_pickled(module):
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert repr(copied) == repr(module)
+        assert copied.state_dict().keys() == module.state_dict().keys()
+
+
+def test_inference_mode_and_no_grad(loss):
+    p, q = tensors(3, 5)
+    expected = loss(p, q).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(loss(p, q), expected)
+    with torch.no_grad():
+        assert not loss(p, q).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_dtypes(loss, dtype):
+    wide = tensors(3, 500)
+    narrow = [tensor.detach().to(dtype).requires_grad_() for tensor in wide]
+    expected_inputs = [tensor.detach().double().requires_grad_() for tensor in narrow]
+    value, expected = loss(*narrow), loss(*expected_inputs)
+    bound = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}[dtype]
+    torch.testing.assert_close(value.double(), expected, rtol=bound, atol=bound)
+    value.sum().backward()
+    expected.sum().backward()
+    for one, other in zip(narrow, expected_inputs, strict=True):
+        assert one.grad.dtype == dtype
+        error = (one.grad.double() - other.grad).norm() / other.grad.norm().clamp(min=1e-3)
+        assert error < bound
