@@ -185,7 +185,7 @@ def test_opcheck():
 
 @pytest.mark.parametrize(
     "module",
-    [kt.KLDivLoss("batchmean"), kt.CrossEntropyLoss(torch.ones(5)), kt.DistillationLoss(alpha=1.0)],
+    [kt.KLDivLoss(reduction="batchmean"), kt.CrossEntropyLoss(torch.ones(5)), kt.DistillationLoss(alpha=1.0)],
     ids=lambda module: type(module).__name__,
 )
 def test_modules_are_copied_and_pickled(module):
