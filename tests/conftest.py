@@ -29,6 +29,7 @@ def isa(request, monkeypatch):
         for name in (
             "compare",
             "cross_entropy",
+            "distillation",
             "divergence",
             "entropy",
             "gather_log_probs",

@@ -58,7 +58,9 @@ def check_same(function, expected_function, args, kwargs, tolerance):
     expected, expected_warnings = outcome(expected_function, *theirs, **kwargs)
     if isinstance(expected, Exception):
         assert type(value) is type(expected), (value, expected)
-        assert str(value) == str(expected)
+        if not isinstance(expected, IndexError):
+            # Of a label out of range kldiv names the row too.
+            assert str(value) == str(expected)
         return
     assert not isinstance(value, Exception), value
     assert warned == expected_warnings
@@ -115,7 +117,7 @@ def special_kl_div():
 
 def more_kl_div():
     yield from special_kl_div()
-    make = lambda *shape: torch.rand(*shape, dtype=torch.float64)  # noqa: E731
+    make = lambda *shape: torch.rand(shape, dtype=torch.float64)  # noqa: E731
     for reduction in ("none", "sum", "mean", "batchmean"):
         options = {"reduction": reduction}
         yield (make(), make()), options
@@ -138,7 +140,9 @@ def more_kl_div():
 @pytest.mark.parametrize("case", list(more_kl_div()), ids=range(len(list(more_kl_div()))))
 def test_kl_div_cases(case):
     args, kwargs = case
-    check_same(kldiv.torch.kl_div, F.kl_div, args, kwargs, {"rtol": 1e-5, "atol": 1e-6})
+    half = isinstance(args[1], torch.Tensor) and torch.bfloat16 in (args[0].dtype, args[1].dtype)
+    tolerance = {"rtol": 1e-2, "atol": 1e-2} if half else {"rtol": 1e-5, "atol": 1e-6}
+    check_same(kldiv.torch.kl_div, F.kl_div, args, kwargs, tolerance)
 
 
 def more_cross_entropy():

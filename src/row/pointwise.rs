@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | term | p ln p − p ln q, of which the first is 0 where p = 0 | p (ln p − ln q) |
 //! | ∂/∂ ln q | −p | −p |
-//! | ∂ | ∂/∂p = ln p + 1 − ln q, NaN where p ≤ 0 | ∂/∂ ln p = p (ln p + 1 − ln q) |
+//! | ∂ | ∂/∂p = ln p + p/p − ln q | ∂/∂ ln p = p (ln p + 1 − ln q) |
 //!
 //! Unlike the divergences of this crate these take what floating-point arithmetic makes of infinities: 0·∞ is NaN.
 
@@ -12,7 +12,7 @@ use super::divergence::RowGradients;
 use crate::rows::Row;
 use crate::simd::exp::exp;
 use crate::simd::ln::ln;
-use crate::simd::{Kernel, Lanes, MAX_LANES, Simd};
+use crate::simd::{Kernel, Lanes, MAX_LANES, Scalar, Simd};
 
 /// The sum over a block; writes the gradients asked for.
 pub(crate) struct PointwiseKl<'a> {
@@ -78,14 +78,14 @@ fn special_elements<V: Lanes, const LOG_P: bool>(token: V::Token, p: V, ln_q: V)
     let (p, ln_q) = (p.to_array(), ln_q.to_array());
     let mut lanes = [[0.0; MAX_LANES]; 3];
     for lane in 0..V::N {
-        let (given, ln_q): (f64, f64) = (crate::simd::Scalar::to_f64(p[lane]), crate::simd::Scalar::to_f64(ln_q[lane]));
+        let (given, ln_q) = (p[lane].to_f64(), ln_q[lane].to_f64());
         let (p, ln_p) = if LOG_P { (given.exp(), given) } else { (given, given.ln()) };
-        let slope = ln_p + 1.0 - ln_q;
         [lanes[0][lane], lanes[1][lane], lanes[2][lane]] = if LOG_P {
-            [p * (ln_p - ln_q), p * slope, -p]
+            [p * (ln_p - ln_q), p * (ln_p + 1.0 - ln_q), -p]
         } else {
             let own = if p == 0.0 { 0.0 } else { p * ln_p };
-            [own - p * ln_q, if p == 0.0 { f64::NAN } else { slope }, -p]
+            // The 1 is p/p, and NaN where that is.
+            [own - p * ln_q, ln_p + p / p - ln_q, -p]
         };
     }
     lanes.map(|lanes| V::from_array(token, &lanes))

@@ -36,7 +36,9 @@ def _reduced(
         weights = jnp.broadcast_to(jnp.asarray(weights), batch_shape)
         keep = keep & (weights != 0)
     rows = row_values(spec, keep, *arrays)
-    weight = jnp.where(keep, 1.0 if weights is None else weights.astype(rows.dtype), 0.0)
+    weight = keep.astype(rows.dtype)
+    if weights is not None:
+        weight = jnp.where(keep, weights.astype(rows.dtype), weight)
     rows = rows * weight
     if reduction == "none":
         return rows
@@ -46,7 +48,7 @@ def _reduced(
     if reduction == "batchmean":
         return total / batch_shape[0]
     if denominator is not None:
-        return total / denominator
+        return total / jnp.asarray(denominator).astype(rows.dtype)
     divisor = (weight if share is None else weight * share).sum()
     # A mean over nothing is 0.
     return jnp.where(divisor == 0, 0.0, total / jnp.where(divisor == 0, 1.0, divisor))

@@ -69,12 +69,11 @@ def cross_entropy(
     logits = input if input.dim() == 1 else input.movedim(1, -1)
     smoothing = float(label_smoothing)
     options = (weight, "logits", 1.0, smoothing, 0.0, None, None, None, reduction, None)
-    at_once = reduction != "none"
     if target.is_floating_point():
         masses = target if target.dim() == 1 else target.movedim(1, -1)
-        value = ops.soft_cross_entropy(logits, masses, *options, at_once=at_once)
+        value = ops.soft_cross_entropy(logits, masses, *options)
     else:
-        value = ops.cross_entropy(logits, target, ignore_index, *options, at_once=at_once)
+        value = ops.cross_entropy(logits, target, ignore_index, *options)
         if reduction == "mean":
             # Of nothing, torch's mean is NaN.
             kept = target != ignore_index
@@ -107,7 +106,10 @@ def _is_ours(
         or weight.dtype != input.dtype
         or weight.device != input.device
         or weight.requires_grad
+        or torch.compiler.is_compiling()
+        or not bool((weight >= 0).all() & weight.isfinite().all())
     ):
+        # Weights below 0, which torch allows, or that cannot be looked at.
         return False
     if target.is_floating_point():
         return target.shape == input.shape and target.dtype == input.dtype and ignore_index < 0

@@ -73,7 +73,7 @@ class RowOptions:
                 denominator = float(denominator)
         given = (*arguments, self.where, self.weights, reduction, denominator)
         if arguments[0].device.type == EXTENSION_DEVICE:
-            value = loss(*given, at_once=reduction != "none")
+            value = loss(*given)
         else:
             value = formula(**dict(zip(loss.arguments, given, strict=True)))
         return value if divide is None else value / divide

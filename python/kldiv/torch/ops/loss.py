@@ -2,8 +2,11 @@
 
 A loss ``x`` becomes two operators. ``kldiv::x`` gives the value and, if asked, the gradients for an
 upstream gradient of 1 in the same pass, which its backward hands on; ``kldiv::x_backward`` gives the
-gradients for any upstream gradient, and reads the inputs again. The latter's own gradient, and what
-`torch.vmap` makes of both, are computed by the same loss in torch operations.
+gradients for any upstream gradient, and reads the inputs again. The latter's own gradient is
+computed by the same loss in torch operations, and so is everything under `torch.func`.
+
+Compiled and exported code has the operators; eager code calls the extension from an
+`autograd.Function`, which costs less and can reuse memory.
 """
 
 from __future__ import annotations
@@ -44,8 +47,8 @@ class Loss:
         The other arguments, as ``(name, type in the schema)``.
     prepare
         Checks the arguments and gives a `Call`.
-    shape
-        The shape of the value for the arguments; raises what `prepare` raises for shapes.
+    value_like
+        A tensor of the shape and dtype of the value; raises what `prepare` raises for shapes.
     formula
         The loss in torch operations.
     """
@@ -67,14 +70,26 @@ class Loss:
         self.value_like = value_like
         self.formula = formula
         self._types = dict(arguments)
+        is_reduced = "reduction" in self.arguments
+        self._reduction = self.arguments.index("reduction") if is_reduced else None
         self._register()
 
-    def __call__(self, *arguments: Any, at_once: bool = True) -> Tensor:
-        """The value; with the gradients that will be needed if `at_once`."""
-        wanted = [False] * len(self.inputs)
-        if at_once and torch.is_grad_enabled():
-            wanted = [tensor.requires_grad for tensor in arguments[: len(self.inputs)]]
-        value: Tensor = self._forward(*arguments, *wanted)[0]
+    def __call__(self, *arguments: Any) -> Tensor:
+        """The value; with the gradients that will be needed, unless it has one number a row."""
+        if torch._C._are_functorch_transforms_active():
+            # `torch.func` composes what torch knows.
+            return self.formula(**dict(zip(self.arguments, arguments, strict=True)))
+        needed = (False,) * len(self.inputs)
+        if torch.is_grad_enabled():
+            needed = tuple(tensor.requires_grad for tensor in arguments[: len(self.inputs)])
+        reduction = arguments[self._reduction] if self._reduction is not None else "sum"
+        wanted = needed if reduction != "none" else (False,) * len(needed)
+        if torch.compiler.is_compiling() or not _are_plain(arguments):
+            value: Tensor = self._forward(*arguments, *wanted)[0]
+        elif any(needed):
+            value = _Eager.apply(self, wanted, *arguments)  # type: ignore[no-untyped-call]
+        else:
+            value = self._compute(*arguments, *wanted)[0]
         return value
 
     def _register(self) -> None:
@@ -100,8 +115,6 @@ class Loss:
         torch.library.register_autograd(
             backward, self._differentiate_gradients, setup_context=self._keep_for_double_backward
         )
-        torch.library.register_vmap(forward, self._vmap)
-        torch.library.register_vmap(backward, self._vmap_gradients)
         namespace = torch.ops.kldiv
         self._forward = getattr(namespace, self.name).default
         self._backward = getattr(namespace, f"{self.name}_backward").default
@@ -170,32 +183,21 @@ class Loss:
         if grad_output is None:
             return nothing
         needed = tuple(ctx.needs_input_grad[: len(self.inputs)])
-        computed = ctx.gradients is not None and all(
-            has or not needs for has, needs in zip(ctx.wanted, needed, strict=True)
-        )
-        if computed and not torch.is_grad_enabled():
-            gradients = self._scaled(ctx, grad_output)
+        gradients = ctx.gradients
+        if needed != ctx.wanted or torch.is_grad_enabled():
+            # One upstream gradient a row, or a second derivative.
+            gradients = self._gradients(grad_output, _kept(ctx), needed)
         else:
-            # For a second derivative, a second call, or one upstream gradient a row.
-            gradients = self._backward(grad_output, *_kept(ctx).values(), *needed)
-            if len(self.inputs) == 1:
-                gradients = (gradients,)
-        used = (
-            gradient if needs else None for gradient, needs in zip(gradients, needed, strict=True)
-        )
+            gradients = [gradient * grad_output.to(gradient.dtype) for gradient in gradients]
+        used = (grad if needs else None for grad, needs in zip(gradients, needed, strict=True))
         return *used, *nothing[len(self.inputs) :]
 
-    @staticmethod
-    def _scaled(ctx: Any, grad_output: Tensor) -> list[Tensor]:
-        """The gradients found with the value, times the upstream gradient."""
-        gradients: list[Tensor] = ctx.gradients
-        if type(grad_output) is not Tensor or type(gradients[0]) is not Tensor:
-            # Traced, where nothing can be looked at or changed.
-            return [gradient * grad_output.to(gradient.dtype) for gradient in gradients]
-        # Handed on as they are, without a copy: they are nobody else's.
-        ctx.gradients = None
-        factor = grad_output.item()
-        return gradients if factor == 1.0 else [gradient.mul_(factor) for gradient in gradients]
+    def _gradients(
+        self, grad_output: Tensor, named: Named, wanted: Sequence[bool]
+    ) -> Sequence[Tensor]:
+        """By the operator, which can itself be differentiated."""
+        gradients = self._backward(grad_output, *named.values(), *wanted)
+        return (gradients,) if len(self.inputs) == 1 else gradients
 
     def _keep_for_double_backward(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         grad_output, *arguments = inputs
@@ -235,44 +237,48 @@ class Loss:
         gradients: tuple[Tensor, ...] = pull_back(grad_output.to(result.dtype))
         return gradients
 
-    # torch.vmap.
 
-    def _vmap(self, info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, Any]:
-        return self._map(info, (None, *in_dims), None, *arguments)
+class _Eager(torch.autograd.Function):
+    """A loss outside of compiled code, where nobody else holds the gradients found with its value.
 
-    def _vmap_gradients(self, info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
-        outputs, dims = self._map(info, in_dims, *arguments)
-        return (outputs[0], dims[0]) if len(self.inputs) == 1 else (outputs, dims)
+    They are handed on without a copy, and multiplied in place.
+    """
 
-    def _map(
-        self, info: Any, in_dims: Sequence[Any], grad_output: Tensor | None, *arguments: Any
-    ) -> tuple[Any, Any]:
-        everything = (grad_output, *arguments)
-        dims = dict(enumerate(in_dims))
-        mapped = [at for at, item in enumerate(everything) if dims[at] is not None]
-        forward = grad_output is None
+    @staticmethod
+    def forward(ctx: Any, loss: Loss, wanted: tuple[bool, ...], *arguments: Any) -> Tensor:
+        """The value."""
+        named, _ = loss._split(arguments)
+        value, *gradients = loss._compute(*arguments, *wanted)
+        ctx.loss, ctx.wanted = loss, wanted
+        ctx.gradients = gradients if any(wanted) else None
+        _keep(ctx, named)
+        return value
 
-        def one(*tensors: Tensor) -> tuple[Tensor, ...]:
-            filled = list(everything)
-            for at, tensor in zip(mapped, tensors, strict=True):
-                filled[at] = tensor
-            named, wanted = self._split(filled[1:])
-            inputs = [named[name] for name in self.inputs]
-            value = self.formula(**named)
-            upstream = torch.ones_like(value) if forward else filled[0]
-            gradients = inputs
-            if any(wanted):
-                gradients = list(self._formula_gradients(named, upstream, inputs))
-            empty = inputs[0].new_empty(0)
-            kept = [
-                grad if want else empty for grad, want in zip(gradients, wanted, strict=True)
-            ]
-            return (value, *kept) if forward else tuple(kept)
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
+        """The gradients of the inputs."""
+        (grad_output,) = grad_outputs
+        loss: Loss = ctx.loss
+        count = len(loss.inputs)
+        needed = tuple(ctx.needs_input_grad[2 : 2 + count])
+        # A second call has to compute them again, and so does one with other inputs.
+        if ctx.gradients is not None and needed == ctx.wanted and not torch.is_grad_enabled():
+            gradients, ctx.gradients = ctx.gradients, None
+            factor = grad_output.item()
+            if factor != 1.0:
+                gradients = [gradient.mul_(factor) for gradient in gradients]
+        else:
+            gradients = loss._gradients(grad_output, _kept(ctx), needed)
+        used = (grad if needs else None for grad, needs in zip(gradients, needed, strict=True))
+        return None, None, *used, *(None,) * (len(loss.arguments) - count)
 
-        results = torch.vmap(one, in_dims=tuple(dims[at] for at in mapped))(
-            *(everything[at] for at in mapped)
-        )
-        return results, (0,) * len(results)
+
+def _are_plain(arguments: Sequence[Any]) -> bool:
+    """Whether all tensors hold numbers, and nobody watches what is done to them."""
+    plain = (Tensor, torch.nn.Parameter)
+    return torch._C._len_torch_dispatch_stack() == 0 and all(
+        type(item) in plain for item in arguments if isinstance(item, Tensor)
+    )
 
 
 def _detached(named: Named) -> Named:

@@ -112,13 +112,9 @@ torch.library.register_autograd(
 )
 
 
-@torch.library.register_vmap("kldiv::log_softmax")
-def _map_log_softmax(info: Any, in_dims: Any, z: Tensor, temperature: float) -> tuple[Tensor, int]:
-    # Any number of batch axes comes before the classes.
-    return torch.ops.kldiv.log_softmax(z.movedim(in_dims[0], 0), temperature), 0
-
-
 def log_softmax(z: Tensor, temperature: float) -> Tensor:
     """z/T − ln Σ e^(z/T)."""
+    if torch._C._are_functorch_transforms_active():
+        return log_softmax_formula(z, temperature)
     result: Tensor = torch.ops.kldiv.log_softmax.default(z, temperature)
     return result
