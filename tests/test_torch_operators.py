@@ -15,6 +15,11 @@ from kldiv.torch import ops  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_small(monkeypatch):
+    monkeypatch.setattr(kt.functional.rows, "SMALL", 0)
+
+
 def tensors(*shape, dtype=torch.float64, seed=0, count=2):
     generator = torch.Generator().manual_seed(seed)
     return [

@@ -8,7 +8,7 @@ from torch.nn import _reduction, functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import ops
-from kldiv.torch.functional.rows import FLOATING
+from kldiv.torch.functional.rows import FLOATING, is_small
 
 
 def cross_entropy(
@@ -26,7 +26,8 @@ def cross_entropy(
     The same arguments, values, gradients, errors and edge cases as the function of the installed
     torch: class indices or probabilities, classes on axis 1 of ``(N, C, d₁, …)``, class weights,
     label smoothing. float16 and bfloat16 logits are computed in float32, and only the result is
-    rounded. On other devices than the CPU it is torch's own function.
+    rounded. On other devices than the CPU, and for small batches (see `docs/torch.md`), it is
+    torch's own function.
 
     With ``reduction`` other than ``"none"`` value and gradient are computed in one read of the
     logits.
@@ -74,13 +75,10 @@ def cross_entropy(
         value = ops.soft_cross_entropy(logits, masses, *options)
     else:
         value = ops.cross_entropy(logits, target, ignore_index, *options)
-        if reduction == "mean":
+        if reduction == "mean" and torch.compiler.is_compiling():
             # Of nothing, torch's mean is NaN.
-            kept = target != ignore_index
-            if weight is not None:
-                kept = kept & (weight[torch.where(kept, target, 0).long()] != 0)
-            value = torch.where(kept.any(), value, torch.nan)
-    return value.to(input.dtype)
+            value = torch.where((target != ignore_index).any(), value, torch.nan)
+    return value if value.dtype == input.dtype else value.to(input.dtype)
 
 
 def _is_ours(
@@ -94,24 +92,28 @@ def _is_ours(
     """Whether the extension computes it; everything else is left to torch, errors among it."""
     if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
         return False
-    if input.device.type != "cpu" or target.device != input.device:
+    if input.device.type != "cpu" or target.device != input.device or is_small(input):
         return False
     if input.dtype not in FLOATING or input.dim() == 0 or input.numel() == 0:
         return False
     if reduction not in ("none", "sum", "mean") or not 0.0 <= label_smoothing <= 1.0:
         return False
+    compiling = torch.compiler.is_compiling()
     classes = input.size(0 if input.dim() == 1 else 1)
     if weight is not None and (
         weight.shape != (classes,)
         or weight.dtype != input.dtype
         or weight.device != input.device
         or weight.requires_grad
-        or torch.compiler.is_compiling()
-        or not bool((weight >= 0).all() & weight.isfinite().all())
+        or compiling
+        or not bool((weight > 0).all() & weight.isfinite().all())
     ):
         # Weights below 0, which torch allows, or that cannot be looked at.
         return False
     if target.is_floating_point():
         return target.shape == input.shape and target.dtype == input.dtype and ignore_index < 0
     expected = input.shape[1:] if input.dim() == 1 else input.shape[:1] + input.shape[2:]
-    return target.dtype in (torch.int64, torch.uint8) and target.shape == expected
+    if target.dtype not in (torch.int64, torch.uint8) or target.shape != expected:
+        return False
+    # The mean of nothing is torch's NaN.
+    return compiling or reduction != "mean" or bool((target != ignore_index).any())

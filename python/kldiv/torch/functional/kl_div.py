@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import ops
-from kldiv.torch.functional.rows import FLOATING
+from kldiv.torch.functional.rows import FLOATING, is_small
 
 
 def kl_div(
@@ -29,8 +29,8 @@ def kl_div(
     and takes logits, which is faster and more precise.
 
     With ``reduction`` ``"sum"``, ``"mean"`` or ``"batchmean"`` the terms are summed in float64 in
-    one read of both tensors. With ``"none"``, on other devices than the CPU, and for dtypes that
-    kldiv does not have, it is torch's own function.
+    one read of both tensors. With ``"none"``, on other devices than the CPU, for dtypes that kldiv
+    does not have, and for small tensors (see `docs/torch.md`), it is torch's own function.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def _is_ours(
         return False
     if any(tensor.dtype not in FLOATING or tensor.numel() == 0 for tensor in tensors):
         return False
-    if input.dim() == 0 or target.dim() == 0:
+    if input.dim() == 0 or target.dim() == 0 or is_small(input):
         return False
     try:
         torch.broadcast_shapes(input.shape, target.shape)

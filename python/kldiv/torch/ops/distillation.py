@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from kldiv import _requests
+from kldiv._arrays import as_rows
 from kldiv.torch import formulas
-from kldiv.torch.ops.loss import Loss, operand
+from kldiv.torch.ops.loss import Loss
 from kldiv.torch.ops.requests import RequestCall, row_values_like
 
 
@@ -93,7 +94,7 @@ class DistillationInPlace(torch.autograd.Function):
         """Compute value and gradient."""
         memory = student.detach()
         call = _prepare(teacher=teacher.detach(), student=memory, **options)
-        value = call.run(None, {"student": operand(memory)})
+        value = call.run(None, {"student": as_rows("student", memory, -1).operand})
         torch.autograd.graph.increment_version(student)
         ctx.gradient = memory
         return torch.tensor(float(value), dtype=call.value_dtype)

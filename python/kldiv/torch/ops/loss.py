@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kldiv._arrays import Array, Operand, as_array
+from kldiv._arrays import Operand
 
 Named = dict[str, Any]
 
@@ -89,7 +89,7 @@ class Loss:
         elif any(needed):
             value = _Eager.apply(self, wanted, *arguments)  # type: ignore[no-untyped-call]
         else:
-            value = self._compute(*arguments, *wanted)[0]
+            value, _ = self.evaluate(dict(zip(self.arguments, arguments, strict=True)), wanted)
         return value
 
     def _register(self) -> None:
@@ -127,31 +127,27 @@ class Loss:
     # On the CPU.
 
     def _compute(self, *arguments: Any) -> tuple[Tensor, ...]:
-        named, wanted = self._split(arguments)
-        call = self.prepare(**_detached(named))
-        gradients, operands = self._memory(named, wanted)
-        value = call.run(None, operands)
-        return _value(value, call.value_dtype), *gradients
+        value, gradients = self.evaluate(*self._split(arguments))
+        return value, *gradients
 
     def _compute_gradients(self, grad_output: Tensor, *arguments: Any) -> Any:
-        named, wanted = self._split(arguments)
-        call = self.prepare(**_detached(named))
-        gradients, operands = self._memory(named, wanted)
-        call.run(grad_output.detach(), operands)
+        _, gradients = self.evaluate(*self._split(arguments), grad_output.detach())
         return gradients[0] if len(gradients) == 1 else tuple(gradients)
 
-    def _memory(
-        self, named: Named, wanted: Sequence[bool]
-    ) -> tuple[list[Tensor], dict[str, Operand]]:
-        """A new tensor for each gradient, empty where it is not wanted."""
+    def evaluate(
+        self, named: Named, wanted: Sequence[bool], grad_output: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The value, and a new tensor for each gradient, empty where it is not wanted."""
+        call = self.prepare(**_detached(named))
         gradients, operands = [], {}
         for name, want in zip(self.inputs, wanted, strict=True):
             tensor = named[name]
-            gradient = new_tensor(tensor.shape, tensor.dtype) if want else tensor.new_empty(0)
-            gradients.append(gradient)
             if want:
-                operands[name] = operand(gradient)
-        return gradients, operands
+                gradient, operands[name] = new_tensor(tensor.shape, tensor.dtype)
+            else:
+                gradient = tensor.new_empty(0)
+            gradients.append(gradient)
+        return _value(call.run(grad_output, operands), call.value_dtype), gradients
 
     # Shapes only.
 
@@ -248,7 +244,7 @@ class _Eager(torch.autograd.Function):
     def forward(ctx: Any, loss: Loss, wanted: tuple[bool, ...], *arguments: Any) -> Tensor:
         """The value."""
         named, _ = loss._split(arguments)
-        value, *gradients = loss._compute(*arguments, *wanted)
+        value, gradients = loss.evaluate(named, wanted)
         ctx.loss, ctx.wanted = loss, wanted
         ctx.gradients = gradients if any(wanted) else None
         _keep(ctx, named)
@@ -284,7 +280,8 @@ def _are_plain(arguments: Sequence[Any]) -> bool:
 def _detached(named: Named) -> Named:
     """The arguments without their history, which NumPy would refuse."""
     return {
-        name: item.detach() if isinstance(item, Tensor) else item for name, item in named.items()
+        name: item.detach() if isinstance(item, Tensor) and item.requires_grad else item
+        for name, item in named.items()
     }
 
 
@@ -303,28 +300,27 @@ def _value(value: Any, dtype: torch.dtype) -> Tensor:
     """A result of the extension as a tensor."""
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value).to(dtype)
-    return torch.tensor(float(value), dtype=dtype)
+    return torch.scalar_tensor(float(value), dtype=dtype)
 
 
-_NUMPY = {
-    torch.float64: np.dtype(np.float64),
-    torch.float32: np.dtype(np.float32),
-    torch.float16: np.dtype(np.float16),
-    torch.bfloat16: np.dtype(np.uint16),
+# A NumPy dtype of its size, and the name that the extension has for it.
+_STORAGE = {
+    torch.float64: (np.dtype(np.float64), "float64"),
+    torch.float32: (np.dtype(np.float32), "float32"),
+    torch.float16: (np.dtype(np.float16), "float16"),
+    torch.bfloat16: (np.dtype(np.uint16), "bfloat16"),
 }
 
 
-def new_tensor(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor on the CPU, in memory of NumPy.
+def new_tensor(shape: torch.Size, dtype: torch.dtype) -> tuple[Tensor, Operand]:
+    """An uninitialised tensor on the CPU, in memory of NumPy, and the same for the extension.
 
     NumPy asks for huge pages, torch does not: to touch 131 MB for the first time takes 12 ms
     instead of 48.
     """
-    tensor = torch.from_numpy(np.empty(shape, _NUMPY[dtype]))
-    return tensor.view(torch.bfloat16) if dtype == torch.bfloat16 else tensor
-
-
-def operand(tensor: Tensor) -> Operand:
-    """A contiguous tensor as the extension takes it."""
-    array: Array = as_array("gradient", tensor)
-    return (array if array.ndim else array.reshape(1)), str(tensor.dtype).removeprefix("torch.")
+    storage, name = _STORAGE[dtype]
+    array = np.empty(shape, storage)
+    tensor = torch.from_numpy(array)
+    if dtype == torch.bfloat16:
+        tensor = tensor.view(torch.bfloat16)
+    return tensor, (array, name)

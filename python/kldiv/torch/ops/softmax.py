@@ -10,7 +10,7 @@ from torch import Tensor
 from kldiv import functional
 from kldiv._arrays import as_rows
 from kldiv.torch import formulas
-from kldiv.torch.ops.loss import Loss, new_tensor, operand
+from kldiv.torch.ops.loss import Loss, new_tensor
 from kldiv.torch.ops.requests import RequestCall, row_values_like
 from kldiv import _kldiv
 
@@ -85,8 +85,8 @@ torch.library.define(
 @torch.library.impl("kldiv::log_softmax", "cpu")
 def _log_softmax(z: Tensor, temperature: float) -> Tensor:
     rows = as_rows("z", z.detach(), -1)
-    out = new_tensor(z.shape, formulas.value_dtype(z))
-    _kldiv.log_softmax(rows.operand, temperature, None, operand(out))
+    out, memory = new_tensor(z.shape, formulas.value_dtype(z))
+    _kldiv.log_softmax(rows.operand, temperature, None, memory)
     return out
 
 
