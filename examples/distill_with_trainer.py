@@ -68,33 +68,31 @@ class NextTokenLoss:
     def __call__(
         self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Each position predicts the next token."""
+        """The labels are the next tokens already, so that Trainer counts those that are used."""
         return self.loss(
-            outputs["logits"][:, :-1],
-            outputs["teacher_logits"][:, :-1],
-            labels[:, 1:],
+            outputs["logits"],
+            outputs["teacher_logits"],
+            labels,
             num_items_in_batch=num_items_in_batch,
         )
 
 
 def sequences(tokenizer: Any) -> list[dict[str, Tensor]]:
-    """The documentation in pieces of one length; the end of a topic is masked out of the last."""
+    """The documentation in pieces of one length, and the token that follows each of theirs."""
     pieces = []
     for name in sorted(topics):
         tokens = torch.tensor(tokenizer(topics[name])["input_ids"])
-        for start in range(0, len(tokens), SEQUENCE):
-            piece = tokens[start : start + SEQUENCE]
-            missing = SEQUENCE - len(piece)
-            padding = torch.full((missing,), tokenizer.eos_token_id or 0)
-            labels = torch.cat([piece, torch.full((missing,), -100)])
-            pieces.append({"input_ids": torch.cat([piece, padding]), "labels": labels})
+        for start in range(0, len(tokens) - 1, SEQUENCE):
+            piece, following = tokens[start : start + SEQUENCE], tokens[start + 1 :][:SEQUENCE]
+            input_ids = torch.full((SEQUENCE,), tokenizer.eos_token_id or 0)
+            labels = torch.full((SEQUENCE,), -100)
+            input_ids[: len(piece)], labels[: len(following)] = piece, following
+            pieces.append({"input_ids": input_ids, "labels": labels})
     return pieces
 
 
-def train(
-    teacher: Any, data: list[dict[str, Tensor]], *, steps: int, batch: int, accumulate: int
-) -> list[float]:
-    """The loss of each step."""
+def student(teacher: Any) -> Any:
+    """A small model with the teacher's vocabulary, always with the same weights."""
     transformers.set_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=teacher.config.vocab_size,
@@ -103,10 +101,17 @@ def train(
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=SEQUENCE,
+        max_position_embeddings=1024,
         tie_word_embeddings=True,
     )
-    model = StudentWithTeacher(transformers.LlamaForCausalLM(config), teacher)
+    return transformers.LlamaForCausalLM(config)
+
+
+def train(
+    teacher: Any, data: list[dict[str, Tensor]], *, steps: int, batch: int, accumulate: int
+) -> list[float]:
+    """The loss of each step."""
+    model = StudentWithTeacher(student(teacher), teacher)
     trainer = transformers.Trainer(
         model=model,
         args=transformers.TrainingArguments(
@@ -120,6 +125,7 @@ def train(
             save_strategy="no",
             report_to="none",
             use_cpu=True,
+            disable_tqdm=True,
             remove_unused_columns=False,
             label_names=["labels"],
             seed=0,
@@ -127,8 +133,7 @@ def train(
         train_dataset=data,
         compute_loss_func=NextTokenLoss(DistillationLoss(alpha=0.5, temperature=1.0)),
     )
-    # Trainer asks whether the model takes the number of items; the loss does.
-    trainer.model_accepts_loss_kwargs = True
+    trainer.remove_callback(transformers.PrinterCallback)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
