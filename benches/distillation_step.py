@@ -34,9 +34,7 @@ TEMPERATURE, ALPHA = 2.0, 0.5
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def torch_loss(
-    student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
+def torch_loss(student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """As one writes it in torch."""
     divergence = functional.kl_div(
         (student / TEMPERATURE).log_softmax(-1).flatten(0, 1),

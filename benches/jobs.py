@@ -40,6 +40,8 @@ class Job:
     """Where not as many as there are."""
     peers: tuple[str, ...] | None = None
     """Where not all."""
+    autograd: bool = False
+    """Whether kldiv too is differentiated by torch, as a sum over the rows."""
 
     @property
     def reads(self) -> int:
@@ -68,6 +70,22 @@ JOBS = [
         peers=("simsimd", "numkong"),
     ),
     Job("compare", "compare", "compare"),
+    Job(
+        "kl+autograd",
+        "KL and ∂q by autograd",
+        "kl",
+        gradient=True,
+        peers=("torch", "compile"),
+        autograd=True,
+    ),
+    Job(
+        "cross_entropy+autograd",
+        "cross-entropy and ∂z by autograd",
+        "cross_entropy",
+        gradient=True,
+        peers=("torch", "compile"),
+        autograd=True,
+    ),
 ]
 
 
@@ -160,6 +178,8 @@ def ours(job: Job, inputs: Inputs, *, fresh: bool = False) -> Call:
             return [*(getattr(found, name) for name in COMPARED), *entropies], None
 
         return compare
+    if job.autograd:
+        return by_autograd(job, inputs)
     function = getattr(kldiv, job.function)
     arguments = (q, inputs.labels) if job.function == "cross_entropy" else (p, q)
     keywords: dict[str, Any] = {**job.parameter, "space": job.space}
@@ -168,6 +188,36 @@ def ours(job: Job, inputs: Inputs, *, fresh: bool = False) -> Call:
     if not fresh:
         keywords["out"] = inputs.out
     return lambda: kldiv.value_and_grad(function, *arguments, **keywords)
+
+
+def by_autograd(job: Job, inputs: Inputs) -> Call:
+    """Make kldiv's call on tensors; the value is the sum of the rows."""
+    import torch
+
+    import kldiv.torch
+
+    p, q = (_tensor(array) for array in inputs.pair(job))
+    leaf = q.requires_grad_()
+    labels = torch.from_numpy(inputs.labels)
+
+    def backward() -> Result:
+        leaf.grad = None
+        if job.function == "cross_entropy":
+            value = kldiv.torch.cross_entropy(leaf, labels, reduction="sum")
+        else:
+            value = getattr(kldiv.torch, job.function)(p, leaf, reduction="sum")
+        value.backward()
+        return None, leaf.grad
+
+    return backward
+
+
+def _tensor(array: Array) -> Any:
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def limits(job: Job, inputs: Inputs) -> dict[str, Call]:
@@ -192,14 +242,22 @@ def errors(
 ) -> dict[str, float]:
     """Find the largest relative error of a value, and of a gradient by its norm."""
     at = inputs.rows_with_truth
-    shape = (-1, len(inputs.labels)) if job.function == "compare" else (len(inputs.labels),)
-    value = as_float64(result[0]).reshape(shape)[..., at]
-    found = {"error": float(np.max(np.abs(value - truth[0]) / np.abs(truth[0])))}
+    found = {}
+    if result[0] is not None:
+        found["error"] = value_error(job, inputs, truth[0], result[0])
     if truth[1] is not None and result[1] is not None:
         difference = as_float64(result[1][at]) - truth[1]
         norms = (np.sqrt((x * x).sum(-1)) for x in (difference, truth[1]))
         found["gradient_error"] = float(np.max(next(norms) / next(norms)))
     return found
+
+
+def value_error(job: Job, inputs: Inputs, truth: Array, value: Any) -> float:
+    """Find the largest relative error of the value of a row."""
+    at = inputs.rows_with_truth
+    shape = (-1, len(inputs.labels)) if job.function == "compare" else (len(inputs.labels),)
+    found = as_float64(value).reshape(shape)[..., at]
+    return float(np.max(np.abs(found - truth) / np.abs(truth)))
 
 
 def as_float64(numbers: Any) -> Array:

@@ -138,7 +138,7 @@ def result(job: Job, inputs: Inputs, contenders: dict[str, Any], repeats: int) -
     """Measure one job on one shape and dtype."""
     calls: dict[str, Call] = {f"limit: {k}": call for k, call in limits(job, inputs).items()}
     calls["kldiv"] = ours(job, inputs)
-    if job.gradient:
+    if job.gradient and not job.autograd:
         calls["kldiv, fresh"] = ours(job, inputs, fresh=True)
     for name, contender in contenders.items():
         if job.peers is None or name in job.peers:

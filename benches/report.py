@@ -82,7 +82,7 @@ def table(header: Entry, results: list[Entry]) -> Iterator[tuple[str, ...]]:
             duration(ours["seconds"]),
             f"{ours['seconds'] / each['limit']:.2f}",
             duration(fresh["seconds"]) if fresh else "",
-            f"{ours['error']:.0e}",
+            f"{ours['error']:.0e}" if "error" in ours else "",
             f"{ours['gradient_error']:.0e}" if "gradient_error" in ours else "",
             *(versus(ours, each["entries"].get(name)) for name in peers),
         )

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import kldiv
+import kldiv.jax
+import kldiv.torch
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FUNCTIONS = [name for name in kldiv.__all__ if inspect.isfunction(getattr(kldiv, name))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A name in backticks with a folder or an extension of ours.
 PATH = re.compile(r"`([\w.-]*(?:/[\w.*-]*)+|\w[\w.-]*\.(?:rs|py|pyi|md|toml|json|lock))`")
@@ -82,10 +83,19 @@ def test_sections_linked_exist(document):
         assert anchor in anchors
 
 
+def documented():
+    """Every public function and class that can be called, of the package and its two companions."""
+    for module in (kldiv, kldiv.torch, kldiv.jax):
+        for name in module.__all__:
+            found = getattr(module, name)
+            if inspect.isfunction(found) or module is kldiv.torch:
+                yield pytest.param(name, found, id=f"{module.__name__}.{name}")
+
+
 # The functions are wrapped, so that doctest.testmod would pass over them.
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_docstrings(name):
-    docstring = inspect.getdoc(getattr(kldiv, name))
+@pytest.mark.parametrize(("name", "found"), list(documented()))
+def test_docstrings(name, found):
+    docstring = inspect.getdoc(found)
     assert "Examples\n--------\n" in docstring
     test = doctest.DocTestParser().get_doctest(docstring, {}, name, None, None)
     assert test.examples

@@ -39,8 +39,12 @@ def test_values_and_gradients(name, dtype):
     mine = functools.partial(getattr(kj, name), **FUNCTIONS[name], reduction="mean")
     value, (of_p, of_q) = jax.jit(jax.value_and_grad(mine, argnums=(0, 1)))(p, q)
     expected, gradients = kldiv.value_and_grad(
-        getattr(kldiv, name), np.asarray(p), np.asarray(q),
-        wrt=("p", "q"), reduction="mean", **FUNCTIONS[name],
+        getattr(kldiv, name),
+        np.asarray(p),
+        np.asarray(q),
+        wrt=("p", "q"),
+        reduction="mean",
+        **FUNCTIONS[name],
     )
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     assert value.dtype == expected.dtype
@@ -65,7 +69,9 @@ def test_masks_weights_reductions_and_axes():
     ):
         expected = kldiv.kl(np.asarray(p), np.asarray(q), axis=1, **options)
         np.testing.assert_allclose(kj.kl(p, q, axis=1, **options), expected, rtol=1e-12)
-        _, gradient = kldiv.value_and_grad(kldiv.kl, np.asarray(p), np.asarray(q), axis=1, **options)
+        _, gradient = kldiv.value_and_grad(
+            kldiv.kl, np.asarray(p), np.asarray(q), axis=1, **options
+        )
         found = jax.grad(lambda q, o=options: kj.kl(p, q, axis=1, **o).sum())(q)
         np.testing.assert_allclose(found, gradient, rtol=1e-9, atol=1e-15)
 
@@ -74,9 +80,7 @@ def test_rows_that_do_not_count_may_hold_nan():
     p, q = logits("float32", 3, 10)
     q = q.at[1].set(jnp.nan)
     where = jnp.array([True, False, True])
-    value, gradient = jax.value_and_grad(
-        lambda q: kj.kl(p, q, where=where, reduction="sum")
-    )(q)
+    value, gradient = jax.value_and_grad(lambda q: kj.kl(p, q, where=where, reduction="sum"))(q)
     assert jnp.isfinite(value)
     assert jnp.isfinite(gradient).all()
     assert (gradient[1] == 0).all()

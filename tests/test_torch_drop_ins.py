@@ -1,4 +1,4 @@
-"""`kl_div` and `cross_entropy` on torch's own test inputs: what torch returns or raises, they do."""
+"""`kl_div` and `cross_entropy` on torch's own test inputs: they return or raise what torch does."""
 
 import warnings
 
@@ -14,9 +14,15 @@ with warnings.catch_warnings():
     from torch.testing._internal.common_modules import module_db
 
 F = torch.nn.functional
-OURS = {"nn.functional.kl_div": kldiv.torch.kl_div, "nn.functional.cross_entropy": kldiv.torch.cross_entropy}
+OURS = {
+    "nn.functional.kl_div": kldiv.torch.kl_div,
+    "nn.functional.cross_entropy": kldiv.torch.cross_entropy,
+}
 OPERATORS = [op for op in op_db if op.name in OURS]
-MODULES = {torch.nn.KLDivLoss: kldiv.torch.KLDivLoss, torch.nn.CrossEntropyLoss: kldiv.torch.CrossEntropyLoss}
+MODULES = {
+    torch.nn.KLDivLoss: kldiv.torch.KLDivLoss,
+    torch.nn.CrossEntropyLoss: kldiv.torch.CrossEntropyLoss,
+}
 MODULE_INFOS = [info for info in module_db if info.module_cls in MODULES]
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -91,7 +97,9 @@ def test_sample_inputs(op, dtype):
     samples = list(op.sample_inputs("cpu", dtype, requires_grad=True))
     assert samples
     for sample in samples:
-        check_same(OURS[op.name], op.op, (sample.input, *sample.args), sample.kwargs, TOLERANCES[dtype])
+        check_same(
+            OURS[op.name], op.op, (sample.input, *sample.args), sample.kwargs, TOLERANCES[dtype]
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
@@ -110,7 +118,15 @@ def test_module_inputs(info, dtype):
 
 def special_kl_div():
     inf, nan = float("inf"), float("nan")
-    pairs = [(-1.0, 0.0), (-inf, 0.0), (-inf, 0.3), (-1.0, -0.2), (nan, 0.3), (-1.0, nan), (inf, 0.3)]
+    pairs = [
+        (-1.0, 0.0),
+        (-inf, 0.0),
+        (-inf, 0.3),
+        (-1.0, -0.2),
+        (nan, 0.3),
+        (-1.0, nan),
+        (inf, 0.3),
+    ]
     for x, t in [*pairs, (-1.0, inf), (-2.0, 1e-300), (0.0, 1.0)]:
         for log_target in (False, True):
             for width in (1, 9):
@@ -200,7 +216,9 @@ CROSS_ENTROPY = list(more_cross_entropy())
 @pytest.mark.parametrize("case", CROSS_ENTROPY, ids=range(len(CROSS_ENTROPY)))
 def test_cross_entropy_cases(case):
     args, kwargs = case
-    check_same(kldiv.torch.cross_entropy, F.cross_entropy, args, kwargs, {"rtol": 1e-9, "atol": 1e-12})
+    check_same(
+        kldiv.torch.cross_entropy, F.cross_entropy, args, kwargs, {"rtol": 1e-9, "atol": 1e-12}
+    )
 
 
 def test_the_weight_of_classes_may_require_a_gradient():

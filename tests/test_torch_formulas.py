@@ -39,8 +39,26 @@ def test_divergences(kind, parameter, space, masked):
     p, q = rows(space, 0, masked=masked), rows(space, 1, masked=masked)
     where = torch.tensor([True, True, False, True])
     weights = torch.tensor([1.0, 2.0, 1.0, 0.0], dtype=torch.float64)
-    for reduction, denominator in [("none", None), ("mean", None), ("mean", 7.0), ("batchmean", None)]:
-        arguments = (p, q, kind, parameter, space, space, 1.0, 1.0, where, weights, reduction, denominator)
+    for reduction, denominator in [
+        ("none", None),
+        ("mean", None),
+        ("mean", 7.0),
+        ("batchmean", None),
+    ]:
+        arguments = (
+            p,
+            q,
+            kind,
+            parameter,
+            space,
+            space,
+            1.0,
+            1.0,
+            where,
+            weights,
+            reduction,
+            denominator,
+        )
         named = dict(zip(kt.ops.divergence.arguments, arguments, strict=True))
         mine, expected = kt.ops.divergence(*arguments), divergence(**named)
         torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-14)
@@ -82,7 +100,9 @@ def test_other_devices_take_the_formula(name, request):
     request.getfixturevalue("elsewhere")
     value = PUBLIC[name](p, q, labels)
     torch.testing.assert_close(value, expected, rtol=1e-10, atol=0.0)
-    torch.testing.assert_close(torch.autograd.grad(value.sum(), q)[0], gradient, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(
+        torch.autograd.grad(value.sum(), q)[0], gradient, rtol=1e-8, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -115,7 +135,10 @@ def test_cross_entropy(soft, smoothing, weighted):
     loss = kt.ops.soft_cross_entropy if soft else kt.ops.cross_entropy
     options = (classes, "logits", 1.5, smoothing, 0.01, 5.0, None, None, "mean", None)
     arguments = (z, targets, *(() if soft else (-100,)), *options)
-    mine, expected = loss(*arguments), cross_entropy(**dict(zip(loss.arguments, arguments, strict=True)))
+    mine, expected = (
+        loss(*arguments),
+        cross_entropy(**dict(zip(loss.arguments, arguments, strict=True))),
+    )
     torch.testing.assert_close(mine, expected, rtol=1e-10, atol=0.0)
     torch.testing.assert_close(
         *(torch.autograd.grad(value, z)[0] for value in (mine, expected)), rtol=1e-8, atol=1e-12
@@ -131,7 +154,10 @@ def test_distillation(kind, parameter):
         arguments = (teacher, student, labels, kind, parameter, 2.0, *shares, -100, 0.1)
         arguments = (*arguments, None, weights, "mean", None)
         loss = kt.ops.distillation
-        mine, expected = loss(*arguments), distillation(**dict(zip(loss.arguments, arguments, strict=True)))
+        mine, expected = (
+            loss(*arguments),
+            distillation(**dict(zip(loss.arguments, arguments, strict=True))),
+        )
         torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-15)
         for one, other in zip(
             torch.autograd.grad(mine, (teacher, student), allow_unused=True),

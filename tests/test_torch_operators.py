@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch._dynamo.testing  # noqa: E402
+from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 
 import kldiv.torch as kt  # noqa: E402
 from kldiv.torch import ops  # noqa: E402
@@ -95,7 +95,7 @@ def test_backward_twice_and_upstream(loss):
 @pytest.mark.slow
 def test_compiled_without_breaks_and_for_any_batch_size(loss):
     torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("aot_eager")
     rows = "LABELS" not in loss.__code__.co_names and "WHERE" not in loss.__code__.co_names
     compiled = torch.compile(loss, fullgraph=True, backend=counter, dynamic=True if rows else None)
     counts = []
@@ -104,7 +104,9 @@ def test_compiled_without_breaks_and_for_any_batch_size(loss):
         value = compiled(p, q)
         torch.testing.assert_close(value, loss(p, q))
         gradients = torch.autograd.grad(value.sum(), (p, q))
-        for one, other in zip(gradients, torch.autograd.grad(loss(p, q).sum(), (p, q)), strict=True):
+        for one, other in zip(
+            gradients, torch.autograd.grad(loss(p, q).sum(), (p, q)), strict=True
+        ):
             torch.testing.assert_close(one, other)
         counts.append(counter.frame_count)
     # Dynamo may look at the first call twice.
@@ -156,7 +158,9 @@ def test_vmap(name):
     loss = LOSSES[name]
     p, q = (tensor.detach() for tensor in tensors(4, 3, 5))
     mapped = torch.vmap(loss)(p, q)
-    torch.testing.assert_close(mapped, torch.stack([loss(*pair) for pair in zip(p, q, strict=True)]))
+    torch.testing.assert_close(
+        mapped, torch.stack([loss(*pair) for pair in zip(p, q, strict=True)])
+    )
     per_sample = torch.vmap(torch.func.grad(lambda q, p: loss(p, q)))(q, p)
     for at in range(4):
         torch.testing.assert_close(
@@ -195,7 +199,11 @@ def test_opcheck():
 
 @pytest.mark.parametrize(
     "module",
-    [kt.KLDivLoss(reduction="batchmean"), kt.CrossEntropyLoss(torch.ones(5)), kt.DistillationLoss(alpha=1.0)],
+    [
+        kt.KLDivLoss(reduction="batchmean"),
+        kt.CrossEntropyLoss(torch.ones(5)),
+        kt.DistillationLoss(alpha=1.0),
+    ],
     ids=lambda module: type(module).__name__,
 )
 def test_modules_are_copied_and_pickled(module):

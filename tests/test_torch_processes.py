@@ -44,9 +44,7 @@ def test_forked_workers():
 
 
 def train_share(rank, port, queue):
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     teacher, features, labels, model = batch()
     share = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
     parallel = torch.nn.parallel.DistributedDataParallel(model)
@@ -67,9 +65,7 @@ def test_two_processes_give_the_gradient_of_one():
         port = free.getsockname()[1]
     context = mp.get_context("spawn")
     queue = context.Queue()
-    processes = [
-        context.Process(target=train_share, args=(rank, port, queue)) for rank in range(2)
-    ]
+    processes = [context.Process(target=train_share, args=(rank, port, queue)) for rank in range(2)]
     for process in processes:
         process.start()
     found = torch.from_numpy(queue.get(timeout=120))

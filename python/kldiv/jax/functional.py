@@ -65,7 +65,14 @@ def _floating(**arrays: Any) -> tuple[jax.Array, ...]:
 
 
 def _divergence(
-    name: str, p: Any, q: Any, space: Space, temperature: Temperature, axis: int, rest: Any, **more: float
+    name: str,
+    p: Any,
+    q: Any,
+    space: Space,
+    temperature: Temperature,
+    axis: int,
+    rest: Any,
+    **more: float,
 ) -> jax.Array:
     p, q = _floating(p=p, q=q)
     if p.shape != q.shape:
@@ -120,7 +127,16 @@ def reverse_kl(
     reduction: str = "none",
     denominator: Any = None,
 ) -> jax.Array:
-    """Reverse KL divergence, Σ q (ln q − ln p); `kldiv.reverse_kl` on JAX arrays. See `kl`."""
+    """Reverse KL divergence, Σ q (ln q − ln p); `kldiv.reverse_kl` on JAX arrays. See `kl`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> p, q = jax.numpy.array([0.5, 0.5]), jax.numpy.array([0.9, 0.1])
+    >>> print(f"{kldiv.jax.reverse_kl(p, q, space='probs'):.6f}")
+    0.368064
+    """
     rest = (where, weights, reduction, denominator)
     return _divergence("reverse_kl", p, q, space, temperature, axis, rest)
 
@@ -138,7 +154,16 @@ def jensen_shannon(
     reduction: str = "none",
     denominator: Any = None,
 ) -> jax.Array:
-    """Jensen–Shannon divergence; `kldiv.jensen_shannon` on JAX arrays. See `kl`."""
+    """Jensen–Shannon divergence; `kldiv.jensen_shannon` on JAX arrays. See `kl`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> p, q = jax.numpy.array([0.5, 0.5]), jax.numpy.array([0.9, 0.1])
+    >>> print(f"{kldiv.jax.jensen_shannon(p, q, space='probs'):.6f}")
+    0.101749
+    """
     rest = (where, weights, reduction, denominator)
     return _divergence("jensen_shannon", p, q, space, temperature, axis, rest, beta=beta)
 
@@ -155,7 +180,16 @@ def total_variation(
     reduction: str = "none",
     denominator: Any = None,
 ) -> jax.Array:
-    """Total variation distance; `kldiv.total_variation` on JAX arrays. See `kl`."""
+    """Total variation distance; `kldiv.total_variation` on JAX arrays. See `kl`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> p, q = jax.numpy.array([0.5, 0.5]), jax.numpy.array([0.9, 0.1])
+    >>> print(f"{kldiv.jax.total_variation(p, q, space='probs'):.6f}")
+    0.400000
+    """
     rest = (where, weights, reduction, denominator)
     return _divergence("total_variation", p, q, space, temperature, axis, rest)
 
@@ -173,7 +207,16 @@ def renyi(
     reduction: str = "none",
     denominator: Any = None,
 ) -> jax.Array:
-    """Rényi divergence of order α; `kldiv.renyi` on JAX arrays. See `kl`."""
+    """Rényi divergence of order α; `kldiv.renyi` on JAX arrays. See `kl`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> p, q = jax.numpy.array([0.5, 0.5]), jax.numpy.array([0.9, 0.1])
+    >>> print(f"{kldiv.jax.renyi(p, q, alpha=2.0, space='probs'):.6f}")
+    1.021651
+    """
     rest = (where, weights, reduction, denominator)
     return _divergence("renyi", p, q, space, temperature, axis, rest, alpha=alpha)
 
@@ -200,6 +243,13 @@ def cross_entropy(
     classes: optax takes −1 for the last class and gives NaN for others; here the label
     `ignore_index` gives 0, and any other, −1 too, raises (under `jax.jit` as JAX's own error with
     the message inside).
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> print(f"{kldiv.jax.cross_entropy(jax.numpy.zeros(4), 1):.6f}")
+    1.386294
     """
     (z,) = _floating(logits=logits)
     z, targets = jnp.moveaxis(z, axis, -1), jnp.asarray(targets)
@@ -234,7 +284,15 @@ def entropy(
     reduction: str = "none",
     denominator: Any = None,
 ) -> jax.Array:
-    """Shannon entropy, −Σ p ln p; `kldiv.entropy` on JAX arrays."""
+    """Shannon entropy, −Σ p ln p; `kldiv.entropy` on JAX arrays.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> print(f"{kldiv.jax.entropy(jax.numpy.zeros(4)):.6f}")
+    1.386294
+    """
     (p,) = _floating(p=p)
     spec = Rows("entropy", (("space", space), ("temperature", temperature)), 1)
     rows = (jnp.moveaxis(p, axis, -1),)
@@ -251,7 +309,15 @@ def logsumexp(
     reduction: str = "none",
     denominator: Any = None,
 ) -> jax.Array:
-    """Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on JAX arrays."""
+    """Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on JAX arrays.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> print(f"{kldiv.jax.logsumexp(jax.numpy.zeros(4)):.6f}")
+    1.386294
+    """
     (z,) = _floating(z=z)
     rows = (jnp.moveaxis(z, axis, -1),)
     spec = Rows("logsumexp", (("temperature", temperature),), 1)
@@ -259,10 +325,19 @@ def logsumexp(
 
 
 def log_softmax(z: Any, *, temperature: float = 1.0, axis: int = -1) -> jax.Array:
-    """z/T − ln Σ e^(z/T); `kldiv.log_softmax` on JAX arrays."""
+    """z/T − ln Σ e^(z/T); `kldiv.log_softmax` on JAX arrays.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> print(f"{kldiv.jax.log_softmax(jax.numpy.zeros(4))[0]:.6f}")
+    -1.386294
+    """
     (z,) = _floating(z=z)
     lse = logsumexp(z, temperature=temperature, axis=axis)
-    return z.astype(lse.dtype) / temperature - jnp.expand_dims(lse, axis)
+    ln_p: jax.Array = z.astype(lse.dtype) / temperature - jnp.expand_dims(lse, axis)
+    return ln_p
 
 
 def gather_log_probs(
@@ -274,7 +349,15 @@ def gather_log_probs(
     axis: int = -1,
     where: Any = None,
 ) -> jax.Array:
-    """ln softmax(z/T) at the label of each row; `kldiv.gather_log_probs` on JAX arrays."""
+    """Ln softmax(z/T) at the label of each row; `kldiv.gather_log_probs` on JAX arrays.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> print(f"{kldiv.jax.gather_log_probs(jax.numpy.zeros(4), 1):.6f}")
+    -1.386294
+    """
     return -cross_entropy(
         z, labels, temperature=temperature, ignore_index=ignore_index, axis=axis, where=where
     )

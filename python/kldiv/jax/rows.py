@@ -40,17 +40,22 @@ def _dtype(spec: Rows, arrays: tuple[Any, ...]) -> Any:
     return jnp.float64 if wide else jnp.float32
 
 
+def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def row_values(spec: Rows, keep: jax.Array, *arrays: jax.Array) -> jax.Array:
     """The value of every row, 0 where `keep` is False."""
-    shape = jax.ShapeDtypeStruct(arrays[0].shape[:-1], _dtype(spec, arrays))
+    shape = _shape(arrays[0].shape[:-1], _dtype(spec, arrays))
 
     def compute(keep: Any, *arrays: Any) -> Any:
         keep, *numpy_arrays = (np.asarray(array) for array in (keep, *arrays))
         value = spec.function(*numpy_arrays, where=keep, **dict(spec.options))
         return np.asarray(value, shape.dtype)
 
-    return jax.pure_callback(compute, shape, keep, *arrays, vmap_method="broadcast_all")
+    value: jax.Array = jax.pure_callback(compute, shape, keep, *arrays, vmap_method="broadcast_all")
+    return value
 
 
 def _forward(spec: Rows, keep: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, Any]:
@@ -60,7 +65,7 @@ def _forward(spec: Rows, keep: jax.Array, *arrays: jax.Array) -> tuple[jax.Array
 def _backward(spec: Rows, residuals: Any, grad_output: jax.Array) -> tuple[Any, ...]:
     keep, arrays = residuals
     inputs = arrays[: spec.differentiable]
-    shapes = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in inputs)
+    shapes = tuple(_shape(array.shape, array.dtype) for array in inputs)
 
     def compute(grad_output: Any, keep: Any, *arrays: Any) -> Any:
         upstream, keep, *numpy_arrays = (

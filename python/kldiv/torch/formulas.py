@@ -1,8 +1,7 @@
-"""The losses in torch operations: what tensors on other devices, second derivatives and
-`torch.vmap` take.
+"""The losses in torch operations.
 
-They have the semantics of the extension, in several passes over memory and with the accuracy of
-torch's own operations.
+Tensors on other devices, second derivatives and `torch.func` take them. They have the semantics
+of the extension, in several passes over memory and with the accuracy of torch's own operations.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def value_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def distribution(x: Tensor, space: str, temperature: float) -> tuple[Tensor, Tensor]:
-    """ln p and p of rows in a space, the classes last."""
+    """Ln p and p of rows in a space, the classes last."""
     if space == "logits":
         ln_p = (x / temperature).log_softmax(-1)
         return ln_p, ln_p.exp()
@@ -125,7 +124,7 @@ def entropy(p: Tensor, space: str, temperature: float) -> Tensor:
 
 
 def logsumexp(z: Tensor, temperature: float) -> Tensor:
-    """ln Σ e^(z/T) of every row."""
+    """Ln Σ e^(z/T) of every row."""
     return (z.to(value_dtype(z)) / temperature).logsumexp(-1)
 
 
@@ -156,8 +155,9 @@ def reduced(
     denominator: float | None,
     share: Tensor | None = None,
 ) -> Tensor:
-    """What becomes of the values of the rows; `share` is what a row adds to the divisor of a mean,
-    beside its weight.
+    """What becomes of the values of the rows.
+
+    `share` is what a row adds to the divisor of a mean, beside its weight.
     """
     weight = torch.ones((), dtype=rows.dtype, device=rows.device)
     if weights is not None:

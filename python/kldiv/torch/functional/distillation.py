@@ -195,5 +195,5 @@ def _in_place(
     named = dict(zip(ops.distillation.arguments[2:], options, strict=False))
     named |= {"where": rows.where, "weights": rows.weights}
     named |= {"reduction": rows.reduction, "denominator": denominator}
-    value: Tensor = ops.DistillationInPlace.apply(student, teacher, named)  # type: ignore[no-untyped-call]
+    value: Tensor = ops.DistillationInPlace.apply(student, teacher, named)
     return value

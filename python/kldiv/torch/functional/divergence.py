@@ -83,6 +83,14 @@ def reverse_kl(
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p); `kldiv.reverse_kl` on tensors.
 
     Parameters, returns and exceptions are those of `kl`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
+    >>> print(f"{kldiv.torch.reverse_kl(p, q, space='probs').item():.6f}")
+    0.368064
     """
     options = RowOptions(where, weights, reduction, denominator)
     return _divergence("reverse_kl", 0.0, p, q, space, temperature, axis, options)
@@ -101,10 +109,18 @@ def jensen_shannon(
     reduction: str = "none",
     denominator: float | Tensor | None = None,
 ) -> Tensor:
-    r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q;
-    `kldiv.jensen_shannon` on tensors.
+    r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
 
-    Other parameters, returns and exceptions are those of `kl`.
+    `kldiv.jensen_shannon` on tensors. β is the weight of p; other parameters, returns and
+    exceptions are those of `kl`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
+    >>> print(f"{kldiv.torch.jensen_shannon(p, q, space='probs').item():.6f}")
+    0.101749
     """
     options = RowOptions(where, weights, reduction, denominator)
     parameter = as_float("beta", beta)
@@ -126,6 +142,14 @@ def total_variation(
     r"""Total variation distance, ½ Σ \|p − q\|; `kldiv.total_variation` on tensors.
 
     Parameters, returns and exceptions are those of `kl`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
+    >>> print(f"{kldiv.torch.total_variation(p, q, space='probs').item():.6f}")
+    0.400000
     """
     options = RowOptions(where, weights, reduction, denominator)
     return _divergence("total_variation", 0.0, p, q, space, temperature, axis, options)
@@ -147,6 +171,14 @@ def renyi(
     r"""Rényi divergence of order α, ln(Σ p^α q^(1−α)) / (α − 1); `kldiv.renyi` on tensors.
 
     Other parameters, returns and exceptions are those of `kl`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> p, q = torch.tensor([0.5, 0.5]), torch.tensor([0.9, 0.1])
+    >>> print(f"{kldiv.torch.renyi(p, q, alpha=2, space='probs').item():.6f}")
+    1.021651
     """
     options = RowOptions(where, weights, reduction, denominator)
     order = as_float("alpha", alpha)

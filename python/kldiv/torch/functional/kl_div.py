@@ -64,7 +64,8 @@ def kl_div(
     divisor = 1
     if reduction == "batchmean":
         divisor = input.size(0)
-    input, target = torch.broadcast_tensors(input, target)  # noqa: A001
+    shape = torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
+    input, target = input.expand(shape), target.expand(shape)  # noqa: A001
     if reduction == "mean":
         divisor = input.numel()
     return ops.kl_div(input, target, bool(log_target), divisor)
@@ -98,7 +99,7 @@ def _is_ours(
     if input.dim() == 0 or target.dim() == 0 or is_small(input):
         return False
     try:
-        torch.broadcast_shapes(input.shape, target.shape)
+        torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]
     except RuntimeError:
         return False
     return True

@@ -66,9 +66,7 @@ class RowOptions:
     reduction: str
     denominator: float | Tensor | None
 
-    def run(
-        self, loss: Loss, formula: Callable[..., Tensor], arguments: Sequence[Any]
-    ) -> Tensor:
+    def run(self, loss: Loss, formula: Callable[..., Tensor], arguments: Sequence[Any]) -> Tensor:
         """The loss of the arguments that come before these."""
         if self.reduction not in REDUCTIONS:
             raise ValueError(

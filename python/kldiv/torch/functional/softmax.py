@@ -29,7 +29,17 @@ def entropy(
     reduction: str = "none",
     denominator: float | Tensor | None = None,
 ) -> Tensor:
-    """Shannon entropy, −Σ p ln p; `kldiv.entropy` on tensors, differentiable."""
+    """Shannon entropy, −Σ p ln p; `kldiv.entropy` on tensors, differentiable.
+
+    Parameters, returns and exceptions are those of `kl`, with one tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> print(f"{kldiv.torch.entropy(torch.zeros(4)).item():.6f}")
+    1.386294
+    """
     check_floating(p=p)
     check_one_device(p=p, where=where, weights=weights)
     arguments = (
@@ -52,7 +62,17 @@ def logsumexp(
     reduction: str = "none",
     denominator: float | Tensor | None = None,
 ) -> Tensor:
-    """Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable."""
+    """Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable.
+
+    Parameters, returns and exceptions are those of `kl`, with one tensor of logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> print(f"{kldiv.torch.logsumexp(torch.zeros(4)).item():.6f}")
+    1.386294
+    """
     check_floating(z=z)
     check_one_device(z=z, where=where, weights=weights)
     arguments = (classes_last("z", z, axis), as_float("temperature", temperature))
@@ -62,7 +82,17 @@ def logsumexp(
 
 
 def log_softmax(z: Tensor, *, temperature: float = 1.0, axis: int = -1) -> Tensor:
-    """z/T − ln Σ e^(z/T); `kldiv.log_softmax` on tensors, differentiable."""
+    """z/T − ln Σ e^(z/T); `kldiv.log_softmax` on tensors, differentiable.
+
+    Of the shape of z; float64 if z is, else float32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> kldiv.torch.log_softmax(torch.zeros(2))
+    tensor([-0.6931, -0.6931])
+    """
     check_floating(z=z)
     rows = classes_last("z", z, axis)
     compute = ops.log_softmax if z.device.type == EXTENSION_DEVICE else log_softmax_formula
@@ -78,7 +108,18 @@ def gather_log_probs(
     axis: int = -1,
     where: Tensor | None = None,
 ) -> Tensor:
-    """ln softmax(z/T) at the label of each row; `kldiv.gather_log_probs` on tensors."""
+    """The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors.
+
+    0 for rows with the label `ignore_index`. Differentiable in z, without writing the
+    log-probabilities of other classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import kldiv.torch
+    >>> kldiv.torch.gather_log_probs(torch.zeros(2, 4), torch.tensor([3, -100])).abs()
+    tensor([1.3863, 0.0000])
+    """
     check_floating(z=z)
     check_one_device(z=z, labels=labels, where=where)
     if labels.is_floating_point() or labels.is_complex():

@@ -1,6 +1,4 @@
-"""``kldiv::cross_entropy`` with class indices, and ``kldiv::soft_cross_entropy`` with
-distributions.
-"""
+"""``kldiv::cross_entropy`` with class indices, ``kldiv::soft_cross_entropy`` with distributions."""
 
 from __future__ import annotations
 

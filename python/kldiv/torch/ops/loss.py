@@ -1,9 +1,9 @@
 """Losses as registered operators: value and gradients in one call of the extension.
 
-A loss ``x`` becomes two operators. ``kldiv::x`` gives the value and, if asked, the gradients for an
-upstream gradient of 1 in the same pass, which its backward hands on; ``kldiv::x_backward`` gives the
-gradients for any upstream gradient, and reads the inputs again. The latter's own gradient is
-computed by the same loss in torch operations, and so is everything under `torch.func`.
+A loss ``x`` becomes two operators. ``kldiv::x`` gives the value and, if asked, the gradients for
+an upstream gradient of 1 in the same pass, which its backward hands on; ``kldiv::x_backward``
+gives the gradients for any upstream gradient, and reads the inputs again. The latter's own
+gradient is computed by the same loss in torch operations, and so is everything under `torch.func`.
 
 Compiled and exported code has the operators; eager code calls the extension from an
 `autograd.Function`, which costs less and can reuse memory.
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kldiv._arrays import Operand
+from kldiv._arrays import Array, Operand
 
 Named = dict[str, Any]
 
@@ -27,7 +27,9 @@ class Call(Protocol):
     """A checked call of the extension."""
 
     @property
-    def value_dtype(self) -> torch.dtype: ...
+    def value_dtype(self) -> torch.dtype:
+        """The dtype of the value."""
+        ...
 
     def run(self, grad_output: Tensor | None, gradients: dict[str, Operand]) -> Any:
         """Compute the value, and write the gradients."""
@@ -70,6 +72,8 @@ class Loss:
         self.value_like = value_like
         self.formula = formula
         self._types = dict(arguments)
+        tensors = (name for name, kind in arguments if kind.startswith("Tensor"))
+        self.tensors = (*self.inputs, *tensors)
         is_reduced = "reduction" in self.arguments
         self._reduction = self.arguments.index("reduction") if is_reduced else None
         self._register()
@@ -84,10 +88,11 @@ class Loss:
             needed = tuple(tensor.requires_grad for tensor in arguments[: len(self.inputs)])
         reduction = arguments[self._reduction] if self._reduction is not None else "sum"
         wanted = needed if reduction != "none" else (False,) * len(needed)
+        value: Tensor
         if torch.compiler.is_compiling() or not _are_plain(arguments):
-            value: Tensor = self._forward(*arguments, *wanted)[0]
+            value = self._forward(*arguments, *wanted)[0]
         elif any(needed):
-            value = _Eager.apply(self, wanted, *arguments)  # type: ignore[no-untyped-call]
+            value = _Eager.apply(self, wanted, *arguments)
         else:
             value, _ = self.evaluate(dict(zip(self.arguments, arguments, strict=True)), wanted)
         return value
@@ -103,7 +108,9 @@ class Loss:
             forward, f"({inputs}{others}, {wanted}) -> (Tensor, {gradients})", tags=tags
         )
         torch.library.define(
-            backward, f"(Tensor grad_output, {inputs}{others}, {wanted}) -> ({gradients})", tags=tags
+            backward,
+            f"(Tensor grad_output, {inputs}{others}, {wanted}) -> ({gradients})",
+            tags=tags,
         )
         torch.library.impl(forward, "cpu", self._compute)
         torch.library.impl(backward, "cpu", self._compute_gradients)
@@ -127,26 +134,39 @@ class Loss:
     # On the CPU.
 
     def _compute(self, *arguments: Any) -> tuple[Tensor, ...]:
-        value, gradients = self.evaluate(*self._split(arguments))
-        return value, *gradients
+        named, wanted = self._split(arguments)
+        value, gradients = self.evaluate(named, wanted)
+        return value, *self._or_empty(named, gradients)
 
     def _compute_gradients(self, grad_output: Tensor, *arguments: Any) -> Any:
-        _, gradients = self.evaluate(*self._split(arguments), grad_output.detach())
+        named, wanted = self._split(arguments)
+        _, found = self.evaluate(named, wanted, grad_output.detach())
+        gradients = self._or_empty(named, found)
         return gradients[0] if len(gradients) == 1 else tuple(gradients)
+
+    def _or_empty(self, named: Named, gradients: Sequence[Tensor | None]) -> list[Tensor]:
+        """An operator cannot return nothing."""
+        return [
+            named[name].new_empty(0) if gradient is None else gradient
+            for name, gradient in zip(self.inputs, gradients, strict=True)
+        ]
 
     def evaluate(
         self, named: Named, wanted: Sequence[bool], grad_output: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The value, and a new tensor for each gradient, empty where it is not wanted."""
-        call = self.prepare(**_detached(named))
-        gradients, operands = [], {}
-        for name, want in zip(self.inputs, wanted, strict=True):
-            tensor = named[name]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """The value, and a new tensor for each gradient that is wanted."""
+        detached = dict(named)
+        for name in self.tensors:
+            # NumPy refuses a tensor with a history.
+            if (tensor := named[name]) is not None and tensor.requires_grad:
+                detached[name] = tensor.detach()
+        call = self.prepare(**detached)
+        gradients: list[Tensor | None] = [None] * len(self.inputs)
+        operands = {}
+        for position, (name, want) in enumerate(zip(self.inputs, wanted, strict=True)):
             if want:
-                gradient, operands[name] = new_tensor(tensor.shape, tensor.dtype)
-            else:
-                gradient = tensor.new_empty(0)
-            gradients.append(gradient)
+                tensor = named[name]
+                gradients[position], operands[name] = new_tensor(tensor.shape, tensor.dtype)
         return _value(call.run(grad_output, operands), call.value_dtype), gradients
 
     # Shapes only.
@@ -172,7 +192,7 @@ class Loss:
         ctx.gradients = list(output[1:])
         ctx.mark_non_differentiable(*ctx.gradients)
         ctx.set_materialize_grads(False)
-        _keep(ctx, named)
+        _keep(ctx, named, self.tensors)
 
     def _differentiate(self, ctx: Any, grad_output: Tensor | None, *_: Any) -> tuple[Any, ...]:
         nothing = (None,) * (len(self.arguments) + len(self.inputs))
@@ -196,10 +216,10 @@ class Loss:
         return (gradients,) if len(self.inputs) == 1 else gradients
 
     def _keep_for_double_backward(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        grad_output, *arguments = inputs
+        grad_output, arguments = inputs[0], inputs[1:]
         named, ctx.wanted = self._split(arguments)
         ctx.set_materialize_grads(False)
-        _keep(ctx, {"grad_output": grad_output, **named})
+        _keep(ctx, {"grad_output": grad_output, **named}, ("grad_output", *self.tensors))
 
     def _differentiate_gradients(self, ctx: Any, *grad_gradients: Any) -> tuple[Any, ...]:
         kept = _kept(ctx)
@@ -219,7 +239,7 @@ class Loss:
             found = self._formula_gradients(kept, grad_output, inputs)
             return tuple(found[position] for position, _ in chosen)
 
-        _, pull_back = torch.func.vjp(gradients, *tensors)
+        pull_back = torch.func.vjp(gradients, *tensors)[1]
         found = pull_back(tuple(grad for _, grad in chosen))
         return *found, *nothing[len(found) :]
 
@@ -229,8 +249,8 @@ class Loss:
         def value(*inputs: Tensor) -> Tensor:
             return self.formula(**{**named, **dict(zip(self.inputs, inputs, strict=True))})
 
-        result, pull_back = torch.func.vjp(value, *inputs)
-        gradients: tuple[Tensor, ...] = pull_back(grad_output.to(result.dtype))
+        result = torch.func.vjp(value, *inputs)
+        gradients: tuple[Tensor, ...] = result[1](grad_output.to(result[0].dtype))
         return gradients
 
 
@@ -247,7 +267,7 @@ class _Eager(torch.autograd.Function):
         value, gradients = loss.evaluate(named, wanted)
         ctx.loss, ctx.wanted = loss, wanted
         ctx.gradients = gradients if any(wanted) else None
-        _keep(ctx, named)
+        _keep(ctx, named, loss.tensors)
         return value
 
     @staticmethod
@@ -262,7 +282,9 @@ class _Eager(torch.autograd.Function):
             gradients, ctx.gradients = ctx.gradients, None
             factor = grad_output.item()
             if factor != 1.0:
-                gradients = [gradient.mul_(factor) for gradient in gradients]
+                for gradient in gradients:
+                    if gradient is not None:
+                        gradient.mul_(factor)
         else:
             gradients = loss._gradients(grad_output, _kept(ctx), needed)
         used = (grad if needs else None for grad, needs in zip(gradients, needed, strict=True))
@@ -277,23 +299,17 @@ def _are_plain(arguments: Sequence[Any]) -> bool:
     )
 
 
-def _detached(named: Named) -> Named:
-    """The arguments without their history, which NumPy would refuse."""
-    return {
-        name: item.detach() if isinstance(item, Tensor) and item.requires_grad else item
-        for name, item in named.items()
-    }
-
-
-def _keep(ctx: Any, named: Named) -> None:
-    tensors = {name: item for name, item in named.items() if isinstance(item, Tensor)}
-    ctx.names = tuple(tensors)
-    ctx.save_for_backward(*tensors.values())
-    ctx.named = {name: None if name in tensors else item for name, item in named.items()}
+def _keep(ctx: Any, named: Named, tensors: Sequence[str]) -> None:
+    ctx.tensors = tensors
+    ctx.save_for_backward(*(named[name] for name in tensors))
+    ctx.named = dict(named)
+    for name in tensors:
+        # Held by autograd, which checks that they stay as they are.
+        ctx.named[name] = None
 
 
 def _kept(ctx: Any) -> Named:
-    return {**ctx.named, **dict(zip(ctx.names, ctx.saved_tensors, strict=True))}
+    return {**ctx.named, **dict(zip(ctx.tensors, ctx.saved_tensors, strict=True))}
 
 
 def _value(value: Any, dtype: torch.dtype) -> Tensor:
@@ -304,7 +320,7 @@ def _value(value: Any, dtype: torch.dtype) -> Tensor:
 
 
 # A NumPy dtype of its size, and the name that the extension has for it.
-_STORAGE = {
+_STORAGE: dict[torch.dtype, tuple[np.dtype[Any], str]] = {
     torch.float64: (np.dtype(np.float64), "float64"),
     torch.float32: (np.dtype(np.float32), "float32"),
     torch.float16: (np.dtype(np.float16), "float16"),
@@ -319,7 +335,7 @@ def new_tensor(shape: torch.Size, dtype: torch.dtype) -> tuple[Tensor, Operand]:
     instead of 48.
     """
     storage, name = _STORAGE[dtype]
-    array = np.empty(shape, storage)
+    array: Array = np.empty(shape, storage)
     tensor = torch.from_numpy(array)
     if dtype == torch.bfloat16:
         tensor = tensor.view(torch.bfloat16)

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kldiv import functional
+from kldiv import _kldiv, functional
 from kldiv._arrays import as_rows
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss, new_tensor
 from kldiv.torch.ops.requests import RequestCall, row_values_like
-from kldiv import _kldiv
 
 _ROWS = (
     ("where", "Tensor?"),
@@ -90,7 +89,6 @@ def _log_softmax(z: Tensor, temperature: float) -> Tensor:
     return out
 
 
-@torch.library.register_fake("kldiv::log_softmax")
 def _fake_log_softmax(z: Tensor, temperature: float) -> Tensor:
     return z.new_empty(z.shape, dtype=formulas.value_dtype(z))
 
@@ -107,6 +105,7 @@ def _differentiate_log_softmax(ctx: Any, grad_output: Tensor) -> tuple[Tensor, N
     return (gradient / ctx.temperature).to(ctx.dtype), None
 
 
+torch.library.register_fake("kldiv::log_softmax", _fake_log_softmax)
 torch.library.register_autograd(
     "kldiv::log_softmax", _differentiate_log_softmax, setup_context=_keep_log_probs
 )
