@@ -116,6 +116,36 @@ def test_module_inputs(info, dtype):
         check_same(module, expected, call.args, call.kwargs, TOLERANCES[dtype])
 
 
+@pytest.mark.parametrize("info", MODULE_INFOS, ids=lambda info: info.module_cls.__name__)
+def test_module_error_inputs(info):
+    if info.module_error_inputs_func is None:
+        assert info.module_cls is torch.nn.KLDivLoss
+        return
+    for given in info.module_error_inputs_func(
+        info, device="cpu", dtype=torch.float64, requires_grad=True, training=True
+    ):
+        constructor, call = (
+            given.module_error_input.constructor_input,
+            given.module_error_input.forward_input,
+        )
+        module = MODULES[info.module_cls](*constructor.args, **constructor.kwargs)
+        expected = info.module_cls(*constructor.args, **constructor.kwargs)
+        error, _ = outcome(expected, *call.args, **call.kwargs)
+        assert isinstance(error, Exception)
+        check_same(module, expected, call.args, call.kwargs, {})
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_autocast(dtype):
+    input, target = (torch.rand(3, 40).to(dtype) for _ in range(2))
+    labels = torch.tensor([0, 1, 2])
+    with torch.autocast("cpu", torch.bfloat16):
+        tolerance = TOLERANCES[dtype]
+        check_same(kldiv.torch.kl_div, F.kl_div, (input, target), {"reduction": "sum"}, tolerance)
+        check_same(kldiv.torch.cross_entropy, F.cross_entropy, (input, labels), {}, tolerance)
+        check_same(kldiv.torch.cross_entropy, F.cross_entropy, (input, target), {}, tolerance)
+
+
 def special_kl_div():
     inf, nan = float("inf"), float("nan")
     pairs = [

@@ -168,6 +168,60 @@ def test_vmap(name):
         )
 
 
+@pytest.mark.parametrize("name", ["kl", "jensen_shannon", "entropy", "logsumexp", "log_softmax"])
+def test_strides_and_axes(name):
+    (z,) = tensors(4, 6, 8, count=1)
+    function = getattr(kt, name)
+    for view, axis in [(z.transpose(0, 2), 1), (z[:, ::2], -1), (z.permute(2, 0, 1), 0)]:
+        plain = view.detach().movedim(axis, -1).contiguous().requires_grad_()
+        given = view.detach().requires_grad_()
+        other, plain_other = given.detach().flip(0), plain.detach().flip(0 if axis else 1)
+        if axis == 0:
+            other = given.detach().flip(1)
+            plain_other = plain.detach().flip(0)
+        pair, plain_pair = ((given, other), (plain, plain_other))
+        if name not in ("kl", "jensen_shannon"):
+            pair, plain_pair = pair[:1], plain_pair[:1]
+        value, expected = function(*pair, axis=axis), function(*plain_pair)
+        if name == "log_softmax":
+            expected = expected.movedim(-1, axis)
+        torch.testing.assert_close(value, expected)
+        (gradient,) = torch.autograd.grad(value.square().sum(), given)
+        (wanted,) = torch.autograd.grad(expected.square().sum(), plain)
+        torch.testing.assert_close(gradient, wanted.movedim(-1, axis))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda p: kt.kl(p, p[:, :4]),
+            ValueError,
+            r"p has shape \(3, 5\) but q has shape \(3, 4\)",
+        ),
+        (
+            lambda p: kt.kl(p, p.to("meta")),
+            RuntimeError,
+            "same device, but found p on cpu, q on meta",
+        ),
+        (lambda p: kt.kl(p.long(), p), TypeError, "p has dtype torch.int64"),
+        (lambda p: kt.kl(p, [1.0]), TypeError, "q must be a tensor, got list"),
+        (lambda p: kt.kl(p, p, axis=2), ValueError, r"axis 2 is out of range .*\(3, 5\)"),
+        (lambda p: kt.kl(p, p, temperature=0.0), ValueError, "temperature must be positive"),
+        (lambda p: kt.kl(p, p, reduction="median"), ValueError, "reduction must be one of"),
+        (lambda p: kt.kl(p, p, space="odds"), ValueError, "space must be one of"),
+        (lambda p: kt.kl(p, p, where=torch.ones(3)), TypeError, "where has dtype float32"),
+        (lambda p: kt.kl(p, p, weights=torch.ones(4)), ValueError, r"weights has shape \(4,\)"),
+        (lambda p: kt.gather_log_probs(p, torch.tensor([0, 5, 1])), IndexError, "label 5 in row 1"),
+        (lambda p: kt.gather_log_probs(p, torch.zeros(3)), TypeError, "expected integers"),
+        (lambda p: kt.renyi(p, p, alpha=-1.0), ValueError, "positive"),
+    ],
+)
+def test_refusals(call, error, message):
+    with pytest.raises(error, match=message):
+        call(tensors(3, 5, count=1)[0])
+
+
 def test_opcheck():
     p, q = tensors(3, 5)
     rows = (None, WEIGHTS, "mean", None)

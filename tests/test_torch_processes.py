@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 import torch.distributed as dist  # noqa: E402
 import torch.multiprocessing as mp  # noqa: E402
 
+import kldiv  # noqa: E402
 import kldiv.torch as kt  # noqa: E402
 
 ROWS, CLASSES = 8, 70_000
@@ -18,6 +19,27 @@ def batch():
     labels = torch.randint(CLASSES, (ROWS,), generator=generator)
     torch.manual_seed(1)
     return teacher, features, labels, torch.nn.Linear(4, CLASSES)
+
+
+class Threads(torch.utils.data.Dataset):
+    """The number of threads a loss has where it is computed."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        kt.kl(torch.zeros(2, 3), torch.ones(2, 3))
+        return kldiv.get_num_threads()
+
+
+@pytest.mark.slow
+def test_workers_have_one_thread_each(threads):
+    threads(3)
+    loader = torch.utils.data.DataLoader(
+        Threads(), num_workers=2, multiprocessing_context="fork", timeout=60
+    )
+    assert torch.cat(list(loader)).tolist() == [1, 1]
+    assert kldiv.get_num_threads() == 3
 
 
 class Losses(torch.utils.data.Dataset):

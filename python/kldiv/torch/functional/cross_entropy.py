@@ -8,7 +8,7 @@ from torch.nn import _reduction, functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import ops
-from kldiv.torch.functional.rows import FLOATING, is_small
+from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
 
 
 def cross_entropy(
@@ -78,7 +78,9 @@ def cross_entropy(
         if reduction == "mean" and torch.compiler.is_compiling():
             # Of nothing, torch's mean is NaN.
             value = torch.where((target != ignore_index).any(), value, torch.nan)
-    return value if value.dtype == input.dtype else value.to(input.dtype)
+    if value.dtype == input.dtype or widened_by_autocast(input.dtype):
+        return value
+    return value.to(input.dtype)
 
 
 def _is_ours(

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import ops
-from kldiv.torch.functional.rows import FLOATING, is_small
+from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
 
 
 def kl_div(
@@ -61,6 +61,8 @@ def kl_div(
         return value
     if reduction == "mean":
         warnings.warn(_MEAN, stacklevel=2)
+    if widened_by_autocast(torch.promote_types(input.dtype, target.dtype)):
+        input = input.float()  # noqa: A001
     divisor = 1
     if reduction == "batchmean":
         divisor = input.size(0)

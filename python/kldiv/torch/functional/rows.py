@@ -29,6 +29,11 @@ def is_small(tensor: Tensor) -> bool:
     return wide and tensor.numel() < SMALL and not torch.compiler.is_compiling()
 
 
+def widened_by_autocast(dtype: torch.dtype) -> bool:
+    """Whether autocast makes float32 of a dtype before a loss, as it does before torch's."""
+    return dtype.itemsize == 2 and torch.is_autocast_enabled("cpu")
+
+
 def check_floating(**tensors: Any) -> None:
     """Raise `TypeError` for what is not a floating tensor."""
     for name, tensor in tensors.items():

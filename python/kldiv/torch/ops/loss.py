@@ -11,6 +11,7 @@ Compiled and exported code has the operators; eager code calls the extension fro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import kldiv
 from kldiv._arrays import Array, Operand
 
 Named = dict[str, Any]
@@ -160,6 +162,7 @@ class Loss:
             # NumPy refuses a tensor with a history.
             if (tensor := named[name]) is not None and tensor.requires_grad:
                 detached[name] = tensor.detach()
+        _share_threads()
         call = self.prepare(**detached)
         gradients: list[Tensor | None] = [None] * len(self.inputs)
         operands = {}
@@ -297,6 +300,18 @@ def _are_plain(arguments: Sequence[Any]) -> bool:
     return torch._C._len_torch_dispatch_stack() == 0 and all(
         type(item) in plain for item in arguments if isinstance(item, Tensor)
     )
+
+
+# The worker process of a DataLoader that has been told to use one thread.
+_worker = 0
+
+
+def _share_threads() -> None:
+    """One thread in a worker of a DataLoader, as torch sets for itself there."""
+    global _worker
+    if torch.utils.data.get_worker_info() is not None and _worker != os.getpid():
+        _worker = os.getpid()
+        kldiv.set_num_threads(1)
 
 
 def _keep(ctx: Any, named: Named, tensors: Sequence[str]) -> None:
