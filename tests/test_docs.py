@@ -63,6 +63,13 @@ def test_readme_lists_every_public_name():
     assert not missing
 
 
+def test_torch_and_jax_have_every_function_of_rows():
+    functions = {name for name in kldiv.__all__ if inspect.isfunction(getattr(kldiv, name))}
+    functions -= {"value_and_grad", "compare"}
+    assert functions - {"cross_entropy"} <= set(kldiv.torch.__all__)
+    assert functions <= set(kldiv.jax.__all__)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_named_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")
