@@ -84,8 +84,9 @@ fn special_elements<V: Lanes, const LOG_P: bool>(token: V::Token, p: V, ln_q: V)
             [p * (ln_p - ln_q), p * (ln_p + 1.0 - ln_q), -p]
         } else {
             let own = if p == 0.0 { 0.0 } else { p * ln_p };
-            // The 1 is p/p, and NaN where that is.
-            [own - p * ln_q, ln_p + p / p - ln_q, -p]
+            // The 1 is p/p.
+            let one = if p == 0.0 || p.is_infinite() { f64::NAN } else { 1.0 };
+            [own - p * ln_q, ln_p + one - ln_q, -p]
         };
     }
     lanes.map(|lanes| V::from_array(token, &lanes))
