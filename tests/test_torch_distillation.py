@@ -94,6 +94,8 @@ def test_in_place_leaves_logits_alone_that_need_no_gradient():
         ({"reduction": "none"}, "needs a reduction"),
         ({"detach_teacher": False, "teacher": True}, "no gradient for the teacher"),
         ({"leaf": True}, "leaf"),
+        ({"view": True}, "leaf"),
+        ({"expanded": True}, "expanded"),
         ({"strided": True}, "contiguous"),
     ],
 )
@@ -102,6 +104,10 @@ def test_in_place_refusals(change, message):
     if change.pop("teacher", False):
         teacher.requires_grad_()
     logits = student if change.pop("leaf", False) else student * 1.0
+    if change.pop("view", False):
+        logits = student[:]
+    if change.pop("expanded", False):
+        logits = (student * 1.0)[:1].expand(6, 40)
     if change.pop("strided", False):
         logits = (student * 1.0).T.contiguous().T
     with pytest.raises(ValueError, match=message):
@@ -154,6 +160,7 @@ def test_padded_vocabulary():
         ({"labels": torch.full((6,), 40)}, IndexError, "label 40 in row 0"),
         ({"labels": torch.zeros(5, dtype=torch.int64)}, ValueError, r"\(5,\).*\(6, 40\)"),
         ({"labels": torch.zeros(6)}, TypeError, "expected integers"),
+        ({"labels": [1]}, TypeError, "labels must be a tensor"),
         ({"teacher": torch.zeros(6, 40, dtype=torch.int64)}, TypeError, "teacher_logits has dtype"),
         ({"teacher": torch.zeros(5, 40)}, ValueError, r"\(6, 40\).*\(5, 40\)"),
         ({"teacher": torch.zeros(6, 40, device="meta")}, RuntimeError, "same device"),

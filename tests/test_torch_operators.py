@@ -222,6 +222,118 @@ def test_refusals(call, error, message):
         call(tensors(3, 5, count=1)[0])
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_small_float16_gradients_survive_by_the_scale_of_the_loss(in_place):
+    (z,) = tensors(512, 2000, count=1)
+    teacher = (3 * z).detach().half()
+    leaf = (3 * z + 0.1).detach().half()
+    leaf = (leaf + 0.1 * tensors(512, 2000, seed=1, count=1)[0].detach().half()).requires_grad_()
+    logits = leaf * 1.0
+    loss = kt.distillation_loss(logits, teacher, alpha=1.0, inplace=in_place)
+    (loss * 65536).backward()
+    exact = leaf.detach().double().requires_grad_()
+    (kt.kl(teacher.double(), exact, reduction="mean") * 65536).backward()
+    error = (leaf.grad.double() - exact.grad).norm() / exact.grad.norm()
+    assert error < 1e-3
+
+
+@pytest.mark.slow
+def test_large_scales_of_the_loss_in_compiled_half_types():
+    torch._dynamo.reset()
+    p, q = tensors(3, 5, dtype=torch.float16)
+    compiled = torch.compile(LOSSES["kl"], fullgraph=True, backend="aot_eager")
+    (mine,) = torch.autograd.grad(compiled(p, q) * 65536, q)
+    (expected,) = torch.autograd.grad(LOSSES["kl"](p, q) * 65536, q)
+    assert mine.isfinite().all()
+    torch.testing.assert_close(mine, expected)
+
+
+def test_forward_mode():
+    p, q = (tensor.detach() for tensor in tensors(3, 5))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(q, torch.ones_like(q).cumsum(-1))
+        tangent = torch.autograd.forward_ad.unpack_dual(kt.kl(p, dual, reduction="mean")).tangent
+    gradient = torch.func.grad(lambda q: kt.kl(p, q, reduction="mean"))(q)
+    torch.testing.assert_close(tangent, (gradient * torch.ones_like(q).cumsum(-1)).sum())
+
+
+def test_many_upstream_gradients_at_once():
+    p, q = tensors(3, 5)
+    upstream = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    loss = kt.kl(p, q, reduction="mean")
+    (batched,) = torch.autograd.grad(loss, q, upstream, is_grads_batched=True)
+    (one,) = torch.autograd.grad(kt.kl(p, q, reduction="mean"), q)
+    torch.testing.assert_close(batched, torch.stack([one, -2 * one]))
+
+
+def test_a_tensor_whose_sign_is_to_be_changed():
+    p, q = tensors(3, 5)
+    negative = torch.complex(p, q).detach().conj().imag
+    assert negative.is_neg()
+    torch.testing.assert_close(kt.kl(p, negative), kt.kl(p, -q.detach()))
+
+
+def test_weights_have_no_gradient():
+    p, q = tensors(3, 5)
+    with pytest.raises(ValueError, match="weights has no gradient"):
+        kt.kl(p, q, weights=torch.ones(3).requires_grad_())
+
+
+@pytest.mark.slow
+def test_denominators_as_tensors():
+    torch._dynamo.reset()
+    p, q = tensors(3, 5)
+    compiled = torch.compile(
+        lambda d, r: kt.kl(p, q, denominator=d, reduction=r), fullgraph=True, backend="aot_eager"
+    )
+    count = torch.tensor([7])
+    torch.testing.assert_close(compiled(count, "mean"), kt.kl(p, q, reduction="sum") / 7)
+    for function in (lambda d, r: kt.kl(p, q, denominator=d, reduction=r),):
+        with pytest.raises(ValueError, match="replaces the divisor"):
+            function(count, "sum")
+        with pytest.raises(ValueError, match="expected one number"):
+            function(torch.ones(2), "mean")
+
+
+@pytest.mark.slow
+def test_drop_ins_compile_and_map_like_those_of_torch():
+    torch._dynamo.reset()
+    p, q = tensors(3, 5)
+    p = p.softmax(-1).detach()
+    functional = torch.nn.functional
+    for reduction in ("none", "mean", "sum"):
+        compiled = torch.compile(
+            lambda q, p, r=reduction: kt.kl_div(q, p, reduction=r),
+            fullgraph=True,
+            backend="aot_eager",
+        )
+        torch.testing.assert_close(compiled(q, p), functional.kl_div(q, p, reduction=reduction))
+    z, labels = torch.randn(3, 4, 5).bfloat16(), torch.zeros(3, 4, dtype=torch.int64)
+    torch.testing.assert_close(
+        torch.vmap(kt.cross_entropy)(z, labels), torch.vmap(functional.cross_entropy)(z, labels)
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda p: kt.kl(p, p, weights=torch.ones(2, 3)), ValueError),
+        (lambda p: kt.kl(p, p, where=torch.ones(3, dtype=torch.int64)), TypeError),
+        (lambda p: kt.kl(p, p, temperature=0.0), ValueError),
+        (lambda p: kt.renyi(p, p, alpha=-1.0), ValueError),
+        (lambda p: kt.kl(p, p, denominator=3.0, reduction="sum"), ValueError),
+        (lambda p: kt.kl(p, p, denominator=0.0, reduction="mean"), ValueError),
+        (lambda p: kt.kl(p[0], p[0], reduction="batchmean"), ValueError),
+    ],
+)
+def test_transformed_functions_refuse_the_same(call, error):
+    p = tensors(3, 5, count=1)[0].detach()
+    with pytest.raises(error):
+        call(p)
+    with pytest.raises(error):
+        torch.func.grad(lambda p: call(p).sum())(p)
+
+
 def test_opcheck():
     p, q = tensors(3, 5)
     rows = (None, WEIGHTS, "mean", None)

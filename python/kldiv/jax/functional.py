@@ -46,6 +46,10 @@ def _reduced(
     if reduction == "sum":
         return total
     if reduction == "batchmean":
+        if not batch_shape:
+            raise ValueError(
+                "reduction='batchmean' divides by the first batch axis, and there is none"
+            )
         return total / batch_shape[0]
     if denominator is not None:
         return total / jnp.asarray(denominator).astype(rows.dtype)
@@ -264,6 +268,8 @@ def cross_entropy(
     if jnp.issubdtype(targets.dtype, jnp.floating):
         rows = Rows("cross_entropy", options, 2)
         return _reduced(rows, (z, jnp.moveaxis(targets, axis, -1)), where, *rest)
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
+        raise TypeError(f"targets has dtype {targets.dtype}; expected integers or a floating one")
     if targets.shape != z.shape[:-1]:
         raise ValueError(f"targets has shape {targets.shape} but logits has shape {logits.shape}")
     if ignore_index is not None:

@@ -177,4 +177,7 @@ def reduced(
         return total / denominator
     divisor = (weight if share is None else weight * share).expand_as(rows).sum()
     # A mean over nothing is 0.
-    return torch.where(divisor == 0, 0.0 * total, total / torch.where(divisor == 0, 1.0, divisor))
+    empty = divisor == 0
+    return torch.where(
+        empty, 0.0 * total, total / torch.where(empty, divisor.new_ones(()), divisor)
+    )

@@ -9,6 +9,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
+from kldiv.torch.ops.loss import are_plain, is_traced
 
 
 def cross_entropy(
@@ -75,7 +76,7 @@ def cross_entropy(
         value = ops.soft_cross_entropy(logits, masses, *options)
     else:
         value = ops.cross_entropy(logits, target, ignore_index, *options)
-        if reduction == "mean" and torch.compiler.is_compiling():
+        if reduction == "mean" and (is_traced() or not are_plain([input, target])):
             # Of nothing, torch's mean is NaN.
             value = torch.where((target != ignore_index).any(), value, torch.nan)
     if value.dtype == input.dtype or widened_by_autocast(input.dtype):
@@ -100,14 +101,16 @@ def _is_ours(
         return False
     if reduction not in ("none", "sum", "mean") or not 0.0 <= label_smoothing <= 1.0:
         return False
-    compiling = torch.compiler.is_compiling()
+    if torch._C._are_functorch_transforms_active() or not isinstance(ignore_index, int):
+        return False
+    traced = is_traced() or not are_plain([input, target, weight])
     classes = input.size(0 if input.dim() == 1 else 1)
     if weight is not None and (
         weight.shape != (classes,)
         or weight.dtype != input.dtype
         or weight.device != input.device
         or weight.requires_grad
-        or compiling
+        or traced
         or not bool((weight > 0).all() & weight.isfinite().all())
     ):
         # Weights below 0, which torch allows, or that cannot be looked at.
@@ -118,4 +121,4 @@ def _is_ours(
     if target.dtype not in (torch.int64, torch.uint8) or target.shape != expected:
         return False
     # The mean of nothing is torch's NaN.
-    return compiling or reduction != "mean" or bool((target != ignore_index).any())
+    return traced or reduction != "mean" or bool((target != ignore_index).any())

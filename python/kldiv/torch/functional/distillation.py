@@ -10,6 +10,7 @@ from kldiv._arrays import as_float
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import RowOptions, check_floating, check_one_device
 from kldiv.torch.ops.distillation import formula
+from kldiv.torch.ops.loss import are_plain, is_traced
 
 VOCABULARIES = ("equal", "truncate")
 
@@ -71,8 +72,8 @@ def distillation_loss(
         leave out the last classes of the wider ones.
     inplace : bool
         Write the gradient over the logits of the student, so that none is allocated. They must
-        not be used afterwards; where autograd had saved them, backward raises. Only for scalar
-        reductions, and not under `torch.compile`.
+        not be used afterwards, not by a second loss either; where autograd had saved them,
+        backward raises. Only for scalar reductions, and not under `torch.compile`.
 
     Returns
     -------
@@ -172,8 +173,9 @@ def _in_place(
     given: Tensor, student: Tensor, teacher: Tensor, rows: RowOptions, options: tuple[object, ...]
 ) -> Tensor:
     refused = None
-    if torch.compiler.is_compiling():
-        refused = "inplace=True is for eager mode; compiled code plans its memory itself"
+    base = student._base
+    if is_traced() or torch._C._are_functorch_transforms_active() or not are_plain([student]):
+        refused = "inplace=True is for eager mode; other modes plan their memory themselves"
     elif rows.reduction == "none":
         refused = "inplace=True needs a reduction: the gradient is written before backward"
     elif student is not given:
@@ -182,9 +184,11 @@ def _in_place(
         refused = "inplace=True has no gradient for the teacher; use detach_teacher=True"
     elif student.device.type != "cpu":
         refused = f"inplace=True is for tensors on the CPU, and these are on {student.device}"
-    elif student.is_leaf and student.requires_grad:
+    elif any(x is not None and x.is_leaf and x.requires_grad for x in (student, base)):
         refused = "inplace=True would overwrite a leaf that requires its gradient"
-    elif student.stride(-1) != 1:
+    elif any(step == 0 and n > 1 for n, step in zip(student.shape, student.stride(), strict=True)):
+        refused = "inplace=True needs logits of their own, and these are expanded"
+    elif student.stride(-1) != 1 and student.shape[-1] != 1:
         refused = "inplace=True needs logits whose classes are contiguous"
     if refused is not None:
         raise ValueError(refused)

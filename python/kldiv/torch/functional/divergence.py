@@ -9,7 +9,13 @@ from torch import Tensor
 from kldiv._arrays import as_float
 from kldiv._requests import as_space, pair_of
 from kldiv.torch import ops
-from kldiv.torch.functional.rows import RowOptions, check_floating, check_one_device, classes_last
+from kldiv.torch.functional.rows import (
+    RowOptions,
+    check_floating,
+    check_in_range,
+    check_one_device,
+    classes_last,
+)
 from kldiv.torch.ops.divergence import formula
 
 Space = str | tuple[str, str]
@@ -208,6 +214,10 @@ def _divergence(
             one if side == "logits" else 1.0 for one, side in zip(temperatures, spaces, strict=True)
         )
         temperatures = p_one, q_one
+    for one in temperatures:
+        check_in_range("temperature", one, 0.0)
+    if kind == "renyi":
+        check_in_range("alpha", parameter, 0.0)
     if p.shape != q.shape:
         raise ValueError(f"p has shape {tuple(p.shape)} but q has shape {tuple(q.shape)}")
     p, q = classes_last("p", p, axis), classes_last("q", q, axis)

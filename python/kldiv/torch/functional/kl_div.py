@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
+from kldiv.torch.ops.loss import is_traced
 
 
 def kl_div(
@@ -54,12 +55,14 @@ def kl_div(
         )
         return result
     if not _is_ours(input, target, size_average, reduce, reduction):
+        if is_traced():
+            return functional.kl_div(input, target, size_average, reduce, reduction, log_target)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             value = functional.kl_div(input, target, size_average, reduce, reduction, log_target)
         _warn_again(caught)
         return value
-    if reduction == "mean":
+    if reduction == "mean" and not is_traced():
         warnings.warn(_MEAN, stacklevel=2)
     if widened_by_autocast(torch.promote_types(input.dtype, target.dtype)):
         input = input.float()  # noqa: A001
@@ -99,6 +102,8 @@ def _is_ours(
     if any(tensor.dtype not in FLOATING or tensor.numel() == 0 for tensor in tensors):
         return False
     if input.dim() == 0 or target.dim() == 0 or is_small(input):
+        return False
+    if torch._C._are_functorch_transforms_active():
         return False
     try:
         torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]

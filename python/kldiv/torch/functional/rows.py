@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kldiv._requests import REDUCTIONS
-from kldiv.torch.ops.loss import Loss
+from kldiv.torch.ops.loss import Loss, is_traced
 
 # Where the extension computes; tensors on other devices take formulas in torch operations.
 EXTENSION_DEVICE = "cpu"
@@ -26,7 +27,14 @@ SMALL = 1 << 16
 def is_small(tensor: Tensor) -> bool:
     """Whether a drop-in leaves the tensor to torch, for speed."""
     wide = tensor.dtype in (torch.float32, torch.float64)
-    return wide and tensor.numel() < SMALL and not torch.compiler.is_compiling()
+    return wide and tensor.numel() < SMALL and not is_traced()
+
+
+def check_in_range(name: str, value: float, least: float, most: float = math.inf) -> None:
+    """Raise `ValueError` unless least < value < most, or value is `most` where that is finite."""
+    if not (least < value < most or (value == most and math.isfinite(most))):
+        domain = "positive and finite" if least == 0.0 else f"from 0 to {most:g}"
+        raise ValueError(f"{name} must be {domain}, got {value}")
 
 
 def widened_by_autocast(dtype: torch.dtype) -> bool:
@@ -47,7 +55,13 @@ def check_floating(**tensors: Any) -> None:
 
 def check_one_device(**tensors: Tensor | None) -> None:
     """Raise `RuntimeError`, as torch does, for tensors on several devices."""
-    devices = {name: tensor.device for name, tensor in tensors.items() if tensor is not None}
+    devices = {}
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+        devices[name] = tensor.device
     if len(set(devices.values())) > 1:
         where = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise RuntimeError(f"expected all tensors to be on the same device, but found {where}")
@@ -77,17 +91,57 @@ class RowOptions:
             raise ValueError(
                 f"reduction must be one of {', '.join(REDUCTIONS)}, got {self.reduction!r}"
             )
+        if self.weights is not None and self.weights.requires_grad and torch.is_grad_enabled():
+            raise ValueError("weights has no gradient here; pass weights.detach()")
         reduction, denominator = self.reduction, self.denominator
+        transformed = torch._C._are_functorch_transforms_active()
+        extension = arguments[0].device.type == EXTENSION_DEVICE
         divide = None
         if isinstance(denominator, Tensor):
-            if torch.compiler.is_compiling() or denominator.device.type != "cpu":
+            if denominator.numel() != 1:
+                raise ValueError(
+                    f"denominator has shape {tuple(denominator.shape)}; expected one number"
+                )
+            if self.reduction != "mean":
+                raise ValueError(_DENOMINATOR)
+            denominator = denominator.detach()
+            if is_traced() or transformed or denominator.device.type != "cpu":
                 # Its value cannot be looked at.
-                divide, reduction, denominator = denominator, "sum", None
+                divide, reduction, denominator = denominator.reshape(()), "sum", None
             else:
                 denominator = float(denominator)
+        if transformed or not extension:
+            self._check_for_formula(arguments[0])
         given = (*arguments, self.where, self.weights, reduction, denominator)
-        if arguments[0].device.type == EXTENSION_DEVICE:
+        if extension:
             value = loss(*given)
         else:
             value = formula(**dict(zip(loss.arguments, given, strict=True)))
-        return value if divide is None else value / divide
+        return value if divide is None else value / divide.to(value.dtype)
+
+    def _check_for_formula(self, rows: Tensor) -> None:
+        """What the extension would refuse, without looking at numbers."""
+        batch_shape = rows.shape[:-1]
+        for name, tensor in (("where", self.where), ("weights", self.weights)):
+            if tensor is None:
+                continue
+            if (tensor.dtype == torch.bool) != (name == "where") or tensor.is_complex():
+                expected = "bool" if name == "where" else "real numbers"
+                raise TypeError(f"{name} has dtype {tensor.dtype}; expected {expected}")
+            sizes = zip(reversed(tensor.shape), reversed(batch_shape), strict=False)
+            if tensor.dim() > len(batch_shape) or any(n not in (1, size) for n, size in sizes):
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}, which does not broadcast to the "
+                    f"batch shape {tuple(batch_shape)}"
+                )
+        if self.reduction == "batchmean" and not batch_shape:
+            raise ValueError(
+                "reduction='batchmean' divides by the first batch axis, and there is none"
+            )
+        if self.denominator is not None and self.reduction != "mean":
+            raise ValueError(_DENOMINATOR)
+        if isinstance(self.denominator, float | int) and not self.denominator > 0:
+            raise ValueError(f"denominator must be positive and finite, got {self.denominator}")
+
+
+_DENOMINATOR = "denominator replaces the divisor of reduction='mean' and of no other"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from kldiv._arrays import as_float
@@ -122,7 +123,7 @@ def gather_log_probs(
     """
     check_floating(z=z)
     check_one_device(z=z, labels=labels, where=where)
-    if labels.is_floating_point() or labels.is_complex():
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels has dtype {labels.dtype}; expected integers")
     arguments = (
         classes_last("z", z, axis),

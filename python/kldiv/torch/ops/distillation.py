@@ -10,7 +10,7 @@ from torch import Tensor
 from kldiv import _requests
 from kldiv._arrays import as_rows
 from kldiv.torch import formulas
-from kldiv.torch.ops.loss import Loss
+from kldiv.torch.ops.loss import Loss, is_batched
 from kldiv.torch.ops.requests import RequestCall, row_values_like
 
 
@@ -94,7 +94,10 @@ class DistillationInPlace(torch.autograd.Function):
         """Compute value and gradient."""
         memory = student.detach()
         call = _prepare(teacher=teacher.detach(), student=memory, **options)
-        value = call.run(None, {"student": as_rows("student", memory, -1).operand})
+        output = {"student": as_rows("student", memory, -1).operand}
+        # Half types are to be rounded once, after the upstream gradient is known.
+        ctx.later = (call, output) if student.dtype.itemsize == 2 else None
+        value = call.run(None, {} if ctx.later else output)
         torch.autograd.graph.increment_version(student)
         ctx.gradient = memory
         return torch.tensor(float(value), dtype=call.value_dtype)
@@ -108,5 +111,11 @@ class DistillationInPlace(torch.autograd.Function):
                 "the gradient of a loss with inplace=True can be had once, and has no gradient "
                 "itself: the logits were overwritten; use inplace=False"
             )
+        if is_batched(grad_outputs[0]):
+            raise RuntimeError("inplace=True has one gradient; use inplace=False")
+        if ctx.later:
+            call, output = ctx.later
+            call.run(grad_outputs[0], output)
+            return gradient, None, None
         factor = grad_outputs[0].item()
         return gradient if factor == 1.0 else gradient.mul_(factor), None, None

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import kldiv
 from kldiv._arrays import Array, Operand
@@ -82,8 +83,8 @@ class Loss:
 
     def __call__(self, *arguments: Any) -> Tensor:
         """The value; with the gradients that will be needed, unless it has one number a row."""
-        if torch._C._are_functorch_transforms_active():
-            # `torch.func` composes what torch knows.
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            # `torch.func` and forward-mode derivatives compose what torch knows.
             return self.formula(**dict(zip(self.arguments, arguments, strict=True)))
         needed = (False,) * len(self.inputs)
         if torch.is_grad_enabled():
@@ -91,7 +92,11 @@ class Loss:
         reduction = arguments[self._reduction] if self._reduction is not None else "sum"
         wanted = needed if reduction != "none" else (False,) * len(needed)
         value: Tensor
-        if torch.compiler.is_compiling() or not _are_plain(arguments):
+        if is_traced() or not are_plain(arguments):
+            inputs = arguments[: len(self.inputs)]
+            if any(tensor.dtype.itemsize == 2 for tensor in inputs):
+                # To be multiplied by the upstream gradient before it is rounded, in backward.
+                wanted = (False,) * len(needed)
             value = self._forward(*arguments, *wanted)[0]
         elif any(needed):
             value = _Eager.apply(self, wanted, *arguments)
@@ -159,9 +164,9 @@ class Loss:
         """The value, and a new tensor for each gradient that is wanted."""
         detached = dict(named)
         for name in self.tensors:
-            # NumPy refuses a tensor with a history.
-            if (tensor := named[name]) is not None and tensor.requires_grad:
-                detached[name] = tensor.detach()
+            # NumPy refuses a tensor with a history, or with a sign to be changed.
+            if (tensor := named[name]) is not None and (tensor.requires_grad or tensor.is_neg()):
+                detached[name] = tensor.detach().resolve_neg()
         _share_threads()
         call = self.prepare(**detached)
         gradients: list[Tensor | None] = [None] * len(self.inputs)
@@ -282,19 +287,49 @@ class _Eager(torch.autograd.Function):
         needed = tuple(ctx.needs_input_grad[2 : 2 + count])
         # A second call has to compute them again, and so does one with other inputs.
         if ctx.gradients is not None and needed == ctx.wanted and not torch.is_grad_enabled():
-            gradients, ctx.gradients = ctx.gradients, None
-            factor = grad_output.item()
-            if factor != 1.0:
-                for gradient in gradients:
-                    if gradient is not None:
-                        gradient.mul_(factor)
+            if is_batched(grad_output):
+                # Of many upstream gradients at once.
+                gradients: Sequence[Tensor | None] = [
+                    None if gradient is None else gradient * grad_output.to(gradient.dtype)
+                    for gradient in ctx.gradients
+                ]
+            else:
+                gradients, ctx.gradients = ctx.gradients, None
+                if not _multiply(gradients, grad_output.item()):
+                    gradients = loss._gradients(grad_output, _kept(ctx), needed)
         else:
             gradients = loss._gradients(grad_output, _kept(ctx), needed)
         used = (grad if needs else None for grad, needs in zip(gradients, needed, strict=True))
         return None, None, *used, *(None,) * (len(loss.arguments) - count)
 
 
-def _are_plain(arguments: Sequence[Any]) -> bool:
+def _multiply(gradients: Sequence[Tensor | None], factor: float) -> bool:
+    """Multiply in place, unless that would round numbers that were rounded to half types before.
+
+    A scale that keeps small gradients from vanishing in float16 has to come first.
+    """
+    found = [gradient for gradient in gradients if gradient is not None]
+    if factor == 1.0:
+        return True
+    if any(gradient.dtype.itemsize == 2 for gradient in found):
+        return False
+    for gradient in found:
+        gradient.mul_(factor)
+    return True
+
+
+def is_traced() -> bool:
+    """Whether calls are recorded, so that numbers cannot be looked at."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing()
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether a tensor stands for many, as in `torch.autograd.grad(is_grads_batched=True)`."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
+
+
+def are_plain(arguments: Sequence[Any]) -> bool:
     """Whether all tensors hold numbers, and nobody watches what is done to them."""
     plain = (Tensor, torch.nn.Parameter)
     return torch._C._len_torch_dispatch_stack() == 0 and all(
