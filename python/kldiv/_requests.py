@@ -146,6 +146,21 @@ def as_space(name: str, value: Any) -> str:
     return str(value)
 
 
+def sides_of(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[float, float]]:
+    """Space and temperature of p and of q."""
+    spaces = pair_of("space", space, as_space)
+    temperatures = pair_of("temperature", temperature, as_float)
+    if spaces != ("logits", "logits") and not isinstance(temperature, (tuple, list)):
+        # One temperature is for those sides that have one.
+        if "logits" not in spaces and temperatures[0] != 1.0:
+            raise ValueError(f"temperature applies to logits only, and space is {space!r}")
+        p_one, q_one = (
+            one if side == "logits" else 1.0 for one, side in zip(temperatures, spaces, strict=True)
+        )
+        temperatures = p_one, q_one
+    return spaces, temperatures
+
+
 def divergence(
     kind: str,
     parameter: float,
@@ -162,16 +177,7 @@ def divergence(
     """A divergence of two arrays of rows."""
     p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
     check_same_shape(p_rows, q_rows)
-    spaces = pair_of("space", space, as_space)
-    temperatures = pair_of("temperature", temperature, as_float)
-    if spaces != ("logits", "logits") and not isinstance(temperature, (tuple, list)):
-        # One temperature is for those sides that have one.
-        if "logits" not in spaces and temperatures[0] != 1.0:
-            raise ValueError(f"temperature applies to logits only, and space is {space!r}")
-        p_one, q_one = (
-            one if side == "logits" else 1.0 for one, side in zip(temperatures, spaces, strict=True)
-        )
-        temperatures = p_one, q_one
+    spaces, temperatures = sides_of(space, temperature)
     reducer = Reducer.parse(
         p_rows, result_dtype(p_rows, q_rows), where, weights, reduction, denominator
     )

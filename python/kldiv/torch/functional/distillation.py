@@ -9,7 +9,6 @@ from kldiv import _kldiv
 from kldiv._arrays import as_float
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import RowOptions, check_floating, check_one_device
-from kldiv.torch.ops.distillation import formula
 from kldiv.torch.ops.loss import are_plain, is_traced
 
 VOCABULARIES = ("equal", "truncate")
@@ -128,7 +127,7 @@ def distillation_loss(
     options = (labels, *losses, ignore_index, as_float("label_smoothing", label_smoothing))
     rows = RowOptions(None, weights, reduction, num_items_in_batch)
     if not inplace:
-        return rows.run(ops.distillation, formula, (teacher, student, *options))
+        return rows.run(ops.distillation, (teacher, student, *options))
     return _in_place(student_logits, student, teacher, rows, options)
 
 
@@ -194,7 +193,7 @@ def _in_place(
         raise ValueError(refused)
     if not (student.requires_grad and torch.is_grad_enabled()):
         # Nobody wants the gradient.
-        return rows.run(ops.distillation, formula, (teacher, student, *options))
+        return rows.run(ops.distillation, (teacher, student, *options))
     denominator = None if rows.denominator is None else float(rows.denominator)
     named = dict(zip(ops.distillation.arguments[2:], options, strict=False))
     named |= {"where": rows.where, "weights": rows.weights}

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kldiv._arrays import as_float
-from kldiv._requests import as_space, pair_of
+from kldiv._requests import sides_of
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import (
     RowOptions,
@@ -16,7 +16,6 @@ from kldiv.torch.functional.rows import (
     check_one_device,
     classes_last,
 )
-from kldiv.torch.ops.divergence import formula
 
 Space = str | tuple[str, str]
 Temperature = float | tuple[float, float]
@@ -204,16 +203,7 @@ def _divergence(
 ) -> Tensor:
     check_floating(p=p, q=q)
     check_one_device(p=p, q=q, where=options.where, weights=options.weights)
-    spaces = pair_of("space", space, as_space)
-    temperatures = pair_of("temperature", temperature, as_float)
-    if spaces != ("logits", "logits") and not isinstance(temperature, (tuple, list)):
-        # One temperature is for those sides that have one.
-        if "logits" not in spaces and temperatures[0] != 1.0:
-            raise ValueError(f"temperature applies to logits only, and space is {space!r}")
-        p_one, q_one = (
-            one if side == "logits" else 1.0 for one, side in zip(temperatures, spaces, strict=True)
-        )
-        temperatures = p_one, q_one
+    spaces, temperatures = sides_of(space, temperature)
     for one in temperatures:
         check_in_range("temperature", one, 0.0)
     if kind == "renyi":
@@ -222,7 +212,7 @@ def _divergence(
         raise ValueError(f"p has shape {tuple(p.shape)} but q has shape {tuple(q.shape)}")
     p, q = classes_last("p", p, axis), classes_last("q", q, axis)
     arguments = (p, q, kind, parameter, *spaces, *temperatures)
-    return options.run(ops.divergence, formula, arguments)
+    return options.run(ops.divergence, arguments)
 
 
 __all__ = ["jensen_shannon", "kl", "renyi", "reverse_kl", "total_variation"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,7 @@ class RowOptions:
     reduction: str
     denominator: float | Tensor | None
 
-    def run(self, loss: Loss, formula: Callable[..., Tensor], arguments: Sequence[Any]) -> Tensor:
+    def run(self, loss: Loss, arguments: Sequence[Any]) -> Tensor:
         """The loss of the arguments that come before these."""
         if self.reduction not in REDUCTIONS:
             raise ValueError(
@@ -116,7 +116,7 @@ class RowOptions:
         if extension:
             value = loss(*given)
         else:
-            value = formula(**dict(zip(loss.arguments, given, strict=True)))
+            value = loss.formula(**dict(zip(loss.arguments, given, strict=True)))
         return value if divide is None else value / divide.to(value.dtype)
 
     def _check_for_formula(self, rows: Tensor) -> None:

@@ -15,8 +15,7 @@ from kldiv.torch.functional.rows import (
     check_one_device,
     classes_last,
 )
-from kldiv.torch.ops.cross_entropy import formula as cross_entropy_formula
-from kldiv.torch.ops.softmax import entropy_formula, log_softmax_formula, logsumexp_formula
+from kldiv.torch.ops.softmax import log_softmax_formula
 
 
 def entropy(
@@ -48,9 +47,7 @@ def entropy(
         as_space("space", space),
         as_float("temperature", temperature),
     )
-    return RowOptions(where, weights, reduction, denominator).run(
-        ops.entropy, entropy_formula, arguments
-    )
+    return RowOptions(where, weights, reduction, denominator).run(ops.entropy, arguments)
 
 
 def logsumexp(
@@ -77,9 +74,7 @@ def logsumexp(
     check_floating(z=z)
     check_one_device(z=z, where=where, weights=weights)
     arguments = (classes_last("z", z, axis), as_float("temperature", temperature))
-    return RowOptions(where, weights, reduction, denominator).run(
-        ops.logsumexp, logsumexp_formula, arguments
-    )
+    return RowOptions(where, weights, reduction, denominator).run(ops.logsumexp, arguments)
 
 
 def log_softmax(z: Tensor, *, temperature: float = 1.0, axis: int = -1) -> Tensor:
@@ -136,7 +131,5 @@ def gather_log_probs(
         0.0,
         None,
     )
-    surprise = RowOptions(where, None, "none", None).run(
-        ops.cross_entropy, cross_entropy_formula, arguments
-    )
+    surprise = RowOptions(where, None, "none", None).run(ops.cross_entropy, arguments)
     return -surprise
