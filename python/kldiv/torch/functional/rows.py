@@ -20,7 +20,7 @@ FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 # Elements of float32 and float64 below which the losses of torch are faster than a call of the
-# extension from autograd, which takes some 80 µs.
+# extension from autograd, which takes some 90 µs.
 SMALL = 1 << 16
 
 
