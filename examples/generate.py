@@ -115,7 +115,7 @@ def main(given: Experiment) -> None:
         "trained": trained(given.models / "gpt2-mix"),
     }
     written: list[dict[str, Any]] = []
-    with tqdm(total=len(PROMPTS) * len(writers) * 2) as progress:
+    with tqdm(total=len(PROMPTS) * len(writers) * 2, disable=None) as progress:
         for prompt in PROMPTS:
             for name, model in writers.items():
                 for how, options in (("greedy", {"do_sample": False}), ("sampled", SAMPLING)):

@@ -118,7 +118,9 @@ def with_teacher(sequences: Tensor, teacher: Any, folder: Path) -> Data:
             path.with_suffix(".part"), mode="w+", dtype=np.float16, shape=shape
         )
         with torch.inference_mode():
-            for rows in tqdm(torch.arange(len(inputs)).split(BATCH), desc="teacher reads"):
+            for rows in tqdm(
+                torch.arange(len(inputs)).split(BATCH), desc="teacher reads", disable=None
+            ):
                 logits[rows.numpy()] = teacher(inputs[rows]).logits.half().numpy()
         logits.flush()
         path.with_suffix(".part").rename(path)
@@ -156,7 +158,7 @@ def torch_loss(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -
         loss = loss + (1.0 - alpha) * functional.cross_entropy(student, labels.flatten())
     if alpha > 0.0:
         log_q = student.log_softmax(-1)
-        log_p = teacher.flatten(0, 1).float().log_softmax(-1)
+        log_p = teacher.flatten(0, 1).to(student.dtype).log_softmax(-1)
         kl = functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
         loss = loss + alpha * kl
     return loss
@@ -181,7 +183,7 @@ def train(model: Any, data: Data, held_out: Data, loss_of: Any, alpha: float, ep
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = transformers.get_cosine_schedule_with_warmup(optimizer, steps // 20 + 1, steps)
     run = Run([], [score(model, held_out)], 0.0)
-    progress = tqdm(total=steps)
+    progress = tqdm(total=steps, disable=None)
     for epoch in range(epochs):
         model.train()
         losses = []
