@@ -90,6 +90,34 @@ def test_training_brings_generation_closer_to_the_teacher(results):
 
 
 @pytest.mark.slow
+@needs_model
+@needs_debian_texts
+def test_text_is_cleaned_and_encoded_without_loss(results):
+    found = results("prepare_text")
+    # The script itself stops where a text that is cleaned twice differs, or does not come back.
+    removed = {(row["step"], row["source"]): row for row in found["steps"]}
+    assert removed["ANSI escapes", "fortunes"]["found before"] > 0
+    assert removed["HTML to text", "reference zh"]["found before"] > 0
+    assert all(row["left after"] == 0 for row in found["steps"] if row["step"] != "wrong decoding")
+    ours, gpt2, _ = found["tokenizers"]
+    assert ours["tokens per Chinese character"] < gpt2["tokens per Chinese character"]
+
+
+@pytest.mark.slow
+@needs_model
+def test_fewer_bits_diverge_more(results):
+    found = results("compress")
+    for text in ("documentation", "answers"):
+        rows = found[text]
+        assert [row["weights"] for row in rows] == ["float32", "int8", "int4", "int3"]
+        assert rows[0]["KL"] == 0.0
+        assert [row["KL"] for row in rows] == sorted(row["KL"] for row in rows)
+    # Every part costs something, and none as much as all together.
+    together = found["documentation"][2]["KL"]
+    assert all(0.0 < part["KL"] < together for part in found["one block in int4"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
 @needs_model
 def test_notebooks_run_and_keep_their_outputs(notebook):
