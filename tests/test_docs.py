@@ -15,7 +15,15 @@ import kldiv.jax
 import kldiv.torch
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/torch.md")
+DOCUMENTS = (
+    "README.md",
+    "README.zh.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs/article.md",
+    "docs/torch.md",
+    "examples/README.md",
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A name in backticks with a folder or an extension of ours.
@@ -32,8 +40,11 @@ def blocks(language, document=README):
     ]
 
 
-IN_TORCH = (ROOT / "docs/torch.md").read_text(encoding="utf-8")
-EXAMPLES = [*blocks("python"), *blocks("python", IN_TORCH)]
+EXAMPLES = [
+    block
+    for document in ("README.md", "README.zh.md", "docs/article.md", "docs/torch.md")
+    for block in blocks("python", (ROOT / document).read_text(encoding="utf-8"))
+]
 
 
 @pytest.mark.parametrize(("code", "output"), EXAMPLES, ids=range(len(EXAMPLES)))

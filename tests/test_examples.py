@@ -104,6 +104,31 @@ def test_text_is_cleaned_and_encoded_without_loss(results):
 
 
 @pytest.mark.slow
+def test_classifiers_are_calibrated_and_chosen_by_kl(results):
+    found = results("classify")
+    linear, encoder, constant = found["models"]
+    for row in found["models"]:
+        assert row["low"] <= row["KL calibrated"] <= row["high"]
+    # On few sentences the linear model is far too sure of itself.
+    assert linear["T"] > 1.0
+    assert linear["KL calibrated"] < linear["KL"]
+    assert linear["ECE calibrated"] < linear["ECE"]
+    assert encoder["KL calibrated"] < constant["KL calibrated"]
+    choice = found["choice"]
+    assert (choice["choice"] == "undecided") == (choice["low"] <= 0.0 <= choice["high"])
+
+
+@pytest.mark.slow
+@needs_debian_texts
+def test_translators_learn_and_distil(results):
+    found = results("translate")
+    for run in found["runs"].values():
+        assert run["loss"][-1] < run["loss"][0]
+    kl = {name: run["held-out KL"][-1] for name, run in found["runs"].items()}
+    assert kl["student: KL"] < kl["student: CE, references"]
+
+
+@pytest.mark.slow
 @needs_model
 def test_fewer_bits_diverge_more(results):
     found = results("compress")
