@@ -3,13 +3,16 @@
     A   a linear model on TF-IDF of words and pairs of words
     B   MiniLM, an encoder of the BERT family, fine-tuned with a linear layer on its mean vector
 
-The truth is a distribution: about 15 people rated each sentence, and their shares of negative,
-neutral and positive votes are what both models learn, by kldiv's cross-entropy. On sentences that
-neither has seen they are compared by KL to the truth and to each other. Each is calibrated by the
+The truth is a distribution: about 15 people rated each sentence [1]_, and their shares of
+negative, neutral and positive votes are what both models learn, by kldiv's cross-entropy. On
+sentences that neither has seen they are compared by KL to the truth and to each other. Each is calibrated by the
 temperature that minimises its KL on sentences kept for that. Intervals come from a paired
 bootstrap over sentences, and one model is chosen only if that of the difference excludes 0.
 
     python examples/classify.py [--quick]
+
+.. [1] C. J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis
+   of Social Media Text" (2014).
 """
 
 from __future__ import annotations
@@ -36,9 +39,11 @@ from experiment import Experiment
 CLASSES = ("negative", "neutral", "positive")
 BATCH = 32
 MAX_TOKENS = 64
-"""Longer sentences are cut: one in a hundred or so."""
+"""Longer sentences are cut: one in two thousand or so."""
 BINS = 10
 """Of equal width, for calibration errors."""
+FEWEST = 10
+"""Sentences that a bin needs to be drawn."""
 TEMPERATURES = np.geomspace(0.3, 4.0, 40)
 
 Array = NDArray[np.float64]
@@ -179,7 +184,7 @@ def encoder_model(train: Part, others: list[Part], size: Size) -> list[Array]:
 
 def kl_to(shares: Array, logits: Array, temperature: float = 1.0) -> Array:
     """KL(raters‖model) of each sentence."""
-    return kldiv.kl(shares, logits / temperature, space=("probs", "logits"))
+    return kldiv.kl(shares, logits, space=("probs", "logits"), temperature=(1.0, temperature))
 
 
 def best_temperature(part: Part, logits: Array) -> float:
@@ -222,11 +227,14 @@ def judge(name: str, test: Part, logits: Array, temperature: float, seed: int) -
     """One row of the table."""
     calibrated = logits / temperature
     kl, after = kl_to(test.shares, logits), kl_to(test.shares, calibrated)
+    low_raw, high_raw = interval(kl, seed)
     low, high = interval(after, seed)
     majority = test.shares.argmax(-1)
     return {
         "model": name,
         "KL": float(kl.mean()),
+        "KL low": low_raw,
+        "KL high": high_raw,
         "T": temperature,
         "KL calibrated": float(after.mean()),
         "low": low,
@@ -253,34 +261,84 @@ def draw(
 ) -> Any:
     """KL to the raters, KL against temperature, and reliability."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2))
-    places = np.arange(len(rows))
-    after = np.array([row["KL calibrated"] for row in rows])
-    errors = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T - after)
-    left.bar(places - 0.2, [row["KL"] for row in rows], 0.38, label="as trained")
-    left.bar(places + 0.2, after, 0.38, yerr=errors, capsize=4, label="calibrated, 95 % interval")
-    left.set_xticks(places, [row["model"] for row in rows])
-    left.set(ylabel="mean KL(raters‖model) (nats)", title="test sentences")
-    left.legend()
+    *trained, constant = rows
+    places = np.arange(len(trained))
+    for shift, label, keys in (
+        (-0.2, "as trained", ("KL", "KL low", "KL high")),
+        (0.2, "calibrated", ("KL calibrated", "low", "high")),
+    ):
+        mean, low, high = np.array([[row[key] for key in keys] for row in trained]).T
+        left.bar(places + shift, mean, 0.38, yerr=[mean - low, high - mean], capsize=4, label=label)
+    left.axhspan(constant["KL low"], constant["KL high"], color="grey", alpha=0.3, lw=0)
+    left.axhline(constant["KL"], color="grey", ls=":", label="constant prediction")
+    left.set_xticks(places, [row["model"] for row in trained])
+    left.set(ylabel="mean KL(raters‖model) (nats)", title="test sentences, 95 % intervals")
+    # Above the bars.
+    left.set_ylim(top=1.35 * max(row["KL high"] for row in rows))
+    left.legend(loc="upper right", ncols=2)
     for place, name in enumerate(temperatures):
         color = f"C{place + 2}"
         part, z = parts["calibration"], logits["calibration"][name]
         curve = [kl_to(part.shares, z, t).mean() for t in TEMPERATURES]
         middle.plot(TEMPERATURES, curve, color=color, label=name)
         best = temperatures[name]
-        middle.plot(best, kl_to(part.shares, z, best).mean(), "o", color=color)
+        label = f"minimum, T = {best:.2f}"
+        middle.plot(best, kl_to(part.shares, z, best).mean(), "o", color=color, label=label)
         for t, style in ((1.0, "o--"), (best, "s-")):
-            confidence, share, _ = reliability(parts["test"].shares, logits["test"][name] / t)
+            confidence, share, weight = reliability(parts["test"].shares, logits["test"][name] / t)
+            drawn = weight * len(parts["test"].sentences) >= FEWEST
             label = f"{name}, {'as trained' if t == 1.0 else 'calibrated'}"
-            right.plot(confidence, share, style, ms=4, color=color, label=label)
+            right.plot(confidence[drawn], share[drawn], style, ms=4, color=color, label=label)
     middle.set(
-        xlabel="temperature", ylabel="mean KL (nats)", xscale="log", title="calibration sentences"
+        xlabel="temperature",
+        ylabel="mean KL(raters‖model) (nats)",
+        xscale="log",
+        title="calibration sentences",
     )
+    ticks = [0.3, 0.5, 1, 2, 4]
+    middle.set_xticks(ticks, [str(t) for t in ticks])
+    middle.set_xticks([], minor=True)
     middle.legend()
-    right.plot([0.3, 1], [0.3, 1], color="grey", lw=1, ls=":")
-    right.set(xlabel="confidence of the model", ylabel="share of the raters", title="reliability")
-    right.legend()
+    right.plot([0.3, 1], [0.3, 1], color="grey", lw=1, ls=":", label="calibrated perfectly")
+    right.set(
+        xlabel="mean confidence of the model",
+        ylabel="mean share of the raters",
+        title=f"reliability, test sentences ({FEWEST} or more a point)",
+    )
+    right.legend(loc="upper left")
     figure.tight_layout()
     return figure
+
+
+def show(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print KL with its intervals, and the rest, in tables that fit a terminal."""
+    experiment.show_table(
+        f"{title}: KL(raters‖model) and 95 % intervals",
+        [
+            {
+                "model": row["model"],
+                "KL": row["KL"],
+                "95 %": f"{row['KL low']:.3f} to {row['KL high']:.3f}",
+                "T": row["T"],
+                "at T: KL": row["KL calibrated"],
+                "at T: 95 %": f"{row['low']:.3f} to {row['high']:.3f}",
+            }
+            for row in rows
+        ],
+    )
+    experiment.show_table(
+        f"{title}: cross-entropy at T, accuracy, calibration error",
+        [
+            {
+                "model": row["model"],
+                "cross-entropy": row["cross-entropy"],
+                "accuracy": row["accuracy"],
+                "ECE": row["ECE"],
+                "at T: ECE": row["ECE calibrated"],
+            }
+            for row in rows
+        ],
+    )
 
 
 def main(given: Experiment) -> None:
@@ -315,7 +373,7 @@ def main(given: Experiment) -> None:
     # Cross-entropy is entropy + KL.
     for row in rows:
         assert abs(row["cross-entropy"] - entropy - row["KL calibrated"]) < 1e-9
-    experiment.show_table(f"{len(test.sentences)} test sentences; KL(raters‖model), nats", rows)
+    show(f"{len(test.sentences)} test sentences, nats", rows)
     experiment.show_table("calibrated models with each other, nats", [between])
     experiment.show_table("choice, by the paired 95 % interval", [choice])
     shown = []

@@ -326,7 +326,7 @@ def draw(
         axis.set(ylabel="KL, nats", ylim=(0, None))
     names = [row["part"] for row in blocks]
     shown = range(len(names)) if len(names) < 12 else [0, *range(3, len(names), 3)]
-    by_block.set_xticks(shown, ["emb. " if i == 0 else names[i] for i in shown])
+    by_block.set_xticks(shown, ["emb." if i == 0 else names[i] for i in shown])
     by_block.set(xlabel="transformer block (emb.: embedding, which is also the output layer)")
     by_block.set(title="(b) only one block in int4")
     by_kind.set_xticks(range(len(kinds)), [*(kind.removesuffix("_proj") for kind in KINDS), "emb."])

