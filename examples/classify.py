@@ -5,9 +5,10 @@
 
 The truth is a distribution: about 15 people rated each sentence [1]_, and their shares of
 negative, neutral and positive votes are what both models learn, by kldiv's cross-entropy. On
-sentences that neither has seen they are compared by KL to the truth and to each other. Each is calibrated by the
-temperature that minimises its KL on sentences kept for that. Intervals come from a paired
-bootstrap over sentences, and one model is chosen only if that of the difference excludes 0.
+sentences that neither has seen they are compared by KL to the truth and to each other. Each is
+calibrated by the temperature that minimises its KL on sentences kept for that. Intervals come from
+a paired bootstrap over sentences, and one model is chosen only if that of the difference excludes
+0.
 
     python examples/classify.py [--quick]
 
