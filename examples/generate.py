@@ -41,7 +41,7 @@ SHOWN_TOKENS = 10
 
 
 def trained(folder: Path) -> Any:
-    """The student trained with the mixed loss."""
+    """The student trained with KL."""
     if not (folder / "model.safetensors").exists():
         raise SystemExit(f"{folder} holds no model: run examples/train_gpt2.py first")
     return transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
@@ -112,7 +112,7 @@ def main(given: Experiment) -> None:
     writers = {
         "teacher": teacher,
         "untrained": gpt2(teacher.config.vocab_size, size, given.seed).eval(),
-        "trained": trained(given.models / "gpt2-mix"),
+        "trained": trained(given.models / "gpt2-KL"),
     }
     written: list[dict[str, Any]] = []
     with tqdm(total=len(PROMPTS) * len(writers) * 2, disable=None) as progress:
