@@ -13,7 +13,7 @@ help:
 	@echo "make quick   the fast subset of the tests"
 	@echo "make format  format the code"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
-	@echo "make examples run the experiments of examples/ (about half an hour)"
+	@echo "make examples run the experiments of examples/ in full"
 	@echo "make bench   measure the speed of every kernel (a few minutes)"
 	@echo "make docs    measure the accuracy table of docs/numerics.md"
 

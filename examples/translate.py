@@ -36,7 +36,7 @@ import transformers
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 from sklearn.feature_extraction.text import TfidfVectorizer
-from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
 from torch import Tensor
 from tqdm import tqdm
@@ -44,6 +44,7 @@ from tqdm import tqdm
 import experiment
 import kldiv.torch
 import texts
+from byte_level_bpe import byte_level
 from experiment import Experiment
 from texts import Pair
 
@@ -199,9 +200,7 @@ def split(size: Size, seed: int) -> tuple[list[Pair], list[Pair]]:
 
 def joint_tokenizer(pairs: list[Pair], vocabulary: int) -> Tokenizer:
     """Byte-level BPE of both languages, which share names, commands and options."""
-    tokenizer = Tokenizer(tokenizer_models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level(tokenizer_models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[END, PAD],
