@@ -3,9 +3,8 @@
 No package carries a pretrained English–Chinese model, so the larger model trained here stands in
 as teacher: an encoder and decoder (`transformers.MarianMTModel`) from random weights, trained with
 label-smoothed cross-entropy on some 6,000 short pairs of the Debian Reference and of JupyterLab's
-messages. So little text makes a phrase book, not a translator: at best terms and patterns that
-these manuals repeat come out right. Copying the source and taking the translation of the most
-similar training sentence are the baselines that show which level is reached.
+messages. So little text makes no translator. Copying the source and taking the translation of
+the most similar training sentence are the baselines that show which level is reached.
 
 The student has a fraction of the teacher's layers and width. It is trained three ways, for the
 same number of steps: with cross-entropy on the reference translations; with cross-entropy on the
