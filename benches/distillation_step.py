@@ -71,8 +71,9 @@ def memory(field: str) -> int:
 
 def run(name: str, batch: int, tokens: int, steps: int) -> dict[str, Any]:
     """Train for some steps with one loss."""
-    import distill_with_trainer
     import transformers
+
+    import distill_with_trainer
 
     transformers.logging.set_verbosity_error()
     teacher, tokenizer = distill_with_trainer.load_teacher()

