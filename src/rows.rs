@@ -254,10 +254,11 @@ impl<'a> Row<'a> {
         self.classes
     }
 
-    /// The row, if it holds f32, with a dtype that the compiler knows: loops over it have no branch for others.
+    /// The row, if it holds f32 and the lanes gain from it, with a dtype that the compiler knows: loops over it have no
+    /// branch for others.
     #[inline(always)]
-    pub(crate) fn known_f32(self) -> Option<Self> {
-        (self.dtype == Dtype::F32).then_some(Row { dtype: Dtype::F32, ..self })
+    pub(crate) fn known_f32<V: Lanes>(self) -> Option<Self> {
+        (V::KNOWN_DTYPES && self.dtype == Dtype::F32).then_some(Row { dtype: Dtype::F32, ..self })
     }
 
     /// The row with its dtype as a constant that the compiler knows: loops over it have no branch for others.
@@ -363,10 +364,11 @@ unsafe impl Send for RowMut<'_> {}
 unsafe impl Sync for RowMut<'_> {}
 
 impl RowMut<'_> {
-    /// The row, if it holds f32, with a dtype that the compiler knows: loops over it have no branch for others.
+    /// The row, if it holds f32 and the lanes gain from it, with a dtype that the compiler knows: loops over it have no
+    /// branch for others.
     #[inline(always)]
-    pub(crate) fn known_f32(self) -> Option<Self> {
-        (self.dtype == Dtype::F32).then_some(RowMut { dtype: Dtype::F32, ..self })
+    pub(crate) fn known_f32<V: Lanes>(self) -> Option<Self> {
+        (V::KNOWN_DTYPES && self.dtype == Dtype::F32).then_some(RowMut { dtype: Dtype::F32, ..self })
     }
 
     /// The row with its dtype as a constant that the compiler knows: loops over it have no branch for others.

@@ -290,6 +290,7 @@ impl Kernel for NarrowGradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         match self.0.q.row.dtype() {
+            _ if !S::F32::KNOWN_DTYPES => self.0.write_softmax::<S::F32>(simd, self.0.q.row),
             Dtype::F32 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::F32)),
             Dtype::Bf16 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::Bf16)),
             Dtype::F16 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::F16)),

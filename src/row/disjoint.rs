@@ -35,9 +35,9 @@ pub(super) struct Centering {
 impl<D: Disjoint> DisjointRows<'_, D> {
     /// The rows, if they hold f32, with dtypes that the compiler knows.
     #[inline(always)]
-    fn known_f32(self) -> Option<Self> {
-        let p = Distribution { row: self.p.row.known_f32()?, ..self.p };
-        let q = Distribution { row: self.q.row.known_f32()?, ..self.q };
+    fn known_f32<V: Lanes>(self) -> Option<Self> {
+        let p = Distribution { row: self.p.row.known_f32::<V>()?, ..self.p };
+        let q = Distribution { row: self.q.row.known_f32::<V>()?, ..self.q };
         Some(DisjointRows { p, q, ..self })
     }
 
@@ -140,7 +140,7 @@ impl<D: Disjoint, const P: bool, const Q: bool> Kernel for SumsKernel<'_, D, P, 
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Sums {
-        match self.0.known_f32() {
+        match self.0.known_f32::<S::F32>() {
             Some(rows) => sums::<S::F32, D, P, Q>(simd, &rows),
             None => sums::<S::F32, D, P, Q>(simd, &self.0),
         }
@@ -227,7 +227,7 @@ impl<D: Disjoint> Kernel for GradientsKernel<'_, D> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match self.rows.known_f32() {
+        match self.rows.known_f32::<S::F32>() {
             Some(rows) => self.write::<S::F32>(simd, &rows),
             None => self.write::<S::F32>(simd, &self.rows),
         }

@@ -77,7 +77,7 @@ impl<const WIDE: bool, const EXACT: bool> Kernel for FirstPassKernel<'_, WIDE, E
         if WIDE {
             return first_pass::<S::F64, EXACT>(simd, &pass);
         }
-        match pass.p.row.known_f32().zip(pass.q.row.known_f32()) {
+        match pass.p.row.known_f32::<S::F32>().zip(pass.q.row.known_f32::<S::F32>()) {
             Some((p, q)) => {
                 let p = Distribution { row: p, ..pass.p };
                 let q = Distribution { row: q, ..pass.q };

@@ -13,10 +13,11 @@ pub(super) trait PairKernel {
 }
 
 /// Runs `kernel` in the lanes `V`: compiled once for each dtype they are for, which loops over two rows of that dtype
-/// have as a constant, and once for mixtures.
+/// have as a constant, and once for mixtures; once for all where the lanes gain nothing from it.
 #[inline(always)]
 pub(super) fn run_known<V: Lanes, K: PairKernel>(token: V::Token, p: Row<'_>, q: Row<'_>, kernel: K) -> K::Output {
     match (p.dtype(), q.dtype()) {
+        _ if !V::KNOWN_DTYPES => kernel.run::<V>(token, p, q),
         (Dtype::F64, Dtype::F64) if V::Scalar::WIDE => kernel.run::<V>(token, p.known(Dtype::F64), q.known(Dtype::F64)),
         _ if V::Scalar::WIDE => kernel.run::<V>(token, p, q),
         (Dtype::F32, Dtype::F32) => kernel.run::<V>(token, p.known(Dtype::F32), q.known(Dtype::F32)),

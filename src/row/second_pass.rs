@@ -164,18 +164,18 @@ pub(super) struct SecondPass<'a, D> {
 impl<D: Copy> SecondPass<'_, D> {
     /// The pass, if everything it reads and writes is f32, with dtypes that the compiler knows.
     #[inline(always)]
-    fn known_f32(&self) -> Option<Self> {
-        let p = Distribution { row: self.p.row.known_f32()?, ..self.p };
-        let q = Distribution { row: self.q.row.known_f32()?, ..self.q };
+    fn known_f32<V: Lanes>(&self) -> Option<Self> {
+        let p = Distribution { row: self.p.row.known_f32::<V>()?, ..self.p };
+        let q = Distribution { row: self.q.row.known_f32::<V>()?, ..self.q };
         let gradients = match self.gradients {
             None => None,
             Some((out, rule)) => {
                 let p = match out.p {
-                    Some(out) => Some(out.known_f32()?),
+                    Some(out) => Some(out.known_f32::<V>()?),
                     None => None,
                 };
                 let q = match out.q {
-                    Some(out) => Some(out.known_f32()?),
+                    Some(out) => Some(out.known_f32::<V>()?),
                     None => None,
                 };
                 Some((RowGradients { p, q, ..out }, rule))
@@ -193,7 +193,7 @@ impl<D: Divergence, const MODE: u8> Kernel for Narrow<'_, D, MODE> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Sums {
-        match self.0.known_f32() {
+        match self.0.known_f32::<S::F32>() {
             Some(pass) => second_pass::<S::F32, D, MODE>(simd, &pass),
             None => second_pass::<S::F32, D, MODE>(simd, &self.0),
         }

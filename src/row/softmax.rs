@@ -255,10 +255,11 @@ impl<const WIDE: bool> Kernel for SumKernel<'_, WIDE> {
         }
         debug_assert!(self.0.allows_narrow_lanes());
         let found = match self.0.row.dtype() {
+            Dtype::F64 => None,
+            _ if !S::F32::KNOWN_DTYPES => plain_sum::<S::F32>(simd, self.0.row, self.0.inverse_temperature),
             Dtype::F32 => plain_sum::<S::F32>(simd, self.0.row.known(Dtype::F32), self.0.inverse_temperature),
             Dtype::Bf16 => plain_sum::<S::F32>(simd, self.0.row.known(Dtype::Bf16), self.0.inverse_temperature),
             Dtype::F16 => plain_sum::<S::F32>(simd, self.0.row.known(Dtype::F16), self.0.inverse_temperature),
-            Dtype::F64 => None,
         };
         match found {
             Some(_) => found,

@@ -16,6 +16,7 @@ pub(crate) trait Formula<V: Lanes> {
 #[inline(always)]
 pub(crate) fn write<V: Lanes>(token: V::Token, out: RowMut<'_>, formula: &impl Formula<V>) {
     match out.dtype() {
+        _ if !V::KNOWN_DTYPES => write_known(token, out, formula),
         Dtype::F32 => write_known(token, out.known(Dtype::F32), formula),
         Dtype::Bf16 => write_known(token, out.known(Dtype::Bf16), formula),
         Dtype::F16 => write_known(token, out.known(Dtype::F16), formula),

@@ -57,6 +57,9 @@ pub(crate) trait Float:
 }
 
 /// Whether `mul_add` compiles to one instruction; elsewhere it would be a call to a slow library function.
+///
+/// Elsewhere means an x86-64 without AVX2, where to run at all is what matters: a fused multiply-add is dozens of
+/// instructions there, as is the conversion of a half, and inlined they were most of the library and of its compile time.
 const HARDWARE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 impl Float for f32 {
@@ -204,6 +207,56 @@ impl<T: Float, const N: usize> Array<T, N> {
         Array(std::array::from_fn(|i| f(self.0[i], other.0[i])))
     }
     #[inline(always)]
+    fn fused(self, b: Self, c: Self) -> Self {
+        Array(std::array::from_fn(|i| self.0[i].fused(b.0[i], c.0[i])))
+    }
+    #[inline(never)]
+    fn fused_by_call(self, b: Self, c: Self) -> Self {
+        self.fused(b, c)
+    }
+    /// # Safety
+    /// As for [`Lanes::load`].
+    #[inline(always)]
+    unsafe fn read(data: *const u8, dtype: Dtype) -> Self {
+        // SAFETY: the caller's.
+        Array(unsafe {
+            match dtype {
+                Dtype::F64 => read::<f64, T, N>(data),
+                Dtype::F32 => read::<f32, T, N>(data),
+                Dtype::F16 => read::<f16, T, N>(data),
+                Dtype::Bf16 => read::<bf16, T, N>(data),
+            }
+        })
+    }
+    /// # Safety
+    /// As for [`Lanes::load`].
+    #[inline(never)]
+    unsafe fn read_by_call(data: *const u8, dtype: Dtype) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self::read(data, dtype) }
+    }
+    /// # Safety
+    /// As for [`Lanes::store`].
+    #[inline(always)]
+    unsafe fn write(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the caller's.
+        unsafe {
+            match dtype {
+                Dtype::F64 => write::<f64, T, N>(self.0, data),
+                Dtype::F32 => write::<f32, T, N>(self.0, data),
+                Dtype::F16 => write::<f16, T, N>(self.0, data),
+                Dtype::Bf16 => write::<bf16, T, N>(self.0, data),
+            }
+        }
+    }
+    /// # Safety
+    /// As for [`Lanes::store`].
+    #[inline(never)]
+    unsafe fn write_by_call(self, data: *mut u8, dtype: Dtype) {
+        // SAFETY: the caller's.
+        unsafe { self.write(data, dtype) }
+    }
+    #[inline(always)]
     fn compare(self, other: Self, f: impl Fn(T, T) -> bool) -> [bool; N] {
         std::array::from_fn(|i| f(self.0[i], other.0[i]))
     }
@@ -280,6 +333,7 @@ where
     type Powers = Self;
     type Logarithms = ();
     const N: usize = N;
+    const KNOWN_DTYPES: bool = HARDWARE_FMA;
     const EXP2: &'static [f64] = if T::WIDE { EXP2_WIDE } else { EXP2_WHOLE };
     const LN_STEP: &'static [f64] = LN_WHOLE;
 
@@ -290,26 +344,12 @@ where
     #[inline(always)]
     unsafe fn load(_: Portable, data: *const u8, dtype: Dtype) -> Self {
         // SAFETY: the caller's.
-        Array(unsafe {
-            match dtype {
-                Dtype::F64 => read::<f64, T, N>(data),
-                Dtype::F32 => read::<f32, T, N>(data),
-                Dtype::F16 => read::<f16, T, N>(data),
-                Dtype::Bf16 => read::<bf16, T, N>(data),
-            }
-        })
+        unsafe { if HARDWARE_FMA { Self::read(data, dtype) } else { Self::read_by_call(data, dtype) } }
     }
     #[inline(always)]
     unsafe fn store(self, data: *mut u8, dtype: Dtype) {
         // SAFETY: the caller's.
-        unsafe {
-            match dtype {
-                Dtype::F64 => write::<f64, T, N>(self.0, data),
-                Dtype::F32 => write::<f32, T, N>(self.0, data),
-                Dtype::F16 => write::<f16, T, N>(self.0, data),
-                Dtype::Bf16 => write::<bf16, T, N>(self.0, data),
-            }
-        }
+        unsafe { if HARDWARE_FMA { self.write(data, dtype) } else { self.write_by_call(data, dtype) } }
     }
     #[inline(always)]
     unsafe fn store_past_caches(self, data: *mut u8, dtype: Dtype) {
@@ -318,7 +358,7 @@ where
     }
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        Array(std::array::from_fn(|i| self.0[i].fused(b.0[i], c.0[i])))
+        if HARDWARE_FMA { self.fused(b, c) } else { self.fused_by_call(b, c) }
     }
     #[inline(always)]
     fn mul_add_relaxed(self, b: Self, c: Self) -> Self {

@@ -289,6 +289,8 @@ pub(crate) trait Lanes:
     type Logarithms: Copy;
     /// Number of lanes, at most [`MAX_LANES`].
     const N: usize;
+    /// Whether loops are worth compiling once for each dtype.
+    const KNOWN_DTYPES: bool = true;
     /// Coefficients of (2^f − 1) / f on half a step of the table to both sides, lowest degree first.
     const EXP2: &'static [f64];
     /// Coefficients of (ln(1 + t) − t) / t² for the t of [`Lanes::ln_step`], lowest degree first, by the error of
