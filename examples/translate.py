@@ -72,8 +72,8 @@ FULL = Size(
     held_out=600,
     batch=64,
     vocabulary=4000,
-    teacher=Shape(width=160, layers=2, dropout=0.1, epochs=12, learning_rate=1.5e-3),
-    student=Shape(width=96, layers=1, dropout=0.1, epochs=12, learning_rate=3e-3),
+    teacher=Shape(width=160, layers=2, dropout=0.1, epochs=10, learning_rate=1.5e-3),
+    student=Shape(width=96, layers=1, dropout=0.1, epochs=8, learning_rate=3e-3),
 )
 QUICK = Size(
     pairs=600,
