@@ -3,14 +3,14 @@
 No package carries a pretrained English–Chinese model, so the larger model trained here stands in
 as teacher: an encoder and decoder (`transformers.MarianMTModel`) from random weights, trained with
 label-smoothed cross-entropy on some 6,000 short pairs of the Debian Reference and of JupyterLab's
-messages. So little text makes no translator. Copying the source and taking the translation of
-the most similar training sentence are the baselines that show which level is reached.
+messages. So little text makes no translator: the translation of the most similar training sentence
+has more than twice the BLEU of the teacher. That and copying the source are the baselines.
 
-The student has a fraction of the teacher's layers and width. It is trained three ways, for the
-same number of steps: with cross-entropy on the reference translations; with cross-entropy on the
-teacher's own translations of the training sentences, which is sequence-level distillation [1]_;
-and on the same translations with KL(teacher‖student) of all next-token distributions. Held out are
-sentences whose English does not occur in training, whatever its case, numbers and punctuation.
+The student has half the teacher's width. It is trained three ways, for the same number of steps:
+with cross-entropy on the reference translations; with cross-entropy on the teacher's own
+translations of the training sentences, which is sequence-level distillation [1]_; and on the same
+translations with KL(teacher‖student) of all next-token distributions. Held out are sentences whose
+English does not occur in training, whatever its case, numbers and punctuation.
 
     python examples/translate.py [--quick]
 
@@ -72,7 +72,7 @@ FULL = Size(
     held_out=600,
     batch=64,
     vocabulary=4000,
-    teacher=Shape(width=160, layers=2, dropout=0.1, epochs=10, learning_rate=1.5e-3),
+    teacher=Shape(width=192, layers=1, dropout=0.1, epochs=10, learning_rate=3e-3),
     student=Shape(width=96, layers=1, dropout=0.1, epochs=8, learning_rate=3e-3),
 )
 QUICK = Size(
@@ -80,7 +80,7 @@ QUICK = Size(
     held_out=100,
     batch=16,
     vocabulary=1000,
-    teacher=Shape(width=96, layers=2, dropout=0.1, epochs=12, learning_rate=2e-3),
+    teacher=Shape(width=96, layers=1, dropout=0.1, epochs=12, learning_rate=4e-3),
     student=Shape(width=48, layers=1, dropout=0.1, epochs=12, learning_rate=4e-3),
 )
 
