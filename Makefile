@@ -9,7 +9,7 @@ RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
-	@echo "make test    every check and test (about twenty minutes from a fresh clone)"
+	@echo "make test    every check and test (about half an hour from a fresh clone)"
 	@echo "make quick   the fast subset of the tests"
 	@echo "make format  format the code"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
