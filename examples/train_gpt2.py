@@ -52,7 +52,7 @@ class Size:
 
 
 FULL = Size(train=40, held_out=12, length=128, epochs=10, embedding=128, layers=2)
-QUICK = Size(train=16, held_out=8, length=64, epochs=3, embedding=64, layers=1)
+QUICK = Size(train=8, held_out=4, length=64, epochs=3, embedding=64, layers=1)
 
 
 @dataclass(frozen=True)
