@@ -157,6 +157,6 @@ pub fn gather_log_probs(
         let z = Distribution::new(logits.row(index), Space::Logits, temperature);
         let mut wide = !z.allows_narrow_lanes();
         let sum = z.statistics(execution.isa, blocks, &mut wide);
-        if sum == LogSumExp::EMPTY { f64::NAN } else { -z.surprise(labels[index] as usize, sum) + 0.0 }
+        if sum == LogSumExp::EMPTY { f64::NAN } else { -z.surprise(labels[index] as usize, sum, execution.isa) + 0.0 }
     })
 }

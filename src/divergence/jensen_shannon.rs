@@ -7,13 +7,19 @@
 //! e·[γ(1−γ)v² + (1 + γv)·L(γv) − γe^(−u)·h],
 //!
 //! in which nothing of first order is left to cancel.
+//!
+//! The smaller of β and 1 − β is that of m's other row in one of two ways, and either may be as small as numbers go. Where it
+//! is the weight of the smaller of p and q, the terms above are all of its size. Where it is r = 1 − γ, that of the larger,
+//! they are not, and the same is, with w = e^u − 1, m = e(r + γe^(−u)) and h as above,
+//!
+//! e·[r(h − rw·(1 − e^(−u))) + (m/e)·L(rw)] for rw < 1, e·[r·ln(e/m) − γe^(−u)·ln(m/e(1 + v))] beyond.
 
 use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
 use crate::error::Error;
 use crate::row::disjoint::DisjointPair;
 use crate::row::pair::Pair;
 use crate::simd::Lanes;
-use crate::simd::ln::{Log1p, atanh_tail_on_third};
+use crate::simd::ln::{Log1p, atanh_tail_on_third, ln};
 
 #[derive(Clone, Copy)]
 pub(crate) struct JensenShannon {
@@ -38,11 +44,23 @@ impl JensenShannon {
     }
 }
 
-impl Divergence for JensenShannon {
+/// A class relative to the larger of p and q.
+struct Mixture<V> {
+    /// The weights of the larger, and of the smaller.
+    rest: V,
+    gamma: V,
+    /// f̃ relative to the larger.
+    value: V,
+    /// ln(e/m).
+    to_larger: V,
+    /// ln(m/smaller).
+    to_smaller: V,
+}
+
+impl JensenShannon {
     #[inline(always)]
-    fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
+    fn mixture<V: Lanes>(self, pair: &Pair<V>) -> Mixture<V> {
         let token = pair.token();
-        let zero = V::splat(token, 0.0);
         let one = V::splat(token, 1.0);
         let beta = V::splat(token, self.beta);
         let other = V::splat(token, 1.0 - self.beta);
@@ -52,16 +70,86 @@ impl Divergence for JensenShannon {
         let mixed = gamma * v;
         let log = if self.beta == 0.5 { Log1p::of_at_least_half(token, mixed) } else { Log1p::new(token, mixed) };
         let second = gamma * (rest * v * v - pair.decay.exp * pair.decay.excess);
+        let value = (one + mixed).mul_add(log.deficit, second);
+        if self.beta == 0.5 {
+            return Mixture { rest, gamma, value, to_larger: -log.ln, to_smaller: log.ln + pair.bounded_u() };
+        }
+        let zero = V::splat(token, 0.0);
+        let half = V::splat(token, 0.5);
+        let share = gamma.mul_add(pair.decay.exp, rest);
+        let to_larger = V::select(share.lt(half), -ln(token, share), -log.ln);
+        // rw, where that is less than 1.
+        let product = -(rest * v);
+        let near = V::and(product.lt(pair.decay.exp), half.lt(gamma));
+        let t = V::select(near, product, zero) / V::select(near, pair.decay.exp, one);
+        let near_log = Log1p::new(token, t);
+        let to_smaller = V::select(near, near_log.ln, pair.bounded_u() - to_larger);
+        let near_value = share.mul_add(near_log.deficit, rest * (t.mul_add(v, pair.decay.excess)));
+        let far_value = rest * to_larger - gamma * pair.decay.exp * to_smaller;
+        let light = V::select(near, near_value, far_value);
+        Mixture { rest, gamma, value: V::select(half.lt(gamma), light, value), to_larger, to_smaller }
+    }
+}
+
+impl Divergence for JensenShannon {
+    const HAS_LONE_SLOPES: bool = true;
+
+    #[inline(always)]
+    fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
+        let token = pair.token();
+        let mixture = self.mixture(pair);
+        let Mixture { rest, gamma, value, to_larger, to_smaller } = mixture;
         let larger = pair.larger * V::splat(token, self.factor);
-        let value = larger * (one + mixed).mul_add(log.deficit, second).max(zero);
-        // ln(e/m) = −ln(1 + γv) for the larger, and −u − ln(1 + γv) for the smaller.
-        let d_ln_larger = -(rest * larger * log.ln);
-        let d_ln_smaller = -(gamma * larger * pair.decay.exp * (log.ln + pair.bounded_u()));
+        let d_ln_larger = rest * larger * to_larger;
+        let d_ln_smaller = -(gamma * larger * pair.decay.exp * to_smaller);
         Class {
-            value,
+            value: larger * value.max(V::splat(token, 0.0)),
             d_ln_p: pair.where_p_larger(d_ln_larger, d_ln_smaller),
             d_ln_q: pair.where_p_larger(d_ln_smaller, d_ln_larger),
         }
+    }
+
+    #[inline(always)]
+    fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
+        let Mixture { rest, gamma, to_larger, to_smaller, .. } = self.mixture(pair);
+        let factor = V::splat(pair.token(), self.factor);
+        let of_larger = factor * rest * to_larger;
+        let of_smaller = -(factor * gamma * to_smaller);
+        (pair.where_p_larger(of_larger, of_smaller), pair.where_p_larger(of_smaller, of_larger))
+    }
+
+    fn lone_slopes(self) -> (f64, f64) {
+        let slope = |weight: f64| -self.factor * weight * weight.ln();
+        (slope(self.beta), slope(1.0 - self.beta))
+    }
+
+    #[inline(always)]
+    fn slopes_beyond_lone<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        let token = pair.token();
+        let one = V::splat(token, 1.0);
+        let (of_p, of_q) = self.lone_slopes();
+        let (beta, other) = (V::splat(token, self.beta), V::splat(token, 1.0 - self.beta));
+        let (rest, ratio) = (
+            pair.where_p_larger(beta, other),
+            pair.where_p_larger(
+                V::splat(token, (1.0 - self.beta) / self.beta),
+                V::splat(token, self.beta / (1.0 - self.beta)),
+            ),
+        );
+        // ln(e/m) + ln r = −ln(1 + γe^(−u)/r).
+        let share = ratio * pair.decay.exp;
+        let small = share.le(one);
+        let log = Log1p::new(token, V::select(small, share, one));
+        let larger = pair.larger * V::splat(token, self.factor) * rest;
+        let of_larger = -(larger * log.ln);
+        let differences = (
+            pair.p().mul_add(V::splat(token, -of_p), class.d_ln_p),
+            pair.q().mul_add(V::splat(token, -of_q), class.d_ln_q),
+        );
+        (
+            V::select(small, pair.where_p_larger(of_larger, differences.0), differences.0),
+            V::select(small, pair.where_p_larger(differences.1, of_larger), differences.1),
+        )
     }
 
     type Disjoint = EvenDisjoint;

@@ -31,6 +31,11 @@ impl Divergence for Kl {
         (class.d_ln_p + pair.p(), -pair.p())
     }
 
+    #[inline(always)]
+    fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
+        (pair.log_ratio() + V::splat(pair.token(), 1.0), -(pair.p() / pair.q()))
+    }
+
     type Disjoint = Infallible;
 
     fn for_disjoint_rows(self) -> Option<Infallible> {

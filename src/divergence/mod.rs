@@ -16,6 +16,7 @@ use std::convert::Infallible;
 use crate::error::Error;
 use crate::row::disjoint::DisjointPair;
 use crate::row::pair::Pair;
+use crate::row::space::Space;
 use crate::simd::Lanes;
 
 /// A divergence Σ f(pᵢ, qᵢ) over the classes of two rows, or an outer function φ of that sum.
@@ -30,11 +31,14 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     const IS_KL: bool = false;
     /// Whether [`Divergence::finish`] is other than the identity, so that gradients need the value first.
     const HAS_OUTER: bool = false;
+    /// Whether a class that the other row lacks has a finite slope, [`lone_slopes`](Divergence::lone_slopes).
+    const HAS_LONE_SLOPES: bool = false;
 
     /// f̃ and its derivatives for one class of each lane.
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V>;
 
-    /// ∂f/∂ln p and ∂f/∂ln q, for rows taken as given. To be overridden where adding λp and μq cancels.
+    /// ∂f/∂ln p and ∂f/∂ln q, for rows taken as given: of a side that has the class. To be overridden where adding λp and
+    /// μq cancels.
     #[inline(always)]
     fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
         let (lambda, mu) = self.linear();
@@ -42,9 +46,40 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         (pair.p().mul_add(splat(lambda), class.d_ln_p), pair.q().mul_add(splat(mu), class.d_ln_q))
     }
 
+    /// ∂f/∂p and ∂f/∂q, of a side that has the class: from the log-ratio, since a probability below the normal range, and
+    /// its product with a slope, have few digits to divide one by the other.
+    fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V);
+
+    /// The derivatives of f with respect to the numbers of a space that is taken as given.
+    #[inline(always)]
+    fn slopes_of_given<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>, space: Space) -> (V, V) {
+        if space == Space::Probs { self.slopes_per_probability(pair) } else { self.given_slopes(pair, class) }
+    }
+
     /// (λ, μ).
     fn linear(self) -> (f64, f64) {
         (0.0, 0.0)
+    }
+
+    /// λ + μ. To be overridden where the sum cancels.
+    fn linear_sum(self) -> f64 {
+        let (lambda, mu) = self.linear();
+        lambda + mu
+    }
+
+    /// ∂f̃/∂ln p per p, and ∂f̃/∂ln q per q, of a class that the other row lacks.
+    ///
+    /// Where most of a row is improbable in the other, its slopes agree with this number to many digits, and so in the
+    /// gradient, which knows no multiple of p, nothing is left of them but their rounding.
+    fn lone_slopes(self) -> (f64, f64) {
+        (0.0, 0.0)
+    }
+
+    /// ∂f̃/∂ln p and ∂f̃/∂ln q less p and q times [`lone_slopes`](Divergence::lone_slopes), without their difference.
+    #[inline(always)]
+    fn slopes_beyond_lone<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        let _ = pair;
+        (class.d_ln_p, class.d_ln_q)
     }
 
     /// Whether a class with p > 0 = q, and one with q > 0 = p, makes the value infinite.
@@ -70,15 +105,16 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         false
     }
 
-    /// ln f, for a divergence with an outer function whose sum can leave the range of f64.
+    /// What grows with f, and stays in range where f does not: for a divergence with an outer function whose sum can leave
+    /// the range of f64. Of classes that both rows have.
     #[inline(always)]
-    fn ln_class<V: Lanes>(self, pair: &Pair<V>) -> V {
+    fn score<V: Lanes>(self, pair: &Pair<V>) -> V {
         pair.ln_larger
     }
 
-    /// The same divergence with f relative to e^`ln_largest`, [`Divergence::finish`] making up for it.
-    fn rescaled(self, ln_largest: f64) -> Self {
-        let _ = ln_largest;
+    /// The same divergence with f relative to that of the largest score, [`Divergence::finish`] making up for it.
+    fn rescaled(self, largest: f64) -> Self {
+        let _ = largest;
         self
     }
 }

@@ -1,11 +1,19 @@
 //! Rényi's divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α).
 //!
-//! f = p^α q^(1−α), f̃ = f − αp − (1−α)q, of one sign: negative for α < 1, positive for α > 1.
-//! With e the larger of p and q and u = |ln p − ln q|, f = e·exp(−τu), where τ is 1−α where p is larger, else α, and
-//! f̃ = e·[E(τu) − τ·E(u)] with E(t) = e^(−t) − 1 + t.
+//! What is summed is the alpha-divergence, (S − 1)/(α(α − 1)), whose limits for α → 1 and α → 0 are the two KL, so that
+//! nothing grows or vanishes on the way there: f = p^α q^(1−α)/(α(α − 1)), f̃ = f − p/(α − 1) + q/α ≥ 0.
+//!
+//! Let e be the larger of p and q, s = e·e^(−u) the smaller, τ = 1 − α and τ′ = α where p is the larger, exchanged where q is:
+//! τ + τ′ = 1, and p^α q^(1−α) = e·e^(−τu) = s·e^(τ′u). With E(t) = e^(−t) − 1 + t,
+//!
+//! f̃ = e·[E(u) − E(τu)/τ]/τ′ = [e·(1 − (1 + u)e^(−u)) − s·E(−τ′u)/τ′]/τ,
+//! ∂f̃/∂ln e = −e·(e^(−τu) − 1)/τ and ∂f̃/∂ln s = −s·(e^(τ′u) − 1)/τ′,
+//!
+//! of which the first is for τ ≤ ½, the second for the others: what is divided by τ or τ′ is never the difference of things
+//! much larger. Where u is large, the parts of first order in E cancel, and are left out.
 //!
 //! S leaves the range of floats where p and q differ by hundreds of nats, while its logarithm stays a plain number, and
-//! f̃ cancels where they have little in common (S below ½). Such rows are summed again, Σf relative to the largest class.
+//! f̃ cancels where they have little in common (S below ½). Such rows are summed again, p^α q^(1−α) relative to the largest.
 
 use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
 use crate::error::Error;
@@ -14,81 +22,153 @@ use crate::row::pair::Pair;
 use crate::simd::exp::{self, ScaledExp};
 use crate::simd::{Lanes, Scalar};
 
+/// Smallest and largest order: their inverses, and products with probabilities, stay in the range of f64.
+const ORDERS: std::ops::RangeInclusive<f64> = 1e-300..=1e300;
+
 #[derive(Clone, Copy)]
 pub(crate) struct Renyi {
     alpha: f64,
-    /// ln of the class that f is given relative to, once rescaled.
-    ln_largest: Option<f64>,
+    /// The largest score, once rescaled.
+    largest: Option<f64>,
 }
 
 impl Renyi {
     pub(crate) fn new(alpha: f64) -> Result<Self, Error> {
-        if alpha > 0.0 && alpha.is_finite() && alpha != 1.0 {
-            Ok(Renyi { alpha, ln_largest: None })
+        if ORDERS.contains(&alpha) && alpha != 1.0 {
+            Ok(Renyi { alpha, largest: None })
         } else {
-            Err(Error::Parameter { name: "alpha", value: alpha, domain: "positive, finite and not 1" })
+            Err(Error::Parameter { name: "alpha", value: alpha, domain: "from 1e-300 to 1e300 and not 1" })
         }
     }
 
-    /// τ of each lane.
+    /// Of two numbers for 1 − α and α: that of τ, and that of τ′.
     #[inline(always)]
-    fn tau<V: Lanes>(self, pair: &Pair<V>) -> V {
+    fn by_larger<V: Lanes>(pair: &Pair<V>, complement: f64, alpha: f64) -> (V, V) {
+        let (complement, alpha) = (V::splat(pair.token(), complement), V::splat(pair.token(), alpha));
+        (pair.where_p_larger(complement, alpha), pair.where_p_larger(alpha, complement))
+    }
+
+    /// factor·e^exponent for classes that both rows have, else 0.
+    #[inline(always)]
+    fn slope<V: Lanes>(pair: &Pair<V>, exponent: V, factor: f64) -> V {
         let token = pair.token();
-        pair.where_p_larger(V::splat(token, 1.0 - self.alpha), V::splat(token, self.alpha))
+        let slope = V::splat(token, factor) * exp::saturating_exp(token, exponent);
+        V::select(pair.shared(), slope, V::splat(token, 0.0))
+    }
+
+    /// What scores are multiplied by to be logarithms of p^α q^(1−α): large orders are taken out of them.
+    fn unit(self) -> f64 {
+        (self.alpha - 1.0).max(1.0)
+    }
+
+    /// p^α q^(1−α) relative to the largest; 0 for classes that one row lacks.
+    #[inline(always)]
+    fn relative<V: Lanes>(self, pair: &Pair<V>, largest: f64) -> V {
+        let token = pair.token();
+        let above = (self.score(pair) - V::splat(token, largest)) * V::splat(token, self.unit());
+        V::select(pair.shared(), exp::exp(token, above), V::splat(token, 0.0))
     }
 }
 
 impl Divergence for Renyi {
     const HAS_OUTER: bool = true;
+    const HAS_LONE_SLOPES: bool = true;
 
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let token = pair.token();
-        let alpha = V::splat(token, self.alpha);
-        let complement = V::splat(token, 1.0 - self.alpha);
-        if let Some(ln_largest) = self.ln_largest {
-            // Slopes αf and (1−α)f: what is left out, αp and (1−α)q, drops out of the gradient of logits.
-            let f = exp::exp(token, self.ln_class(pair) - V::splat(token, ln_largest));
-            return Class { value: f, d_ln_p: alpha * f, d_ln_q: complement * f };
+        if let Some(largest) = self.largest {
+            // Slopes of ln S, α·f and (1−α)·f over α − 1: what is left out, a multiple of p and of q, drops out of the
+            // gradient of logits.
+            let f = self.relative(pair, largest);
+            return Class { value: f, d_ln_p: V::splat(token, self.alpha / (self.alpha - 1.0)) * f, d_ln_q: -f };
         }
-        let tau = self.tau(pair);
-        let exponent = tau * pair.u;
+        let zero = V::splat(token, 0.0);
+        let complement = 1.0 - self.alpha;
+        let (tau, rest) = Self::by_larger(pair, complement, self.alpha);
+        let (inverse_tau, inverse_rest) = Self::by_larger(pair, 1.0 / complement, 1.0 / self.alpha);
+        let (u, decay) = (pair.u, &pair.decay);
+        let first = tau.le(V::splat(token, 0.5));
+        let close = u.lt(V::splat(token, 1.0));
+        // Of τu, or of −τ′u.
+        let exponent = V::select(first, tau * u, -(rest * u));
         let scaled = exp::Decay::new(token, exponent);
-        // The two are equal; where u is large, the terms τu of the first would cancel.
-        let near = scaled.excess - tau * pair.decay.excess;
-        let far = scaled.expm1 - tau * pair.decay.expm1;
-        let mut value = pair.larger * V::select(pair.u.lt(V::splat(token, 1.0)), near, far);
+        let near = V::select(
+            first,
+            (decay.excess - scaled.excess * inverse_tau) * inverse_rest,
+            (decay.deficit(token, u) - decay.exp * (scaled.excess * inverse_rest)) * inverse_tau,
+        );
+        let far = V::select(
+            first,
+            (decay.expm1 - scaled.expm1 * inverse_tau) * inverse_rest,
+            -(decay.exp * (scaled.expm1 * inverse_rest) + decay.expm1) * inverse_tau,
+        );
+        let mut value = V::select(close, near, far);
         // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there.
         if self.alpha > 1.0 {
-            // A class that neither row has is not lost.
             let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
-            let exists = V::splat(token, -0.5 * V::Scalar::HUGE).lt(pair.ln_larger);
-            value = V::select(V::and(lost, exists), V::splat(token, f64::INFINITY), value);
+            value = V::select(V::and(lost, pair.shared()), V::splat(token, f64::INFINITY), value);
         }
-        // ∂f̃/∂ln p = α(f − p) and ∂f̃/∂ln q = (1−α)(f − q), from whichever of e^(−t) and e^(−t) − 1 is accurate.
-        let zero = V::splat(token, 0.0);
-        let one = V::splat(token, 1.0);
-        let close = pair.u.lt(one);
-        let f = V::select(close, scaled.expm1, scaled.exp);
-        let larger = V::select(close, zero, one);
-        let smaller = V::select(close, pair.decay.expm1, pair.decay.exp);
-        let to_p = f - pair.where_p_larger(larger, smaller);
-        let to_q = f - pair.where_p_larger(smaller, larger);
-        Class { value, d_ln_p: alpha * pair.larger * to_p, d_ln_q: complement * pair.larger * to_q }
+        // e^(−τu) − 1, and e^(−τu) − e^(−u).
+        let of_smaller = decay.exp * scaled.expm1;
+        let to_larger = V::select(first, scaled.expm1, of_smaller + decay.expm1);
+        let difference = V::select(close, scaled.expm1 - decay.expm1, scaled.exp - decay.exp);
+        let to_smaller = V::select(first, difference, of_smaller);
+        // Of a class that one row lacks f is 0, whatever the order does to u.
+        let lone = pair.lone();
+        let slope_of_larger = V::select(lone, inverse_tau, -(to_larger * inverse_tau));
+        let slope_of_smaller = V::select(lone, zero, -(to_smaller * inverse_rest));
+        let value = V::select(lone, inverse_tau, value);
+        let (d_larger, d_smaller) = (pair.larger * slope_of_larger, pair.larger * slope_of_smaller);
+        Class {
+            value: pair.larger * value,
+            d_ln_p: pair.where_p_larger(d_larger, d_smaller),
+            d_ln_q: pair.where_p_larger(d_smaller, d_larger),
+        }
     }
 
     fn linear(self) -> (f64, f64) {
-        if self.ln_largest.is_some() { (0.0, 0.0) } else { (self.alpha, 1.0 - self.alpha) }
+        if self.largest.is_some() { (0.0, 0.0) } else { (1.0 / (self.alpha - 1.0), -1.0 / self.alpha) }
+    }
+
+    fn linear_sum(self) -> f64 {
+        if self.largest.is_some() { 0.0 } else { 1.0 / (self.alpha - 1.0) / self.alpha }
     }
 
     #[inline(always)]
     fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
-        if self.ln_largest.is_some() {
+        if self.largest.is_some() {
             return (class.d_ln_p, class.d_ln_q);
         }
         let token = pair.token();
-        let f = pair.larger * exp::Decay::new(token, self.tau(pair) * pair.u).exp;
-        (V::splat(token, self.alpha) * f, V::splat(token, 1.0 - self.alpha) * f)
+        let (tau, _) = Self::by_larger(pair, 1.0 - self.alpha, self.alpha);
+        let f = V::select(pair.shared(), pair.larger * exp::saturating_exp(token, -(tau * pair.u)), V::splat(token, 0.0));
+        (f * V::splat(token, 1.0 / (self.alpha - 1.0)), f * V::splat(token, -1.0 / self.alpha))
+    }
+
+    #[inline(always)]
+    fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
+        let token = pair.token();
+        let (order, d) = (self.alpha - 1.0, pair.log_ratio());
+        // f/p and f/q as exponentials of their own.
+        let (exponents, factors) = if let Some(largest) = self.largest {
+            let ln_f = (self.score(pair) - V::splat(token, largest)) * V::splat(token, self.unit());
+            let ln_p = pair.where_p_larger(pair.ln_larger, pair.ln_larger + d);
+            ((ln_f - ln_p, ln_f - (ln_p - d)), (self.alpha / order, -1.0))
+        } else {
+            ((V::splat(token, order) * d, V::splat(token, self.alpha) * d), (1.0 / order, -1.0 / self.alpha))
+        };
+        (Self::slope(pair, exponents.0, factors.0), Self::slope(pair, exponents.1, factors.1))
+    }
+
+    fn lone_slopes(self) -> (f64, f64) {
+        // What is summed again has them taken off already.
+        if self.largest.is_some() { (0.0, 0.0) } else { (1.0 / (1.0 - self.alpha), 1.0 / self.alpha) }
+    }
+
+    #[inline(always)]
+    fn slopes_beyond_lone<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        self.given_slopes(pair, class)
     }
 
     type Disjoint = DisjointRenyi;
@@ -103,34 +183,40 @@ impl Divergence for Renyi {
     }
 
     fn slopes_at_zero(self) -> (f64, f64) {
-        // α p^(α−1) q^(1−α) and (1−α) p^α q^(−α).
-        if self.alpha < 1.0 { (f64::INFINITY, f64::INFINITY) } else { (0.0, f64::NEG_INFINITY) }
+        // p^(α−1) q^(1−α)/(α − 1) and −p^α q^(−α)/α, times φ′ > 0.
+        (if self.alpha < 1.0 { f64::NEG_INFINITY } else { 0.0 }, f64::NEG_INFINITY)
     }
 
-    /// For α > 1 the exponent τu is not bounded by the weight of its class, and its rounding in f32 would show.
+    /// For α > 1 the exponent τu is not bounded by the weight of its class, and its rounding in f32 would show; f32 has no
+    /// room for the inverses of orders next to 0 and 1.
     fn needs_wide_lanes(self) -> bool {
-        self.alpha > 1.0
+        !(1e-3..=0.999).contains(&self.alpha)
     }
 
     fn finish(self, near: f64) -> Outer {
         let order = self.alpha - 1.0;
-        if let Some(ln_largest) = self.ln_largest {
-            return Outer { value: (ln_largest + near.ln()) / order, slope: 1.0 / (order * near) };
+        if let Some(largest) = self.largest {
+            return Outer { value: largest * (self.unit() / order) + near.ln() / order, slope: 1.0 / near };
         }
-        // S = 1 + near cancels for nearly disjoint rows, and so do the slopes f − p and f − q: to be summed again.
-        if near <= -0.5 {
+        // S − 1; products in this order stay in range.
+        let above = self.alpha * (order * near);
+        // S cancels for nearly disjoint rows, and so do the slopes: to be summed again.
+        if above <= -0.5 {
             return Outer { value: f64::INFINITY, slope: f64::NAN };
         }
-        Outer { value: near.ln_1p() / order, slope: 1.0 / (order * (1.0 + near)) }
+        Outer { value: above.ln_1p() / order, slope: self.alpha / (1.0 + above) }
     }
 
     #[inline(always)]
-    fn ln_class<V: Lanes>(self, pair: &Pair<V>) -> V {
-        pair.ln_larger - self.tau(pair) * pair.u
+    fn score<V: Lanes>(self, pair: &Pair<V>) -> V {
+        let token = pair.token();
+        let unit = self.unit();
+        let (tau, _) = Self::by_larger(pair, (1.0 - self.alpha) / unit, self.alpha / unit);
+        pair.ln_larger * V::splat(token, 1.0 / unit) - tau * pair.u
     }
 
-    fn rescaled(self, ln_largest: f64) -> Self {
-        Renyi { ln_largest: Some(ln_largest), ..self }
+    fn rescaled(self, largest: f64) -> Self {
+        Renyi { largest: Some(largest), ..self }
     }
 }
 

@@ -8,16 +8,42 @@ use crate::simd::Lanes;
 #[derive(Clone, Copy)]
 pub(crate) struct TotalVariation;
 
+impl TotalVariation {
+    /// ½ sign(p − q).
+    #[inline(always)]
+    fn half_sign<V: Lanes>(pair: &Pair<V>) -> V {
+        let half = V::splat(pair.token(), 0.5);
+        let zero = V::splat(pair.token(), 0.0);
+        let difference = pair.difference();
+        V::select(zero.lt(difference), half, V::select(difference.lt(zero), -half, zero))
+    }
+}
+
 impl Divergence for TotalVariation {
+    const HAS_LONE_SLOPES: bool = true;
+
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
-        let token = pair.token();
-        let half = V::splat(token, 0.5);
-        let zero = V::splat(token, 0.0);
-        let difference = pair.difference();
-        let half_sign = V::select(zero.lt(difference), half, V::select(difference.lt(zero), -half, zero));
-        let value = half * difference.abs();
+        let half_sign = Self::half_sign(pair);
+        let value = V::splat(pair.token(), 0.5) * pair.difference().abs();
         Class { value, d_ln_p: half_sign * pair.p(), d_ln_q: -(half_sign * pair.q()) }
+    }
+
+    #[inline(always)]
+    fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
+        let half_sign = Self::half_sign(pair);
+        (half_sign, -half_sign)
+    }
+
+    fn lone_slopes(self) -> (f64, f64) {
+        (0.5, 0.5)
+    }
+
+    #[inline(always)]
+    fn slopes_beyond_lone<V: Lanes>(self, pair: &Pair<V>, _: &Class<V>) -> (V, V) {
+        let half = V::splat(pair.token(), 0.5);
+        let half_sign = Self::half_sign(pair);
+        ((half_sign - half) * pair.p(), -((half_sign + half) * pair.q()))
     }
 
     type Disjoint = Self;

@@ -102,8 +102,8 @@ pub(crate) fn compare(
         entropy_q,
         top1_p: top(p.row, statistics.p.largest),
         top1_q: top(q.row, statistics.q.largest),
-        nll_p: label.map_or(0.0, |class| p.surprise(class, statistics.p)),
-        nll_q: label.map_or(0.0, |class| q.surprise(class, statistics.q)),
+        nll_p: label.map_or(0.0, |class| p.surprise(class, statistics.p, isa)),
+        nll_q: label.map_or(0.0, |class| q.surprise(class, statistics.q, isa)),
     }
 }
 
@@ -158,8 +158,8 @@ fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; 6] {
             runs[1] = runs[1] + pair.reverse_kl_term();
             runs[2] = runs[2] + even.class(&pair).value;
             runs[3] = runs[3] + half * pair.difference().abs();
-            runs[4] = runs[4] - pair.p() * p_view.ln_p(x);
-            runs[5] = runs[5] - pair.q() * q_view.ln_p(y);
+            runs[4] = runs[4] - p_view.p_ln_p_given(x, pair.p());
+            runs[5] = runs[5] - q_view.p_ln_p_given(y, pair.q());
             start += V::N;
         }
         for (total, run) in totals.iter_mut().zip(runs) {

@@ -93,14 +93,13 @@ pub(crate) fn cross_entropy(
         let parts = blocks.map(classes, |start, len| {
             isa.run(SpreadSum { q: q.block(start, len), sum, masses: masses.block(start, len) })
         });
-        let (loss, spread_mass) = parts.iter().fold((0.0, 0.0), |all, part| (all.0 + part.0, all.1 + part.1));
-        // A mass on a class of probability 0 met the number that stands for infinity.
-        value += if loss.abs() > 1e200 { f64::INFINITY.copysign(loss) } else { loss };
-        mass = spread_mass;
+        let sums = parts.iter().fold(SpreadSums::default(), |all, &part| all.merge(part));
+        value += sums.loss();
+        mass = sums.mass;
     }
-    let mut point = Point { mass: 0.0, surprise: 0.0, probability: 0.0, minus_one: 0.0 };
+    let mut point = Point::default();
     if let Some(class) = index {
-        point = Point::new(q, class, sum, own * terms.class_weight(class));
+        point = Point::new(q, class, sum, own * terms.class_weight(class), isa);
         value += point.loss();
         mass += point.mass;
     }
@@ -149,7 +148,7 @@ pub(crate) fn cross_entropy(
 }
 
 /// The class a target index names.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Point {
     mass: f64,
     /// −ln q.
@@ -158,16 +157,19 @@ struct Point {
     probability: f64,
     /// q − 1.
     minus_one: f64,
+    /// The derivative of the cap.
+    cap_slope: f64,
 }
 
 impl Point {
-    fn new(q: Distribution<'_>, class: usize, sum: LogSumExp, mass: f64) -> Self {
-        let surprise = q.surprise(class, sum);
+    fn new(q: Distribution<'_>, class: usize, sum: LogSumExp, mass: f64, isa: Isa) -> Self {
+        let (z, cap_slope) = q.capped(class, isa);
+        let surprise = q.surprise(class, sum, isa);
         let minus_one = match q.space {
-            Space::Logits => sum.probability_minus_one(q.get(class), q.inverse_temperature),
+            Space::Logits => sum.probability_minus_one(z, q.inverse_temperature),
             Space::LogProbs | Space::Probs => (-surprise).exp_m1(),
         };
-        Point { mass, surprise, probability: (-surprise).exp(), minus_one }
+        Point { mass, surprise, probability: (-surprise).exp(), minus_one, cap_slope }
     }
 
     fn loss(&self) -> f64 {
@@ -179,11 +181,8 @@ impl Point {
         let spread = masses.at(class, None);
         match q.space {
             Space::Logits => {
-                let slope = q.softcap.map_or(1.0, |cap| {
-                    let tanh = (q.row.get(class) / cap).tanh();
-                    1.0 - tanh * tanh
-                });
-                slope * (self.mass * self.minus_one + (pull - self.mass) * self.probability - spread)
+                self.cap_slope
+                    * (self.mass * self.minus_one + (pull - self.mass) * self.probability - spread)
             }
             Space::LogProbs => -(self.mass + spread),
             Space::Probs => -(self.mass + spread) / q.row.get(class),
@@ -235,7 +234,42 @@ impl Masses<'_> {
     }
 }
 
-/// (Σ −mᵢ ln qᵢ, Σ mᵢ) over a block.
+/// What the masses of a row or block sum to.
+#[derive(Clone, Copy, Default)]
+struct SpreadSums {
+    /// Σ −mᵢ ln qᵢ over the classes with qᵢ > 0.
+    loss: f64,
+    /// Σ mᵢ.
+    mass: f64,
+    /// Whether a class of probability 0 has a positive mass, and whether one has a negative mass.
+    lost: (bool, bool),
+}
+
+impl SpreadSums {
+    fn merge(self, other: Self) -> Self {
+        SpreadSums {
+            loss: self.loss + other.loss,
+            mass: self.mass + other.mass,
+            lost: (self.lost.0 || other.lost.0, self.lost.1 || other.lost.1),
+        }
+    }
+
+    /// Σ −mᵢ ln qᵢ, to which any mass on a class of probability 0 adds ±∞.
+    fn loss(self) -> f64 {
+        if self.mass.is_nan() {
+            return f64::NAN;
+        }
+        let mut loss = self.loss;
+        if self.lost.0 {
+            loss += f64::INFINITY;
+        }
+        if self.lost.1 {
+            loss -= f64::INFINITY;
+        }
+        loss
+    }
+}
+
 struct SpreadSum<'a> {
     q: Distribution<'a>,
     sum: LogSumExp,
@@ -243,14 +277,16 @@ struct SpreadSum<'a> {
 }
 
 impl Kernel for SpreadSum<'_> {
-    type Output = (f64, f64);
+    type Output = SpreadSums;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> (f64, f64) {
+    fn run<S: Simd>(self, simd: S) -> SpreadSums {
         let view = DistributionView::<S::F64>::new(simd, self.q, self.sum);
         let zero = S::F64::splat(simd, 0.0);
         let classes = self.q.row.classes();
         let (mut loss, mut mass) = (zero, zero);
+        // The extremes of the masses on classes of probability 0.
+        let mut lost = (zero, zero);
         let mut start = 0;
         while start < classes {
             let (z, _) = view.capped(self.q.row.load::<S::F64>(simd, start, self.q.space.absent()));
@@ -259,11 +295,18 @@ impl Kernel for SpreadSum<'_> {
                 // Uniform masses must not reach past the end of the row.
                 m = m.keep_first(simd, classes - start);
             }
-            loss = loss - m * view.ln_p(z);
+            let has = view.has(z);
+            let on_nothing = S::F64::select(has, zero, m);
+            lost = (lost.0.max(on_nothing), lost.1.min(on_nothing));
+            loss = loss - S::F64::select(has, m, zero) * view.ln_p(z);
             mass = mass + m;
             start += S::F64::N;
         }
-        (loss.sum(), mass.sum())
+        SpreadSums {
+            loss: loss.sum(),
+            mass: mass.sum(),
+            lost: (lost.0.largest() > 0.0, (-lost.1).largest() > 0.0),
+        }
     }
 }
 
@@ -396,16 +439,16 @@ impl Kernel for TargetGradient<'_> {
         let view = DistributionView::<S::F64>::new(simd, self.q, self.sum);
         let zero = S::F64::splat(simd, 0.0);
         let factor = S::F64::splat(simd, self.scale * self.masses.own);
-        let lowest = S::F64::splat(simd, -1e200);
         let infinite = S::F64::splat(simd, f64::NEG_INFINITY);
+        let own = S::F64::splat(simd, self.masses.own);
         let mut start = 0;
         while start < self.q.row.classes() {
             let (z, _) = view.capped(self.q.row.load::<S::F64>(simd, start, self.q.space.absent()));
-            let ln_q = view.ln_p(z);
-            let ln_q = S::F64::select(ln_q.lt(lowest), infinite, ln_q);
+            let ln_q = S::F64::select(view.has(z), view.ln_p(z), infinite);
             let weight = self.masses.weights::<S::F64>(simd, start);
             let gradient = -(factor * weight * ln_q);
-            self.out.store(start, S::F64::select(zero.lt(weight), gradient, zero));
+            // A target that has no part in the loss has no gradient, however improbable its class.
+            self.out.store(start, S::F64::select(zero.lt(own * weight), gradient, zero));
             start += S::F64::N;
         }
     }

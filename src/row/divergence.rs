@@ -9,7 +9,7 @@ use super::far::Far;
 use super::first_pass::{NoStatistics, Statistics};
 use super::given;
 use super::scan::first_at;
-use super::second_pass::{LargestClass, Mode, Narrow, Rule, SecondPass, SideRule, SlopesAt, Sums, Wide};
+use super::second_pass::{Gauge, LargestClass, Mode, Narrow, Rule, SecondPass, SideRule, SlopesAt, Sums, Wide};
 use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
 use crate::batch::Blocks;
@@ -182,7 +182,7 @@ impl<D: Divergence> Call<'_, D> {
         if fused && (wanted.0 || wanted.1) {
             let rule = self.gradient_rule(&gradients, &Sums::default(), 1.0);
             let mode = if wanted == (false, true) { Mode::BothOfQ } else { Mode::Both };
-            let sums = self.pass(Some((&gradients, rule)), mode, (0.0, 0.0));
+            let sums = self.pass(Some((&gradients, rule)), mode, (Gauge::NONE, Gauge::NONE));
             let value = self.value(&sums).0;
             self.mend_infinite(value, &gradients);
             return Finished::Done(value);
@@ -203,7 +203,36 @@ impl<D: Divergence> Call<'_, D> {
         Finished::Done(value)
     }
 
-    fn write_gradients(&self, gradients: &RowGradients<'_>, sums: &Sums, gauge: (f64, f64), value: f64, slope: f64) {
+    /// The slopes again where they are nearly those of classes that the other row lacks.
+    fn beyond_lone(&self, wanted: (bool, bool), sums: Sums, gauge: (Gauge, Gauge)) -> (Sums, (Gauge, Gauge)) {
+        /// Where the mean slope of a side is off by less than this part of it.
+        const NEAR: f64 = 0.25;
+        let lone = self.divergence.lone_slopes();
+        let near = |wanted: bool, side: Distribution<'_>, gauge: Gauge, sum: f64, lone: f64| match gauge {
+            Gauge::Number(number) if wanted && side.space == Space::Logits => {
+                (number + sum - lone).abs() < NEAR * lone.abs()
+            }
+            _ => false,
+        };
+        let p = near(wanted.0, self.p, gauge.0, sums.d_ln_p, lone.0);
+        let q = near(wanted.1, self.q, gauge.1, sums.d_ln_q, lone.1);
+        if !(D::HAS_LONE_SLOPES && self.wide && (p || q)) {
+            return (sums, gauge);
+        }
+        let gauge = (if p { Gauge::Lone } else { gauge.0 }, if q { Gauge::Lone } else { gauge.1 });
+        (self.pass(None, Mode::SumsAndSlopes, gauge), gauge)
+    }
+
+    fn write_gradients(
+        &self,
+        gradients: &RowGradients<'_>,
+        sums: &Sums,
+        gauge: (Gauge, Gauge),
+        value: f64,
+        slope: f64,
+    ) {
+        let (sums, gauge) = self.beyond_lone((gradients.p.is_some(), gradients.q.is_some()), *sums, gauge);
+        let sums = &sums;
         let rule = self.gradient_rule(gradients, sums, slope);
         let dominant = self.dominant(gradients);
         let mode = Mode::gradients((gradients.p.is_some(), gradients.q.is_some()));
@@ -220,7 +249,7 @@ impl<D: Divergence> Call<'_, D> {
     ///
     /// A multiple of p added to the slopes drops out of a − p·Σa. Taking off the leading class's own leaves Σa to the
     /// others, and classes that share its slope (those of one sign in total variation) with exactly nothing.
-    fn gauge(&self, wanted: (bool, bool)) -> (f64, f64) {
+    fn gauge(&self, wanted: (bool, bool)) -> (Gauge, Gauge) {
         /// Up to this sum of the others, a probability of 1/300. The slope of a rarer class may be so far from the row's
         /// that relative to it, the others lose digits.
         const LEADING: f64 = 299.0;
@@ -236,7 +265,9 @@ impl<D: Divergence> Call<'_, D> {
                 self.isa.run(SlopesAt { divergence, p, q, frame: self.statistics.frame, numbers })
             })
         };
-        (slopes(wanted.0, known.0, self.p, self.statistics.p).0, slopes(wanted.1, known.1, self.q, self.statistics.q).1)
+        let p = slopes(wanted.0, known.0, self.p, self.statistics.p).0;
+        let q = slopes(wanted.1, known.1, self.q, self.statistics.q).1;
+        (Gauge::Number(p), Gauge::Number(q))
     }
 
     /// The class that dominates each side whose gradient is written in f64, if one does.
@@ -260,13 +291,13 @@ impl<D: Divergence> Call<'_, D> {
             frame: self.statistics.frame,
         };
         let parts = self.blocks.map(self.p.row.classes(), |start, len| self.isa.run(kernel(start, len)));
-        let ln_largest = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let divergence = self.divergence.rescaled(ln_largest);
-        // No class has both p and q, only numbers that stand for infinite logarithms, and the sum is 0.
-        if ln_largest < -1e200 {
+        let largest = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // No class has both p and q, and the sum is 0.
+        if largest == f64::NEG_INFINITY {
             gradients.fill(f64::NAN);
             return f64::INFINITY;
         }
+        let divergence = self.divergence.rescaled(largest);
         let call = Call { divergence, blocks: self.blocks, ..*self };
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let gauge = call.gauge(wanted);
@@ -301,12 +332,11 @@ impl<D: Divergence> Call<'_, D> {
         }
         let mut near = sums.value;
         if !self.both_normalized() {
-            let (lambda, mu) = self.divergence.linear();
-            near += lambda * sums.excess + (lambda + mu) * (sums.q - 1.0);
+            near += self.divergence.linear().0 * sums.excess + self.divergence.linear_sum() * (sums.q - 1.0);
         }
         let outer = self.divergence.finish(near);
-        // Adding 0 makes a zero positive.
-        let value = if self.both_normalized() { outer.value.max(0.0) } else { outer.value };
+        // Not `max`, which takes a NaN for 0. Adding 0 makes a zero positive.
+        let value = if self.both_normalized() && outer.value < 0.0 { 0.0 } else { outer.value };
         (value + 0.0, outer.slope)
     }
 
@@ -344,7 +374,7 @@ impl<D: Divergence> Call<'_, D> {
         }
     }
 
-    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode, gauge: (f64, f64)) -> Sums {
+    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode, gauge: (Gauge, Gauge)) -> Sums {
         let parts = self.blocks.map(self.p.row.classes(), |start, len| {
             let block = SecondPass {
                 divergence: self.divergence,

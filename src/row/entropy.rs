@@ -42,8 +42,7 @@ impl Kernel for Value<'_> {
         let mut start = 0;
         while start < self.p.row.classes() {
             let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
-            // p is 0 where ln p stands for −∞.
-            total = total - view.p(x) * view.ln_p(x);
+            total = total - view.p_ln_p(x);
             start += S::F64::N;
         }
         total.sum()
@@ -64,19 +63,16 @@ impl Kernel for Gradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let view = DistributionView::<S::F64>::new(simd, self.p, self.sum);
-        let zero = S::F64::splat(simd, 0.0);
-        let infinite = S::F64::splat(simd, f64::INFINITY);
+        let absent = S::F64::splat(simd, if self.p.space == Space::Probs { f64::INFINITY } else { 0.0 });
         let scale = S::F64::splat(simd, self.scale * self.p.inverse_temperature);
         // −p(ln p + H) for logits, −p(ln p + 1) for log-probabilities, −(ln p + 1) for probabilities.
         let level = S::F64::splat(simd, if self.p.space == Space::Logits { self.value } else { 1.0 });
         let mut start = 0;
         while start < self.p.row.classes() {
             let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
-            let p = view.p(x);
             let slope = -(view.ln_p(x) + level);
-            let gradient =
-                if self.p.space == Space::Probs { S::F64::select(zero.lt(p), slope, infinite) } else { p * slope };
-            self.out.store(start, scale * gradient);
+            let gradient = if self.p.space == Space::Probs { slope } else { view.p(x) * slope };
+            self.out.store(start, scale * S::F64::select(view.has(x), gradient, absent));
             start += S::F64::N;
         }
     }

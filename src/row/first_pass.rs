@@ -196,6 +196,32 @@ fn add<V: Lanes, const EXACT: bool>(
     }
 }
 
+/// Σ(q − p) of a block, in f64 lanes.
+struct SumOfDifferences<'a> {
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    frame: Frame,
+}
+
+impl Kernel for SumOfDifferences<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f64 {
+        let SumOfDifferences { p, q, frame } = self;
+        let view = PairView::<S::F64>::new(simd, p, q, &frame);
+        let mut sum = S::F64::splat(simd, 0.0);
+        let mut start = 0;
+        while start < p.row.classes() {
+            let x = p.row.load::<S::F64>(simd, start, p.space.absent());
+            let y = q.row.load::<S::F64>(simd, start, q.space.absent());
+            sum = sum - view.pair(x, y).difference();
+            start += S::F64::N;
+        }
+        sum.sum()
+    }
+}
+
 impl Statistics {
     /// Statistics of two rows: the first pass. Unless `exact`, the sums only serve as divisors.
     pub(crate) fn new(
@@ -223,10 +249,25 @@ impl Statistics {
         let parts =
             blocks.map(classes, |start, len| isa.run(FindSupport { p: p.block(start, len), q: q.block(start, len) }));
         let support = parts.iter().fold(Support::default(), |all, &part| all.merge(part));
-        // The pair is seen through each side's own logarithms, so that `delta` only counts where both have one rate.
-        let tops = TwoFloats::scaled_difference(p_sum.largest, q_sum.largest, p.inverse_temperature);
-        let delta = tops.plus(p_sum.ln_sum()).plus(-q_sum.ln_sum());
-        Ok(Statistics { frame: Frame { p: p_sum.into(), q: q_sum.into(), delta }, p: p_sum, q: q_sum, support })
+        // With two temperatures the frame has the largest logits in it.
+        let tops = if p.rate() == q.rate() {
+            TwoFloats::scaled_difference(p_sum.largest, q_sum.largest, p.inverse_temperature)
+        } else {
+            TwoFloats { high: 0.0, low: 0.0 }
+        };
+        let rough = tops.plus(p_sum.ln_sum()).plus(-q_sum.ln_sum());
+        let mut frame = Frame { p: p_sum.into(), q: q_sum.into(), delta: rough };
+        if p.space == Space::Logits && q.space == Space::Logits {
+            // As in `merge`: Σ(q − p) seen with the rough difference shows what that is off by.
+            let parts = blocks.map(classes, |start, len| {
+                isa.run(SumOfDifferences { p: p.block(start, len), q: q.block(start, len), frame })
+            });
+            let excess: f64 = parts.iter().sum();
+            if excess.abs() < 0.5 {
+                frame.delta = rough.plus(-excess.ln_1p());
+            }
+        }
+        Ok(Statistics { frame, p: p_sum, q: q_sum, support })
     }
 
     /// Statistics of two rows of logits with one temperature, from their blocks in order.

@@ -2,7 +2,9 @@
 //!
 //! With s = (p − q)/(p + q) and ln(p/q) = 2 atanh s = 2s + 2s³A(s²), a class contributes p·ln(p/q) + q − p =
 //! (p − q)·s + 2p·s³A, of second order where p and q are close; and Σ(p − q), whose terms are exact there, is summed in
-//! f64. Where p and q differ by more than a factor of two, a power of two is taken out of their ratio first.
+//! f64. Where p and q differ by more than a factor of two, a power of two is taken out of their ratio first: in f32 lanes by
+//! their exponents, which subnormal numbers do not show. Rows with such go to f64 lanes, where f32 has none, and to
+//! [`first_pass`](super::first_pass).
 
 use super::known::{PairKernel, run_known};
 use super::scan::PROBE;
@@ -149,12 +151,14 @@ impl<const WIDE: bool> PairKernel for GivenKl<'_, WIDE> {
     }
 }
 
-/// `None` where a number is negative or NaN, or 0 unless `ZEROS`.
+/// `None` where a number is negative or NaN, or 0 unless `ZEROS`; and in f32 lanes, where one is subnormal or a ratio out of
+/// range.
 #[inline(always)]
 fn sums<V: Lanes, const ZEROS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
     let zero = V::splat(token, 0.0);
     let (mut near, mut excess) = (Total::<V>::zero(token), Total::<V>::zero(token));
-    let mut smallest = V::splat(token, f64::INFINITY);
+    let infinity = V::splat(token, f64::INFINITY);
+    let mut range = Range { smallest: infinity, smallest_positive: infinity, largest: zero };
     let mut start = 0;
     while start < p.whole::<V>() {
         let mut run = zero;
@@ -163,7 +167,7 @@ fn sums<V: Lanes, const ZEROS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>) ->
             p.prefetch(token, start, AHEAD);
             q.prefetch(token, start, AHEAD);
             let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
-            smallest = smallest.min(p.min(q));
+            range.take::<ZEROS>(token, p, q);
             excess.add(token, p - q);
             run = run + term::<V, ZEROS>(token, p, q);
             start += V::N;
@@ -172,15 +176,51 @@ fn sums<V: Lanes, const ZEROS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>) ->
     }
     if start < p.classes() {
         let (p, q) = (p.load::<V>(token, start, 1.0), q.load::<V>(token, start, 1.0));
-        smallest = smallest.min(p.min(q));
+        range.take::<ZEROS>(token, p, q);
         excess.add(token, p - q);
         near.add(token, term::<V, ZEROS>(token, p, q));
     }
     let (near, excess) = (near.sum(), excess.sum());
     // NaN and +∞ make the excess NaN or infinite; q = 0 < p makes the other sum infinite.
-    let smallest = -(-smallest).largest();
-    let positive = smallest > 0.0 || (ZEROS && smallest == 0.0);
-    (excess.is_finite() && !near.is_nan() && positive).then_some((near, excess))
+    (excess.is_finite() && !near.is_nan() && range.fits::<ZEROS>()).then_some((near, excess))
+}
+
+/// What tells whether the lanes can take the numbers of two rows.
+struct Range<V> {
+    smallest: V,
+    /// Of rows with zeros.
+    smallest_positive: V,
+    /// The largest p, in f32 lanes.
+    largest: V,
+}
+
+impl<V: Lanes> Range<V> {
+    #[inline(always)]
+    fn take<const ZEROS: bool>(&mut self, token: V::Token, p: V, q: V) {
+        self.smallest = self.smallest.min(p.min(q));
+        if V::Scalar::WIDE {
+            return;
+        }
+        self.largest = self.largest.max(p);
+        if ZEROS {
+            let (zero, infinity) = (V::splat(token, 0.0), V::splat(token, f64::INFINITY));
+            let (p, q) = (V::select(zero.lt(p), p, infinity), V::select(zero.lt(q), q, infinity));
+            self.smallest_positive = self.smallest_positive.min(p.min(q));
+        }
+    }
+
+    #[inline(always)]
+    fn fits<const ZEROS: bool>(self) -> bool {
+        /// Powers of two that f32 lanes scale by.
+        const LARGEST_RATIO: f64 = 8.507_059_173_023_462e37; // 2^126
+        let smallest = -(-self.smallest).largest();
+        let positive = smallest > 0.0 || (ZEROS && smallest == 0.0);
+        if V::Scalar::WIDE {
+            return positive;
+        }
+        let normal = if ZEROS { -(-self.smallest_positive).largest() } else { smallest };
+        positive && normal >= V::Scalar::MIN_POSITIVE && self.largest.largest() <= LARGEST_RATIO * normal
+    }
 }
 
 /// p·ln(p/q) + q − p: q where p = 0, and +∞ where q = 0 < p, if `ZEROS`; else both are positive.

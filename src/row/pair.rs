@@ -4,6 +4,10 @@
 //! which keeps its relative accuracy however small u is. d itself is (x − y)/T less the difference of the two
 //! log-sum-exp: the first difference is taken with its rounding error, and the second is found to far better than either
 //! log-sum-exp (see [`Statistics`](super::first_pass::Statistics)).
+//!
+//! Which of the two rows has a class is a mask of lanes, found from the numbers as they are loaded. A lane without the
+//! class takes part in all arithmetic with some finite number, and is put right by the mask at the end: what a parameter
+//! does to that number does not matter.
 
 use super::softmax::{Distribution, LogSumExp};
 use super::space::Space;
@@ -37,6 +41,23 @@ impl From<LogSumExp> for SideFrame {
 pub(crate) struct TwoFloats {
     pub(super) high: f64,
     pub(super) low: f64,
+}
+
+/// 1/T as the unevaluated sum of two f64.
+///
+/// One f64 is off by 1e-16 of it, and by 1e-16 of a logit's quotient: the same for two rows with one temperature, but not for
+/// two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rate {
+    pub(crate) high: f64,
+    pub(crate) low: f64,
+}
+
+impl Rate {
+    pub(crate) fn of_temperature(temperature: f64) -> Self {
+        let high = 1.0 / temperature;
+        Rate { high, low: (-temperature).mul_add(high, 1.0) / temperature }
+    }
 }
 
 impl TwoFloats {
@@ -114,13 +135,52 @@ impl<V: Lanes> LogRatio<V> {
     }
 }
 
+/// (x − r)/T − (y − r′)/T′ − delta of two rows with two temperatures and references r, in f64 lanes.
+///
+/// Differences and quotients are sums of two numbers each, with twice the precision: rows that two temperatures bring close
+/// differ by far less than either quotient is rounded. Relative to the largest logits, since small temperatures make quotients
+/// so large that two numbers do not hold the fraction.
+#[derive(Clone, Copy)]
+struct LogRatioOfTwoRates<V> {
+    references: (V, V),
+    rates: ((V, V), (V, V)),
+    delta: [V; 3],
+}
+
+impl<V: Lanes> LogRatioOfTwoRates<V> {
+    #[inline(always)]
+    fn new(token: V::Token, references: (V, V), rates: (Rate, Rate), delta: TwoFloats) -> Self {
+        let splat = |rate: Rate| (V::splat(token, rate.high), V::splat(token, rate.low));
+        LogRatioOfTwoRates { references, rates: (splat(rates.0), splat(rates.1)), delta: delta.split(token) }
+    }
+
+    /// The difference of two numbers times a rate, and what the product is short of it.
+    #[inline(always)]
+    fn scaled_difference(number: V, reference: V, (high, low): (V, V)) -> (V, V) {
+        let (difference, error) = LogRatio::difference(number, reference);
+        let product = difference * high;
+        (product, error.mul_add(high, difference.mul_add(low, difference.mul_add(high, -product))))
+    }
+
+    #[inline(always)]
+    fn of(&self, x: V, y: V) -> V {
+        let (a, a_error) = Self::scaled_difference(x, self.references.0, self.rates.0);
+        let (b, b_error) = Self::scaled_difference(y, self.references.1, self.rates.1);
+        let (difference, error) = LogRatio::difference(a, b);
+        let [high, middle, low] = self.delta;
+        let (rough, delta_error) = LogRatio::difference(difference, high);
+        rough + (delta_error + (error + (a_error - b_error) - middle - low))
+    }
+}
+
 /// How two rows become probabilities.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
     pub(crate) p: SideFrame,
     pub(crate) q: SideFrame,
-    /// The log-sum-exp of p less that of q, so that d = (x − y)/T − delta. In f64 lanes the logits of close rows are as
-    /// precise as a single f64 of it, hence two.
+    /// The log-sum-exp of p less that of q, so that d = (x − y)/T − delta; with two temperatures that of their sums only, and
+    /// d = (x − reference)/T − (y − reference)/T′ − delta. In f64 lanes the logits of close rows are as precise as a single
+    /// f64 of it, hence two.
     pub(crate) delta: TwoFloats,
 }
 
@@ -129,13 +189,15 @@ pub(crate) struct Frame {
 pub(crate) struct Pair<V: Lanes> {
     token: V::Token,
     p_larger: V::Mask,
+    /// Where p, and q, has the class.
+    has: (V::Mask, V::Mask),
     p: V,
     q: V,
     /// max(p, q).
     pub(crate) larger: V,
     /// ln max(p, q); only in f64 lanes.
     pub(crate) ln_larger: V,
-    /// |ln p − ln q|; a very large number where one of them is 0.
+    /// |ln p − ln q|; a very large number where one row lacks the class.
     pub(crate) u: V,
     d: V,
     pub(crate) decay: Decay<V>,
@@ -143,18 +205,11 @@ pub(crate) struct Pair<V: Lanes> {
 
 impl<V: Lanes> Pair<V> {
     #[inline(always)]
-    fn of_larger(token: V::Token, p_larger: V::Mask, larger: V, ln_larger: V, u: V, d: V, decay: Decay<V>) -> Self {
-        let smaller = larger * decay.exp;
-        let (p, q) = (V::select(p_larger, larger, smaller), V::select(p_larger, smaller, larger));
-        Pair { token, p_larger, p, q, larger, ln_larger, u, d, decay }
-    }
-
-    #[inline(always)]
     pub(crate) fn token(&self) -> V::Token {
         self.token
     }
 
-    /// ln p − ln q; a very large number of either sign where one of them is 0.
+    /// ln p − ln q; a very large number of either sign where one row lacks the class.
     #[inline(always)]
     pub(crate) fn log_ratio(&self) -> V {
         self.d
@@ -164,6 +219,24 @@ impl<V: Lanes> Pair<V> {
     #[inline(always)]
     pub(crate) fn where_p_larger(&self, yes: V, no: V) -> V {
         V::select(self.p_larger, yes, no)
+    }
+
+    /// Where exactly one row has the class.
+    #[inline(always)]
+    pub(crate) fn lone(&self) -> V::Mask {
+        V::xor(self.has.0, self.has.1)
+    }
+
+    /// Where both rows have the class.
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> V::Mask {
+        V::and(self.has.0, self.has.1)
+    }
+
+    /// Where p, and q, has the class.
+    #[inline(always)]
+    pub(crate) fn has(&self) -> (V::Mask, V::Mask) {
+        self.has
     }
 
     #[inline(always)]
@@ -227,8 +300,7 @@ impl<V: Lanes> Pair<V> {
 pub(crate) struct PairView<V: Lanes> {
     token: V::Token,
     spaces: (Space, Space),
-    /// Whether d is (x − y)/T − delta.
-    shares_rate: bool,
+    relation: Relation,
     inverse_temperature: (V, V),
     reference: (V, V),
     ln_sum: (V, V),
@@ -236,6 +308,31 @@ pub(crate) struct PairView<V: Lanes> {
     exp: (ScaledExp<V>, ScaledExp<V>),
     decay: ScaledExp<V>,
     log_ratio: LogRatio<V>,
+    log_ratio_of_two_rates: LogRatioOfTwoRates<V>,
+}
+
+/// How the numbers of two rows give ln p − ln q.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Relation {
+    /// Logarithms with one temperature: (x − y)/T − delta.
+    OneRate,
+    /// Logarithms with two.
+    TwoRates,
+    /// A probability and a logarithm: the difference of two logarithms.
+    Logarithms,
+    /// Two probabilities: the logarithm of their ratio.
+    Ratio,
+}
+
+impl Relation {
+    fn of(p: Distribution<'_>, q: Distribution<'_>) -> Self {
+        match (p.space == Space::Probs, q.space == Space::Probs) {
+            (true, true) => Relation::Ratio,
+            (false, false) if p.rate() == q.rate() => Relation::OneRate,
+            (false, false) => Relation::TwoRates,
+            _ => Relation::Logarithms,
+        }
+    }
 }
 
 impl<V: Lanes> PairView<V> {
@@ -245,15 +342,19 @@ impl<V: Lanes> PairView<V> {
         PairView {
             token,
             spaces: (p.space, q.space),
-            shares_rate: p.inverse_temperature == q.inverse_temperature
-                && p.space != Space::Probs
-                && q.space != Space::Probs,
+            relation: Relation::of(p, q),
             inverse_temperature: (splat(p.inverse_temperature), splat(q.inverse_temperature)),
             reference: (splat(frame.p.reference), splat(frame.q.reference)),
             ln_sum: (splat(frame.p.ln_sum), splat(frame.q.ln_sum)),
             exp: (frame.p.exp(token, p.inverse_temperature), frame.q.exp(token, q.inverse_temperature)),
             decay: ScaledExp::new(token, -1.0, 0.0, 1.0),
             log_ratio: LogRatio::new(token, p.inverse_temperature, frame.delta),
+            log_ratio_of_two_rates: LogRatioOfTwoRates::new(
+                token,
+                (splat(frame.p.reference), splat(frame.q.reference)),
+                (p.rate(), q.rate()),
+                frame.delta,
+            ),
         }
     }
 
@@ -266,6 +367,7 @@ impl<V: Lanes> PairView<V> {
     #[inline(always)]
     fn narrow(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
+        let has = (self.exp.0.is_above_floor(x), self.exp.1.is_above_floor(y));
         let (x, y) = (self.exp.0.bounded(x), self.exp.1.bounded(y));
         let d = self.log_ratio.of(x, y);
         let (p, q) = (self.exp.0.at(x), self.exp.1.at(y));
@@ -273,46 +375,58 @@ impl<V: Lanes> PairView<V> {
         let u = d.abs();
         let decay = Decay::of_magnitude(token, u, &self.decay);
         // No divergence that needs ln max(p, q) runs in f32 lanes.
-        Pair { token, p_larger, p, q, larger: V::select(p_larger, p, q), ln_larger: u, u, d, decay }
+        Pair { token, p_larger, has, p, q, larger: V::select(p_larger, p, q), ln_larger: u, u, d, decay }
     }
 
     #[inline(always)]
     fn wide(&self, x: V, y: V) -> Pair<V> {
-        match self.spaces {
-            (Space::Probs, Space::Probs) => self.probabilities(x, y),
-            _ => self.wide_logarithms(x, y),
-        }
+        if self.relation == Relation::Ratio { self.probabilities(x, y) } else { self.wide_logarithms(x, y) }
     }
 
     #[inline(always)]
     fn wide_logarithms(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
-        let huge = V::splat(token, V::Scalar::HUGE);
-        let x = self.logarithm(x, self.spaces.0);
-        let y = self.logarithm(y, self.spaces.1);
-        let ln_p = (x - self.reference.0).mul_add(self.inverse_temperature.0, -self.ln_sum.0);
-        let ln_q = (y - self.reference.1).mul_add(self.inverse_temperature.1, -self.ln_sum.1);
-        let d = if self.shares_rate { self.log_ratio.of(x, y) } else { ln_p - ln_q };
-        let d = d.min(huge).max(-huge);
+        let lowest = V::splat(token, -V::Scalar::HUGE);
+        let (has_p, x) = self.logarithm(x, self.spaces.0, self.reference.0);
+        let (has_q, y) = self.logarithm(y, self.spaces.1, self.reference.1);
+        let ln_p = (x - self.reference.0).mul_add(self.inverse_temperature.0, -self.ln_sum.0).max(lowest);
+        let ln_q = (y - self.reference.1).mul_add(self.inverse_temperature.1, -self.ln_sum.1).max(lowest);
+        let d = match self.relation {
+            Relation::OneRate => self.log_ratio.of(x, y),
+            Relation::TwoRates => self.log_ratio_of_two_rates.of(x, y),
+            Relation::Logarithms | Relation::Ratio => ln_p - ln_q,
+        };
+        let d = self.log_ratio_by_presence((has_p, has_q), d);
         let p_larger = V::splat(token, 0.0).le(d);
         let ln_larger = V::select(p_larger, ln_p, ln_q);
         let u = d.abs();
         let decay = Decay::of_magnitude(token, u, &self.decay);
-        let larger = exp(token, ln_larger);
-        Pair::of_larger(token, p_larger, larger, ln_larger, u, d, decay)
+        let larger = V::select(V::or(has_p, has_q), exp(token, ln_larger), V::splat(token, 0.0));
+        let smaller = larger * decay.exp;
+        let (p, q) = (V::select(p_larger, larger, smaller), V::select(p_larger, smaller, larger));
+        Pair { token, p_larger, has: (has_p, has_q), p, q, larger, ln_larger, u, d, decay }
     }
 
-    /// The number itself, or the logarithm of a probability; a very low number for −∞.
+    /// The log-ratio of classes that both rows have, cut off where it is beyond all measure; a very large number where one
+    /// row lacks the class, 0 where both do.
     #[inline(always)]
-    fn logarithm(&self, x: V, space: Space) -> V {
+    fn log_ratio_by_presence(&self, (has_p, has_q): (V::Mask, V::Mask), d: V) -> V {
+        let zero = V::splat(self.token, 0.0);
+        let huge = V::splat(self.token, V::Scalar::HUGE);
+        let alone = V::select(has_p, huge, V::select(has_q, -huge, zero));
+        V::select(V::and(has_p, has_q), d.min(huge).max(-huge), alone)
+    }
+
+    /// Whether the row has the class, and the number itself or the logarithm of a probability; `stand_in` where it has not.
+    #[inline(always)]
+    fn logarithm(&self, x: V, space: Space, stand_in: V) -> (V::Mask, V) {
         let token = self.token;
-        let lowest = V::splat(token, -V::Scalar::HUGE);
         if space == Space::Probs {
-            let zero = V::splat(token, 0.0);
-            let positive = zero.lt(x);
-            V::select(positive, ln(token, V::select(positive, x, V::splat(token, 1.0))), lowest)
+            let has = V::splat(token, 0.0).lt(x);
+            (has, V::select(has, ln(token, V::select(has, x, V::splat(token, 1.0))), stand_in))
         } else {
-            x.max(lowest)
+            let has = V::splat(token, f64::NEG_INFINITY).lt(x);
+            (has, V::select(has, x, stand_in))
         }
     }
 
@@ -321,20 +435,18 @@ impl<V: Lanes> PairView<V> {
         let token = self.token;
         let zero = V::splat(token, 0.0);
         let one = V::splat(token, 1.0);
-        let huge = V::splat(token, V::Scalar::HUGE);
-        let (has_p, has_q) = (zero.lt(p), zero.lt(q));
+        let has = (zero.lt(p), zero.lt(q));
         // Stand-ins keep the logarithm finite where a probability is 0.
-        let ratio = ln::LogRatio::new(token, V::select(has_p, p, one), V::select(has_q, q, one));
-        let d = V::select(has_p, V::select(has_q, ratio.ln, huge), V::select(has_q, -huge, zero));
+        let ratio = ln::LogRatio::new(token, V::select(has.0, p, one), V::select(has.1, q, one));
+        let d = self.log_ratio_by_presence(has, ratio.ln);
         let u = d.abs();
         let p_larger = zero.le(d);
         let larger = p.max(q);
-        let divisor = V::select(zero.lt(larger), larger, one);
+        let exists = V::or(has.0, has.1);
+        let divisor = V::select(exists, larger, one);
         let expm1 = (p.min(q) - larger) / divisor;
-        let both = V::select(has_p, V::select(has_q, one, zero), V::select(has_q, zero, one));
-        let excess = V::select(zero.lt(both), ratio.excess, expm1 + u);
-        let ln_larger = V::select(zero.lt(larger), ln(token, divisor), -huge);
+        let excess = V::select(V::xor(has.0, has.1), expm1 + u, ratio.excess);
         let decay = Decay { exp: p.min(q) / divisor, expm1, excess };
-        Pair::of_larger(token, p_larger, larger, ln_larger, u, d, decay)
+        Pair { token, p_larger, has, p, q, larger, ln_larger: ln(token, divisor), u, d, decay }
     }
 }

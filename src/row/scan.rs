@@ -13,7 +13,7 @@ pub(super) const PROBE: usize = 512;
 pub(crate) struct Scan {
     pub(crate) largest: f64,
     pub(crate) smallest: f64,
-    /// Whether an element is NaN or +∞, or a probability is negative.
+    /// Whether an element is NaN or +∞, or a probability is negative, or the exponential of a log-probability infinite.
     pub(crate) invalid: bool,
 }
 
@@ -40,7 +40,12 @@ pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Sca
     let valid = V::and(valid[0], valid[1]);
     let largest = largest[0].max(largest[1]).largest();
     let smallest = -((-smallest[0].min(smallest[1])).largest());
-    Scan { largest, smallest, invalid: !V::all(valid) || (space == Space::Probs && smallest < 0.0) }
+    let out_of_range = match space {
+        Space::Logits => false,
+        Space::LogProbs => largest > f64::MAX.ln(),
+        Space::Probs => smallest < 0.0,
+    };
+    Scan { largest, smallest, invalid: !V::all(valid) || out_of_range }
 }
 
 impl Scan {
@@ -48,9 +53,12 @@ impl Scan {
     pub(crate) fn fits_narrow_lanes(self, inverse_temperature: f64) -> bool {
         let largest_fits = self.largest == f64::NEG_INFINITY || fits_narrow_lanes(self.largest, inverse_temperature);
         let lowest = lowest_narrow_logit(inverse_temperature);
-        largest_fits && (self.smallest == f64::NEG_INFINITY || self.smallest >= lowest)
+        largest_fits && (self.smallest == f64::NEG_INFINITY || self.smallest >= MARGIN * lowest)
     }
 }
+
+/// How far finite logits of f32 lanes stay from the lowest one, which stands for −∞.
+const MARGIN: f64 = 0.99;
 
 /// Whether f32 lanes can take rows with this largest logit.
 pub(super) fn fits_narrow_lanes(largest: f64, inverse_temperature: f64) -> bool {
@@ -149,7 +157,7 @@ impl Kernel for FindSupport<'_> {
         let zero = S::F64::splat(simd, 0.0);
         let one = S::F64::splat(simd, 1.0);
         let rate = self.p.inverse_temperature.max(self.q.inverse_temperature);
-        let very_low = S::F64::splat(simd, lowest_narrow_logit(rate));
+        let very_low = S::F64::splat(simd, MARGIN * lowest_narrow_logit(rate));
         let infinite = S::F64::splat(simd, f64::NEG_INFINITY);
         let p_absent = S::F64::splat(simd, self.p.space.absent());
         let q_absent = S::F64::splat(simd, self.q.space.absent());

@@ -151,13 +151,33 @@ pub(super) struct Rule {
     pub(super) q: SideRule,
 }
 
+/// What is taken off the slopes per probability of a side, whose gradient of logits knows no multiple of p.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Gauge {
+    /// This number.
+    Number(f64),
+    /// [`Divergence::lone_slopes`], without their difference.
+    Lone,
+}
+
+impl Gauge {
+    pub(super) const NONE: Self = Gauge::Number(0.0);
+
+    fn number(self) -> f64 {
+        match self {
+            Gauge::Number(number) => number,
+            Gauge::Lone => 0.0,
+        }
+    }
+}
+
 pub(super) struct SecondPass<'a, D> {
     pub(super) divergence: D,
     pub(super) p: Distribution<'a>,
     pub(super) q: Distribution<'a>,
     pub(super) frame: Frame,
-    /// Taken off ∂f̃/∂ln p per p and ∂f̃/∂ln q per q, in f64 lanes.
-    pub(super) gauge: (f64, f64),
+    /// What slopes are relative to, in f64 lanes.
+    pub(super) gauge: (Gauge, Gauge),
     pub(super) gradients: Option<(RowGradients<'a>, Rule)>,
 }
 
@@ -243,7 +263,8 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
         view,
         p_writer,
         q_writer,
-        gauges: (V::splat(token, -pass.gauge.0), V::splat(token, -pass.gauge.1)),
+        gauges: (V::splat(token, -pass.gauge.0.number()), V::splat(token, -pass.gauge.1.number())),
+        beyond_lone: (pass.gauge.0 == Gauge::Lone, pass.gauge.1 == Gauge::Lone),
     };
     let mut totals = [Total::<V>::zero(token); SUMS];
     let (classes, whole) = (pass.p.row.classes(), pass.p.row.whole::<V>());
@@ -295,6 +316,7 @@ struct Loop<'a, V: Lanes, D> {
     p_writer: Option<Writer<'a, V>>,
     q_writer: Option<Writer<'a, V>>,
     gauges: (V, V),
+    beyond_lone: (bool, bool),
 }
 
 impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
@@ -311,8 +333,14 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
         let pair = self.view.pair(x, y);
         let mut class = pass.divergence.class(&pair);
         if V::Scalar::WIDE {
-            class.d_ln_p = pair.p().mul_add(self.gauges.0, class.d_ln_p);
-            class.d_ln_q = pair.q().mul_add(self.gauges.1, class.d_ln_q);
+            let (p, q) = (pair.p().mul_add(self.gauges.0, class.d_ln_p), pair.q().mul_add(self.gauges.1, class.d_ln_q));
+            if D::HAS_LONE_SLOPES && (self.beyond_lone.0 || self.beyond_lone.1) {
+                let beyond = pass.divergence.slopes_beyond_lone(&pair, &class);
+                class.d_ln_p = if self.beyond_lone.0 { beyond.0 } else { p };
+                class.d_ln_q = if self.beyond_lone.1 { beyond.1 } else { q };
+            } else {
+                (class.d_ln_p, class.d_ln_q) = (p, q);
+            }
         }
         if sums {
             runs[0] = runs[0] + class.value;
@@ -334,16 +362,18 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
             }
         }
         if p_writes || q_writes {
-            let zero = V::splat(token, 0.0);
-            let given = if V::Scalar::WIDE { pass.divergence.given_slopes(&pair, &class) } else { (zero, zero) };
             if let (true, Some(writer)) = (p_writes, &self.p_writer) {
-                let gradient = writer.write::<WHOLE>(start, &pair, class.d_ln_p, given.0, pair.p(), centered);
+                let given = |space| pass.divergence.slopes_of_given(&pair, &class, space).0;
+                let side = Side { has: pair.has().0, probability: pair.p(), slope: class.d_ln_p };
+                let gradient = writer.write::<WHOLE>(start, &pair, side, given, centered);
                 if centered && V::Scalar::WIDE {
                     runs[1] = runs[1] + gradient;
                 }
             }
             if let (true, Some(writer)) = (q_writes, &self.q_writer) {
-                let gradient = writer.write::<WHOLE>(start, &pair, class.d_ln_q, given.1, pair.q(), centered);
+                let given = |space| pass.divergence.slopes_of_given(&pair, &class, space).1;
+                let side = Side { has: pair.has().1, probability: pair.q(), slope: class.d_ln_q };
+                let gradient = writer.write::<WHOLE>(start, &pair, side, given, centered);
                 if centered && V::Scalar::WIDE {
                     runs[2] = runs[2] + gradient;
                 }
@@ -390,15 +420,15 @@ impl<'a, V: Lanes> Writer<'a, V> {
         &self,
         start: usize,
         pair: &Pair<V>,
-        slope: V,
-        given: V,
-        probability: V,
+        side: Side<V>,
+        given: impl FnOnce(Space) -> V,
         centered: bool,
     ) -> V {
+        let Side { slope, probability, .. } = side;
         let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             self.scale * if centered { slope - probability * self.slope_sum } else { slope }
         } else {
-            self.scale * self.given(pair, given, probability)
+            self.scale * self.given(pair, side, given(self.rule.space))
         };
         if WHOLE {
             self.out.set_vector(start, gradient);
@@ -410,25 +440,30 @@ impl<'a, V: Lanes> Writer<'a, V> {
 
     /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.
     #[inline(always)]
-    fn given(&self, pair: &Pair<V>, slope: V, probability: V) -> V {
+    fn given(&self, pair: &Pair<V>, side: Side<V>, slope: V) -> V {
         let zero = V::splat(self.token, 0.0);
-        let one = V::splat(self.token, 1.0);
-        let lost = V::splat(self.token, 0.5 * V::Scalar::HUGE);
         let mut slope = slope;
         if self.rule.infinite {
             let infinite = slope * V::splat(self.token, f64::INFINITY);
-            let has_slope = zero.lt(slope.abs());
-            slope = V::select(lost.le(pair.u), V::select(has_slope, infinite, slope), slope);
+            let has_slope = V::and(pair.lone(), zero.lt(slope.abs()));
+            slope = V::select(has_slope, infinite, slope);
         }
         if self.rule.space != Space::Probs {
             return slope;
         }
-        let positive = zero.lt(probability);
-        let inside = slope / V::select(positive, probability, one);
         // A class that neither row has does not exist.
-        let exists = zero.lt(pair.larger);
-        V::select(positive, inside, V::select(exists, self.limit, zero))
+        V::select(side.has, slope, V::select(pair.lone(), self.limit, zero))
     }
+}
+
+/// One side of a class of each lane.
+#[derive(Clone, Copy)]
+struct Side<V: Lanes> {
+    /// Whether it has the class.
+    has: V::Mask,
+    probability: V,
+    /// The derivative with respect to its logarithm.
+    slope: V,
 }
 
 /// ∂f̃/∂ln p per p and ∂f̃/∂ln q per q of one class, given its numbers; 0 where that is no number.
@@ -456,7 +491,7 @@ impl<D: Divergence> Kernel for SlopesAt<'_, D> {
     }
 }
 
-/// The largest ln f of a block.
+/// The largest [`Divergence::score`] of a block, of the classes that both rows have; −∞ where there is none.
 pub(super) struct LargestClass<'a, D> {
     pub(super) divergence: D,
     pub(super) p: Distribution<'a>,
@@ -470,12 +505,15 @@ impl<D: Divergence> Kernel for LargestClass<'_, D> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> f64 {
         let view = PairView::<S::F64>::new(simd, self.p, self.q, &self.frame);
-        let mut largest = S::F64::splat(simd, f64::NEG_INFINITY);
+        let lowest = S::F64::splat(simd, f64::NEG_INFINITY);
+        let mut largest = lowest;
         let mut start = 0;
         while start < self.p.row.classes() {
             let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
             let y = self.q.row.load::<S::F64>(simd, start, self.q.space.absent());
-            largest = largest.max(self.divergence.ln_class(&view.pair(x, y)));
+            let pair = view.pair(x, y);
+            let score = self.divergence.score(&pair);
+            largest = largest.max(S::F64::select(pair.shared(), score, lowest));
             start += S::F64::N;
         }
         largest.largest()

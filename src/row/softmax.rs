@@ -1,5 +1,6 @@
 //! One row as a distribution: its log-sum-exp, its probabilities, and what is written from them.
 
+use super::pair::Rate;
 use super::scan::{fits_narrow_lanes, largest, scan};
 use super::space::Space;
 use crate::batch::{BLOCK, Blocks};
@@ -100,6 +101,8 @@ pub(crate) struct Distribution<'a> {
     pub(crate) space: Space,
     /// 1 / temperature; 1 unless the space is logits.
     pub(crate) inverse_temperature: f64,
+    /// What it is short of that.
+    pub(crate) inverse_temperature_error: f64,
     /// c of the cap c·tanh(z/c) on logits; a class with logit −∞ stays masked.
     pub(crate) softcap: Option<f64>,
 }
@@ -109,11 +112,23 @@ const NARROW_RATES: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
 
 impl<'a> Distribution<'a> {
     pub(crate) fn new(row: Row<'a>, space: Space, temperature: f64) -> Self {
-        Distribution { row, space, inverse_temperature: 1.0 / temperature, softcap: None }
+        let rate = Rate::of_temperature(temperature);
+        Distribution {
+            row,
+            space,
+            inverse_temperature: rate.high,
+            inverse_temperature_error: rate.low,
+            softcap: None,
+        }
     }
 
     pub(crate) fn block(self, start: usize, len: usize) -> Self {
         Distribution { row: self.row.block(start, len), ..self }
+    }
+
+    /// 1 / temperature, to twice the precision.
+    pub(crate) fn rate(self) -> Rate {
+        Rate { high: self.inverse_temperature, low: self.inverse_temperature_error }
     }
 
     /// Whether f32 lanes are accurate enough to begin with; the range of its numbers is seen later.
@@ -126,23 +141,21 @@ impl<'a> Distribution<'a> {
 
     /// With 1/temperature rounded to f32, for f32 lanes: everything is to be found at the rate they compute with.
     pub(crate) fn at_narrow_rate(self) -> Self {
-        Distribution { inverse_temperature: f64::from(self.inverse_temperature as f32), ..self }
+        let inverse_temperature = f64::from(self.inverse_temperature as f32);
+        Distribution { inverse_temperature, inverse_temperature_error: 0.0, ..self }
     }
 
-    /// The number of one class, capped.
-    pub(crate) fn get(self, class: usize) -> f64 {
+    /// The number of one class, capped, and the derivative of the cap: the same bits as where the row is summed.
+    pub(crate) fn capped(self, class: usize, isa: Isa) -> (f64, f64) {
         let z = self.row.get(class);
-        match self.softcap {
-            Some(cap) if z != f64::NEG_INFINITY => cap * (z / cap).tanh(),
-            _ => z,
-        }
+        if self.softcap.is_none() { (z, 1.0) } else { isa.run(Capped { distribution: self, z }) }
     }
 
     /// −ln p of one class, given the log-sum-exp of the row.
-    pub(crate) fn surprise(self, class: usize, sum: LogSumExp) -> f64 {
+    pub(crate) fn surprise(self, class: usize, sum: LogSumExp, isa: Isa) -> f64 {
         match self.space {
             Space::Probs => -self.row.get(class).ln(),
-            Space::Logits | Space::LogProbs => sum.surprise(self.get(class), self.inverse_temperature),
+            Space::Logits | Space::LogProbs => sum.surprise(self.capped(class, isa).0, self.inverse_temperature),
         }
     }
 
@@ -217,17 +230,28 @@ impl<V: Lanes> DistributionView<V> {
         (V::select(present, capped, z), V::select(present, slope, zero))
     }
 
-    /// ln p of capped numbers; a very low number for p = 0.
+    /// Where the row has the class, by its capped number.
+    #[inline(always)]
+    pub(crate) fn has(&self, z: V) -> V::Mask {
+        V::splat(self.token, self.space.absent()).lt(z)
+    }
+
+    /// ln p of capped numbers; some finite number where the row lacks the class. Finite ones are cut off at a very low one.
     #[inline(always)]
     pub(crate) fn ln_p(&self, z: V) -> V {
-        let lowest = V::splat(self.token, -V::Scalar::HUGE);
-        if self.space == Space::Probs {
-            let zero = V::splat(self.token, 0.0);
-            let positive = zero.lt(z);
-            return V::select(positive, ln(self.token, V::select(positive, z, V::splat(self.token, 1.0))), lowest);
+        if !V::Scalar::WIDE {
+            // f32 lanes raise −∞ to the floor, whose probability is 0.
+            let z = self.exp.bounded(z);
+            return ((z - self.reference.0) - self.reference.1).mul_add(self.inverse_temperature, -self.ln_sum);
         }
-        let z = z.max(lowest);
-        ((z - self.reference.0) - self.reference.1).mul_add(self.inverse_temperature, -self.ln_sum)
+        let has = self.has(z);
+        if self.space == Space::Probs {
+            return ln(self.token, V::select(has, z, V::splat(self.token, 1.0)));
+        }
+        let z = V::select(has, z, self.reference.0);
+        ((z - self.reference.0) - self.reference.1)
+            .mul_add(self.inverse_temperature, -self.ln_sum)
+            .max(V::splat(self.token, -V::Scalar::HUGE))
     }
 
     /// p of capped numbers.
@@ -236,10 +260,40 @@ impl<V: Lanes> DistributionView<V> {
         if self.space == Space::Probs {
             z
         } else if V::Scalar::WIDE {
-            exp(self.token, self.ln_p(z))
+            V::select(self.has(z), exp(self.token, self.ln_p(z)), V::splat(self.token, 0.0))
         } else {
             self.exp.at(self.exp.bounded(z))
         }
+    }
+
+    /// p ln p of capped numbers, 0 where the row lacks the class.
+    #[inline(always)]
+    pub(crate) fn p_ln_p(&self, z: V) -> V {
+        self.p_ln_p_given(z, self.p(z))
+    }
+
+    /// The same, given p.
+    #[inline(always)]
+    pub(crate) fn p_ln_p_given(&self, z: V, p: V) -> V {
+        let product = p * self.ln_p(z);
+        if V::Scalar::WIDE { V::select(self.has(z), product, V::splat(self.token, 0.0)) } else { product }
+    }
+}
+
+/// One number capped, and the derivative of the cap.
+struct Capped<'a> {
+    distribution: Distribution<'a>,
+    z: f64,
+}
+
+impl Kernel for Capped<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> (f64, f64) {
+        let view = DistributionView::<S::F64>::new(simd, self.distribution, LogSumExp::GIVEN);
+        let (capped, slope) = view.capped(S::F64::splat(simd, self.z));
+        (capped.to_array()[0], slope.to_array()[0])
     }
 }
 

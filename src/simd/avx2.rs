@@ -334,6 +334,16 @@ impl Lanes for F32x8 {
         unsafe { _mm256_and_ps(a, b) }
     }
     #[inline(always)]
+    fn or(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_or_ps(a, b) }
+    }
+    #[inline(always)]
+    fn xor(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_xor_ps(a, b) }
+    }
+    #[inline(always)]
     fn all(mask: __m256) -> bool {
         // SAFETY: a mask is only made from vectors, which prove AVX2.
         unsafe { _mm256_movemask_ps(mask) == 0xff }
@@ -563,6 +573,16 @@ impl Lanes for F64x4 {
     fn and(a: __m256d, b: __m256d) -> __m256d {
         // SAFETY: a mask is only made from vectors, which prove AVX2.
         unsafe { _mm256_and_pd(a, b) }
+    }
+    #[inline(always)]
+    fn or(a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_or_pd(a, b) }
+    }
+    #[inline(always)]
+    fn xor(a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: a mask is only made from vectors, which prove AVX2.
+        unsafe { _mm256_xor_pd(a, b) }
     }
     #[inline(always)]
     fn all(mask: __m256d) -> bool {

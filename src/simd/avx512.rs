@@ -328,6 +328,14 @@ impl Lanes for F32x16 {
         a & b
     }
     #[inline(always)]
+    fn or(a: __mmask16, b: __mmask16) -> __mmask16 {
+        a | b
+    }
+    #[inline(always)]
+    fn xor(a: __mmask16, b: __mmask16) -> __mmask16 {
+        a ^ b
+    }
+    #[inline(always)]
     fn all(mask: __mmask16) -> bool {
         mask == __mmask16::MAX
     }
@@ -533,6 +541,14 @@ impl Lanes for F64x8 {
     #[inline(always)]
     fn and(a: __mmask8, b: __mmask8) -> __mmask8 {
         a & b
+    }
+    #[inline(always)]
+    fn or(a: __mmask8, b: __mmask8) -> __mmask8 {
+        a | b
+    }
+    #[inline(always)]
+    fn xor(a: __mmask8, b: __mmask8) -> __mmask8 {
+        a ^ b
     }
     #[inline(always)]
     fn all(mask: __mmask8) -> bool {

@@ -42,6 +42,13 @@ pub(crate) fn exp<V: Lanes>(token: V::Token, x: V) -> V {
     of_reduced(token, r).scale(n)
 }
 
+/// e^x for any x: ∞ where it leaves the range of f64, 0 where it falls below the smallest normal number; f64 lanes.
+#[inline(always)]
+pub(crate) fn saturating_exp<V: Lanes>(token: V::Token, x: V) -> V {
+    let most = V::splat(token, 1023.0 * std::f64::consts::LN_2);
+    V::select(most.lt(x), V::splat(token, f64::INFINITY), exp(token, x.min(most)))
+}
+
 /// Largest |x·log2(e)/T| of a row's maximum that [`ScaledExp`] takes in f32 lanes; rows reach down to twice this.
 pub(crate) const LARGEST_EXPONENT: f64 = 65_536.0; // 2^16: sums of three such numbers are below the grid's 2^18
 
@@ -83,6 +90,12 @@ impl<V: Lanes> ScaledExp<V> {
     #[inline(always)]
     pub(crate) fn bounded(&self, x: V) -> V {
         x.at_least(self.floor)
+    }
+
+    /// Where `x` is above the floor, as every number that f32 lanes take is, and −∞ is not.
+    #[inline(always)]
+    pub(crate) fn is_above_floor(&self, x: V) -> V::Mask {
+        self.floor.lt(x)
     }
 
     /// The exponential of x, which is [`bounded`](ScaledExp::bounded).

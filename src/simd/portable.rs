@@ -452,6 +452,14 @@ where
         std::array::from_fn(|i| a[i] & b[i])
     }
     #[inline(always)]
+    fn or(a: [bool; N], b: [bool; N]) -> [bool; N] {
+        std::array::from_fn(|i| a[i] | b[i])
+    }
+    #[inline(always)]
+    fn xor(a: [bool; N], b: [bool; N]) -> [bool; N] {
+        std::array::from_fn(|i| a[i] ^ b[i])
+    }
+    #[inline(always)]
     fn all(mask: [bool; N]) -> bool {
         mask.into_iter().all(|lane| lane)
     }

@@ -49,8 +49,10 @@ pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
     const LN_2_LOW: f64;
     /// Below −`EXP_FLOOR` the exponential is 0 against 1 at this precision, with its exponent still in range.
     const EXP_FLOOR: f64;
-    /// Stands for an infinite logit or log-ratio, so that no ∞ − ∞ or 0·∞ arises in a kernel.
+    /// Stands for an infinite log-ratio, so that no ∞ − ∞ or 0·∞ arises in a kernel, and bounds finite ones.
     const HUGE: f64;
+    /// The smallest normal number.
+    const MIN_POSITIVE: f64;
     /// Conversion with rounding to nearest.
     fn from_f64(value: f64) -> Self;
     /// Exact conversion.
@@ -106,6 +108,7 @@ impl Scalar for f32 {
     const LN_2_LOW: f64 = 1.428_606_820_309_417_3e-6;
     const EXP_FLOOR: f64 = 80.0;
     const HUGE: f64 = 1e30;
+    const MIN_POSITIVE: f64 = f32::MIN_POSITIVE as f64;
 
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
@@ -152,6 +155,7 @@ impl Scalar for f64 {
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     const EXP_FLOOR: f64 = 700.0;
     const HUGE: f64 = 1e290;
+    const MIN_POSITIVE: f64 = f64::MIN_POSITIVE;
 
     #[inline(always)]
     fn from_f64(value: f64) -> Self {
@@ -365,6 +369,10 @@ pub(crate) trait Lanes:
     fn any(mask: Self::Mask) -> bool;
     /// Lanes where both masks hold.
     fn and(a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// Lanes where either mask holds.
+    fn or(a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// Lanes where exactly one mask holds.
+    fn xor(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     /// Whether the mask holds in all lanes.
     fn all(mask: Self::Mask) -> bool;
     /// The lanes in f64, in order, as two vectors; the second is 0 where one holds them all.
