@@ -51,6 +51,9 @@ impl Default for CrossEntropy<'_> {
     }
 }
 
+/// Caps for which z/c and c·tanh(z/c) stay far inside the range of f64.
+const CAPS: std::ops::RangeInclusive<f64> = 1e-30..=1e30;
+
 impl CrossEntropy<'_> {
     fn check(&self, classes: usize) -> Result<(), Error> {
         if !(0.0..=1.0).contains(&self.label_smoothing) {
@@ -64,9 +67,12 @@ impl CrossEntropy<'_> {
             return Err(Error::Parameter { name: "z_loss", value: self.z_loss, domain: "finite and non-negative" });
         }
         if let Some(softcap) = self.softcap
-            && !(softcap.is_finite() && softcap > 0.0)
+            && !CAPS.contains(&softcap)
         {
-            return Err(Error::Parameter { name: "softcap", value: softcap, domain: "positive and finite" });
+            return Err(Error::Parameter { name: "softcap", value: softcap, domain: "from 1e-30 to 1e30" });
+        }
+        if self.space == Space::Unnormalized {
+            return Err(Error::Option { reason: "cross-entropy is of logits, log-probabilities or probabilities" });
         }
         if self.space != Space::Logits && (self.z_loss != 0.0 || self.softcap.is_some()) {
             return Err(Error::Option { reason: "z_loss and softcap apply to logits only" });

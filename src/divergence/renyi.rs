@@ -104,9 +104,10 @@ impl Divergence for Renyi {
             -(decay.exp * (scaled.expm1 * inverse_rest) + decay.expm1) * inverse_tau,
         );
         let mut value = V::select(close, near, far);
-        // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there.
+        // The decay saturates where e^(−τu), here e^((α−1)u), leaves the range of the lanes, and slopes have e^(αu) in them;
+        // the sum must not look finite there.
         if self.alpha > 1.0 {
-            let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
+            let lost = V::and(first, V::splat(token, V::Scalar::EXP_FLOOR).lt(rest * u));
             value = V::select(V::and(lost, pair.shared()), V::splat(token, f64::INFINITY), value);
         }
         // e^(−τu) − 1, and e^(−τu) − e^(−u).
@@ -142,7 +143,8 @@ impl Divergence for Renyi {
         }
         let token = pair.token();
         let (tau, _) = Self::by_larger(pair, 1.0 - self.alpha, self.alpha);
-        let f = V::select(pair.shared(), pair.larger * exp::saturating_exp(token, -(tau * pair.u)), V::splat(token, 0.0));
+        let f =
+            V::select(pair.shared(), pair.larger * exp::saturating_exp(token, -(tau * pair.u)), V::splat(token, 0.0));
         (f * V::splat(token, 1.0 / (self.alpha - 1.0)), f * V::splat(token, -1.0 / self.alpha))
     }
 

@@ -59,6 +59,9 @@ const REACH_OF_Q: f64 = 80.0;
 /// Largest |c| in f32 lanes, in nats.
 const LARGEST_CENTER: f64 = 1.5e4;
 
+/// The same in f64 lanes, where two f64 hold it to far below what t is rounded by.
+const LARGEST_WIDE_CENTER: f64 = 1e12;
+
 /// Sums of a block, weights w = e^((x − largest)/T) and t about the block's own center.
 #[derive(Clone, Copy, Debug)]
 struct BlockSums {
@@ -180,7 +183,7 @@ impl Close {
     /// Both log-sum-exp as that of p, and δ taken off the reference of q.
     fn frame(&self, inverse_temperature: f64) -> Frame {
         let q = LogSumExp { largest: self.p.largest - self.delta.value() / inverse_temperature, rest: self.p.rest };
-        Frame { p: self.p.into(), q: q.into(), delta: self.delta }
+        Frame { delta: self.delta, ..Frame::of(self.p, q, inverse_temperature) }
     }
 
     /// Writes the gradients, unless that of p cancels.
@@ -269,7 +272,7 @@ impl<const P: bool> PairKernel for Sums<P> {
         };
         // A masked block, NaN or ∞ where these show them; elsewhere the sums do.
         let in_range = if V::Scalar::WIDE {
-            top.abs() < V::Scalar::HUGE && center.high.abs() < V::Scalar::HUGE
+            top.abs() < V::Scalar::HUGE && center.high.abs() <= LARGEST_WIDE_CENTER
         } else {
             fits_narrow_lanes(top, rate) && center.high.abs() <= LARGEST_CENTER
         };
@@ -297,8 +300,8 @@ impl<const P: bool> PairKernel for Sums<P> {
         }
         let start = p.whole::<V>();
         if start < p.classes() {
-            // Classes past the end have no weight, and t = 0.
-            let absent = top - 2000.0 / rate;
+            // Classes past the end have no weight, and t = 0: in f64 lanes as classes that neither row has.
+            let absent = if V::Scalar::WIDE { f64::NEG_INFINITY } else { top - 2000.0 / rate };
             let (x, y) = (p.load(token, start, absent), q.load(token, start, absent - center.value() / rate));
             let mut runs = [zero; SUMS];
             view.add::<P, false>(&mut runs, &mut extremes, x, y);
@@ -383,8 +386,9 @@ impl<V: Lanes> View<V> {
     #[inline(always)]
     fn add<const P: bool, const STEADY: bool>(&self, runs: &mut [V; SUMS], extremes: &mut Extremes<V>, x: V, y: V) {
         if V::Scalar::WIDE {
+            let exists = V::or(self.lowest.lt(x), self.lowest.lt(y));
             let (x, y) = (x.at_least(self.lowest), y.at_least(self.lowest));
-            let t = self.log_ratio.of(x, y);
+            let t = V::select(exists, self.log_ratio.of(x, y), V::splat(self.token, 0.0));
             extremes.largest_t = extremes.largest_t.max(t);
             extremes.smallest_t = extremes.smallest_t.min(t);
             let w = exp(self.token, (x - self.top) * self.rate);

@@ -158,8 +158,8 @@ fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; 6] {
             runs[1] = runs[1] + pair.reverse_kl_term();
             runs[2] = runs[2] + even.class(&pair).value;
             runs[3] = runs[3] + half * pair.difference().abs();
-            runs[4] = runs[4] - p_view.p_ln_p_given(x, pair.p());
-            runs[5] = runs[5] - q_view.p_ln_p_given(y, pair.q());
+            runs[4] = runs[4] - p_view.p_ln_p(x, pair.p());
+            runs[5] = runs[5] - q_view.p_ln_p(y, pair.q());
             start += V::N;
         }
         for (total, run) in totals.iter_mut().zip(runs) {

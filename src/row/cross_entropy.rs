@@ -88,20 +88,19 @@ pub(crate) fn cross_entropy(
         class_weights: terms.class_weights,
     };
     let mut value = terms.z_loss * lse * lse;
-    let mut mass = 0.0;
+    let mut spread_mass = 0.0;
     if spread {
         let parts = blocks.map(classes, |start, len| {
             isa.run(SpreadSum { q: q.block(start, len), sum, masses: masses.block(start, len) })
         });
         let sums = parts.iter().fold(SpreadSums::default(), |all, &part| all.merge(part));
         value += sums.loss();
-        mass = sums.mass;
+        spread_mass = sums.mass;
     }
     let mut point = Point::default();
     if let Some(class) = index {
         point = Point::new(q, class, sum, own * terms.class_weight(class), isa);
         value += point.loss();
-        mass += point.mass;
     }
     if value.is_nan() {
         gradients.fill(f64::NAN);
@@ -121,11 +120,12 @@ pub(crate) fn cross_entropy(
     }
     if let Some(out) = gradients.logits {
         let scale = gradients.scale * q.inverse_temperature;
-        let pull = mass + 2.0 * terms.z_loss * lse;
+        let beside = spread_mass + 2.0 * terms.z_loss * lse;
+        let pull = point.mass + beside;
         // Everything about the target class is read before it may be overwritten.
         let at_point = index.map(|class| {
             let added = gradients.added.map_or(0.0, |row| row.get(class));
-            (class, point.gradient(q, class, pull, &masses) * scale + added)
+            (class, point.gradient(q, class, beside, &masses) * scale + added)
         });
         blocks.map(classes, |start, len| {
             let block = LogitGradient {
@@ -167,7 +167,7 @@ impl Point {
         let surprise = q.surprise(class, sum, isa);
         let minus_one = match q.space {
             Space::Logits => sum.probability_minus_one(z, q.inverse_temperature),
-            Space::LogProbs | Space::Probs => (-surprise).exp_m1(),
+            Space::LogProbs | Space::Probs | Space::Unnormalized => (-surprise).exp_m1(),
         };
         Point { mass, surprise, probability: (-surprise).exp(), minus_one, cap_slope }
     }
@@ -176,16 +176,17 @@ impl Point {
         if self.mass == 0.0 { 0.0 } else { self.mass * self.surprise }
     }
 
-    /// The gradient at this class, before the scale.
-    fn gradient(&self, q: Distribution<'_>, class: usize, pull: f64, masses: &Masses<'_>) -> f64 {
+    /// The gradient at this class, before the scale. `beside` is what the coefficient of softmax is beside the mass of
+    /// this class, which may be far less.
+    fn gradient(&self, q: Distribution<'_>, class: usize, beside: f64, masses: &Masses<'_>) -> f64 {
         let spread = masses.at(class, None);
         match q.space {
-            Space::Logits => {
-                self.cap_slope
-                    * (self.mass * self.minus_one + (pull - self.mass) * self.probability - spread)
-            }
+            Space::Logits => self.cap_slope * (self.mass * self.minus_one + beside * self.probability - spread),
             Space::LogProbs => -(self.mass + spread),
-            Space::Probs => -(self.mass + spread) / q.row.get(class),
+            Space::Probs | Space::Unnormalized => {
+                let mass = self.mass + spread;
+                if mass == 0.0 { 0.0 } else { -mass / q.row.get(class) }
+            }
         }
     }
 }
@@ -302,11 +303,7 @@ impl Kernel for SpreadSum<'_> {
             mass = mass + m;
             start += S::F64::N;
         }
-        SpreadSums {
-            loss: loss.sum(),
-            mass: mass.sum(),
-            lost: (lost.0.largest() > 0.0, (-lost.1).largest() > 0.0),
-        }
+        SpreadSums { loss: loss.sum(), mass: mass.sum(), lost: (lost.0.largest() > 0.0, (-lost.1).largest() > 0.0) }
     }
 }
 
@@ -380,7 +377,9 @@ impl LogitGradient<'_> {
                     slope * (view.p(z) * pull - m)
                 }
                 Space::LogProbs => -m,
-                Space::Probs => V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero)),
+                Space::Probs | Space::Unnormalized => {
+                    V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero))
+                }
             };
             let mut gradient = scale * gradient;
             if let Some(added) = self.added {

@@ -174,7 +174,7 @@ impl<D: Divergence> Call<'_, D> {
     fn finish(&self, gradients: RowGradients<'_>) -> Finished {
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let at_once = |wanted: bool, side: Distribution<'_>, slope_sum_is_zero: bool| {
-            !wanted || side.space != Space::Logits || slope_sum_is_zero
+            !wanted || !side.space.is_normalized() || slope_sum_is_zero
         };
         let fused = !D::HAS_OUTER
             && at_once(wanted.0, self.p, self.slope_sum_is_zero().0)
@@ -295,7 +295,7 @@ impl<D: Divergence> Call<'_, D> {
         // No class has both p and q, and the sum is 0.
         if largest == f64::NEG_INFINITY {
             gradients.fill(f64::NAN);
-            return f64::INFINITY;
+            return self.divergence.rescaled(0.0).finish(0.0).value;
         }
         let divergence = self.divergence.rescaled(largest);
         let call = Call { divergence, blocks: self.blocks, ..*self };
@@ -316,7 +316,7 @@ impl<D: Divergence> Call<'_, D> {
     }
 
     fn both_normalized(&self) -> bool {
-        self.p.space == Space::Logits && self.q.space == Space::Logits
+        self.p.space.is_normalized() && self.q.space.is_normalized()
     }
 
     fn is_infinite(&self) -> bool {
@@ -350,7 +350,7 @@ impl<D: Divergence> Call<'_, D> {
             [(gradients.p, self.p.space, D::SLOPE_SUM_IS_ZERO.0), (gradients.q, self.q.space, D::SLOPE_SUM_IS_ZERO.1)];
         for (out, space, finite) in sides {
             if let Some(out) = out
-                && (D::HAS_OUTER || (space == Space::Logits && !finite))
+                && (D::HAS_OUTER || (space.is_normalized() && !finite))
             {
                 out.fill(f64::NAN);
             }
@@ -358,19 +358,32 @@ impl<D: Divergence> Call<'_, D> {
     }
 
     fn gradient_rule(&self, gradients: &RowGradients<'_>, sums: &Sums, slope: f64) -> Rule {
-        let limits = self.divergence.slopes_at_zero();
+        let (limits, linear) = (self.divergence.slopes_at_zero(), self.divergence.linear());
+        // Weights to be normalised are written from the slopes of f̃.
+        let limit = |distribution: Distribution<'_>, limit: f64, linear: f64| {
+            if distribution.space == Space::Unnormalized { limit - linear } else { limit }
+        };
+        let limits = (limit(self.p, limits.0, linear.0), limit(self.q, limits.1, linear.1));
         let infinite = self.is_infinite();
         let known = self.slope_sum_is_zero();
-        let side = |distribution: Distribution<'_>, slope_sum, known: bool, finite: bool, limit: f64| SideRule {
-            space: distribution.space,
-            scale: gradients.scale * slope * distribution.inverse_temperature,
-            slope_sum: if known { 0.0 } else { slope_sum },
-            limit,
-            infinite: infinite && !finite,
+        let weights = |distribution: Distribution<'_>, sum: LogSumExp| {
+            if distribution.space == Space::Unnormalized { (-sum.value(1.0)).exp() } else { 1.0 }
         };
+        let (of_p, of_q) = (weights(self.p, self.statistics.p), weights(self.q, self.statistics.q));
+        let side =
+            |distribution: Distribution<'_>, per_weight, slope_sum, known: bool, finite: bool, limits: (f64, f64)| {
+                SideRule {
+                    space: distribution.space,
+                    scale: gradients.scale * slope * distribution.inverse_temperature * per_weight,
+                    slope_sum: if known { 0.0 } else { slope_sum },
+                    limit: limits.0,
+                    linear: limits.1,
+                    infinite: infinite && !finite,
+                }
+            };
         Rule {
-            p: side(self.p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, limits.0),
-            q: side(self.q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, limits.1),
+            p: side(self.p, of_p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, (limits.0, linear.0)),
+            q: side(self.q, of_q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, (limits.1, linear.1)),
         }
     }
 

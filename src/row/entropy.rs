@@ -18,34 +18,40 @@ pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: 
     }
     let classes = p.row.classes();
     let parts = blocks.map(classes, |start, len| isa.run(Value { p: p.block(start, len), sum }));
-    let value = parts.iter().sum::<f64>() + 0.0;
+    let (value, mean) = parts.iter().fold((0.0, 0.0), |all, part| (all.0 + part.0, all.1 + part.1));
+    let value = value + 0.0;
     if let Some((scale, out)) = gradient {
         blocks.map(classes, |start, len| {
-            isa.run(Gradient { p: p.block(start, len), sum, value, scale, out: out.block(start, len) });
+            isa.run(Gradient { p: p.block(start, len), sum, value, mean, scale, out: out.block(start, len) });
         });
     }
     value
 }
 
+/// Σ −p ln p of a block, and Σ p·(ln p − ln max p).
 struct Value<'a> {
     p: Distribution<'a>,
     sum: LogSumExp,
 }
 
 impl Kernel for Value<'_> {
-    type Output = f64;
+    type Output = (f64, f64);
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f64 {
+    fn run<S: Simd>(self, simd: S) -> (f64, f64) {
         let view = DistributionView::<S::F64>::new(simd, self.p, self.sum);
         let mut total = S::F64::splat(simd, 0.0);
+        let mut mean = total;
+        let zero = total;
         let mut start = 0;
         while start < self.p.row.classes() {
             let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
-            total = total - view.p_ln_p(x);
+            let p = view.p(x);
+            total = total - view.p_ln_p(x, p);
+            mean = mean + S::F64::select(view.has(x), p * view.below_largest(x), zero);
             start += S::F64::N;
         }
-        total.sum()
+        (total.sum(), mean.sum())
     }
 }
 
@@ -53,6 +59,7 @@ struct Gradient<'a> {
     p: Distribution<'a>,
     sum: LogSumExp,
     value: f64,
+    mean: f64,
     scale: f64,
     out: RowMut<'a>,
 }
@@ -63,15 +70,21 @@ impl Kernel for Gradient<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let view = DistributionView::<S::F64>::new(simd, self.p, self.sum);
-        let absent = S::F64::splat(simd, if self.p.space == Space::Probs { f64::INFINITY } else { 0.0 });
-        let scale = S::F64::splat(simd, self.scale * self.p.inverse_temperature);
-        // −p(ln p + H) for logits, −p(ln p + 1) for log-probabilities, −(ln p + 1) for probabilities.
-        let level = S::F64::splat(simd, if self.p.space == Space::Logits { self.value } else { 1.0 });
+        let absent = S::F64::splat(simd, if self.p.space.is_logarithmic() { 0.0 } else { f64::INFINITY });
+        // −p(ln p + H) for logits, −p(ln p + 1) for log-probabilities, −(ln p + 1) for probabilities, −(ln p + H)/Σw for
+        // what is to be normalised.
+        let rate =
+            if self.p.space == Space::Unnormalized { (-self.sum.value(1.0)).exp() } else { self.p.inverse_temperature };
+        let scale = S::F64::splat(simd, self.scale * rate);
+        let mean = S::F64::splat(simd, self.mean);
+        let level = S::F64::splat(simd, if self.p.space.is_normalized() { self.value } else { 1.0 });
         let mut start = 0;
         while start < self.p.row.classes() {
             let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
-            let slope = -(view.ln_p(x) + level);
-            let gradient = if self.p.space == Space::Probs { slope } else { view.p(x) * slope };
+            // For logits ln p + H, relative to the largest: nearly uniform rows have nothing but rounding in the sum itself.
+            let slope =
+                if self.p.space == Space::Logits { mean - view.below_largest(x) } else { -(view.ln_p(x) + level) };
+            let gradient = if self.p.space.is_logarithmic() { view.p(x) * slope } else { slope };
             self.out.store(start, scale * S::F64::select(view.has(x), gradient, absent));
             start += S::F64::N;
         }

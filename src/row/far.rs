@@ -10,7 +10,7 @@
 
 use super::divergence::RowGradients;
 use super::known::{PairKernel, run_known};
-use super::pair::{Frame, TwoFloats};
+use super::pair::Frame;
 use super::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
 use super::write::{Formulas, write_sides};
@@ -126,8 +126,7 @@ impl Far {
 
     /// How the two rows become probabilities.
     pub(super) fn frame(&self, inverse_temperature: f64) -> Frame {
-        let delta = TwoFloats::scaled_difference(self.p.largest, self.q.largest, inverse_temperature);
-        Frame { p: self.p.into(), q: self.q.into(), delta: delta.plus(self.p.ln_sum()).plus(-self.q.ln_sum()) }
+        Frame::of(self.p, self.q, inverse_temperature)
     }
 
     /// Whether the value is large, and the rows have no large offset that would cancel in it.

@@ -35,8 +35,8 @@ pub(crate) enum NoStatistics {
 struct BlockStatistics {
     p: LogSumExp,
     q: LogSumExp,
-    /// The block's own frame.
-    delta: TwoFloats,
+    /// What each side is relative to in the block's own frame.
+    references: (f64, f64),
     /// Σ(q′ − p′), where p′ = e^((x − max x)/T), q′ = e^((y − max y)/T).
     excess: f64,
     support: Support,
@@ -96,7 +96,7 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     let mut block = BlockStatistics {
         p: LogSumExp::EMPTY,
         q: LogSumExp::EMPTY,
-        delta: TwoFloats { high: 0.0, low: 0.0 },
+        references: (0.0, 0.0),
         excess: 0.0,
         support: Support::default(),
         problem: None,
@@ -124,6 +124,7 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
         p: SideFrame { reference: p_reference, ln_sum: 0.0 },
         q: SideFrame { reference: q_reference, ln_sum: 0.0 },
         delta: TwoFloats::scaled_difference(p_reference, q_reference, p.inverse_temperature),
+        delta_of_sums: TwoFloats::ZERO,
     };
     let view = PairView::<V>::new(token, p, q, &frame);
     let zero = V::splat(token, 0.0);
@@ -163,7 +164,7 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     };
     block.p = side(p_empty, p_reference, p_count, p_rest);
     block.q = side(q_empty, q_reference, q_count, q_rest);
-    block.delta = frame.delta;
+    block.references = (p_reference, q_reference);
     block.excess = excess;
     block
 }
@@ -249,22 +250,15 @@ impl Statistics {
         let parts =
             blocks.map(classes, |start, len| isa.run(FindSupport { p: p.block(start, len), q: q.block(start, len) }));
         let support = parts.iter().fold(Support::default(), |all, &part| all.merge(part));
-        // With two temperatures the frame has the largest logits in it.
-        let tops = if p.rate() == q.rate() {
-            TwoFloats::scaled_difference(p_sum.largest, q_sum.largest, p.inverse_temperature)
-        } else {
-            TwoFloats { high: 0.0, low: 0.0 }
-        };
-        let rough = tops.plus(p_sum.ln_sum()).plus(-q_sum.ln_sum());
-        let mut frame = Frame { p: p_sum.into(), q: q_sum.into(), delta: rough };
-        if p.space == Space::Logits && q.space == Space::Logits {
+        let mut frame = Frame::of(p_sum, q_sum, p.inverse_temperature);
+        if p.space.is_normalized() && q.space.is_normalized() {
             // As in `merge`: Σ(q − p) seen with the rough difference shows what that is off by.
             let parts = blocks.map(classes, |start, len| {
                 isa.run(SumOfDifferences { p: p.block(start, len), q: q.block(start, len), frame })
             });
             let excess: f64 = parts.iter().sum();
             if excess.abs() < 0.5 {
-                frame.delta = rough.plus(-excess.ln_1p());
+                frame = frame.corrected(excess);
             }
         }
         Ok(Statistics { frame, p: p_sum, q: q_sum, support })
@@ -282,14 +276,17 @@ impl Statistics {
         if p.is_empty() || q.is_empty() {
             return Err(NoStatistics::Invalid);
         }
-        let tops = TwoFloats::scaled_difference(p.largest, q.largest, inverse_temperature);
-        let rough = tops.plus(p.ln_sum()).plus(-q.ln_sum());
+        let rough = Frame::of(p, q, inverse_temperature);
         // Σ(q″ − p) with q″ = p·e^(−d″), d″ from the rough difference; its true value for q is 0.
         let mut excess = 0.0;
         for block in blocks {
             let p_part = block.p.relative_to(p, inverse_temperature);
             let q_part = block.q.relative_to(q, inverse_temperature);
-            let shift = rough.minus(block.delta);
+            // The rough difference less the block's own, without what the largest logits of the two rows differ by.
+            let (p_reference, q_reference) = block.references;
+            let p_below = TwoFloats::scaled_difference(p.largest, p_reference, inverse_temperature);
+            let q_below = TwoFloats::scaled_difference(q.largest, q_reference, inverse_temperature);
+            let shift = p_below.minus(q_below) + rough.delta_of_sums.value();
             excess += if shift.abs() < 1.0 && !block.p.is_empty() && !block.q.is_empty() {
                 let scale = ((block.p.largest - p.largest) * inverse_temperature - p.ln_sum()).exp();
                 scale * (block.excess + shift.exp_m1() * (1.0 + block.q.rest))
@@ -297,8 +294,8 @@ impl Statistics {
                 q_part - p_part
             };
         }
-        let delta = if excess.abs() < 0.5 { rough.plus(-excess.ln_1p()) } else { rough };
+        let frame = if excess.abs() < 0.5 { rough.corrected(excess) } else { rough };
         let support = blocks.iter().fold(Support::default(), |all, block| all.merge(block.support));
-        Ok(Statistics { frame: Frame { p: p.into(), q: q.into(), delta }, p, q, support })
+        Ok(Statistics { frame, p, q, support })
     }
 }

@@ -76,6 +76,8 @@ impl TwoFloats {
         TwoFloats { high, low: self.low + ((self.high - (high - shadow)) + (addend - shadow)) }
     }
 
+    pub(super) const ZERO: Self = TwoFloats { high: 0.0, low: 0.0 };
+
     pub(super) fn minus(self, other: Self) -> f64 {
         (self.high - other.high) + (self.low - other.low)
     }
@@ -135,7 +137,7 @@ impl<V: Lanes> LogRatio<V> {
     }
 }
 
-/// (x − r)/T − (y − r′)/T′ − delta of two rows with two temperatures and references r, in f64 lanes.
+/// (x − r)/T − (y − r′)/T′ − delta of two rows with two temperatures, or far apart, and references r, in f64 lanes.
 ///
 /// Differences and quotients are sums of two numbers each, with twice the precision: rows that two temperatures bring close
 /// differ by far less than either quotient is rounded. Relative to the largest logits, since small temperatures make quotients
@@ -178,10 +180,30 @@ impl<V: Lanes> LogRatioOfTwoRates<V> {
 pub(crate) struct Frame {
     pub(crate) p: SideFrame,
     pub(crate) q: SideFrame,
-    /// The log-sum-exp of p less that of q, so that d = (x − y)/T − delta; with two temperatures that of their sums only, and
-    /// d = (x − reference)/T − (y − reference)/T′ − delta. In f64 lanes the logits of close rows are as precise as a single
-    /// f64 of it, hence two.
+    /// The log-sum-exp of p less that of q, so that d = (x − y)/T − delta. In f64 lanes the logits of close rows are as
+    /// precise as a single f64 of it, hence two.
     pub(crate) delta: TwoFloats,
+    /// That of `ln_sum` only, so that d = (x − reference)/T − (y − reference)/T′ − `delta_of_sums`.
+    pub(crate) delta_of_sums: TwoFloats,
+}
+
+impl Frame {
+    /// The frame of two log-sum-exp, the first with this temperature.
+    pub(super) fn of(p: LogSumExp, q: LogSumExp, inverse_temperature: f64) -> Self {
+        let sums = |tops: TwoFloats| tops.plus(p.ln_sum()).plus(-q.ln_sum());
+        Frame {
+            p: p.into(),
+            q: q.into(),
+            delta: sums(TwoFloats::scaled_difference(p.largest, q.largest, inverse_temperature)),
+            delta_of_sums: sums(TwoFloats::ZERO),
+        }
+    }
+
+    /// With the difference of the log-sum-exp for which Σq is 1, where it is 1 + `excess` with the present one.
+    pub(super) fn corrected(self, excess: f64) -> Self {
+        let correction = -excess.ln_1p();
+        Frame { delta: self.delta.plus(correction), delta_of_sums: self.delta_of_sums.plus(correction), ..self }
+    }
 }
 
 /// The two log-ratios and probabilities of one class of each lane.
@@ -316,20 +338,25 @@ pub(crate) struct PairView<V: Lanes> {
 enum Relation {
     /// Logarithms with one temperature: (x − y)/T − delta.
     OneRate,
-    /// Logarithms with two.
+    /// Logarithms with two, or so far apart that nothing of the log-ratio would be left next to delta.
     TwoRates,
     /// A probability and a logarithm: the difference of two logarithms.
     Logarithms,
     /// Two probabilities: the logarithm of their ratio.
     Ratio,
+    /// Two probabilities of which at least one is to be normalised: the same less delta.
+    ScaledRatio,
 }
 
 impl Relation {
-    fn of(p: Distribution<'_>, q: Distribution<'_>) -> Self {
-        match (p.space == Space::Probs, q.space == Space::Probs) {
-            (true, true) => Relation::Ratio,
-            (false, false) if p.rate() == q.rate() => Relation::OneRate,
-            (false, false) => Relation::TwoRates,
+    fn of(p: Distribution<'_>, q: Distribution<'_>, frame: &Frame) -> Self {
+        /// Up to here two f64 hold the difference of the log-sum-exp to far below what the log-ratio is rounded by.
+        const LARGEST_DELTA: f64 = 1e12;
+        match (p.space.is_logarithmic(), q.space.is_logarithmic()) {
+            (false, false) if p.space == Space::Probs && q.space == Space::Probs => Relation::Ratio,
+            (false, false) => Relation::ScaledRatio,
+            (true, true) if p.rate() == q.rate() && frame.delta.high.abs() <= LARGEST_DELTA => Relation::OneRate,
+            (true, true) => Relation::TwoRates,
             _ => Relation::Logarithms,
         }
     }
@@ -342,7 +369,7 @@ impl<V: Lanes> PairView<V> {
         PairView {
             token,
             spaces: (p.space, q.space),
-            relation: Relation::of(p, q),
+            relation: Relation::of(p, q, frame),
             inverse_temperature: (splat(p.inverse_temperature), splat(q.inverse_temperature)),
             reference: (splat(frame.p.reference), splat(frame.q.reference)),
             ln_sum: (splat(frame.p.ln_sum), splat(frame.q.ln_sum)),
@@ -353,7 +380,7 @@ impl<V: Lanes> PairView<V> {
                 token,
                 (splat(frame.p.reference), splat(frame.q.reference)),
                 (p.rate(), q.rate()),
-                frame.delta,
+                frame.delta_of_sums,
             ),
         }
     }
@@ -387,6 +414,7 @@ impl<V: Lanes> PairView<V> {
     fn wide_logarithms(&self, x: V, y: V) -> Pair<V> {
         let token = self.token;
         let lowest = V::splat(token, -V::Scalar::HUGE);
+        let given = (x, y);
         let (has_p, x) = self.logarithm(x, self.spaces.0, self.reference.0);
         let (has_q, y) = self.logarithm(y, self.spaces.1, self.reference.1);
         let ln_p = (x - self.reference.0).mul_add(self.inverse_temperature.0, -self.ln_sum.0).max(lowest);
@@ -394,6 +422,13 @@ impl<V: Lanes> PairView<V> {
         let d = match self.relation {
             Relation::OneRate => self.log_ratio.of(x, y),
             Relation::TwoRates => self.log_ratio_of_two_rates.of(x, y),
+            Relation::ScaledRatio => {
+                let one = V::splat(token, 1.0);
+                let (w, v) = (V::select(has_p, given.0, one), V::select(has_q, given.1, one));
+                let [high, middle, low] = self.log_ratio.delta;
+                let (rough, error) = LogRatio::difference(ln::LogRatio::new(token, w, v).ln, high);
+                rough + (error - middle - low)
+            }
             Relation::Logarithms | Relation::Ratio => ln_p - ln_q,
         };
         let d = self.log_ratio_by_presence((has_p, has_q), d);
@@ -421,13 +456,9 @@ impl<V: Lanes> PairView<V> {
     #[inline(always)]
     fn logarithm(&self, x: V, space: Space, stand_in: V) -> (V::Mask, V) {
         let token = self.token;
-        if space == Space::Probs {
-            let has = V::splat(token, 0.0).lt(x);
-            (has, V::select(has, ln(token, V::select(has, x, V::splat(token, 1.0))), stand_in))
-        } else {
-            let has = V::splat(token, f64::NEG_INFINITY).lt(x);
-            (has, V::select(has, x, stand_in))
-        }
+        let has = V::splat(token, space.absent()).lt(x);
+        let x = if space.is_logarithmic() { x } else { ln(token, V::select(has, x, V::splat(token, 1.0))) };
+        (has, V::select(has, x, stand_in))
     }
 
     #[inline(always)]

@@ -43,7 +43,7 @@ pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Sca
     let out_of_range = match space {
         Space::Logits => false,
         Space::LogProbs => largest > f64::MAX.ln(),
-        Space::Probs => smallest < 0.0,
+        Space::Probs | Space::Unnormalized => smallest < 0.0,
     };
     Scan { largest, smallest, invalid: !V::all(valid) || out_of_range }
 }

@@ -141,6 +141,8 @@ pub(super) struct SideRule {
     pub(super) slope_sum: f64,
     /// The slope at probability 0, for probabilities.
     pub(super) limit: f64,
+    /// λ or μ.
+    pub(super) linear: f64,
     /// Whether classes that make the value infinite have an infinite slope on this side.
     pub(super) infinite: bool,
 }
@@ -399,6 +401,7 @@ struct Writer<'a, V: Lanes> {
     scale: V,
     slope_sum: V,
     limit: V,
+    linear: V,
 }
 
 impl<'a, V: Lanes> Writer<'a, V> {
@@ -411,6 +414,7 @@ impl<'a, V: Lanes> Writer<'a, V> {
             scale: V::splat(token, rule.scale),
             slope_sum: V::splat(token, rule.slope_sum),
             limit: V::splat(token, rule.limit),
+            linear: V::splat(token, rule.linear),
         }
     }
 
@@ -427,6 +431,8 @@ impl<'a, V: Lanes> Writer<'a, V> {
         let Side { slope, probability, .. } = side;
         let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             self.scale * if centered { slope - probability * self.slope_sum } else { slope }
+        } else if self.rule.space == Space::Unnormalized {
+            self.scale * self.per_weight(pair, side, given(Space::Probs))
         } else {
             self.scale * self.given(pair, side, given(self.rule.space))
         };
@@ -444,15 +450,29 @@ impl<'a, V: Lanes> Writer<'a, V> {
         let zero = V::splat(self.token, 0.0);
         let mut slope = slope;
         if self.rule.infinite {
-            let infinite = slope * V::splat(self.token, f64::INFINITY);
-            let has_slope = V::and(pair.lone(), zero.lt(slope.abs()));
-            slope = V::select(has_slope, infinite, slope);
+            let infinity = V::splat(self.token, f64::INFINITY);
+            slope = V::select(V::and(pair.lone(), side.has), infinity, slope);
         }
         if self.rule.space != Space::Probs {
             return slope;
         }
         // A class that neither row has does not exist.
         V::select(side.has, slope, V::select(pair.lone(), self.limit, zero))
+    }
+}
+
+impl<V: Lanes> Writer<'_, V> {
+    /// Σw times ∂D/∂w where p = w/Σw: slope/p − Σ of the slopes; `given` is ∂f/∂p.
+    #[inline(always)]
+    fn per_weight(&self, pair: &Pair<V>, side: Side<V>, given: V) -> V {
+        /// Smaller probabilities have few digits, or none.
+        const SMALLEST: f64 = 1e-290;
+        let zero = V::splat(self.token, 0.0);
+        let divides = V::splat(self.token, SMALLEST).lt(side.probability);
+        let quotient = side.slope / V::select(divides, side.probability, V::splat(self.token, 1.0));
+        let slope = V::select(divides, quotient, given - self.linear);
+        let slope = V::select(side.has, slope, self.limit);
+        V::select(V::or(pair.has().0, pair.has().1), slope - self.slope_sum, zero)
     }
 }
 

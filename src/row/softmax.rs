@@ -113,13 +113,7 @@ const NARROW_RATES: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
 impl<'a> Distribution<'a> {
     pub(crate) fn new(row: Row<'a>, space: Space, temperature: f64) -> Self {
         let rate = Rate::of_temperature(temperature);
-        Distribution {
-            row,
-            space,
-            inverse_temperature: rate.high,
-            inverse_temperature_error: rate.low,
-            softcap: None,
-        }
+        Distribution { row, space, inverse_temperature: rate.high, inverse_temperature_error: rate.low, softcap: None }
     }
 
     pub(crate) fn block(self, start: usize, len: usize) -> Self {
@@ -154,7 +148,7 @@ impl<'a> Distribution<'a> {
     /// −ln p of one class, given the log-sum-exp of the row.
     pub(crate) fn surprise(self, class: usize, sum: LogSumExp, isa: Isa) -> f64 {
         match self.space {
-            Space::Probs => -self.row.get(class).ln(),
+            Space::Probs | Space::Unnormalized => sum.surprise(self.row.get(class).ln(), 1.0),
             Space::Logits | Space::LogProbs => sum.surprise(self.capped(class, isa).0, self.inverse_temperature),
         }
     }
@@ -167,7 +161,7 @@ impl<'a> Distribution<'a> {
             if parts.iter().all(Option::is_some) {
                 let sums = parts.iter().flatten().copied();
                 return match self.space {
-                    Space::Logits => LogSumExp::merge(sums, self.inverse_temperature),
+                    Space::Logits | Space::Unnormalized => LogSumExp::merge(sums, self.inverse_temperature),
                     _ if sums.clone().any(LogSumExp::is_nan) => LogSumExp::INVALID,
                     _ => LogSumExp::GIVEN,
                 };
@@ -236,22 +230,32 @@ impl<V: Lanes> DistributionView<V> {
         V::splat(self.token, self.space.absent()).lt(z)
     }
 
-    /// ln p of capped numbers; some finite number where the row lacks the class. Finite ones are cut off at a very low one.
+    /// ln p of capped numbers; in f64 lanes some finite number where the row lacks the class, and finite ones are cut off at a
+    /// very low one.
     #[inline(always)]
     pub(crate) fn ln_p(&self, z: V) -> V {
         if !V::Scalar::WIDE {
-            // f32 lanes raise −∞ to the floor, whose probability is 0.
-            let z = self.exp.bounded(z);
             return ((z - self.reference.0) - self.reference.1).mul_add(self.inverse_temperature, -self.ln_sum);
         }
         let has = self.has(z);
+        let z = if self.space.is_logarithmic() {
+            V::select(has, z, self.reference.0)
+        } else {
+            ln(self.token, V::select(has, z, V::splat(self.token, 1.0)))
+        };
         if self.space == Space::Probs {
-            return ln(self.token, V::select(has, z, V::splat(self.token, 1.0)));
+            return z;
         }
-        let z = V::select(has, z, self.reference.0);
         ((z - self.reference.0) - self.reference.1)
             .mul_add(self.inverse_temperature, -self.ln_sum)
             .max(V::splat(self.token, -V::Scalar::HUGE))
+    }
+
+    /// ln p − ln max p of the capped numbers of logits that the row has, in f64 lanes.
+    #[inline(always)]
+    pub(crate) fn below_largest(&self, z: V) -> V {
+        let z = V::select(self.has(z), z, self.reference.0);
+        ((z - self.reference.0) * self.inverse_temperature).max(V::splat(self.token, -V::Scalar::HUGE))
     }
 
     /// p of capped numbers.
@@ -266,16 +270,11 @@ impl<V: Lanes> DistributionView<V> {
         }
     }
 
-    /// p ln p of capped numbers, 0 where the row lacks the class.
+    /// p ln p of capped numbers, given p; 0 where the row lacks the class.
     #[inline(always)]
-    pub(crate) fn p_ln_p(&self, z: V) -> V {
-        self.p_ln_p_given(z, self.p(z))
-    }
-
-    /// The same, given p.
-    #[inline(always)]
-    pub(crate) fn p_ln_p_given(&self, z: V, p: V) -> V {
-        let product = p * self.ln_p(z);
+    pub(crate) fn p_ln_p(&self, z: V, p: V) -> V {
+        // f32 lanes raise −∞ to the floor, whose probability is 0.
+        let product = p * self.ln_p(if V::Scalar::WIDE { z } else { self.exp.bounded(z) });
         if V::Scalar::WIDE { V::select(self.has(z), product, V::splat(self.token, 0.0)) } else { product }
     }
 }
@@ -391,11 +390,14 @@ fn sum<V: Lanes>(token: V::Token, distribution: Distribution<'_>) -> Option<LogS
     if found.invalid {
         return Some(LogSumExp::INVALID);
     }
-    if distribution.space != Space::Logits {
+    if !distribution.space.is_normalized() {
         return Some(LogSumExp::GIVEN);
     }
-    if found.largest == f64::NEG_INFINITY {
+    if found.largest == distribution.space.absent() {
         return Some(LogSumExp::EMPTY);
+    }
+    if distribution.space == Space::Unnormalized {
+        return Some(sum_of_weights::<V>(token, row, found.largest));
     }
     if !V::Scalar::WIDE && !found.fits_narrow_lanes(distribution.inverse_temperature) {
         return None;
@@ -424,6 +426,23 @@ fn sum<V: Lanes>(token: V::Token, distribution: Distribution<'_>) -> Option<LogS
         total.add(token, rest);
     }
     Some(LogSumExp { largest, rest: total.sum() + (count.sum() - 1.0) })
+}
+
+/// ln Σw of a block of which w is the largest, as of logits ln w.
+#[inline(always)]
+fn sum_of_weights<V: Lanes>(token: V::Token, row: Row<'_>, largest: f64) -> LogSumExp {
+    let (zero, one) = (V::splat(token, 0.0), V::splat(token, 1.0));
+    let top = V::splat(token, largest);
+    let (mut rest, mut count) = (Total::<V>::zero(token), zero);
+    let mut start = 0;
+    while start < row.classes() {
+        let w = row.load::<V>(token, start, 0.0);
+        let below = w.lt(top);
+        rest.add(token, V::select(below, w / top, zero));
+        count = count + V::select(below, zero, one);
+        start += V::N;
+    }
+    LogSumExp { largest: largest.ln(), rest: rest.sum() + (count.sum() - 1.0) }
 }
 
 /// Writes ln p for one block.

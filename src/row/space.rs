@@ -11,6 +11,8 @@ pub enum Space {
     LogProbs,
     /// p, taken as given.
     Probs,
+    /// w ≥ 0 with p = w/Σw.
+    Unnormalized,
 }
 
 impl Space {
@@ -23,10 +25,11 @@ impl Space {
             "logits" => Ok(Space::Logits),
             "log_probs" => Ok(Space::LogProbs),
             "probs" => Ok(Space::Probs),
+            "unnormalized" => Ok(Space::Unnormalized),
             _ => Err(Error::UnknownName {
                 kind: "space",
                 name: name.to_owned(),
-                known: "logits, log_probs or probs".to_owned(),
+                known: "logits, log_probs, probs or unnormalized".to_owned(),
             }),
         }
     }
@@ -36,7 +39,18 @@ impl Space {
     pub(crate) fn absent(self) -> f64 {
         match self {
             Space::Logits | Space::LogProbs => f64::NEG_INFINITY,
-            Space::Probs => 0.0,
+            Space::Probs | Space::Unnormalized => 0.0,
         }
+    }
+
+    /// Whether rows sum to one, whatever their numbers.
+    pub(crate) fn is_normalized(self) -> bool {
+        matches!(self, Space::Logits | Space::Unnormalized)
+    }
+
+    /// Whether the numbers are logarithms.
+    #[inline(always)]
+    pub(crate) fn is_logarithmic(self) -> bool {
+        matches!(self, Space::Logits | Space::LogProbs)
     }
 }

@@ -1,0 +1,244 @@
+"""Every parameter up to its limits: orders, weights, temperatures, smoothing, caps, tiny numbers.
+
+Expected numbers are the definitions in 60 digits; the bounds are those of docs/numerics.md.
+"""
+
+import math
+
+import numpy as np
+import pytest
+
+import kldiv
+import oracle
+from conftest import DTYPES, softmax
+
+mp = oracle.mp
+INF = np.inf
+BOUND = {"float64": 1e-13, "float32": 1e-6}
+FLOOR = {"float64": 1e-24, "float32": 1e-12}
+"""The smallest value, and the square of the smallest gradient, that a bound is relative to."""
+
+DISTANCES = [10.0**-k for k in (1, 2, 4, 7, 10, 13, 15)]
+ORDERS = [*DISTANCES, *(1 - d for d in DISTANCES), *(1 + d for d in DISTANCES), 2.0, 30.0]
+WEIGHTS = [*DISTANCES, *(1 - d for d in DISTANCES), 0.0, 0.5, 1.0]
+DIVERGENCES = {
+    "kl": {},
+    "reverse_kl": {},
+    "jensen_shannon": {"beta": 0.3},
+    "total_variation": {},
+    "renyi": {"alpha": 2.5},
+}
+ROWS = ("independent", "close", "p lacks", "q lacks", "both lack", "far")
+
+
+def make_rows(kind, dtype, classes, seed=0):
+    """A pair of rows; all but close ones are apart, and some classes are masked."""
+    rng = np.random.default_rng([seed, classes, len(kind)])
+    p, q = rng.normal(0, 3, (2, classes))
+    masked = np.arange(classes) % 3 == 1
+    if kind == "close":
+        q = p + 1e-4 * rng.normal(0, 1, classes)
+    elif kind == "far":
+        p, q = 25 * p, 25 * q
+    if kind in ("p lacks", "both lack"):
+        p[masked] = -INF
+    if kind in ("q lacks", "both lack"):
+        q[masked] = -INF
+    return p.astype(DTYPES[dtype]), q.astype(DTYPES[dtype])
+
+
+def close_to(got, expected, dtype, floor):
+    """Whether a list of numbers is as close to another as the bound says, by their norms."""
+    if any(mp.isnan(x) for x in expected):
+        return all(math.isnan(x) for x in got)
+    if not all(math.isfinite(x) for x in got):
+        return [float(x) for x in got] == [float(x) for x in expected]
+    differences = [mp.mpf(float(g)) - e for g, e in zip(got, expected, strict=True)]
+    error, size = (mp.sqrt(mp.fsum(x * x for x in row)) for row in (differences, expected))
+    return error <= BOUND[dtype] * max(size, floor)
+
+
+def check(name, p, q, dtype, temperature=1.0, **parameter):
+    """Value and both gradients against the definition."""
+    value, gradients = kldiv.value_and_grad(
+        getattr(kldiv, name), p, q, wrt=("p", "q"), temperature=temperature, **parameter
+    )
+    case = f"{name} {parameter} T={temperature} {p!r} {q!r}"
+    expected = oracle.divergence(name, p, q, temperature=temperature, **parameter)
+    floor = FLOOR[dtype] if name != "total_variation" else math.sqrt(FLOOR[dtype])
+    assert close_to([value], [expected], dtype, floor), f"{case}: {value}, not {expected}"
+    assert not value < 0
+    temperatures = temperature if isinstance(temperature, tuple) else (temperature, temperature)
+    for wrt, gradient, t in zip("pq", gradients, temperatures, strict=True):
+        expected = oracle.gradient(name, p, q, wrt, temperature=temperature, **parameter)
+        floor = mp.sqrt(FLOOR[dtype]) / mp.mpf(t)
+        # Stored as float32, a gradient below its range is 0.
+        floor = max(floor, mp.mpf(1e-36)) if dtype == "float32" else floor
+        assert close_to(gradient, expected, dtype, floor), f"{case} d{wrt}: {gradient}, {expected}"
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("dtype", BOUND)
+def test_orders_and_weights_next_to_their_limits(isa, dtype, kind):
+    p, q = make_rows(kind, dtype, 9)
+    for alpha in ORDERS:
+        check("renyi", p, q, dtype, alpha=alpha)
+    for beta in WEIGHTS:
+        check("jensen_shannon", p, q, dtype, beta=beta)
+
+
+@pytest.mark.parametrize("dtype", BOUND)
+def test_limits_are_the_limiting_functions(isa, dtype):
+    p, q = make_rows("independent", dtype, 40)
+    relative = 10 * BOUND[dtype]
+    kl, reverse = kldiv.kl(p, q), kldiv.reverse_kl(p, q)
+    for alpha in (1 - 1e-15, 1 + 1e-15):
+        assert kldiv.renyi(p, q, alpha=alpha) == pytest.approx(kl, rel=relative)
+    assert kldiv.renyi(p, q, alpha=1e-15) / 1e-15 == pytest.approx(reverse, rel=relative)
+    assert kldiv.jensen_shannon(p, q, beta=1e-15) / 1e-15 == pytest.approx(kl, rel=relative)
+    # The largest log-ratio, which also orders beyond all powers of p/q come to.
+    d = (oracle.wide_log_softmax(p) - oracle.wide_log_softmax(q)).max()
+    for alpha in (1e15, 1e100, 1e300):
+        assert kldiv.renyi(p, q, alpha=alpha) == pytest.approx(float(d), rel=relative)
+    assert kldiv.renyi(p, p.copy(), alpha=1e300) == 0.0
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, 1e-301, 1e301, 1e308, INF, np.nan])
+def test_orders_out_of_range_are_refused(alpha):
+    with pytest.raises(ValueError, match="alpha must be from 1e-300 to 1e300"):
+        kldiv.renyi([0.0, 1.0], [1.0, 0.0], alpha=alpha)
+
+
+TEMPERATURES = (1e-30, 1e-3, 0.7, 5.0, 1e3, 1e30)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 8, 17])
+@pytest.mark.parametrize("kind", ["independent", "p lacks", "q lacks", "both lack"])
+@pytest.mark.parametrize("dtype", BOUND)
+def test_every_pair_of_temperatures_with_every_mask(isa, dtype, kind, classes):
+    """The lanes past the end of a row, and the classes that it lacks, see no temperature."""
+    p, q = make_rows(kind, dtype, classes)
+    pairs = [(a, b) for a in TEMPERATURES for b in TEMPERATURES]
+    for at, temperature in enumerate(pairs):
+        # All divergences see all pairs, over the four widths.
+        for name, parameter in list(DIVERGENCES.items())[at % 2 :: 2]:
+            function = getattr(kldiv, name)
+            value, _ = kldiv.value_and_grad(
+                function, p, q, wrt=("p", "q"), temperature=temperature, **parameter
+            )
+            expected = oracle.divergence(name, p, q, temperature=temperature, **parameter)
+            floor = math.sqrt(FLOOR[dtype])
+            assert close_to([value], [expected], dtype, floor), (name, temperature, value, expected)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_two_temperatures_that_bring_rows_close(isa, distance):
+    p, _ = make_rows("independent", "float64", 33)
+    for temperature in (0.4, 1.0, 60.0):
+        pair = (temperature, temperature * (1 + distance))
+        for name, parameter in DIVERGENCES.items():
+            if name == "total_variation":
+                continue
+            check(name, p, p.copy(), "float64", pair, **parameter)
+
+
+@pytest.mark.parametrize("dtype", BOUND)
+def test_small_and_large_temperatures_of_one_row(isa, dtype):
+    z, _ = make_rows("p lacks", dtype, 11)
+    for temperature in TEMPERATURES:
+        options = {"temperature": temperature}
+        value, gradient = kldiv.value_and_grad(kldiv.entropy, z, **options)
+        assert close_to([value], [oracle.entropy(z, **options)], dtype, FLOOR[dtype])
+        floor = max(mp.sqrt(FLOOR[dtype]) / mp.mpf(temperature), mp.mpf(1e-36))
+        expected = oracle.entropy_gradient(z, **options)
+        assert close_to(gradient, expected, dtype, floor if dtype == "float32" else 0)
+        soft = softmax(np.arange(11.0)).astype(z.dtype)
+        soft[np.isinf(z)] = 0
+        for target in (2, soft):
+            for smoothing in (0.0, 1e-15, 1.0):
+                # A mass on a class that the row lacks is infinite, and any other is not.
+                loss = kldiv.cross_entropy(z, target, label_smoothing=smoothing, **options)
+                exact = oracle.cross_entropy(z, target, label_smoothing=smoothing, **options)
+                stored = float(np.asarray(float(exact), loss.dtype))
+                assert loss == pytest.approx(stored, rel=10 * BOUND[dtype])
+        comparison = kldiv.compare(z, z + np.asarray(0.5, z.dtype), **options)
+        assert np.isfinite(comparison.kl)
+        assert comparison.entropy_p == value
+
+
+@pytest.mark.parametrize("mass", [5e-324, 1e-300, 1e-200, 1.0])
+def test_any_mass_on_a_masked_class_is_infinite(isa, mass):
+    z = np.array([0.0, -INF, 1.0])
+    assert kldiv.cross_entropy(z, np.array([0.5, mass, 0.5])) == INF
+    assert np.isfinite(kldiv.cross_entropy(z, np.array([0.5, 0.0, 0.5])))
+    # Smoothed away it has no part in the loss, and no gradient.
+    target = np.array([0.5, 0.0, 0.5])
+    _, gradient = kldiv.value_and_grad(
+        kldiv.cross_entropy, z[[0, 2, 2]], target, wrt="targets", label_smoothing=1.0
+    )
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", BOUND)
+@pytest.mark.parametrize("softcap", [1e-30, 0.5, 30.0, 1e3, 1e30])
+def test_caps_from_saturation_to_none(isa, dtype, softcap):
+    rng = np.random.default_rng(0)
+    for scale in (1e-3, 1.0, 40.0, 1e3):
+        z = (scale * rng.normal(0, 1, 12)).astype(dtype)
+        label = int(z.argmax())
+        value, gradient = kldiv.value_and_grad(kldiv.cross_entropy, z, label, softcap=softcap)
+        expected = oracle.cross_entropy(z, label, softcap=softcap)
+        # A capped logit is rounded relative to the cap.
+        size = max(1.0, min(softcap, scale))
+        assert value >= 0
+        assert abs(float(expected - mp.mpf(float(value)))) <= BOUND[dtype] * max(
+            expected, 1e-2 * size
+        )
+        exact = oracle.cross_entropy_gradient(z, label, softcap=softcap)
+        floor = mp.mpf(1e-36) if dtype == "float32" else mp.mpf(1e-300)
+        bound = {"float32": 1e-6, "float64": 1e-13 * size}[dtype]
+        error = mp.sqrt(
+            mp.fsum((mp.mpf(float(g)) - e) ** 2 for g, e in zip(gradient, exact, strict=True))
+        )
+        assert error <= bound * max(mp.sqrt(mp.fsum(e * e for e in exact)), floor)
+
+
+TINY = {
+    "float64": [5e-324, 1.5e-323, 1e-320, 1e-310, 1e-300],
+    "float32": [1.4e-45, 4.2e-45, 1e-42, 1e-39, 1e-37],
+    "float16": [6e-8, 3e-7, 1e-5],
+    "bfloat16": [9.2e-41, 1e-39, 1e-37],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_probabilities_below_the_normal_range(isa, name, dtype):
+    """On either side, value and gradient, cut off at the ends of the range of the result."""
+    wide = dtype == "float64"
+    for x in TINY[dtype]:
+        for first, second in [((x, 0.5, 0.5), (0.25, 0.5, 0.25)), ((x, 1.0), (3 * x, 1.0))]:
+            for p, q in ((first, second), (second, first)):
+                p, q = np.array(p, DTYPES[dtype]), np.array(q, DTYPES[dtype])
+                for parameter in [
+                    DIVERGENCES[name],
+                    *([{"alpha": 0.3}] if name == "renyi" else []),
+                ]:
+                    value, gradients = kldiv.value_and_grad(
+                        getattr(kldiv, name), p, q, wrt=("p", "q"), space="probs", **parameter
+                    )
+                    exact = oracle.divergence(name, p, q, space="probs", **parameter)
+                    assert value == pytest.approx(
+                        float(exact), rel=1e-12 if wide else 1e-6, abs=1e-12
+                    )
+                    for wrt, gradient in zip("pq", gradients, strict=True):
+                        exact = oracle.gradient(name, p, q, wrt, space="probs", **parameter)
+                        with np.errstate(over="ignore"):
+                            stored = np.array([float(e) for e in exact]).astype(gradient.dtype)
+                        np.testing.assert_allclose(
+                            gradient,
+                            stored,
+                            rtol=1e-12 if wide else 1e-6,
+                            atol=0,
+                            err_msg=repr((p, q)),
+                        )
