@@ -207,7 +207,10 @@ def test_corner(corner, front_end):
     bound, floor = (FORMULA if formula else VALUE)[value.dtype.name]
     floor = max(floor, _tiniest(value.dtype) / bound)
     numbers = expected.value
-    zeros = None if formula or corner.function == "log_softmax" else numbers == 0
+    zeros = None
+    if not formula and set(corner.arrays) == {"p", "q"}:
+        # Of other functions the oracle's 0 may be what 60 digits leave of a surprise.
+        zeros = numbers == 0
     faults = [
         f"value{_place(corner, value.shape, at)}: {value.flat[at]!r}, not {numbers.flat[at]!r}"
         for at in np.flatnonzero(_faults(value, numbers, bound, floor, zeros=zeros))
