@@ -22,6 +22,9 @@ import kldiv.jax  # noqa: E402
 import kldiv.torch  # noqa: E402
 from kldiv.torch.functional.rows import RowOptions  # noqa: E402
 
+# Rows with a negative number are there to become NaN; the warning of them has its own test.
+pytestmark = pytest.mark.filterwarnings("ignore:.*negative:UserWarning")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():

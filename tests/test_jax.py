@@ -334,8 +334,9 @@ def test_log_softmax_keeps_digits(dtype):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.uint64, np.int64])
 def test_labels_of_any_integer_dtype(dtype, wide):
     z = np.random.default_rng(0).normal(size=(3, 256)).astype(np.float32)
-    labels = np.array([7, 100, 200 if dtype != np.int8 else 44], dtype)
-    for ignore_index in (-100, 300, 156 - 256, 100):
+    # In eight bits 156 is −100 and 44 is 300.
+    labels = np.array([44, 100, 156 if dtype != np.int8 else 7], dtype)
+    for ignore_index in (-100, 300, 100):
         expected = kldiv.cross_entropy(z, labels.astype(np.int64), ignore_index=ignore_index)
         with jax.enable_x64(wide):
             call = functools.partial(kj.cross_entropy, ignore_index=ignore_index)

@@ -98,7 +98,7 @@ def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
     """Let NumPy's function refuse what can be seen of the arguments: shapes, dtypes, constants."""
     axis = options["axis"]
     stand_ins = {
-        argument: _empty(value.shape, value.dtype, axis) for argument, value in rows.items()
+        argument: _zeros(value.shape, value.dtype, axis) for argument, value in rows.items()
     }
     given = {option: _stand_in(option, value) for option, value in options.items()}
     # Rows that are left out are not computed, so that nothing reads what the stand-ins hold.
@@ -112,13 +112,13 @@ def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
     function(**stand_ins, **given)
 
 
-def _empty(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
-    """Memory that nobody touches, laid out so that no copy is made of it."""
+def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
+    """Zeros, which take no memory before they are read; laid out so that no copy is made."""
     if not (isinstance(axis, int) and -len(shape) <= axis < len(shape)):
-        return np.empty(shape, dtype)
+        return np.zeros(shape, dtype)
     sizes = [*shape]
     classes = sizes.pop(axis)
-    return np.moveaxis(np.empty((*sizes, classes), dtype), -1, axis)
+    return np.moveaxis(np.zeros((*sizes, classes), dtype), -1, axis)
 
 
 def _stand_in(name: str, value: Any) -> Any:
