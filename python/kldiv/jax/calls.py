@@ -1,0 +1,129 @@
+"""What is asked for: checked as the NumPy functions check it, then computed at once or traced."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import kldiv
+from kldiv._arrays import as_array
+from kldiv.jax.rows import Call, Place, evaluate, is_traced
+
+LABELS = ("targets", "labels")
+SIDE_ARRAYS = ("where", "weights", "class_weights")
+
+
+def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
+    """A function of `kldiv`: `rows` are its arguments with a row or a label for each row."""
+    rows = {argument: _rows(argument, value) for argument, value in rows.items()}
+    function = getattr(kldiv, name)
+    if not _has_traced((rows, options)):
+        # The very call that a user of NumPy makes, and its exceptions.
+        return jnp.asarray(function(**rows, **options))
+    _check(name, rows, options)
+    first = next(iter(rows))
+    axis = operator.index(options["axis"])
+    options = {**options, "axis": axis if axis < 0 else axis - rows[first].ndim}
+    arrays: dict[Place, jax.Array] = {}
+    for argument, value in rows.items():
+        arrays[argument, None] = _on_device(argument, value)
+    constants = {}
+    for option, value in options.items():
+        if option in SIDE_ARRAYS:
+            if value is not None:
+                arrays[option, None] = _on_device(option, value)
+        elif is_traced(value):
+            arrays[option, None] = value
+        else:
+            constants[option] = _constant(value)
+            if isinstance(value, tuple | list):
+                arrays |= {(option, at): one for at, one in enumerate(value) if is_traced(one)}
+    floating = tuple(
+        argument for argument in rows if jnp.issubdtype(arrays[argument, None].dtype, jnp.floating)
+    )
+    asked = Call(name, first, floating, tuple(arrays), tuple(constants.items()))
+    return evaluate(asked, *arrays.values())
+
+
+def _has_traced(values: Any) -> bool:
+    return any(map(is_traced, jax.tree.leaves(values)))
+
+
+def _rows(name: str, value: Any) -> Any:
+    """Floating numbers as a JAX array; integers, which JAX may narrow, as they are."""
+    if isinstance(value, jax.Array):
+        return value
+    if _has_traced(value):
+        return jnp.asarray(value)
+    array = as_array(name, value)
+    if array.dtype.kind in "iu" and name not in LABELS and not hasattr(value, "dtype"):
+        array = array.astype(np.float64)
+    if array.dtype.kind in "iu" or array.dtype == np.bool_:
+        return array
+    return jnp.asarray(
+        array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    )
+
+
+def _on_device(name: str, value: Any) -> jax.Array:
+    """An array that JAX can trace, of the same numbers."""
+    if isinstance(value, jax.Array) or _has_traced(value):
+        return jnp.asarray(value)
+    array = as_array(name, value)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    found = jnp.asarray(array)
+    if array.dtype.kind in "iu" and found.dtype != array.dtype:
+        changed = array.astype(found.dtype) != array
+        if changed.any():
+            raise ValueError(
+                f"{name} holds {array[changed][0]}, which {found.dtype} cannot hold; "
+                f"jax_enable_x64 keeps {array.dtype}"
+            )
+    return found
+
+
+def _constant(value: Any) -> Any:
+    """An option that can be hashed; what cannot be was refused."""
+    if isinstance(value, tuple | list):
+        return tuple(_constant(None if is_traced(one) else one) for one in value)
+    return value.item() if hasattr(value, "item") else value
+
+
+def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
+    """Let NumPy's function refuse what can be seen of the arguments: shapes, dtypes, constants."""
+    axis = options["axis"]
+    stand_ins = {
+        argument: _zeros(value.shape, value.dtype, axis) for argument, value in rows.items()
+    }
+    given = {option: _stand_in(option, value) for option, value in options.items()}
+    # Rows that are left out are not computed, so that nothing reads what the stand-ins hold.
+    where = options["where"]
+    if where is None:
+        given["where"] = False
+    else:
+        where = where if isinstance(where, jax.Array) else as_array("where", where)
+        given["where"] = np.zeros(where.shape, where.dtype)
+    function = kldiv.logsumexp if name == "log_softmax" else getattr(kldiv, name)
+    function(**stand_ins, **given)
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
+    """Zeros, which take no memory before they are read; laid out so that no copy is made."""
+    if not (isinstance(axis, int) and -len(shape) <= axis < len(shape)):
+        return np.zeros(shape, dtype)
+    sizes = [*shape]
+    classes = sizes.pop(axis)
+    return np.moveaxis(np.zeros((*sizes, classes), dtype), -1, axis)
+
+
+def _stand_in(name: str, value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return tuple(_stand_in(name, one) for one in value)
+    if not is_traced(value):
+        return value
+    return np.full(value.shape, -100 if name == "ignore_index" else 1, value.dtype)
