@@ -151,7 +151,9 @@ def test_small_and_large_temperatures_of_one_row(isa, dtype):
         assert close_to([value], [oracle.entropy(z, **options)], dtype, FLOOR[dtype])
         floor = max(mp.sqrt(FLOOR[dtype]) / mp.mpf(temperature), mp.mpf(1e-36))
         expected = oracle.entropy_gradient(z, **options)
-        assert close_to(gradient, expected, dtype, floor if dtype == "float32" else 0)
+        # In float64 without a floor but that of its range: nearly uniform rows keep their digits.
+        floor = floor if dtype == "float32" else mp.mpf(1e-290)
+        assert close_to(gradient, expected, dtype, floor)
         soft = softmax(np.arange(11.0)).astype(z.dtype)
         soft[np.isinf(z)] = 0
         for target in (2, soft):
@@ -163,7 +165,7 @@ def test_small_and_large_temperatures_of_one_row(isa, dtype):
                 assert loss == pytest.approx(stored, rel=10 * BOUND[dtype])
         comparison = kldiv.compare(z, z + np.asarray(0.5, z.dtype), **options)
         assert np.isfinite(comparison.kl)
-        assert comparison.entropy_p == value
+        assert comparison.entropy_p == pytest.approx(value, rel=10 * BOUND[dtype], abs=1e-30)
 
 
 @pytest.mark.parametrize("mass", [5e-324, 1e-300, 1e-200, 1.0])
