@@ -197,7 +197,8 @@ def test_caps_from_saturation_to_none(isa, dtype, softcap):
             expected, 1e-2 * size
         )
         exact = oracle.cross_entropy_gradient(z, label, softcap=softcap)
-        floor = mp.mpf(1e-36) if dtype == "float32" else mp.mpf(1e-300)
+        # 60 digits do not tell the probability of a dominant class from 1 below this.
+        floor = mp.mpf(1e-36 if dtype == "float32" else 1e-50)
         bound = {"float32": 1e-6, "float64": 1e-13 * size}[dtype]
         error = mp.sqrt(
             mp.fsum((mp.mpf(float(g)) - e) ** 2 for g, e in zip(gradient, exact, strict=True))
