@@ -79,6 +79,13 @@ pub enum Error {
         /// The names known.
         known: String,
     },
+    /// More rows than there is memory for their results.
+    Memory {
+        /// Rows in the batch.
+        rows: usize,
+        /// Bytes that could not be had.
+        bytes: usize,
+    },
     /// The caller asked to stop (Ctrl-C).
     Interrupted,
 }
@@ -101,10 +108,10 @@ impl fmt::Display for Error {
             }
             Error::Label { row, label, classes, ignore_index } => {
                 write!(f, "label {label} in row {row} is out of range for {classes} classes")?;
-                match ignore_index {
-                    Some(index) => write!(f, " (ignore_index is {index})"),
-                    None => Ok(()),
+                if let Some(index) = ignore_index {
+                    write!(f, " (ignore_index is {index})")?;
                 }
+                write!(f, "; pass ignore_index={label} or mask the row with where")
             }
             Error::Option { reason } => f.write_str(reason),
             Error::OverlappingOutput { argument } => {
@@ -112,6 +119,9 @@ impl fmt::Display for Error {
             }
             Error::UnknownName { kind, name, known } => {
                 write!(f, "unknown {kind} {name:?}; expected {known}")
+            }
+            Error::Memory { rows, bytes } => {
+                write!(f, "no memory for {bytes} bytes, which the results of {rows} rows need")
             }
             Error::Interrupted => f.write_str("interrupted"),
         }
