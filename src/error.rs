@@ -102,7 +102,7 @@ impl fmt::Display for Error {
             Error::PartialRow { len, classes } => {
                 write!(f, "{len} elements are not whole rows of {classes} classes")
             }
-            Error::Parameter { name, value, domain } => write!(f, "{name} must be {domain}, got {value}"),
+            Error::Parameter { name, value, domain } => write!(f, "{name} must be {domain}, got {}", Number(*value)),
             Error::Weight { argument, index, value } => {
                 write!(f, "{argument} must be finite and non-negative, but element {index} is {value}")
             }
@@ -129,6 +129,16 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A number in as few characters as it takes.
+struct Number(f64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Number(value) = self;
+        if *value == 0.0 || (1e-4..1e16).contains(&value.abs()) { write!(f, "{value}") } else { write!(f, "{value:e}") }
+    }
+}
 
 /// A shape as Python writes it.
 struct Shape<'a>(&'a [usize]);
