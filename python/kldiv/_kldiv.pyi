@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 _Operand = tuple[np.ndarray[Any, Any], str]
 _Options = tuple[Any, ...]
-_Values = NDArray[np.floating] | np.float64 | np.float32
+# One number is a scalar of float64 or float32.
+_Values = NDArray[np.floating] | Any
 
 class _BuildInfo(TypedDict):
     version: str
