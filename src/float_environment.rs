@@ -151,11 +151,11 @@ mod tests {
     const UP: u32 = 2 << 13;
     const DOWN: u32 = 1 << 13;
 
-    /// Sums and products that every one of the settings changes.
+    /// Numbers of which each of the settings changes one.
     fn bits() -> [u64; 3] {
-        let third = black_box(1.0_f64) / black_box(3.0);
+        let third = |of: f64| black_box(of) / black_box(3.0);
         let tiny = black_box(1e-300_f64) * black_box(1e-15);
-        [third, -third, tiny + black_box(1e-310)].map(f64::to_bits)
+        [third(1.0), third(-1.0), tiny + black_box(1e-310)].map(f64::to_bits)
     }
 
     #[test]
