@@ -111,14 +111,14 @@ impl<E: Element> Batch<E> {
     fn log_softmax(&mut self, execution: &Execution<'_>) -> f64 {
         let rows = Rows::new(&self.p, self.classes).unwrap();
         let out = RowsMut::new(&mut self.gradient, self.classes).unwrap();
-        log_softmax(&rows, 1.0, None, &out, execution).unwrap();
+        log_softmax(&rows, 1.0, None, out, execution).unwrap();
         // What is written is rounded to the dtype, too coarse to be compared.
         1.0
     }
 
     fn compare(&mut self, execution: &Execution<'_>) -> f64 {
         let (p, q) = (Rows::new(&self.p, self.classes).unwrap(), Rows::new(&self.q, self.classes).unwrap());
-        compare(&p, &q, Some(&self.labels), 1.0, None, execution).unwrap().jensen_shannon.iter().sum()
+        compare(&p, &q, Some(&self.labels), 1.0, None, None, execution).unwrap().jensen_shannon.iter().sum()
     }
 }
 

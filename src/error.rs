@@ -79,6 +79,13 @@ pub enum Error {
         /// The names known.
         known: String,
     },
+    /// More rows than there is memory for their results.
+    Memory {
+        /// Rows in the batch.
+        rows: usize,
+        /// Bytes that could not be had.
+        bytes: usize,
+    },
     /// The caller asked to stop (Ctrl-C).
     Interrupted,
 }
@@ -95,16 +102,16 @@ impl fmt::Display for Error {
             Error::PartialRow { len, classes } => {
                 write!(f, "{len} elements are not whole rows of {classes} classes")
             }
-            Error::Parameter { name, value, domain } => write!(f, "{name} must be {domain}, got {value}"),
+            Error::Parameter { name, value, domain } => write!(f, "{name} must be {domain}, got {}", Number(*value)),
             Error::Weight { argument, index, value } => {
                 write!(f, "{argument} must be finite and non-negative, but element {index} is {value}")
             }
             Error::Label { row, label, classes, ignore_index } => {
                 write!(f, "label {label} in row {row} is out of range for {classes} classes")?;
-                match ignore_index {
-                    Some(index) => write!(f, " (ignore_index is {index})"),
-                    None => Ok(()),
+                if let Some(index) = ignore_index {
+                    write!(f, " (ignore_index is {index})")?;
                 }
+                write!(f, "; pass ignore_index={label} or mask the row with where")
             }
             Error::Option { reason } => f.write_str(reason),
             Error::OverlappingOutput { argument } => {
@@ -113,12 +120,25 @@ impl fmt::Display for Error {
             Error::UnknownName { kind, name, known } => {
                 write!(f, "unknown {kind} {name:?}; expected {known}")
             }
+            Error::Memory { rows, bytes } => {
+                write!(f, "no memory for {bytes} bytes, which the results of {rows} rows need")
+            }
             Error::Interrupted => f.write_str("interrupted"),
         }
     }
 }
 
 impl std::error::Error for Error {}
+
+/// A number in as few characters as it takes.
+struct Number(f64);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Number(value) = self;
+        if *value == 0.0 || (1e-4..1e16).contains(&value.abs()) { write!(f, "{value}") } else { write!(f, "{value:e}") }
+    }
+}
 
 /// A shape as Python writes it.
 struct Shape<'a>(&'a [usize]);

@@ -27,7 +27,10 @@ mod batch;
 mod divergence;
 mod element;
 mod error;
+mod float_environment;
+mod memory;
 mod pool;
+mod process;
 #[cfg(feature = "python")]
 mod python;
 mod reduction;

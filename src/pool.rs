@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use rayon::ThreadPool;
 
+use crate::error::Error;
+use crate::float_environment;
+use crate::process::Process;
+
 /// Largest number of threads that can be asked for.
 pub const MAX_THREADS: usize = 256;
 
 struct Pool {
-    process: u32,
+    process: Process,
     threads: ThreadPool,
 }
 
@@ -39,26 +43,30 @@ pub fn num_threads() -> usize {
 /// Sets the number of threads for this process. Results do not depend on it, to the last bit.
 ///
 /// # Errors
-/// [`crate::Error::Parameter`] unless 1 ≤ `count` ≤ [`MAX_THREADS`].
-pub fn set_num_threads(count: usize) -> Result<(), crate::Error> {
-    if !(1..=MAX_THREADS).contains(&count) {
-        return Err(crate::Error::Parameter {
-            name: "number of threads",
-            value: count as f64,
-            domain: "an integer from 1 to 256",
-        });
-    }
+/// [`Error::Parameter`] unless 1 ≤ `count` ≤ [`MAX_THREADS`].
+pub fn set_num_threads(count: usize) -> Result<(), Error> {
+    check_num_threads(count)?;
     NUM_THREADS.store(count, Ordering::Relaxed);
     Ok(())
 }
 
-/// The pool of `count` threads of this process; `None` for one thread, or where the system refuses more threads.
+/// What a number of threads may be, of the process or of one call.
+pub(crate) fn check_num_threads(count: usize) -> Result<(), Error> {
+    if (1..=MAX_THREADS).contains(&count) {
+        Ok(())
+    } else {
+        Err(Error::Parameter { name: "number of threads", value: count as f64, domain: "an integer from 1 to 256" })
+    }
+}
+
+/// The pool of `count` threads of this process, a number that was checked; `None` for one thread, or where the system
+/// refuses more threads.
 pub(crate) fn pool(count: usize) -> Option<&'static ThreadPool> {
     if count <= 1 {
         return None;
     }
-    let slot = &POOLS[count.min(MAX_THREADS) - 1];
-    let process = std::process::id();
+    let slot = &POOLS[count - 1];
+    let process = Process::current();
     loop {
         let current = slot.load(Ordering::Acquire);
         // SAFETY: a non-null slot holds a leaked box, which is never freed or changed.
@@ -70,6 +78,7 @@ pub(crate) fn pool(count: usize) -> Option<&'static ThreadPool> {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(count)
             .thread_name(|index| format!("kldiv-{index}"))
+            .start_handler(|_| float_environment::set_standard())
             .build()
             .ok()?;
         let fresh = Box::into_raw(Box::new(Pool { process, threads }));

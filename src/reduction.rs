@@ -139,15 +139,23 @@ pub(crate) struct Reducer<'a> {
 }
 
 impl<'a> Reducer<'a> {
-    /// `share(row)` is what a kept row adds to the divisor of a mean, beside its weight.
-    pub(crate) fn new(options: RowOptions<'a>, count: usize, share: impl Fn(usize) -> f64) -> Result<Self, Error> {
+    /// `share(row)` is what a kept row adds to the divisor of a mean, beside its weight; 1 where it is absent.
+    pub(crate) fn new(
+        options: RowOptions<'a>,
+        count: usize,
+        share: Option<&dyn Fn(usize) -> f64>,
+    ) -> Result<Self, Error> {
         options.check(count)?;
+        // Then nothing is counted row by row: they may be more than there is memory for, which is found later.
+        let all_alike = options.keep.is_none() && options.weights.is_none() && share.is_none();
         let mut reducer = Reducer { options, divisor: 1.0 };
         reducer.divisor = match (options.reduction, options.denominator) {
             (Reduction::None | Reduction::Sum, _) => 1.0,
             (Reduction::BatchMean, _) => options.batch as f64,
             (Reduction::Mean, Some(denominator)) => denominator,
+            (Reduction::Mean, None) if all_alike => count as f64,
             (Reduction::Mean, None) => {
+                let share = |row| share.map_or(1.0, |share| share(row));
                 (0..count).filter(|&row| reducer.keeps(row)).map(|row| options.weight(row) * share(row)).sum()
             }
         };
@@ -206,7 +214,7 @@ mod tests {
             reduction: Reduction::Mean,
             ..RowOptions::default()
         };
-        let reducer = Reducer::new(options, 3, |_| 1.0).unwrap();
+        let reducer = Reducer::new(options, 3, None).unwrap();
         assert_eq!(reducer.scale(0), 2.0 / 3.0);
         assert_eq!(reducer.finish(vec![1.0, 0.0, 4.0]).result, Some(2.0));
     }
@@ -215,6 +223,6 @@ mod tests {
     fn a_mean_of_nothing_is_zero() {
         let keep = [false];
         let options = RowOptions { keep: Some(&keep), reduction: Reduction::Mean, ..RowOptions::default() };
-        assert_eq!(Reducer::new(options, 1, |_| 1.0).unwrap().finish(vec![0.0]).result, Some(0.0));
+        assert_eq!(Reducer::new(options, 1, None).unwrap().finish(vec![0.0]).result, Some(0.0));
     }
 }

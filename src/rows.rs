@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 
 use crate::element::{Dtype, Element};
 use crate::error::Error;
+use crate::memory;
 use crate::simd::{Lanes, MAX_LANES, Scalar, Simd};
 
 /// The batch axes of an array: their lengths and their strides in bytes.
@@ -18,8 +19,11 @@ struct Axes {
 
 impl Axes {
     fn new(lengths: &[usize], strides: &[isize]) -> Self {
-        let axes: Vec<_> = lengths.iter().copied().zip(strides.iter().copied()).collect();
-        Axes { count: lengths.iter().product(), axes }
+        assert!(lengths.len() == strides.len(), "each batch axis has a length and a stride");
+        // More rows than can be counted are more than there is memory for, and are refused for that.
+        let count =
+            if lengths.contains(&0) { 0 } else { lengths.iter().fold(1, |n: usize, &len| n.saturating_mul(len)) };
+        Axes { axes: lengths.iter().copied().zip(strides.iter().copied()).collect(), count }
     }
 
     /// Byte offset of row `index`, rows counted in C order.
@@ -33,9 +37,11 @@ impl Axes {
         offset
     }
 
-    /// Whether no two rows of `row_bytes` share a byte: along the axes in order of stride, each step is at least as
-    /// long as all that lies below it.
+    /// Whether no two rows of `row_bytes` share a byte.
     fn disjoint(&self, row_bytes: usize) -> bool {
+        if self.count <= 1 || row_bytes == 0 {
+            return true;
+        }
         let mut axes: Vec<(usize, usize)> = self
             .axes
             .iter()
@@ -43,14 +49,24 @@ impl Axes {
             .map(|&(length, stride)| (stride.unsigned_abs(), length))
             .collect();
         axes.sort_unstable();
-        let mut extent = row_bytes;
+        let (mut extent, mut nested) = (row_bytes, true);
         for (stride, length) in axes {
-            if stride < extent {
-                return false;
-            }
-            extent += stride * (length - 1);
+            nested &= stride >= extent;
+            extent = extent.saturating_add(stride.saturating_mul(length - 1));
         }
-        true
+        // Along the axes in order of stride, each step is at least as long as all that lies below it: what slices,
+        // transposed and split axes are. Only made by hand are others, interleaved in more than one axis.
+        nested || (self.count.saturating_mul(row_bytes) <= extent && self.neighbours_are_apart(row_bytes))
+    }
+
+    /// Whether each row ends before the next one in memory begins.
+    fn neighbours_are_apart(&self, row_bytes: usize) -> bool {
+        let Ok(mut offsets) = memory::collected((0..self.count).map(|index| self.offset(index))) else {
+            // The extent is memory of the caller, for whose rows there would have been room.
+            return false;
+        };
+        offsets.sort_unstable();
+        offsets.windows(2).all(|pair| pair[0].abs_diff(pair[1]) >= row_bytes)
     }
 }
 
@@ -83,9 +99,12 @@ impl<'a> Rows<'a> {
 
     /// Rows at `data + Σ index·stride` for all indices below `batch_shape`, strides in bytes.
     ///
+    /// # Panics
+    /// For a number of strides other than that of the lengths.
+    ///
     /// # Safety
     /// For the lifetime `'a` every such row is valid for reads of `classes` elements of `dtype`, and changes only
-    /// through a [`RowsMut`] over exactly the same rows, passed to the same call.
+    /// through a [`RowsMut`] over exactly the same rows, of elements of the same size, passed to the same call.
     pub unsafe fn from_raw_parts(
         data: *const u8,
         dtype: Dtype,
@@ -139,9 +158,10 @@ pub struct RowsMut<'a> {
     lifetime: PhantomData<&'a mut [u8]>,
 }
 
-// SAFETY: distinct rows are distinct memory (checked by the constructors), and `row` hands out one at a time.
+// SAFETY: the memory is this view's alone, as a `&mut [E]` of an element that is `Send`.
 unsafe impl Send for RowsMut<'_> {}
-// SAFETY: as above.
+// SAFETY: what is public only asks a shared view for its shape: functions that write take views by value. In the crate,
+// distinct rows are distinct memory (checked by the constructors), and `row` is promised one user of a row.
 unsafe impl Sync for RowsMut<'_> {}
 
 impl<'a> RowsMut<'a> {
@@ -161,9 +181,13 @@ impl<'a> RowsMut<'a> {
     /// # Errors
     /// [`Error::OverlappingOutput`], naming `argument`, if rows share memory with each other.
     ///
+    /// # Panics
+    /// For a number of strides other than that of the lengths.
+    ///
     /// # Safety
-    /// For the lifetime `'a` every such row is valid for writes of `classes` elements of `dtype`, and nothing else
-    /// reads or writes it but [`Rows`] over exactly the same rows, passed to the same call.
+    /// For the lifetime `'a` every such row is valid for reads and writes of `classes` elements of `dtype`, and nothing
+    /// else reads or writes it but [`Rows`] over exactly the same rows, of elements of the same size, passed to the same
+    /// call.
     pub unsafe fn from_raw_parts(
         data: *mut u8,
         dtype: Dtype,
@@ -173,7 +197,7 @@ impl<'a> RowsMut<'a> {
         argument: &'static str,
     ) -> Result<Self, Error> {
         let axes = Axes::new(batch_shape, batch_strides);
-        if axes.count > 1 && !axes.disjoint(classes * dtype.size()) {
+        if !axes.disjoint(classes.saturating_mul(dtype.size())) {
             return Err(Error::OverlappingOutput { argument });
         }
         Ok(RowsMut { data, dtype, classes, axes, past_caches: false, lifetime: PhantomData })
@@ -214,7 +238,7 @@ impl<'a> RowsMut<'a> {
         /// Bytes of output of which the next to read it would find little in the caches.
         const LARGE: usize = 1 << 24;
         // Vectors of 16-bit numbers are half a line, which costs more than it saves (kl: 16.9 ms instead of 16.2).
-        let bytes = self.count() * self.classes * self.dtype.size();
+        let bytes = self.count().saturating_mul(self.classes).saturating_mul(self.dtype.size());
         self.past_caches =
             bytes >= LARGE && self.dtype.size() >= 4 && inputs.iter().all(|rows| !std::ptr::eq(rows.data, self.data));
     }

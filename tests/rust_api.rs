@@ -3,7 +3,7 @@
 
 use kldiv::{
     CrossEntropy, Dtype, Error, Execution, Gradients, Kind, PairOfRows, Reduction, RowOptions, Rows, RowsMut, Space,
-    Targets, cross_entropy, divergence,
+    Targets, compare, cross_entropy, divergence,
 };
 
 const KINDS: [Kind; 6] = [
@@ -209,7 +209,7 @@ fn refused_calls_write_nothing() {
     assert_eq!(error.to_string(), "p has shape (4, 3) but q has shape (3, 4)");
     let error = refused(Kind::Kl, &good, plain(), 4);
     assert!(matches!(error, Error::ShapeMismatch { first: "the gradient of q", .. }), "{error}");
-    for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+    for temperature in [0.0, -1.0, f64::NAN, f64::INFINITY, 0.99e-30, 1.01e30] {
         let pair = PairOfRows { temperatures: (1.0, temperature), ..good.clone() };
         let error = refused(Kind::Kl, &pair, plain(), 3);
         assert!(matches!(error, Error::Parameter { name: "temperature", .. }), "{error}");
@@ -255,7 +255,7 @@ fn rows_need_classes_and_whole_rows() {
 
 #[test]
 fn outputs_must_not_overlap() {
-    let mut data = [0.0_f32; 24];
+    let mut data = [0.0_f32; 64];
     let mut view = |shape: &[usize], strides: &[isize]| {
         // SAFETY: all of these rows lie in `data`, and none is written.
         unsafe { RowsMut::from_raw_parts(data.as_mut_ptr().cast(), Dtype::F32, 4, shape, strides, "out").map(drop) }
@@ -265,10 +265,17 @@ fn outputs_must_not_overlap() {
     assert_eq!(view(&[3], &[12]), overlapping);
     assert_eq!(view(&[2, 2], &[16, 16]), overlapping);
     assert_eq!(view(&[3, 2], &[16, 32]), overlapping);
+    // The second of one axis is the fourth of the other: rows 0, 2, 4, 6 and 6, 8, 10, 12.
+    assert_eq!(view(&[4, 2], &[32, 96]), overlapping);
     assert_eq!(view(&[3], &[16]), Ok(()));
     assert_eq!(view(&[2, 3], &[48, 16]), Ok(()));
     assert_eq!(view(&[3, 2], &[16, 48]), Ok(()));
     assert_eq!(view(&[1, 3], &[0, 20]), Ok(()));
+    // Columns of an array, whole or split, forwards or backwards.
+    assert_eq!(view(&[3], &[32]), Ok(()));
+    assert_eq!(view(&[2, 3], &[16, 32]), Ok(()));
+    // Neither axis holds the other whole: rows 0, 2, 4 and 3, 5, 7.
+    assert_eq!(view(&[3, 2], &[32, 48]), Ok(()));
 }
 
 #[test]
@@ -460,5 +467,39 @@ fn jensen_shannon_with_all_weight_on_one_row_is_zero() {
         let (values, d_p, d_q) = evaluate(Kind::JensenShannon { beta }, &p, &q, 4);
         assert_eq!(values, [0.0]);
         assert!(d_p.iter().chain(&d_q).all(|&slope| slope == 0.0), "{d_p:?} {d_q:?}");
+    }
+}
+
+#[test]
+fn rows_without_a_label_are_compared() {
+    let (p, q) = ([1.0_f64, 2.0, 0.5, -1.0, 0.0, 3.0], [0.9, 2.1, 0.5, -1.0, 0.5, 2.0]);
+    let (p, q) = (Rows::new(&p, 3).unwrap(), Rows::new(&q, 3).unwrap());
+    let run = |labels: &[i64], ignore_index| compare(&p, &q, Some(labels), 1.0, ignore_index, None, &with_threads(1));
+    let (all, one) = (run(&[1, 2], None).unwrap(), run(&[1, -100], Some(-100)).unwrap());
+    assert_eq!((one.kl, one.top1_q), (all.kl, all.top1_q));
+    assert_eq!((one.nll_p[0], one.nll_q[0]), (all.nll_p[0], all.nll_q[0]));
+    assert!(one.nll_p[1].is_nan() && one.nll_q[1].is_nan());
+    let message = |index| run(&[1, -100], index).unwrap_err().to_string();
+    let advice = "pass ignore_index=-100 or mask the row with where";
+    assert_eq!(message(None), format!("label -100 in row 1 is out of range for 3 classes; {advice}"));
+    assert_eq!(
+        message(Some(-1)),
+        format!("label -100 in row 1 is out of range for 3 classes (ignore_index is -1); {advice}")
+    );
+}
+
+#[test]
+fn more_rows_than_memory_are_an_error() {
+    let row = [0.5_f32; 4];
+    for shape in [&[1 << 50][..], &[1 << 40, 1 << 40]] {
+        // SAFETY: every row is the one there is.
+        let rows = unsafe { Rows::from_raw_parts(row.as_ptr().cast(), Dtype::F32, 4, shape, &vec![0; shape.len()]) };
+        let execution = with_threads(2);
+        let options = RowOptions { reduction: Reduction::Mean, ..RowOptions::default() };
+        let pair = PairOfRows::logits(rows.clone(), rows.clone());
+        let value = divergence(Kind::Kl, &pair, options, Gradients::default(), &execution);
+        assert!(matches!(value, Err(Error::Memory { rows, .. }) if rows >= 1 << 50), "{value:?}");
+        let value = compare(&rows, &rows, None, 1.0, None, None, &execution).map(drop);
+        assert!(matches!(value, Err(Error::Memory { .. })), "{value:?}");
     }
 }

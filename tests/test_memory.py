@@ -11,7 +11,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+import kldiv
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not os.access("/proc/self/clear_refs", os.W_OK),
@@ -127,3 +130,21 @@ def test_a_call_takes_a_mib_a_thread(dtype, threads):
 def test_one_wide_row_takes_a_mib_a_thread(dtype, classes):
     report, bound = measure(dtype, 1, classes, 0)
     assert {name: used for name, used in report["given"].items() if used > bound} == {}
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_more_rows_than_memory_raise(reduction):
+    """Strides of 0 make batches of any length; the results of this one have no addresses."""
+    batch = np.broadcast_to(np.zeros(4, np.float32), (1 << 50, 4))
+    options = {"reduction": reduction}
+    for call in (
+        lambda: kldiv.kl(batch, batch, **options),
+        lambda: kldiv.cross_entropy(batch, batch, space="logits", ignore_index=None, **options),
+        lambda: kldiv.entropy(batch, **options),
+        lambda: kldiv.logsumexp(batch, **options),
+        lambda: kldiv.compare(batch, batch),
+        lambda: kldiv.log_softmax(batch),
+        lambda: kldiv.value_and_grad(kldiv.kl, batch, batch, **options),
+    ):
+        with pytest.raises(MemoryError):
+            call()

@@ -95,6 +95,55 @@ def test_fork_of_a_fork(threads):
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="makes PID namespaces")
+def test_fork_into_a_new_pid_namespace():
+    """The child has the number of its parent, 1, and none of its threads."""
+    program = textwrap.dedent(
+        """
+        import ctypes, os, signal, time, numpy as np, kldiv
+
+        NOT_PERMITTED = 77
+        CLONE_NEWPID = 0x20000000
+        libc = ctypes.CDLL(None)
+        p = np.random.default_rng(0).normal(size=(64, 4096)).astype("f4")
+        kldiv.set_num_threads(2)
+
+        def call():
+            return kldiv.kl(p, p[::-1]).tobytes()
+
+        def in_new_namespace(run):
+            if libc.unshare(CLONE_NEWPID):
+                return NOT_PERMITTED
+            if (child := os.fork()) == 0:
+                os._exit(run())
+            end = time.monotonic() + 30
+            while not (waited := os.waitpid(child, os.WNOHANG))[0]:
+                if time.monotonic() > end:
+                    os.kill(child, signal.SIGKILL)
+                    return 2
+                time.sleep(0.01)
+            return os.waitstatus_to_exitcode(waited[1])
+
+        def parent():
+            expected = call()
+            assert os.getpid() == 1
+
+            def child():
+                assert os.getpid() == 1
+                return call() != expected
+
+            return in_new_namespace(child)
+
+        raise SystemExit(in_new_namespace(parent))
+        """
+    )
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    if done.returncode == 77:
+        pytest.skip("this process may not make PID namespaces")
+    assert done.returncode == 0, done.stderr
+
+
 def test_other_python_threads_run_meanwhile(rng, threads):
     threads(1)
     p, q = rng.normal(0, 2, (2, 256, 50_000)).astype(np.float32)
@@ -117,20 +166,34 @@ def test_other_python_threads_run_meanwhile(rng, threads):
 
 
 def test_calls_from_many_python_threads(rng, threads):
+    """Calls at once, from inputs in common to outputs of their own, are as each alone."""
     threads(2)
     p, q = rng.normal(0, 2, (2, 16, 9000)).astype(np.float32)
-    expected = kldiv.kl(p, q)
-    results = [None] * 8
+    labels = rng.integers(0, 9000, 16)
 
-    def call(index):
-        results[index] = [np.array_equal(kldiv.kl(p, q), expected) for _ in range(20)]
+    def calls(out):
+        yield kldiv.kl(p, q)
+        yield kldiv.value_and_grad(kldiv.kl, p, q, out=out)[0]
+        yield out
+        yield kldiv.value_and_grad(kldiv.cross_entropy, q, labels, out=out)[0]
+        yield out
+        yield kldiv.log_softmax(q, out=out)
+        yield kldiv.compare(p, q, labels).jensen_shannon
 
-    workers = [threading.Thread(target=call, args=(index,)) for index in range(8)]
+    def run(results):
+        out = np.empty_like(q)
+        for _ in range(4):
+            results.append([result.tobytes() for result in calls(out)])
+
+    alone = []
+    run(alone)
+    together = [[] for _ in range(6)]
+    workers = [threading.Thread(target=run, args=(results,)) for results in together]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert all(all(result) for result in results)
+    assert together == [alone] * 6
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")

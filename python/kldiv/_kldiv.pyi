@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 _Operand = tuple[np.ndarray[Any, Any], str]
 _Options = tuple[Any, ...]
-_Values = NDArray[np.floating] | float
+# One number is a scalar of float64 or float32.
+_Values = NDArray[np.floating] | Any
 
 class _BuildInfo(TypedDict):
     version: str
@@ -103,13 +104,14 @@ def gather_log_probs(
     ignore_index: int | None,
     where: NDArray[np.bool_] | None,
     isa: str | None = None,
-) -> NDArray[np.float64]: ...
+) -> NDArray[np.floating]: ...
 def compare(
     p: _Operand,
     q: _Operand,
     labels: NDArray[np.int64] | None,
     temperature: float,
     where: NDArray[np.bool_] | None,
+    ignore_index: int | None = None,
     isa: str | None = None,
 ) -> dict[str, np.ndarray[Any, Any]]: ...
 def stream(

@@ -2,8 +2,9 @@
 
 use super::cross_entropy::check_labels;
 use super::divergence::{check_same_shape, check_side};
-use super::driver::{Execution, for_rows};
+use super::driver::Execution;
 use crate::error::Error;
+use crate::memory;
 use crate::reduction::RowOptions;
 use crate::row::comparison::RowComparison;
 use crate::row::softmax::Distribution;
@@ -29,13 +30,13 @@ pub struct Comparison {
     pub top1_p: Vec<i64>,
     /// First of q's most probable classes.
     pub top1_q: Vec<i64>,
-    /// −ln p of the labels, where there are any.
+    /// −ln p of the labels, where there are any; NaN for rows labelled `ignore_index`.
     pub nll_p: Vec<f64>,
     /// −ln q of the labels.
     pub nll_q: Vec<f64>,
 }
 
-/// Compares two batches of logits, each row read from memory once.
+/// Compares two batches of logits, each row read from memory once. Rows labelled `ignore_index` have no label.
 ///
 /// # Errors
 /// Any [`Error`] but those of reductions.
@@ -44,37 +45,41 @@ pub fn compare(
     q: &Rows<'_>,
     labels: Option<&[i64]>,
     temperature: f64,
+    ignore_index: Option<i64>,
     keep: Option<&[bool]>,
     execution: &Execution<'_>,
 ) -> Result<Comparison, Error> {
-    check_same_shape(("p", "q"), (p, q))?;
-    check_side("p", p, Space::Logits, temperature)?;
-    let options = RowOptions { keep, ..RowOptions::default() };
-    options.check(p.count())?;
-    if let Some(labels) = labels {
-        check_labels(labels, p, None, |row| options.keeps(row))?;
-    }
-    let rows = for_rows(execution, p.count(), p.classes(), |index, blocks| {
-        if !options.keeps(index) {
-            return RowComparison::default();
+    execution.run(|driver| {
+        check_same_shape(("p", "q"), (p, q))?;
+        check_side("p", p, Space::Logits, temperature)?;
+        let options = RowOptions { keep, ..RowOptions::default() };
+        options.check(p.count())?;
+        if let Some(labels) = labels {
+            check_labels(labels, p, ignore_index, |row| options.keeps(row))?;
         }
-        let p = Distribution::new(p.row(index), Space::Logits, temperature);
-        let q = Distribution::new(q.row(index), Space::Logits, temperature);
-        let label = labels.map(|labels| labels[index] as usize);
-        crate::row::comparison::compare(p, q, label, execution.isa, blocks)
-    })?;
-    let column = |field: fn(&RowComparison) -> f64| rows.iter().map(field).collect::<Vec<f64>>();
-    let labelled = |values: Vec<f64>| if labels.is_some() { values } else { Vec::new() };
-    Ok(Comparison {
-        kl: column(|row| row.kl),
-        reverse_kl: column(|row| row.reverse_kl),
-        jensen_shannon: column(|row| row.jensen_shannon),
-        total_variation: column(|row| row.total_variation),
-        entropy_p: column(|row| row.entropy_p),
-        entropy_q: column(|row| row.entropy_q),
-        top1_p: rows.iter().map(|row| row.top1_p).collect(),
-        top1_q: rows.iter().map(|row| row.top1_q).collect(),
-        nll_p: labelled(column(|row| row.nll_p)),
-        nll_q: labelled(column(|row| row.nll_q)),
+        let rows = driver.for_rows(p.count(), p.classes(), |index, blocks| {
+            if !options.keeps(index) {
+                return RowComparison::default();
+            }
+            let p = Distribution::new(p.row(index), Space::Logits, temperature);
+            let q = Distribution::new(q.row(index), Space::Logits, temperature);
+            let label = labels.map(|labels| labels[index]).filter(|&label| Some(label) != ignore_index);
+            let row = crate::row::comparison::compare(p, q, label.map(|label| label as usize), driver.isa, blocks);
+            if label.is_some() { row } else { RowComparison { nll_p: f64::NAN, nll_q: f64::NAN, ..row } }
+        })?;
+        let column = |field: fn(&RowComparison) -> f64| memory::collected(rows.iter().map(field));
+        let of_labels = |field| if labels.is_some() { column(field) } else { Ok(Vec::new()) };
+        Ok(Comparison {
+            kl: column(|row| row.kl)?,
+            reverse_kl: column(|row| row.reverse_kl)?,
+            jensen_shannon: column(|row| row.jensen_shannon)?,
+            total_variation: column(|row| row.total_variation)?,
+            entropy_p: column(|row| row.entropy_p)?,
+            entropy_q: column(|row| row.entropy_q)?,
+            top1_p: memory::collected(rows.iter().map(|row| row.top1_p))?,
+            top1_q: memory::collected(rows.iter().map(|row| row.top1_q))?,
+            nll_p: of_labels(|row| row.nll_p)?,
+            nll_q: of_labels(|row| row.nll_q)?,
+        })
     })
 }

@@ -1,9 +1,10 @@
 //! Cross-entropy of batches, with gradients.
 
 use super::divergence::{check_output, check_same_shape, check_side};
-use super::driver::{Execution, for_rows};
+use super::driver::Execution;
 use crate::error::Error;
-use crate::reduction::{Reduced, Reducer, Reduction, RowOptions};
+use crate::memory;
+use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::cross_entropy::{LossGradients, Target, Terms};
 use crate::row::softmax::Distribution;
 use crate::row::space::Space;
@@ -119,6 +120,19 @@ pub(super) fn check_labels(
     }
 }
 
+/// The rows that count where those labelled `ignore_index` do not; `None` where the mask of `options` says it all.
+pub(super) fn rows_with_labels(
+    labels: Option<&[i64]>,
+    ignore_index: Option<i64>,
+    options: &RowOptions<'_>,
+) -> Result<Option<Vec<bool>>, Error> {
+    let Some((labels, ignore_index)) = labels.zip(ignore_index) else {
+        return Ok(None);
+    };
+    let keep = labels.iter().enumerate().map(|(row, &label)| label != ignore_index && options.keeps(row));
+    memory::collected(keep).map(Some)
+}
+
 /// The cross-entropy of every row of a batch, reduced as `options` say; writes the gradients asked for.
 ///
 /// A mean divides by Σ weight·(class weight of the target) over the rows kept; with distributions as targets, class
@@ -136,72 +150,72 @@ pub fn cross_entropy(
     targets_gradient: Option<RowsMut<'_>>,
     execution: &Execution<'_>,
 ) -> Result<Reduced, Error> {
-    let classes = logits.classes();
-    check_side("logits", logits, loss.space, loss.temperature)?;
-    loss.check(classes)?;
-    options.check(logits.count())?;
-    check_output("the gradient of logits", logits_gradient.as_ref(), logits)?;
-    let labels = match targets {
-        Targets::Classes(labels) => {
-            // Rows that are not kept may hold any label.
-            check_labels(labels, logits, loss.ignore_index, |row| options.keeps(row))?;
-            if targets_gradient.is_some() {
-                return Err(Error::Option { reason: "class indices have no gradient" });
+    execution.run(|driver| {
+        let classes = logits.classes();
+        check_side("logits", logits, loss.space, loss.temperature)?;
+        loss.check(classes)?;
+        options.check(logits.count())?;
+        check_output("the gradient of logits", logits_gradient.as_ref(), logits)?;
+        let labels = match targets {
+            Targets::Classes(labels) => {
+                // Rows that are not kept may hold any label.
+                check_labels(labels, logits, loss.ignore_index, |row| options.keeps(row))?;
+                if targets_gradient.is_some() {
+                    return Err(Error::Option { reason: "class indices have no gradient" });
+                }
+                Some(*labels)
             }
-            Some(*labels)
-        }
-        Targets::Distributions(rows) => {
-            check_same_shape(("logits", "targets"), (logits, rows))?;
-            check_output("the gradient of targets", targets_gradient.as_ref(), rows)?;
-            if loss.ignore_index.is_some() {
-                return Err(Error::Option {
-                    reason: "ignore_index applies to class indices only; mask rows with where",
-                });
+            Targets::Distributions(rows) => {
+                check_same_shape(("logits", "targets"), (logits, rows))?;
+                check_output("the gradient of targets", targets_gradient.as_ref(), rows)?;
+                if loss.ignore_index.is_some() {
+                    return Err(Error::Option {
+                        reason: "ignore_index applies to class indices only; mask rows with where",
+                    });
+                }
+                None
             }
-            None
+        };
+        let mut logits_gradient = logits_gradient;
+        if let Some(out) = &mut logits_gradient {
+            out.prefer_past_caches(&[logits]);
         }
-    };
-    let mut logits_gradient = logits_gradient;
-    if let Some(out) = &mut logits_gradient {
-        out.prefer_past_caches(&[logits]);
-    }
-    let ignored = |row: usize| labels.is_some_and(|labels| Some(labels[row]) == loss.ignore_index);
-    let class_weight = |row: usize| match (labels, loss.class_weights) {
-        (Some(labels), Some(weights)) if !ignored(row) => weights[labels[row] as usize],
-        _ => 1.0,
-    };
-    let keep: Option<Vec<bool>> = labels
-        .filter(|_| loss.ignore_index.is_some())
-        .map(|labels| (0..labels.len()).map(|row| !ignored(row) && options.keeps(row)).collect());
-    let options = RowOptions { keep: keep.as_deref().or(options.keep), ..options };
-    let share = |row: usize| if options.reduction == Reduction::Mean { class_weight(row) } else { 1.0 };
-    let reducer = Reducer::new(options, logits.count(), share)?;
-    let weights = loss.class_weights.map(|weights| Rows::new(weights, classes)).transpose()?;
-    let terms = Terms {
-        label_smoothing: loss.label_smoothing,
-        class_weights: weights.as_ref().map(|rows| rows.row(0)),
-        z_loss: loss.z_loss,
-    };
-    let values = for_rows(execution, logits.count(), classes, |index, blocks| {
-        // SAFETY: the driver hands out every index once.
-        let outputs = unsafe {
-            (logits_gradient.as_ref().map(|out| out.row(index)), targets_gradient.as_ref().map(|out| out.row(index)))
+        let keep = rows_with_labels(labels, loss.ignore_index, &options)?;
+        let options = RowOptions { keep: keep.as_deref().or(options.keep), ..options };
+        let class_weight =
+            labels.zip(loss.class_weights).map(|(labels, weights)| move |kept: usize| weights[labels[kept] as usize]);
+        let share = class_weight.as_ref().map(|weight| weight as &dyn Fn(usize) -> f64);
+        let reducer = Reducer::new(options, logits.count(), share)?;
+        let weights = loss.class_weights.map(|weights| Rows::new(weights, classes)).transpose()?;
+        let terms = Terms {
+            label_smoothing: loss.label_smoothing,
+            class_weights: weights.as_ref().map(|rows| rows.row(0)),
+            z_loss: loss.z_loss,
         };
-        let mut gradients = LossGradients { scale: 0.0, logits: outputs.0, targets: outputs.1, added: None };
-        if !reducer.keeps(index) {
-            gradients.fill(0.0);
-            return 0.0;
-        }
-        gradients.scale = reducer.scale(index);
-        let q = Distribution {
-            softcap: loss.softcap,
-            ..Distribution::new(logits.row(index), loss.space, loss.temperature)
-        };
-        let target = match targets {
-            Targets::Classes(labels) => Target::Class(labels[index] as usize),
-            Targets::Distributions(rows) => Target::Distribution(rows.row(index)),
-        };
-        crate::row::cross_entropy::cross_entropy(q, target, &terms, execution.isa, blocks, gradients)
-    })?;
-    Ok(reducer.finish(values))
+        let values = driver.for_rows(logits.count(), classes, |index, blocks| {
+            // SAFETY: the driver hands out every index once.
+            let outputs = unsafe {
+                (
+                    logits_gradient.as_ref().map(|out| out.row(index)),
+                    targets_gradient.as_ref().map(|out| out.row(index)),
+                )
+            };
+            let mut gradients = LossGradients { scale: 0.0, logits: outputs.0, targets: outputs.1, added: None };
+            if !reducer.keeps(index) {
+                gradients.fill(0.0);
+                return 0.0;
+            }
+            gradients.scale = reducer.scale(index);
+            let q = Distribution {
+                softcap: loss.softcap,
+                ..Distribution::new(logits.row(index), loss.space, loss.temperature)
+            };
+            let target = match targets {
+                Targets::Classes(labels) => Target::Class(labels[index] as usize),
+                Targets::Distributions(rows) => Target::Distribution(rows.row(index)),
+            };
+            crate::row::cross_entropy::cross_entropy(q, target, &terms, driver.isa, blocks, gradients)
+        })?;
+        Ok(reducer.finish(values))
+    })
 }

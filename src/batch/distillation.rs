@@ -1,10 +1,10 @@
 //! A divergence from a teacher mixed with cross-entropy on labels, in one call.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
-use super::cross_entropy::check_labels;
+use super::cross_entropy::{check_labels, rows_with_labels};
 use super::divergence::{Gradients, check_output, check_same_shape, check_side};
-use super::driver::{Execution, for_rows};
+use super::driver::{Driver, Execution};
 use crate::divergence::{Divergence, Kind, Visitor};
 use crate::element::Dtype;
 use crate::error::Error;
@@ -47,42 +47,44 @@ pub fn distillation(
     gradients: Gradients<'_>,
     execution: &Execution<'_>,
 ) -> Result<Reduced, Error> {
-    check_same_shape(("teacher", "student"), (teacher, student))?;
-    check_side("teacher", teacher, Space::Logits, loss.temperature)?;
-    check_side("student", student, Space::Logits, loss.temperature)?;
-    check_output("the gradient of the teacher", gradients.p.as_ref(), teacher)?;
-    check_output("the gradient of the student", gradients.q.as_ref(), student)?;
-    for (name, value) in
-        [("divergence_weight", loss.divergence_weight), ("cross_entropy_weight", loss.cross_entropy_weight)]
-    {
-        if !(value.is_finite() && value >= 0.0) {
-            return Err(Error::Parameter { name, value, domain: "finite and non-negative" });
+    execution.run(|driver| {
+        check_same_shape(("teacher", "student"), (teacher, student))?;
+        check_side("teacher", teacher, Space::Logits, loss.temperature)?;
+        check_side("student", student, Space::Logits, loss.temperature)?;
+        check_output("the gradient of the teacher", gradients.p.as_ref(), teacher)?;
+        check_output("the gradient of the student", gradients.q.as_ref(), student)?;
+        for (name, value) in
+            [("divergence_weight", loss.divergence_weight), ("cross_entropy_weight", loss.cross_entropy_weight)]
+        {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::Parameter { name, value, domain: "finite and non-negative" });
+            }
         }
-    }
-    if !(0.0..=1.0).contains(&loss.label_smoothing) {
-        return Err(Error::Parameter { name: "label_smoothing", value: loss.label_smoothing, domain: "from 0 to 1" });
-    }
-    options.check(student.count())?;
-    let ignored = |row: usize| loss.labels.is_some_and(|labels| Some(labels[row]) == loss.ignore_index);
-    match loss.labels {
-        // Rows that are not kept may hold any label.
-        Some(labels) => check_labels(labels, student, loss.ignore_index, |row| options.keeps(row))?,
-        None if loss.cross_entropy_weight != 0.0 => {
-            return Err(Error::Option { reason: "cross-entropy needs labels" });
+        if !(0.0..=1.0).contains(&loss.label_smoothing) {
+            return Err(Error::Parameter {
+                name: "label_smoothing",
+                value: loss.label_smoothing,
+                domain: "from 0 to 1",
+            });
         }
-        None => {}
-    }
-    let keep: Option<Vec<bool>> = loss
-        .labels
-        .filter(|_| loss.ignore_index.is_some())
-        .map(|labels| (0..labels.len()).map(|row| !ignored(row) && options.keeps(row)).collect());
-    let options = RowOptions { keep: keep.as_deref().or(options.keep), ..options };
-    let reducer = Reducer::new(options, student.count(), |_| 1.0)?;
-    let mut gradients = gradients;
-    for out in [&mut gradients.p, &mut gradients.q].into_iter().flatten() {
-        out.prefer_past_caches(&[teacher, student]);
-    }
-    loss.kind.visit(Batch { loss, teacher, student, reducer: &reducer, gradients, execution })?
+        options.check(student.count())?;
+        match loss.labels {
+            // Rows that are not kept may hold any label.
+            Some(labels) => check_labels(labels, student, loss.ignore_index, |row| options.keeps(row))?,
+            None if loss.cross_entropy_weight != 0.0 => {
+                return Err(Error::Option { reason: "cross-entropy needs labels" });
+            }
+            None => {}
+        }
+        let keep = rows_with_labels(loss.labels, loss.ignore_index, &options)?;
+        let options = RowOptions { keep: keep.as_deref().or(options.keep), ..options };
+        let reducer = Reducer::new(options, student.count(), None)?;
+        let mut gradients = gradients;
+        for out in [&mut gradients.p, &mut gradients.q].into_iter().flatten() {
+            out.prefer_past_caches(&[teacher, student]);
+        }
+        loss.kind.visit(Batch { loss, teacher, student, reducer: &reducer, gradients, driver })?
+    })
 }
 
 struct Batch<'a> {
@@ -91,20 +93,20 @@ struct Batch<'a> {
     student: &'a Rows<'a>,
     reducer: &'a Reducer<'a>,
     gradients: Gradients<'a>,
-    execution: &'a Execution<'a>,
+    driver: &'a Driver<'a>,
 }
 
 impl Visitor for Batch<'_> {
     type Output = Result<Reduced, Error>;
 
     fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
-        let Batch { loss, teacher, student, reducer, gradients, execution } = self;
-        let (isa, classes) = (execution.isa, student.classes());
+        let Batch { loss, teacher, student, reducer, gradients, driver } = self;
+        let (isa, classes) = (driver.isa, student.classes());
         let shares = Shares { divergence: loss.divergence_weight, cross_entropy: loss.cross_entropy_weight };
         let labels = loss.labels.filter(|_| loss.cross_entropy_weight != 0.0);
         let both = labels.is_some() && loss.divergence_weight != 0.0 && gradients.q.is_some();
         let wide = student.dtype() == Dtype::F64 || teacher.dtype() == Dtype::F64;
-        let values = for_rows(execution, student.count(), classes, |index, blocks| {
+        let values = driver.for_rows(student.count(), classes, |index, blocks| {
             // SAFETY: the driver hands out every index once.
             let rows = unsafe {
                 (gradients.p.as_ref().map(|out| out.row(index)), gradients.q.as_ref().map(|out| out.row(index)))
@@ -136,29 +138,32 @@ impl Visitor for Batch<'_> {
 
 thread_local! {
     /// Memory for a row of gradients, kept for the next row: to ask for it costs as much as a row.
-    static SCRATCH: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
 }
 
 /// Calls `run` with a row of f64 or f32 to write, and the same row to read afterwards.
 fn with_scratch<R>(wide: bool, classes: usize, run: impl FnOnce((RowMut<'_>, Row<'_>)) -> R) -> R {
     let dtype = if wide { Dtype::F64 } else { Dtype::F32 };
     let words = (classes * dtype.size()).div_ceil(size_of::<f64>());
-    SCRATCH.with_borrow_mut(|memory| {
-        if memory.len() < words {
-            memory.resize(words, 0.0);
-        }
-        let data: *mut u8 = memory.as_mut_ptr().cast();
-        // SAFETY: the memory holds one row of this size, and is this call's alone. It is read when it has been written.
-        let rows = unsafe {
-            (
-                RowsMut::from_raw_parts(data, dtype, classes, &[], &[], "scratch"),
-                Rows::from_raw_parts(data, dtype, classes, &[], &[]),
-            )
-        };
-        match rows {
-            // SAFETY: the only one.
-            (Ok(write), read) => run((unsafe { write.row(0) }, read.row(0))),
-            (Err(_), _) => unreachable!("one row does not overlap with itself"),
-        }
-    })
+    // Taken while it is used: where the blocks of a row are shared out, a thread of the caller's own pool may begin
+    // another call before this one ends.
+    let mut memory = SCRATCH.take();
+    if memory.len() < words {
+        memory.resize(words, 0.0);
+    }
+    let data: *mut u8 = memory.as_mut_ptr().cast();
+    // SAFETY: the memory holds one row of this size, and is this call's alone. It is read when it has been written.
+    let rows = unsafe {
+        (
+            RowsMut::from_raw_parts(data, dtype, classes, &[], &[], "scratch"),
+            Rows::from_raw_parts(data, dtype, classes, &[], &[]),
+        )
+    };
+    let result = match rows {
+        // SAFETY: the only one.
+        (Ok(write), read) => run((unsafe { write.row(0) }, read.row(0))),
+        (Err(_), _) => unreachable!("one row does not overlap with itself"),
+    };
+    SCRATCH.set(memory);
+    result
 }

@@ -1,6 +1,8 @@
 //! Divergences of batches, with gradients.
 
-use super::driver::{Execution, for_rows};
+use std::ops::RangeInclusive;
+
+use super::driver::{Driver, Execution};
 use crate::divergence::{Divergence, Kind, Visitor};
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
@@ -36,13 +38,17 @@ pub struct Gradients<'a> {
     pub q: Option<RowsMut<'a>>,
 }
 
+/// Temperatures that can be computed with. Between them 1/T, and the distance over T of any two float32 logits that
+/// differ, 1e-75 to 1e69, stay far inside f64 and below what stands for infinity in its lanes.
+const TEMPERATURES: RangeInclusive<f64> = 1e-30..=1e30;
+
 /// Checks what can be known of one side before any row is read.
 pub(super) fn check_side(argument: &'static str, rows: &Rows<'_>, space: Space, temperature: f64) -> Result<(), Error> {
     if rows.classes() == 0 {
         return Err(Error::NoClasses { argument, shape: rows.shape() });
     }
-    if !(temperature.is_finite() && temperature > 0.0) {
-        return Err(Error::Parameter { name: "temperature", value: temperature, domain: "positive and finite" });
+    if !TEMPERATURES.contains(&temperature) {
+        return Err(Error::Parameter { name: "temperature", value: temperature, domain: "from 1e-30 to 1e30" });
     }
     if space != Space::Logits && temperature != 1.0 {
         return Err(Error::Option { reason: "temperature applies to logits only" });
@@ -88,23 +94,25 @@ pub fn divergence(
     gradients: Gradients<'_>,
     execution: &Execution<'_>,
 ) -> Result<Reduced, Error> {
-    let (p, q) = (&pair.rows.0, &pair.rows.1);
-    check_same_shape(("p", "q"), (p, q))?;
-    check_side("p", p, pair.spaces.0, pair.temperatures.0)?;
-    check_side("q", q, pair.spaces.1, pair.temperatures.1)?;
-    check_output("the gradient of p", gradients.p.as_ref(), p)?;
-    check_output("the gradient of q", gradients.q.as_ref(), q)?;
-    let reducer = Reducer::new(options, p.count(), |_| 1.0)?;
-    let mut gradients = gradients;
-    for out in [&mut gradients.p, &mut gradients.q].into_iter().flatten() {
-        out.prefer_past_caches(&[p, q]);
-    }
-    let mut sides = [(p, pair.spaces.0, pair.temperatures.0), (q, pair.spaces.1, pair.temperatures.1)];
-    if kind.exchanges_rows() {
-        sides.swap(0, 1);
-        gradients = Gradients { p: gradients.q, q: gradients.p };
-    }
-    kind.visit(Batch { sides, reducer: &reducer, gradients, execution })?
+    execution.run(|driver| {
+        let (p, q) = (&pair.rows.0, &pair.rows.1);
+        check_same_shape(("p", "q"), (p, q))?;
+        check_side("p", p, pair.spaces.0, pair.temperatures.0)?;
+        check_side("q", q, pair.spaces.1, pair.temperatures.1)?;
+        check_output("the gradient of p", gradients.p.as_ref(), p)?;
+        check_output("the gradient of q", gradients.q.as_ref(), q)?;
+        let reducer = Reducer::new(options, p.count(), None)?;
+        let mut gradients = gradients;
+        for out in [&mut gradients.p, &mut gradients.q].into_iter().flatten() {
+            out.prefer_past_caches(&[p, q]);
+        }
+        let mut sides = [(p, pair.spaces.0, pair.temperatures.0), (q, pair.spaces.1, pair.temperatures.1)];
+        if kind.exchanges_rows() {
+            sides.swap(0, 1);
+            gradients = Gradients { p: gradients.q, q: gradients.p };
+        }
+        kind.visit(Batch { sides, reducer: &reducer, gradients, driver })?
+    })
 }
 
 struct Batch<'a> {
@@ -112,7 +120,7 @@ struct Batch<'a> {
     sides: [(&'a Rows<'a>, Space, f64); 2],
     reducer: &'a Reducer<'a>,
     gradients: Gradients<'a>,
-    execution: &'a Execution<'a>,
+    driver: &'a Driver<'a>,
 }
 
 impl Visitor for Batch<'_> {
@@ -120,8 +128,8 @@ impl Visitor for Batch<'_> {
 
     fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
         let [(p, p_space, p_temperature), (q, q_space, q_temperature)] = self.sides;
-        let isa = self.execution.isa;
-        let values = for_rows(self.execution, p.count(), p.classes(), |index, blocks| {
+        let isa = self.driver.isa;
+        let values = self.driver.for_rows(p.count(), p.classes(), |index, blocks| {
             // SAFETY: the driver hands out every index once.
             let rows = unsafe {
                 (

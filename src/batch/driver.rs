@@ -1,4 +1,4 @@
-//! Rows to threads.
+//! A call, and its rows to threads.
 //!
 //! A row is always worked on in the same blocks of [`BLOCK`] classes whose partial results are merged in order, and
 //! each row by itself, so that results have the same bits for any number of threads.
@@ -7,8 +7,9 @@ use rayon::prelude::*;
 use smallvec::SmallVec;
 
 use crate::error::Error;
-use crate::pool;
+use crate::float_environment::{self, Caller};
 use crate::simd::Isa;
+use crate::{memory, pool};
 
 /// Classes per block: 16 KiB of f32, half of a first-level cache, so that two rows of it fit. Sums are f32 within a
 /// block and f64 across blocks.
@@ -29,7 +30,7 @@ const UNINTERRUPTED: usize = 1 << 24;
 pub struct Execution<'a> {
     /// The instruction set.
     pub isa: Isa,
-    /// The number of threads.
+    /// The number of threads, from 1 to [`crate::MAX_THREADS`].
     pub threads: usize,
     /// Asked now and then from the calling thread; `true` ends the call with [`Error::Interrupted`].
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
@@ -42,9 +43,42 @@ impl Default for Execution<'_> {
     }
 }
 
+impl Execution<'_> {
+    /// The body of a public function: what is done for every call is done here. Only the body has a [`Driver`], so that
+    /// no row is computed outside of the standard floating-point environment.
+    pub(super) fn run<R>(&self, body: impl FnOnce(&Driver<'_>) -> Result<R, Error>) -> Result<R, Error> {
+        float_environment::standard(|caller| {
+            pool::check_num_threads(self.threads)?;
+            body(&Driver { isa: self.isa, threads: self.threads, interrupted: self.interrupted, caller })
+        })
+    }
+}
+
+/// A call being executed.
+pub(super) struct Driver<'a> {
+    pub(super) isa: Isa,
+    threads: usize,
+    interrupted: &'a (dyn Fn() -> bool + Sync),
+    caller: Caller,
+}
+
+/// The threads of a call.
+#[derive(Clone, Copy)]
+struct Workers {
+    pool: &'static rayon::ThreadPool,
+    caller: Caller,
+}
+
+impl Workers {
+    /// Runs `work` on them, and waits. A thread of another pool, of the caller's, meanwhile does what that pool has to do.
+    fn run<R: Send>(self, work: impl FnOnce() -> R + Send) -> R {
+        self.caller.lend(|| self.pool.install(work))
+    }
+}
+
 /// Runs what is done to the blocks of one row.
 pub(crate) struct Blocks {
-    pool: Option<&'static rayon::ThreadPool>,
+    workers: Option<Workers>,
 }
 
 /// Results of the blocks of a row, in order; on the stack for rows of up to 262,144 classes on one thread.
@@ -72,58 +106,59 @@ impl Blocks {
         }
         let count = classes.div_ceil(BLOCK);
         let run = |index: usize| block(index * BLOCK, BLOCK.min(classes - index * BLOCK));
-        Partials::Many(match self.pool {
-            Some(pool) => SmallVec::from_vec(pool.install(|| (0..count).into_par_iter().map(run).collect())),
+        Partials::Many(match self.workers {
+            Some(workers) => SmallVec::from_vec(workers.run(|| (0..count).into_par_iter().map(run).collect())),
             None => (0..count).map(run).collect(),
         })
     }
 }
 
-/// `row(index, blocks)` for all rows; the results in order.
-pub(crate) fn for_rows<R>(
-    execution: &Execution<'_>,
-    count: usize,
-    classes: usize,
-    row: impl Fn(usize, &Blocks) -> R + Sync,
-) -> Result<Vec<R>, Error>
-where
-    R: Send + Clone + Default,
-{
-    let mut results = vec![R::default(); count];
-    let pool = if count.saturating_mul(classes) < SERIAL { None } else { pool::pool(execution.threads) };
-    // Of few rows, those that are left when each thread has had the same number are shared out in blocks.
-    let shared = if count < 4 * execution.threads && classes >= SERIAL_ROW { count % execution.threads } else { 0 };
-    let (whole_rows, shared_rows) = results.split_at_mut(count - shared);
-    let group = (UNINTERRUPTED / classes.max(1)).max(1);
-    for (index, group_results) in whole_rows.chunks_mut(group).enumerate() {
-        if (execution.interrupted)() {
-            return Err(Error::Interrupted);
-        }
-        let first = index * group;
-        let pool = pool.filter(|_| group_results.len() > 1);
-        let share = match pool {
-            Some(_) => group_results.len().div_ceil(8 * execution.threads),
-            None => group_results.len(),
-        };
-        let run = |(part, part_results): (usize, &mut [R])| {
-            let blocks = Blocks { pool: None };
-            for (offset, result) in part_results.iter_mut().enumerate() {
-                *result = row(first + part * share + offset, &blocks);
+impl Driver<'_> {
+    /// `row(index, blocks)` for all rows; the results in order.
+    pub(super) fn for_rows<R>(
+        &self,
+        count: usize,
+        classes: usize,
+        row: impl Fn(usize, &Blocks) -> R + Sync,
+    ) -> Result<Vec<R>, Error>
+    where
+        R: Send + Clone + Default,
+    {
+        let mut results = memory::filled(count, R::default())?;
+        let pool = if count.saturating_mul(classes) < SERIAL { None } else { pool::pool(self.threads) };
+        let workers = pool.map(|pool| Workers { pool, caller: self.caller });
+        // Of few rows, those that are left when each thread has had the same number are shared out in blocks.
+        let shared = if count < 4 * self.threads && classes >= SERIAL_ROW { count % self.threads } else { 0 };
+        let (whole_rows, shared_rows) = results.split_at_mut(count - shared);
+        let group = (UNINTERRUPTED / classes.max(1)).max(1);
+        for (index, group_results) in whole_rows.chunks_mut(group).enumerate() {
+            self.look_for_interruption()?;
+            let first = index * group;
+            let workers = workers.filter(|_| group_results.len() > 1);
+            let share = match workers {
+                Some(_) => group_results.len().div_ceil(8 * self.threads),
+                None => group_results.len(),
+            };
+            let run = |(part, part_results): (usize, &mut [R])| {
+                let blocks = Blocks { workers: None };
+                for (offset, result) in part_results.iter_mut().enumerate() {
+                    *result = row(first + part * share + offset, &blocks);
+                }
+            };
+            match workers {
+                Some(workers) => workers.run(|| group_results.par_chunks_mut(share).enumerate().for_each(run)),
+                None => run((0, group_results)),
             }
-        };
-        match pool {
-            Some(pool) => pool.install(|| group_results.par_chunks_mut(share).enumerate().for_each(run)),
-            None => run((0, group_results)),
         }
-    }
-    for (index, result) in shared_rows.iter_mut().enumerate() {
-        if (execution.interrupted)() {
-            return Err(Error::Interrupted);
+        for (index, result) in shared_rows.iter_mut().enumerate() {
+            self.look_for_interruption()?;
+            *result = row(count - shared + index, &Blocks { workers });
         }
-        *result = row(count - shared + index, &Blocks { pool });
+        self.look_for_interruption()?;
+        Ok(results)
     }
-    if (execution.interrupted)() {
-        return Err(Error::Interrupted);
+
+    fn look_for_interruption(&self) -> Result<(), Error> {
+        if (self.interrupted)() { Err(Error::Interrupted) } else { Ok(()) }
     }
-    Ok(results)
 }

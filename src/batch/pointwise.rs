@@ -1,7 +1,7 @@
 //! KL element by element, as torch defines it.
 
 use super::divergence::{Gradients, check_output, check_same_shape};
-use super::driver::{Execution, for_rows};
+use super::driver::Execution;
 use crate::error::Error;
 use crate::row::divergence::RowGradients;
 use crate::row::pointwise::PointwiseKl;
@@ -13,7 +13,8 @@ use crate::rows::Rows;
 /// Infinities and NaN go the way of floating-point arithmetic; p ln p is 0 where p = 0.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] and [`Error::Interrupted`].
+/// [`Error::ShapeMismatch`], [`Error::Parameter`] for a number of threads out of range, [`Error::Memory`] and
+/// [`Error::Interrupted`].
 #[expect(clippy::needless_pass_by_value, reason = "an output is handed over: nobody else may hold it meanwhile")]
 pub fn pointwise_kl(
     p: &Rows<'_>,
@@ -23,21 +24,24 @@ pub fn pointwise_kl(
     gradients: Gradients<'_>,
     execution: &Execution<'_>,
 ) -> Result<f64, Error> {
-    check_same_shape(("p", "q"), (p, ln_q))?;
-    check_output("the gradient of p", gradients.p.as_ref(), p)?;
-    check_output("the gradient of q", gradients.q.as_ref(), ln_q)?;
-    let isa = execution.isa;
-    let sums = for_rows(execution, p.count(), p.classes(), |index, blocks| {
-        // SAFETY: the driver hands out every index once.
-        let outputs =
-            unsafe { (gradients.p.as_ref().map(|out| out.row(index)), gradients.q.as_ref().map(|out| out.row(index))) };
-        let gradients = RowGradients { scale, p: outputs.0, q: outputs.1 };
-        let (p, ln_q) = (p.row(index), ln_q.row(index));
-        let parts = blocks.map(p.classes(), |start, len| {
-            let gradients = gradients.block(start, len);
-            isa.run(PointwiseKl { p: p.block(start, len), ln_q: ln_q.block(start, len), log_p, gradients })
-        });
-        parts.iter().sum::<f64>()
-    })?;
-    Ok(sums.iter().sum())
+    execution.run(|driver| {
+        check_same_shape(("p", "q"), (p, ln_q))?;
+        check_output("the gradient of p", gradients.p.as_ref(), p)?;
+        check_output("the gradient of q", gradients.q.as_ref(), ln_q)?;
+        let isa = driver.isa;
+        let sums = driver.for_rows(p.count(), p.classes(), |index, blocks| {
+            // SAFETY: the driver hands out every index once.
+            let outputs = unsafe {
+                (gradients.p.as_ref().map(|out| out.row(index)), gradients.q.as_ref().map(|out| out.row(index)))
+            };
+            let gradients = RowGradients { scale, p: outputs.0, q: outputs.1 };
+            let (p, ln_q) = (p.row(index), ln_q.row(index));
+            let parts = blocks.map(p.classes(), |start, len| {
+                let gradients = gradients.block(start, len);
+                isa.run(PointwiseKl { p: p.block(start, len), ln_q: ln_q.block(start, len), log_p, gradients })
+            });
+            parts.iter().sum::<f64>()
+        })?;
+        Ok(sums.iter().sum())
+    })
 }

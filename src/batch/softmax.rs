@@ -2,7 +2,7 @@
 
 use super::cross_entropy::check_labels;
 use super::divergence::{check_output, check_side};
-use super::driver::{Execution, for_rows};
+use super::driver::Execution;
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::entropy::WriteSoftmax;
@@ -22,81 +22,122 @@ pub fn logsumexp(
     gradient: Option<RowsMut<'_>>,
     execution: &Execution<'_>,
 ) -> Result<Reduced, Error> {
-    check_side("z", logits, Space::Logits, temperature)?;
-    check_output("the gradient", gradient.as_ref(), logits)?;
-    let reducer = Reducer::new(options, logits.count(), |_| 1.0)?;
-    let isa = execution.isa;
-    let values = for_rows(execution, logits.count(), logits.classes(), |index, blocks| {
-        // SAFETY: the driver hands out every index once.
-        let out = gradient.as_ref().map(|out| unsafe { out.row(index) });
-        if !reducer.keeps(index) {
+    execution.run(|driver| {
+        check_side("z", logits, Space::Logits, temperature)?;
+        check_output("the gradient", gradient.as_ref(), logits)?;
+        let reducer = Reducer::new(options, logits.count(), None)?;
+        let isa = driver.isa;
+        let values = driver.for_rows(logits.count(), logits.classes(), |index, blocks| {
+            // SAFETY: the driver hands out every index once.
+            let out = gradient.as_ref().map(|out| unsafe { out.row(index) });
+            if !reducer.keeps(index) {
+                if let Some(out) = out {
+                    out.fill(0.0);
+                }
+                return 0.0;
+            }
+            let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+            let mut wide = !z.allows_narrow_lanes();
+            let sum = z.statistics(isa, blocks, &mut wide);
             if let Some(out) = out {
-                out.fill(0.0);
+                if sum.is_nan() || sum.is_empty() {
+                    out.fill(f64::NAN);
+                } else {
+                    let scale = reducer.scale(index) * z.inverse_temperature;
+                    blocks.map(logits.classes(), |start, len| {
+                        let (logits, out) = (z.block(start, len), out.block(start, len));
+                        if wide {
+                            isa.run(WriteSoftmax::<true> { logits, sum, scale, out });
+                        } else {
+                            isa.run(WriteSoftmax::<false> { logits, sum, scale, out });
+                        }
+                    });
+                }
             }
-            return 0.0;
-        }
-        let z = Distribution::new(logits.row(index), Space::Logits, temperature);
-        let mut wide = !z.allows_narrow_lanes();
-        let sum = z.statistics(isa, blocks, &mut wide);
-        if let Some(out) = out {
-            if sum.is_nan() || sum.is_empty() {
-                out.fill(f64::NAN);
-            } else {
-                let scale = reducer.scale(index) * z.inverse_temperature;
-                blocks.map(logits.classes(), |start, len| {
-                    let (logits, out) = (z.block(start, len), out.block(start, len));
-                    if wide {
-                        isa.run(WriteSoftmax::<true> { logits, sum, scale, out });
-                    } else {
-                        isa.run(WriteSoftmax::<false> { logits, sum, scale, out });
-                    }
-                });
-            }
-        }
-        if sum.is_empty() { f64::NEG_INFINITY } else { sum.value(z.inverse_temperature) }
-    })?;
-    Ok(reducer.finish(values))
+            if sum.is_empty() { f64::NEG_INFINITY } else { sum.value(z.inverse_temperature) }
+        })?;
+        Ok(reducer.finish(values))
+    })
 }
 
 /// z/T − ln Σ e^(z/T), written to `out`, which may be the logits themselves.
 ///
 /// # Errors
 /// Any [`Error`] but those of labels and reductions.
+///
+/// # Examples
+/// The output is handed over, as all outputs are, so that two threads cannot write to it at once.
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// use kldiv::{Execution, Rows, RowsMut, log_softmax};
+///
+/// let logits = [1.0_f32, 2.0, 0.5, -1.0, 0.0, 3.0];
+/// let mut memory = [0.0_f32; 6];
+/// let out = RowsMut::new(&mut memory, 3)?;
+/// std::thread::scope(|scope| {
+///     let logits = Rows::new(&logits, 3)?;
+///     scope.spawn(move || log_softmax(&logits, 1.0, None, out, &Execution::default()));
+///     Ok::<(), kldiv::Error>(())
+/// })?;
+/// assert!((memory[0] + 1.464_368).abs() < 1e-6);
+/// # Ok::<(), kldiv::Error>(())
+/// ```
+///
+/// ```compile_fail,E0382
+/// #![forbid(unsafe_code)]
+/// use kldiv::{Execution, Rows, RowsMut, log_softmax};
+///
+/// let logits = [1.0_f32, 2.0, 0.5, -1.0, 0.0, 3.0];
+/// let mut memory = [0.0_f32; 6];
+/// let out = RowsMut::new(&mut memory, 3)?;
+/// std::thread::scope(|scope| {
+///     let logits = Rows::new(&logits, 3)?;
+///     let twin = logits.clone();
+///     scope.spawn(move || log_softmax(&logits, 1.0, None, out, &Execution::default()));
+///     scope.spawn(move || log_softmax(&twin, 2.0, None, out, &Execution::default()));
+///     Ok::<(), kldiv::Error>(())
+/// })?;
+/// # Ok::<(), kldiv::Error>(())
+/// ```
+#[expect(clippy::needless_pass_by_value, reason = "an output is handed over: nobody else may hold it meanwhile")]
 pub fn log_softmax(
     logits: &Rows<'_>,
     temperature: f64,
     keep: Option<&[bool]>,
-    out: &RowsMut<'_>,
+    out: RowsMut<'_>,
     execution: &Execution<'_>,
 ) -> Result<(), Error> {
-    check_side("z", logits, Space::Logits, temperature)?;
-    check_output("out", Some(out), logits)?;
-    let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), |_| 1.0)?;
-    let isa = execution.isa;
-    for_rows(execution, logits.count(), logits.classes(), |index, blocks| {
-        // SAFETY: the driver hands out every index once.
-        let out = unsafe { out.row(index) };
-        if !reducer.keeps(index) {
-            out.fill(0.0);
-            return;
-        }
-        let z = Distribution::new(logits.row(index), Space::Logits, temperature);
-        let mut wide = !z.allows_narrow_lanes();
-        let sum = z.statistics(isa, blocks, &mut wide);
-        if sum.is_nan() || sum.is_empty() {
-            out.fill(f64::NAN);
-            return;
-        }
-        blocks.map(logits.classes(), |start, len| {
-            let (distribution, out) = (z.block(start, len), out.block(start, len));
-            if wide {
-                isa.run(WriteLogSoftmax::<true> { distribution, sum, out });
-            } else {
-                isa.run(WriteLogSoftmax::<false> { distribution, sum, out });
+    execution.run(|driver| {
+        check_side("z", logits, Space::Logits, temperature)?;
+        check_output("out", Some(&out), logits)?;
+        let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), None)?;
+        let isa = driver.isa;
+        driver.for_rows(logits.count(), logits.classes(), |index, blocks| {
+            // SAFETY: the driver hands out every index once.
+            let out = unsafe { out.row(index) };
+            if !reducer.keeps(index) {
+                out.fill(0.0);
+                return;
             }
-        });
-    })?;
-    Ok(())
+            let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+            let mut wide = !z.allows_narrow_lanes();
+            let sum = z.statistics(isa, blocks, &mut wide);
+            if sum.is_nan() || sum.is_empty() {
+                out.fill(f64::NAN);
+                return;
+            }
+            blocks.map(logits.classes(), |start, len| {
+                let (distribution, out) = (z.block(start, len), out.block(start, len));
+                if wide {
+                    isa.run(WriteLogSoftmax::<true> { distribution, sum, out });
+                } else {
+                    isa.run(WriteLogSoftmax::<false> { distribution, sum, out });
+                }
+            });
+        })?;
+        Ok(())
+    })
 }
 
 /// −Σ p ln p of every row; writes ∂L/∂(what was passed) to `gradient`.
@@ -112,27 +153,29 @@ pub fn entropy(
     gradient: Option<RowsMut<'_>>,
     execution: &Execution<'_>,
 ) -> Result<Reduced, Error> {
-    check_side("p", p, space, temperature)?;
-    check_output("the gradient", gradient.as_ref(), p)?;
-    let reducer = Reducer::new(options, p.count(), |_| 1.0)?;
-    let values = for_rows(execution, p.count(), p.classes(), |index, blocks| {
-        // SAFETY: the driver hands out every index once.
-        let out = gradient.as_ref().map(|out| unsafe { out.row(index) });
-        if !reducer.keeps(index) {
-            if let Some(out) = out {
-                out.fill(0.0);
+    execution.run(|driver| {
+        check_side("p", p, space, temperature)?;
+        check_output("the gradient", gradient.as_ref(), p)?;
+        let reducer = Reducer::new(options, p.count(), None)?;
+        let values = driver.for_rows(p.count(), p.classes(), |index, blocks| {
+            // SAFETY: the driver hands out every index once.
+            let out = gradient.as_ref().map(|out| unsafe { out.row(index) });
+            if !reducer.keeps(index) {
+                if let Some(out) = out {
+                    out.fill(0.0);
+                }
+                return 0.0;
             }
-            return 0.0;
-        }
-        let gradient = out.map(|out| (reducer.scale(index), out));
-        crate::row::entropy::entropy(
-            Distribution::new(p.row(index), space, temperature),
-            execution.isa,
-            blocks,
-            gradient,
-        )
-    })?;
-    Ok(reducer.finish(values))
+            let gradient = out.map(|out| (reducer.scale(index), out));
+            crate::row::entropy::entropy(
+                Distribution::new(p.row(index), space, temperature),
+                driver.isa,
+                blocks,
+                gradient,
+            )
+        })?;
+        Ok(reducer.finish(values))
+    })
 }
 
 /// ln p of one class of every row; 0 for rows labelled `ignore_index` or not kept.
@@ -147,16 +190,22 @@ pub fn gather_log_probs(
     keep: Option<&[bool]>,
     execution: &Execution<'_>,
 ) -> Result<Vec<f64>, Error> {
-    check_side("z", logits, Space::Logits, temperature)?;
-    let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), |_| 1.0)?;
-    check_labels(labels, logits, ignore_index, |row| reducer.keeps(row))?;
-    for_rows(execution, logits.count(), logits.classes(), |index, blocks| {
-        if !reducer.keeps(index) || Some(labels[index]) == ignore_index {
-            return 0.0;
-        }
-        let z = Distribution::new(logits.row(index), Space::Logits, temperature);
-        let mut wide = !z.allows_narrow_lanes();
-        let sum = z.statistics(execution.isa, blocks, &mut wide);
-        if sum == LogSumExp::EMPTY { f64::NAN } else { -z.surprise(labels[index] as usize, sum, execution.isa) + 0.0 }
+    execution.run(|driver| {
+        check_side("z", logits, Space::Logits, temperature)?;
+        let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), None)?;
+        check_labels(labels, logits, ignore_index, |row| reducer.keeps(row))?;
+        driver.for_rows(logits.count(), logits.classes(), |index, blocks| {
+            if !reducer.keeps(index) || Some(labels[index]) == ignore_index {
+                return 0.0;
+            }
+            let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+            let mut wide = !z.allows_narrow_lanes();
+            let sum = z.statistics(driver.isa, blocks, &mut wide);
+            if sum == LogSumExp::EMPTY {
+                f64::NAN
+            } else {
+                -z.surprise(labels[index] as usize, sum, driver.isa) + 0.0
+            }
+        })
     })
 }

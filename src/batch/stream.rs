@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::driver::{Execution, for_rows};
+use super::driver::Execution;
 use crate::error::Error;
 use crate::row::write::{Formula, write};
 use crate::rows::{Row, RowMut, Rows, RowsMut};
@@ -26,32 +26,67 @@ pub struct Stream<'a> {
 /// larger of what was read.
 ///
 /// # Errors
-/// [`Error::Option`] for arrays of different shapes or element sizes, [`Error::Interrupted`].
-pub fn stream(call: &Stream<'_>, execution: &Execution<'_>) -> Result<(), Error> {
-    let (first, second) = (&call.inputs.0, call.inputs.1.as_ref());
-    let shape = first.shape();
-    let others = [second.map(Rows::shape), call.output.as_ref().map(RowsMut::shape)];
-    if others.into_iter().flatten().any(|other| other != shape) {
-        return Err(Error::Option { reason: "arrays to stream have one shape" });
-    }
-    let size = first.dtype().size();
-    let sizes = [second.map(|rows| rows.dtype().size()), call.output.as_ref().map(|rows| rows.dtype().size())];
-    if sizes.into_iter().flatten().any(|other| other != size) {
-        return Err(Error::Option { reason: "arrays to stream have one dtype" });
-    }
-    for_rows(execution, first.count(), first.classes(), |index, blocks| {
-        let (first, second) = (first.row(index), second.map(|rows| rows.row(index)));
-        // SAFETY: the driver hands out every index once.
-        let output = call.output.as_ref().map(|rows| unsafe { rows.row(index) });
-        blocks.map(first.classes(), |start, len| {
-            execution.isa.run(Pass {
-                first: first.block(start, len).words(),
-                second: second.map(|row| row.block(start, len).words()),
-                output: output.map(|row| row.block(start, len).words().with_past_caches(call.past_caches)),
+/// [`Error::Option`] for arrays of different shapes or element sizes, [`Error::Parameter`] for a number of threads out of
+/// range, [`Error::Interrupted`].
+///
+/// # Examples
+/// ```
+/// #![forbid(unsafe_code)]
+/// use kldiv::{Execution, Rows, RowsMut, Stream, stream};
+///
+/// let (input, mut memory) = ([1.0_f32, 2.0, 3.0], [0.0_f32; 3]);
+/// let inputs = (Rows::new(&input, 3)?, None);
+/// let call = Stream { inputs, output: Some(RowsMut::new(&mut memory, 3)?), past_caches: false };
+/// std::thread::scope(|scope| {
+///     scope.spawn(move || stream(call, &Execution::default()));
+/// });
+/// assert_eq!(memory, input);
+/// # Ok::<(), kldiv::Error>(())
+/// ```
+///
+/// One output is one thread's:
+///
+/// ```compile_fail,E0382
+/// #![forbid(unsafe_code)]
+/// use kldiv::{Execution, Rows, RowsMut, Stream, stream};
+///
+/// let (input, mut memory) = ([1.0_f32, 2.0, 3.0], [0.0_f32; 3]);
+/// let inputs = (Rows::new(&input, 3)?, None);
+/// let call = Stream { inputs, output: Some(RowsMut::new(&mut memory, 3)?), past_caches: false };
+/// std::thread::scope(|scope| {
+///     scope.spawn(move || stream(call, &Execution::default()));
+///     scope.spawn(move || stream(call, &Execution::default()));
+/// });
+/// # Ok::<(), kldiv::Error>(())
+/// ```
+#[expect(clippy::needless_pass_by_value, reason = "an output is handed over: nobody else may hold it meanwhile")]
+pub fn stream(call: Stream<'_>, execution: &Execution<'_>) -> Result<(), Error> {
+    execution.run(|driver| {
+        let (first, second) = (&call.inputs.0, call.inputs.1.as_ref());
+        let shape = first.shape();
+        let others = [second.map(Rows::shape), call.output.as_ref().map(RowsMut::shape)];
+        if others.into_iter().flatten().any(|other| other != shape) {
+            return Err(Error::Option { reason: "arrays to stream have one shape" });
+        }
+        let size = first.dtype().size();
+        let sizes = [second.map(|rows| rows.dtype().size()), call.output.as_ref().map(|rows| rows.dtype().size())];
+        if sizes.into_iter().flatten().any(|other| other != size) {
+            return Err(Error::Option { reason: "arrays to stream have one dtype" });
+        }
+        driver.for_rows(first.count(), first.classes(), |index, blocks| {
+            let (first, second) = (first.row(index), second.map(|rows| rows.row(index)));
+            // SAFETY: the driver hands out every index once.
+            let output = call.output.as_ref().map(|rows| unsafe { rows.row(index) });
+            blocks.map(first.classes(), |start, len| {
+                driver.isa.run(Pass {
+                    first: first.block(start, len).words(),
+                    second: second.map(|row| row.block(start, len).words()),
+                    output: output.map(|row| row.block(start, len).words().with_past_caches(call.past_caches)),
+                });
             });
-        });
-    })?;
-    Ok(())
+        })?;
+        Ok(())
+    })
 }
 
 struct Pass<'a> {
@@ -147,7 +182,7 @@ mod tests {
                         output: Some(RowsMut::new(&mut out, classes).unwrap()),
                         past_caches,
                     };
-                    stream(&call, &execution).unwrap();
+                    stream(call, &execution).unwrap();
                     for ((&out, &p), &q) in out.iter().zip(&p).zip(&q) {
                         assert_eq!(out.to_bits(), if two { p.max(q) } else { p }.to_bits());
                     }

@@ -1,11 +1,11 @@
 //! NumPy arrays as rows.
 
-use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyTypeError, PyValueError};
+use numpy::{AsSliceError, PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::{Dtype, Error, Reduced, Reduction, RowOptions, Rows, RowsMut, Space};
+use super::results::{array_of, scalar_of};
+use crate::{Dtype, Error, Reduced, Reduction, RowOptions, Rows, RowsMut, Space, memory};
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
@@ -13,6 +13,7 @@ impl From<Error> for PyErr {
         match error {
             Error::Label { .. } => PyIndexError::new_err(message),
             Error::Interrupted => PyKeyboardInterrupt::new_err(message),
+            Error::Memory { .. } => PyMemoryError::new_err(message),
             _ => PyValueError::new_err(message),
         }
     }
@@ -56,6 +57,11 @@ struct Layout<'a> {
 }
 
 impl Array<'_> {
+    /// The dtype of its elements.
+    pub(super) fn dtype(&self) -> Dtype {
+        self.1
+    }
+
     /// The shape without the class axis.
     fn batch_shape(&self) -> &[usize] {
         self.0.shape().split_last().map_or(&[], |(_, shape)| shape)
@@ -83,7 +89,8 @@ impl Array<'_> {
     pub(super) fn rows(&self) -> PyResult<Rows<'_>> {
         let Layout { data, dtype, classes, shape, strides } = self.layout()?;
         // SAFETY: shape and strides describe memory that the array keeps alive. As everywhere in NumPy, no other
-        // thread may write to it meanwhile; outputs over the same memory are the Python package's to check.
+        // thread may write to it meanwhile, or change shape or size of the array; outputs over the same memory are the
+        // Python package's to check.
         Ok(unsafe { Rows::from_raw_parts(data, dtype, classes, shape, strides) })
     }
 
@@ -98,7 +105,7 @@ impl Array<'_> {
 /// Mask, weights, reduction, denominator, upstream gradient, dtype of the values.
 #[derive(FromPyObject)]
 pub(super) struct Options<'py>(
-    Option<Numbers<'py, bool>>,
+    Option<Mask<'py>>,
     Option<Numbers<'py, f64>>,
     Reduction,
     Option<f64>,
@@ -107,10 +114,15 @@ pub(super) struct Options<'py>(
 );
 
 impl Options<'_> {
-    /// The options of a batch that `array` is an argument of.
-    pub(super) fn parse(&self, array: &Array<'_>) -> PyResult<RowOptions<'_>> {
+    /// The marks of the mask.
+    pub(super) fn keep(&self) -> PyResult<Option<Vec<bool>>> {
+        marks(self.0.as_ref())
+    }
+
+    /// The options of a batch that `array` is an argument of, with the marks of their mask.
+    pub(super) fn parse<'a>(&'a self, array: &Array<'_>, keep: Option<&'a [bool]>) -> PyResult<RowOptions<'a>> {
         Ok(RowOptions {
-            keep: slice(self.0.as_ref())?,
+            keep,
             weights: slice(self.1.as_ref())?,
             reduction: self.2,
             denominator: self.3,
@@ -119,7 +131,7 @@ impl Options<'_> {
         })
     }
 
-    /// The result: one number as a float, one for each row as an array over the batch.
+    /// The result in the dtype of the values: one number as a scalar, one for each row as an array over the batch.
     pub(super) fn wrap<'py>(
         &self,
         py: Python<'py>,
@@ -128,25 +140,11 @@ impl Options<'_> {
     ) -> PyResult<Bound<'py, PyAny>> {
         let shape = array.batch_shape();
         match (reduced.result, &reduced.rows[..]) {
-            (Some(number), _) => number.into_bound_py_any(py),
-            (None, &[number]) if shape.is_empty() => number.into_bound_py_any(py),
-            (None, rows) if self.5 == Dtype::F64 => over(py, shape, rows),
-            (None, rows) => {
-                let narrow: Vec<f32> = rows.iter().map(|&value| value as f32).collect();
-                if rows.iter().zip(&narrow).any(|(wide, narrow)| wide.is_finite() && narrow.is_infinite()) {
-                    // NumPy's cast warns, as its user has set it.
-                    return over(py, shape, rows)?.call_method1("astype", (self.5.name(),));
-                }
-                over(py, shape, &narrow)
-            }
+            (Some(number), _) => scalar_of(py, self.5, number),
+            (None, &[number]) if shape.is_empty() => scalar_of(py, self.5, number),
+            (None, rows) => array_of(py, self.5, shape, rows),
         }
     }
-}
-
-/// A new array of the numbers.
-fn over<'py, T: numpy::Element + Copy>(py: Python<'py>, shape: &[usize], numbers: &[T]) -> PyResult<Bound<'py, PyAny>> {
-    let array = PyArray1::from_slice(py, numbers);
-    Ok(if shape.len() == 1 { array.into_any() } else { array.reshape(shape)?.into_any() })
 }
 
 /// One number a row or a class. Unlike the crate's readonly arrays it is not entered in a table of borrows, which takes
@@ -165,4 +163,28 @@ impl<T: numpy::Element> Numbers<'_, T> {
 /// The elements of an optional contiguous array.
 pub(super) fn slice<'a, T: numpy::Element>(numbers: Option<&'a Numbers<'_, T>>) -> PyResult<Option<&'a [T]>> {
     numbers.map(Numbers::slice).transpose()
+}
+
+/// One mark a row. To NumPy any byte but 0 is True, and views of other memory have such bytes; a `bool` is 0 or 1.
+#[derive(FromPyObject)]
+#[pyo3(transparent)]
+pub(super) struct Mask<'py>(Bound<'py, PyArray1<bool>>);
+
+impl Mask<'_> {
+    fn marks(&self) -> PyResult<Vec<bool>> {
+        let array = &self.0;
+        if !array.is_contiguous() {
+            return Err(AsSliceError.into());
+        }
+        let data: *const u8 = array.data().cast();
+        // SAFETY: the array is alive as long as `self`, and has as many bytes one after the other as elements. With the
+        // GIL, nobody writes to them meanwhile.
+        let byte = |row: usize| unsafe { data.add(row).read() };
+        Ok(memory::collected((0..array.len()).map(|row| byte(row) != 0))?)
+    }
+}
+
+/// The marks of an optional mask.
+pub(super) fn marks(mask: Option<&Mask<'_>>) -> PyResult<Option<Vec<bool>>> {
+    mask.map(Mask::marks).transpose()
 }

@@ -3,14 +3,15 @@
 
 use std::sync::Mutex;
 
-use numpy::{IntoPyArray, PyArray1};
+use numpy::IntoPyArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{Array, Numbers, Options, slice};
+use super::arrays::{Array, Mask, Numbers, Options, marks, slice};
+use super::results::array_of;
 use super::settings::default_isa;
 use crate::{
-    CrossEntropy, Distillation, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Stream, Targets,
+    CrossEntropy, Distillation, Dtype, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Stream, Targets,
 };
 
 /// Rows × classes up to which a call keeps the GIL. Giving it away and looking for signals takes 0.2 µs, a fifth of the
@@ -78,7 +79,8 @@ pub(super) fn divergence<'py>(
         p: p_gradient.as_ref().map(Array::rows_mut).transpose()?,
         q: q_gradient.as_ref().map(Array::rows_mut).transpose()?,
     };
-    let row_options = options.parse(&p)?;
+    let keep = options.keep()?;
+    let row_options = options.parse(&p, keep.as_deref())?;
     let reduced =
         detached(py, isa, &pair.rows.0, |execution| crate::divergence(kind, &pair, row_options, gradients, execution))?;
     options.wrap(py, &p, &reduced)
@@ -123,7 +125,8 @@ pub(super) fn cross_entropy<'py>(
     let rows = logits.rows()?;
     let logits_gradient = logits_gradient.as_ref().map(Array::rows_mut).transpose()?;
     let targets_gradient = targets_gradient.as_ref().map(Array::rows_mut).transpose()?;
-    let row_options = options.parse(&logits)?;
+    let keep = options.keep()?;
+    let row_options = options.parse(&logits, keep.as_deref())?;
     let reduced = detached(py, isa, &rows, |execution| {
         crate::cross_entropy(&call, &rows, &targets, row_options, logits_gradient, targets_gradient, execution)
     })?;
@@ -163,7 +166,8 @@ pub(super) fn distillation<'py>(
         p: teacher_gradient.as_ref().map(Array::rows_mut).transpose()?,
         q: student_gradient.as_ref().map(Array::rows_mut).transpose()?,
     };
-    let row_options = options.parse(&student)?;
+    let keep = options.keep()?;
+    let row_options = options.parse(&student, keep.as_deref())?;
     let reduced = detached(py, isa, &student_rows, |execution| {
         crate::distillation(&call, &teacher_rows, &student_rows, row_options, gradients, execution)
     })?;
@@ -203,7 +207,8 @@ pub(super) fn entropy<'py>(
     gradient: Option<Array<'py>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (rows, row_options) = (p.rows()?, options.parse(&p)?);
+    let (rows, keep) = (p.rows()?, options.keep()?);
+    let row_options = options.parse(&p, keep.as_deref())?;
     let gradient = gradient.as_ref().map(Array::rows_mut).transpose()?;
     let reduced = detached(py, isa, &rows, |execution| {
         crate::entropy(&rows, space, temperature, row_options, gradient, execution)
@@ -221,7 +226,8 @@ pub(super) fn logsumexp<'py>(
     gradient: Option<Array<'py>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (rows, row_options) = (z.rows()?, options.parse(&z)?);
+    let (rows, keep) = (z.rows()?, options.keep()?);
+    let row_options = options.parse(&z, keep.as_deref())?;
     let gradient = gradient.as_ref().map(Array::rows_mut).transpose()?;
     let reduced =
         detached(py, isa, &rows, |execution| crate::logsumexp(&rows, temperature, row_options, gradient, execution))?;
@@ -234,12 +240,12 @@ pub(super) fn log_softmax<'py>(
     py: Python<'py>,
     z: Array<'py>,
     temperature: f64,
-    r#where: Option<Numbers<'py, bool>>,
+    r#where: Option<Mask<'py>>,
     out: Array<'py>,
     isa: Option<&str>,
 ) -> PyResult<()> {
-    let (rows, keep, out) = (z.rows()?, slice(r#where.as_ref())?, out.rows_mut()?);
-    detached(py, isa, &rows, |execution| crate::log_softmax(&rows, temperature, keep, &out, execution))
+    let (rows, keep, out) = (z.rows()?, marks(r#where.as_ref())?, out.rows_mut()?);
+    detached(py, isa, &rows, |execution| crate::log_softmax(&rows, temperature, keep.as_deref(), out, execution))
 }
 
 #[pyfunction]
@@ -250,43 +256,48 @@ pub(super) fn gather_log_probs<'py>(
     labels: Numbers<'py, i64>,
     temperature: f64,
     ignore_index: Option<i64>,
-    r#where: Option<Numbers<'py, bool>>,
+    r#where: Option<Mask<'py>>,
     isa: Option<&str>,
-) -> PyResult<Bound<'py, PyArray1<f64>>> {
-    let (rows, keep, labels) = (z.rows()?, slice(r#where.as_ref())?, labels.slice()?);
+) -> PyResult<Bound<'py, PyAny>> {
+    let (rows, keep, labels) = (z.rows()?, marks(r#where.as_ref())?, labels.slice()?);
     let values = detached(py, isa, &rows, |execution| {
-        crate::gather_log_probs(&rows, labels, temperature, ignore_index, keep, execution)
+        crate::gather_log_probs(&rows, labels, temperature, ignore_index, keep.as_deref(), execution)
     })?;
-    Ok(values.into_pyarray(py))
+    array_of(py, z.dtype(), &[values.len()], &values)
 }
 
 #[pyfunction]
-#[pyo3(signature = (p, q, labels, temperature, r#where, isa=None))]
+#[pyo3(signature = (p, q, labels, temperature, r#where, ignore_index=None, isa=None))]
+#[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
 pub(super) fn compare<'py>(
     py: Python<'py>,
     p: Array<'py>,
     q: Array<'py>,
     labels: Option<Numbers<'py, i64>>,
     temperature: f64,
-    r#where: Option<Numbers<'py, bool>>,
+    r#where: Option<Mask<'py>>,
+    ignore_index: Option<i64>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (p_rows, q_rows) = (p.rows()?, q.rows()?);
-    let (keep, labels) = (slice(r#where.as_ref())?, slice(labels.as_ref())?);
-    let comparison =
-        detached(py, isa, &p_rows, |execution| crate::compare(&p_rows, &q_rows, labels, temperature, keep, execution))?;
+    let (keep, labels) = (marks(r#where.as_ref())?, slice(labels.as_ref())?);
+    let comparison = detached(py, isa, &p_rows, |execution| {
+        crate::compare(&p_rows, &q_rows, labels, temperature, ignore_index, keep.as_deref(), execution)
+    })?;
+    let dtype = if [p.dtype(), q.dtype()].contains(&Dtype::F64) { Dtype::F64 } else { Dtype::F32 };
+    let column = |values: &[f64]| array_of(py, dtype, &[values.len()], values);
     let fields = PyDict::new(py);
-    fields.set_item("kl", comparison.kl.into_pyarray(py))?;
-    fields.set_item("reverse_kl", comparison.reverse_kl.into_pyarray(py))?;
-    fields.set_item("jensen_shannon", comparison.jensen_shannon.into_pyarray(py))?;
-    fields.set_item("total_variation", comparison.total_variation.into_pyarray(py))?;
-    fields.set_item("entropy_p", comparison.entropy_p.into_pyarray(py))?;
-    fields.set_item("entropy_q", comparison.entropy_q.into_pyarray(py))?;
+    fields.set_item("kl", column(&comparison.kl)?)?;
+    fields.set_item("reverse_kl", column(&comparison.reverse_kl)?)?;
+    fields.set_item("jensen_shannon", column(&comparison.jensen_shannon)?)?;
+    fields.set_item("total_variation", column(&comparison.total_variation)?)?;
+    fields.set_item("entropy_p", column(&comparison.entropy_p)?)?;
+    fields.set_item("entropy_q", column(&comparison.entropy_q)?)?;
     fields.set_item("top1_p", comparison.top1_p.into_pyarray(py))?;
     fields.set_item("top1_q", comparison.top1_q.into_pyarray(py))?;
     if labels.is_some() {
-        fields.set_item("nll_p", comparison.nll_p.into_pyarray(py))?;
-        fields.set_item("nll_q", comparison.nll_q.into_pyarray(py))?;
+        fields.set_item("nll_p", column(&comparison.nll_p)?)?;
+        fields.set_item("nll_q", column(&comparison.nll_q)?)?;
     }
     Ok(fields)
 }
@@ -308,5 +319,5 @@ pub(super) fn stream<'py>(
         past_caches,
     };
     let rows = call.inputs.0.clone();
-    detached(py, isa, &rows, |execution| crate::stream(&call, execution))
+    detached(py, isa, &rows, |execution| crate::stream(call, execution))
 }

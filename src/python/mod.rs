@@ -5,6 +5,7 @@
 
 mod arrays;
 mod calls;
+mod results;
 mod settings;
 
 use pyo3::prelude::*;
