@@ -19,16 +19,13 @@ from kldiv import _kldiv
 from kldiv._arrays import (
     Array,
     as_array,
-    as_class_index,
     as_float,
-    as_labels,
     as_rows,
     check_same_shape,
-    fresh_output,
-    given_output,
-    over_batch,
     result_dtype,
 )
+from kldiv._outputs import fresh_output, given_output
+from kldiv._probabilities import check_logits
 from kldiv._requests import (
     CrossEntropyRequest,
     DivergenceRequest,
@@ -41,6 +38,13 @@ from kldiv._requests import (
     divergence,
 )
 from kldiv._requests import value_and_grad as _value_and_grad
+from kldiv._side_inputs import (
+    as_class_index,
+    as_class_weights,
+    as_labels,
+    as_mask,
+    label_error,
+)
 
 Space = str | tuple[str, str]
 Temperature = float | tuple[float, float]
@@ -440,41 +444,31 @@ def cross_entropy(
     given = as_array("targets", targets)
     arguments = {"logits": rows}
     labels = None
-    if given.dtype.kind in "iu":
-        labels = as_labels("targets", given, rows)
+    ignore_index = as_class_index("ignore_index", ignore_index)
+    if given.dtype.kind in "iuO":
+        labels, ignore_index = as_labels("targets", given, rows, ignore_index)
         dtype = result_dtype(rows)
     else:
         arguments["targets"] = as_rows("targets", given, axis)
         check_same_shape(rows, arguments["targets"])
         dtype = result_dtype(rows, arguments["targets"])
-    ignore_index = as_class_index(ignore_index)
-    if labels is None:
         if ignore_index not in (None, -100):
             raise ValueError(
                 "ignore_index applies to class indices only; mask rows of distributions with where"
             )
         ignore_index = None
-    per_class = None
-    if class_weights is not None:
-        array = as_array("class_weights", class_weights)
-        if array.shape != rows.operand[0].shape[-1:]:
-            raise ValueError(
-                f"class_weights has shape {array.shape} but logits has shape {rows.shape}, "
-                f"class axis {rows.axis}"
-            )
-        if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-            raise TypeError(f"class_weights has dtype {array.dtype}; expected real numbers")
-        per_class = np.ascontiguousarray(array.astype(np.float64, copy=False))
-    loss = (
+    return CrossEntropyRequest(
+        arguments,
+        labels,
+        ignore_index,
         as_space("space", space),
         as_float("temperature", temperature),
         as_float("label_smoothing", label_smoothing),
-        per_class,
+        as_class_weights("class_weights", class_weights, rows),
         as_float("z_loss", z_loss),
         None if softcap is None else as_float("softcap", softcap),
+        Reducer.parse(rows, dtype, where, weights, reduction, denominator),
     )
-    reducer = Reducer.parse(rows, dtype, where, weights, reduction, denominator)
-    return CrossEntropyRequest(arguments, labels, ignore_index, loss, reducer)
 
 
 @differentiable
@@ -600,7 +594,7 @@ def log_softmax(
        :doi:`10.1093/imanum/draa038`
     """
     rows = as_rows("z", z, axis)
-    mask = over_batch("where", where, rows, np.bool_)
+    mask = as_mask("where", where, rows)
     scale = as_float("temperature", temperature)
     dtype = result_dtype(rows)
     output = (
@@ -659,12 +653,16 @@ def gather_log_probs(
     array([-0.464369])
     """
     rows = as_rows("z", z, axis)
-    indices = as_labels("labels", labels, rows)
-    mask = over_batch("where", where, rows, np.bool_)
-    ignored = as_class_index(ignore_index)
+    ignored = as_class_index("ignore_index", ignore_index)
+    indices, ignored = as_labels("labels", labels, rows, ignored)
+    mask = as_mask("where", where, rows)
     scale = as_float("temperature", temperature)
-    values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
-    shaped: Value = values.astype(result_dtype(rows), copy=False).reshape(rows.batch_shape)[()]
+    try:
+        values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
+    except IndexError as error:
+        raise label_error(error) from None
+    with np.errstate(all="ignore"):
+        shaped: Value = values.astype(result_dtype(rows), copy=False).reshape(rows.batch_shape)[()]
     return shaped
 
 
@@ -740,4 +738,6 @@ def value_and_grad(
         raise TypeError(
             f"value_and_grad differentiates kldiv's functions with a value a row, not {name}"
         )
-    return _value_and_grad(build(*args, **options), wrt, out, grad_output)
+    request = build(*args, **options)
+    check_logits(request.rows, request.spaces)
+    return _value_and_grad(request, wrt, out, grad_output)
