@@ -98,7 +98,8 @@ def folder(tmp_path_factory, logits):
     (folder / "cut_header.npy").write_bytes(whole[:40])
     (folder / "empty.npy").touch()
     (folder / "pickle.npy").write_bytes(pickle.dumps(p))
-    (folder / "p.pt").write_bytes(b"PK")
+    for extension in ("pt", "npz", "parquet", "txt"):
+        (folder / f"p.{extension}").write_bytes(b"PK")
     save_file(
         {"logits": p.astype(ml_dtypes.bfloat16), "other": p, "labels": labels},
         folder / "p.safetensors",
@@ -216,7 +217,10 @@ ERRORS = {
     "integers.npy q.npy": "int32",
     "scalar.npy q.npy": "shape ()",
     "no_rows.npy q.npy": "shape (0, 50)",
-    "p.pt q.npy": "unknown extension '.pt'",
+    "p.pt q.npy": "numpy.save('p.npy', torch.load('p.pt'",
+    "p.npz q.npy": "numpy.save('p.npy', numpy.load('p.npz')[",
+    "p.parquet q.npy": "pandas.read_parquet('p.parquet')",
+    "p.txt q.npy": "unknown extension '.txt'",
     "two.safetensors q.npy": "a (F32), b (F32)",
     "two.safetensors:c q.npy": "no tensor 'c'",
     "truncated.safetensors q.npy": "truncated",
@@ -225,7 +229,12 @@ ERRORS = {
     "p.npy q.npy --label labels.npy": "--labels",
     "p.npy q.npy --labels labels_fewer.npy": "(5,)",
     "p.npy q.npy --labels labels_outside.npy": "label 50 in row 3",
-    "p.npy q.npy --labels labels_ignored.npy": "label -100 in row 2",
+    "p.npy q.npy --labels labels_ignored.npy --ignore-index -1": "label -100 in row 2",
+    "p.npy q.npy --where labels.npy": "labels.npy holds 2 in row 2",
+    "p.npy q.npy --where labels_fewer.npy": "(5,)",
+    "p.npy q.npy --where labels_floating.npy": "float32",
+    "p.npy q.npy --space prob": "logits, log_probs, probs, got 'prob'",
+    "p.npy q.npy --space probs": "p.npy holds the negative probability",
     "p.npy q.npy --labels labels_floating.npy": "float32",
     "p.npy q.npy --rows 3": "expected A:B",
     "p.npy q.npy --rows 4:4": "selects none of 6 rows",

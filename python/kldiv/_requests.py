@@ -503,7 +503,7 @@ def check_probabilities(
             where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
             warn_once(
                 NegativeProbabilityWarning,
-                f"{name} holds the negative probability {number:g}{where}, whose result is NaN; "
-                "logits and log-probabilities are passed with another space",
+                f"{name} holds the negative probability {number:g}{where}, whose result is NaN: "
+                'pass space="logits" or "log_probs" if these are such',
             )
             return
