@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +63,8 @@ class StoredArray:
             raise LogitFileError(f"{self.name} holds pickled Python objects, not numbers")
         if self.dtype.name not in content.dtypes:
             raise LogitFileError(
-                f"{self.name} has dtype {self.dtype.name}; {content.name} are {content.numbers}"
+                f"{self.name} has dtype {self.dtype.name}; expected {content.numbers} "
+                f"as {content.name}"
             )
         needed = self.offset + math.prod(self.shape) * self.dtype.itemsize
         present = self.path.stat().st_size
@@ -197,11 +199,11 @@ class SafetensorsFile(StoredArray):
             tensors.pop("__metadata__", None)
             dtypes = {name: str(entry["dtype"]) for name, entry in tensors.items()}
             name = self._choose(path, dtypes, tensor, content)
-            shape = tuple(int(size) for size in tensors[name]["shape"])
-            begin, end = (int(position) for position in tensors[name]["data_offsets"])
+            shape = tuple(map(operator.index, tensors[name]["shape"]))
+            begin, end = map(operator.index, tensors[name]["data_offsets"])
         except LogitFileError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise LogitFileError(f"{path} has no readable safetensors header") from None
         dtype = self.DTYPES.get(dtypes[name])
         if dtype is None:
