@@ -9,8 +9,8 @@ import numpy as np
 
 from kldiv._arrays import Array, Rows
 
-# How far the sum of a row of probabilities may be from 1.
-SUM_TOLERANCE = 1e-3
+# How far the sum of a row of probabilities may be from 1; bfloat16 rounds each of them by 2⁻⁹.
+SUM_TOLERANCE, SUM_TOLERANCE_HALF = 1e-3, 2**-9
 ROWS_LOOKED_AT = 4
 
 
@@ -72,6 +72,7 @@ def look_like_probabilities(rows: Array) -> bool:
     classes = rows.shape[-1]
     if classes < 2 or not rows.size:
         return False
+    tolerance = SUM_TOLERANCE_HALF if rows.itemsize == 2 else SUM_TOLERANCE
     batch = np.ndindex(rows.shape[:-1])
     for index, _ in zip(batch, range(ROWS_LOOKED_AT), strict=False):
         row = rows[index]
@@ -79,7 +80,7 @@ def look_like_probabilities(rows: Array) -> bool:
         for part in (row[:64], row):
             if not ((part >= 0) & (part <= 1)).all():
                 return False
-        if abs(float(row.sum(dtype=np.float64)) - 1) > SUM_TOLERANCE:
+        if abs(float(row.sum(dtype=np.float64)) - 1) > tolerance:
             return False
     return True
 
