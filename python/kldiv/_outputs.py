@@ -67,8 +67,8 @@ def given_output(
         )
     memory = classes_last(out.view(np.ndarray), rows.axis)
     direct = all(
-        (in_place and _same_memory(memory, given.operand[0]))
-        or not overlap(memory, given.operand[0])
+        not overlap(memory, given.operand[0])
+        or (in_place and _same_memory(memory, given.operand[0]))
         for given in inputs
     )
     return _output(out, memory, rows.axis, direct=direct)

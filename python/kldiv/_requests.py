@@ -489,7 +489,9 @@ def check_probabilities(
 
     Rows that a gradient has overwritten are not looked at.
     """
-    if was_shown(NegativeProbabilityWarning) or not np.isnan(values).any():
+    if was_shown(NegativeProbabilityWarning):
+        return
+    if not (values != values if isinstance(values, float) else np.isnan(values).any()):
         return
     kept = request.reducer.kept()
     if ignored is not None:

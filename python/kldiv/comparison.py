@@ -150,9 +150,9 @@ def compare(
     indices = unlabelled = None
     if labels is not None:
         indices, ignored = as_labels("labels", labels, p_rows, ignored)
-        if ignored is not None:
-            unlabelled = indices == ignored
-            indices = np.where(unlabelled, 0, indices)
+        if ignored is not None and (found := indices == ignored).any():
+            # Any class: what is said of it is left out below.
+            unlabelled, indices = found, np.where(found, 0, indices)
     mask = as_mask("where", where, p_rows)
     check_logits({"p": p_rows, "q": q_rows}, spaces)
     p_logits = _as_logits(p_rows, spaces[0], scale, mask)
