@@ -118,6 +118,8 @@ def test_masks(pair):
     every = np.arange(ROWS, dtype=np.uint8).view(np.bool_)  # bytes 0 to 5
     assert np.array_equal(kldiv.kl(p, q, where=every), kldiv.kl(p, q, where=np.arange(ROWS) > 0))
     assert np.array_equal(kldiv.kl(p, q, weights=every), kldiv.kl(p, q, where=np.arange(ROWS) > 0))
+    kept = kldiv.compare(p, q, where=every).where
+    assert kept.view(np.uint8).tolist() == [0, 1, 1, 1, 1, 1]
     assert kldiv.compare(p, q, where=[1, 0, 1, 1, 0, 1]).where.tolist() == KEPT.tolist()
     for function in (
         lambda where: kldiv.kl(p, q, where=where),

@@ -27,13 +27,12 @@ from kldiv._arrays import (
 )
 from kldiv._outputs import fresh_output, given_output
 from kldiv._probabilities import check_logits
+from kldiv._reducer import Reducer, Value
 from kldiv._requests import (
     CrossEntropyRequest,
     DivergenceRequest,
     EntropyRequest,
     LogSumExpRequest,
-    Reducer,
-    Value,
     as_space,
     differentiable,
     divergence,
