@@ -7,18 +7,21 @@
 //! ```
 //! use kldiv::{Execution, Gradients, Kind, PairOfRows, Reduction, RowOptions, Rows, RowsMut, divergence};
 //!
-//! let teacher = [1.0_f32, 2.0, 0.5, -1.0, 0.0, 3.0];
-//! let student = [0.9_f32, 2.1, 0.5, -1.0, 0.5, 2.0];
-//! let pair = PairOfRows::logits(Rows::new(&teacher, 3)?, Rows::new(&student, 3)?);
-//! let mut gradient = [0.0_f32; 6];
-//! let outputs = Gradients { q: Some(RowsMut::new(&mut gradient, 3)?), ..Gradients::default() };
-//! let options = RowOptions { reduction: Reduction::Mean, ..RowOptions::default() };
+//! fn main() -> Result<(), kldiv::Error> {
+//!     let teacher = [1.0_f32, 2.0, 0.5, -1.0, 0.0, 3.0];
+//!     let student = [0.9_f32, 2.1, 0.5, -1.0, 0.5, 2.0];
+//!     let pair = PairOfRows::logits(Rows::new(&teacher, 3)?, Rows::new(&student, 3)?);
+//!     let mut gradient = [0.0_f32; 6];
+//!     let outputs = Gradients { q: Some(RowsMut::new(&mut gradient, 3)?), ..Gradients::default() };
+//!     let options = RowOptions { reduction: Reduction::Mean, ..RowOptions::default() };
 //!
-//! let kl = divergence(Kind::Kl, &pair, options, outputs, &Execution::default())?;
+//!     let kl = divergence(Kind::Kl, &pair, options, outputs, &Execution::default())?;
 //!
-//! assert!((kl.result.unwrap() - 0.045_892_4).abs() < 1e-6);
-//! assert!(gradient[..3].iter().sum::<f32>().abs() < 1e-6);
-//! # Ok::<(), kldiv::Error>(())
+//!     println!("{:?} {gradient:?}", kl.result);
+//!     assert!((kl.result.unwrap() - 0.045_892_4).abs() < 1e-6);
+//!     assert!(gradient[..3].iter().sum::<f32>().abs() < 1e-6);
+//!     Ok(())
+//! }
 //! ```
 //!
 //! The Python package of the same name is this crate built with the feature `python`.

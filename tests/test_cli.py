@@ -18,6 +18,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import kldiv
+from conftest import softmax
+from kldiv.logit_files import open_logits
+from kldiv.stored_arrays import LogitFileError
 
 KLDIV = Path(sys.executable).parent / "kldiv"
 DEMO = Path(kldiv.__file__).parent / "demo"
@@ -89,16 +92,42 @@ def folder(tmp_path_factory, logits):
         "labels_outside": np.where(labels == 3, CLASSES, labels),
         "labels_ignored": np.where(labels == 2, -100, labels),
         "labels_floating": labels.astype(np.float32),
+        "labels_other": np.where(labels == 2, -1, labels).astype(">i2"),
+        "keep": np.array([True, True, True, False, True, True]),
+        "keep_wrong": np.array([7, 1, 1, 1, 0, 1], np.uint8),
+        "p_probs": softmax(p),
+        "q_probs": softmax(q),
+        "structured": np.zeros(ROWS, [("é", np.float32)]),
+        "text": np.full((ROWS, CLASSES), "a"),
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
+    with (folder / "version_3.npy").open("wb") as file:
+        np.lib.format.write_array(file, p, version=(3, 0))
+    negative = b"{'descr': '<f4', 'fortran_order': False, 'shape': (-6, -50)}\n"
+    (folder / "negative.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(negative).to_bytes(2, "little") + negative + p.tobytes()
+    )
+    (folder / "parsed.npy").write_bytes(b"\x93NUMPY\x01\x00\x04\x00((((" + p.tobytes())
+    header = b'{"logits":{"dtype":"F32","shape":[1e400],"data_offsets":[0,4]}}'
+    (folder / "huge.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    # As MLX writes it: the header not padded, so that tensors begin anywhere.
+    entries = {"logits": ["F32", [ROWS, CLASSES], [0, p.nbytes]]}
+    entries["labels"] = ["I64", [ROWS], [p.nbytes, p.nbytes + labels.nbytes]]
+    keys = ("dtype", "shape", "data_offsets")
+    header = json.dumps({k: dict(zip(keys, v, strict=True)) for k, v in entries.items()}).encode()
+    header += b" " * ((3 - len(header)) % 8)
+    (folder / "odd.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + p.tobytes() + labels.tobytes()
+    )
     np.save(folder / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
     whole = (folder / "p.npy").read_bytes()
     (folder / "truncated.npy").write_bytes(whole[:-10])
     (folder / "cut_header.npy").write_bytes(whole[:40])
     (folder / "empty.npy").touch()
     (folder / "pickle.npy").write_bytes(pickle.dumps(p))
-    (folder / "p.pt").write_bytes(b"PK")
+    for extension in ("pt", "npz", "parquet", "txt"):
+        (folder / f"p.{extension}").write_bytes(b"PK")
     save_file(
         {"logits": p.astype(ml_dtypes.bfloat16), "other": p, "labels": labels},
         folder / "p.safetensors",
@@ -144,6 +173,8 @@ def test_compare_agrees_with_python_and_float64():
         ("fortran.npy", "q.npy", ["--labels", "labels.npy"]),
         ("fortran_3d.npy", "q_3d.npy", ["--labels", "labels_3d.npy"]),
         ("big_endian.npy", "q.safetensors", ["--labels", "q.safetensors"]),
+        ("version_3.npy", "q.npy", ["--labels", "labels.npy"]),
+        ("odd.safetensors", "q.npy", ["--labels", "odd.safetensors"]),
         ("p.safetensors:other", "two.safetensors:b", ["--labels", "p.safetensors:labels"]),
     ],
 )
@@ -191,6 +222,63 @@ def test_rows_with_nan_and_infinite_values_are_counted(tmp_path, logits):
     table = succeed("compare", "p.npy", "q.npy", folder=tmp_path)
     assert "rows with NaN" in table
     assert "rows with infinite" in table
+    assert "over 4 rows, infinite in 1" in table
+    assert float(summary["kl_maximum"]) == np.inf
+
+
+def test_rows_without_a_label_and_rows_left_out(folder, logits):
+    p, q = logits
+    options = ["--labels", "labels_ignored.npy", "--where", "keep.npy", "--rows", "1:"]
+    result = numbers("p.npy", "q.npy", *options, folder=folder)
+    keep, labels = np.load(folder / "keep.npy")[1:], np.load(folder / "labels_ignored.npy")[1:]
+    expected = kldiv.compare(p[1:], q[1:], labels, where=keep).summary()
+    assert result["summary"] == expected.as_dict()
+    assert (result["summary"]["rows"], result["summary"]["rows_labelled"]) == (4, 3)
+    # Only what is compared has to be right: row 0 holds 7 in the mask, row 3 a label too large.
+    for given in (["--where", "keep_wrong.npy"], ["--labels", "labels_outside.npy"]):
+        numbers("p.npy", "q.npy", *given, "--rows", "4:", folder=folder)
+    numbers("p.npy", "q.npy", "--labels", "labels_outside.npy", "--where", "keep.npy",
+            folder=folder)  # fmt: skip
+    other = ["--labels", "labels_other.npy", "--ignore-index", "-1"]
+    assert numbers("p.npy", "q.npy", *other, folder=folder)["summary"]["rows_labelled"] == 5
+
+
+def test_spaces(folder, logits):
+    p, q = logits
+    expected = kldiv.compare(p, q).summary().kl.mean
+    for names, space in (
+        (("p_probs.npy", "q_probs.npy"), "probs"),
+        (("p_probs.npy", "q.npy"), "probs,logits"),
+    ):
+        result = numbers(*names, "--space", space, folder=folder)
+        assert result["summary"]["kl"]["mean"] == pytest.approx(expected, rel=1e-5)
+    done = run("compare", "p_probs.npy", "q.npy", folder=folder)
+    assert done.returncode == 0
+    assert done.stderr.startswith("kldiv: warning: p_probs.npy is taken for logits")
+    assert "--space probs" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_files_cut_off_while_they_are_read(tmp_path, logits):
+    for order in "CF":
+        np.save(tmp_path / "p.npy", np.asarray(logits[0], order=order))
+        file = open_logits(str(tmp_path / "p.npy"))
+        blocks = file.blocks(range(ROWS), 2)
+        np.testing.assert_array_equal(next(blocks), logits[0][:2])
+        os.truncate(tmp_path / "p.npy", 600)
+        with pytest.raises(LogitFileError, match=r"p\.npy was truncated"):
+            list(blocks)
+
+
+@pytest.mark.parametrize("shape", [(30, 7), (2, 5, 3, 7)])
+def test_blocks_of_every_order(tmp_path, rng, shape):
+    array = rng.normal(size=shape)
+    for order in "CF":
+        np.save(tmp_path / "a.npy", np.asarray(array, order=order))
+        file = open_logits(str(tmp_path / "a.npy"))
+        for rows, step in ((range(30), 30), (range(30), 7), (range(3, 11), 3)):
+            found = np.concatenate([block.copy() for block in file.blocks(rows, step)])
+            assert np.array_equal(found, array.reshape(30, 7)[rows.start : rows.stop])
 
 
 def test_json_file(folder, tmp_path):
@@ -213,10 +301,18 @@ ERRORS = {
     "pickle.npy q.npy": "not a readable .npy file",
     "empty.npy q.npy": "is empty",
     "objects.npy q.npy": "Python objects",
+    "structured.npy q.npy": "dtype void",
+    "text.npy q.npy": "dtype str",
+    "negative.npy q.npy": "not a readable .npy file",
+    "parsed.npy q.npy": "not a readable .npy file",
+    "huge.safetensors q.npy": "safetensors header",
     "integers.npy q.npy": "int32",
     "scalar.npy q.npy": "shape ()",
     "no_rows.npy q.npy": "shape (0, 50)",
-    "p.pt q.npy": "unknown extension '.pt'",
+    "p.pt q.npy": "numpy.save('p.npy', torch.load('p.pt'",
+    "p.npz q.npy": "numpy.save('p.npy', numpy.load('p.npz')[",
+    "p.parquet q.npy": "pandas.read_parquet('p.parquet')",
+    "p.txt q.npy": "unknown extension '.txt'",
     "two.safetensors q.npy": "a (F32), b (F32)",
     "two.safetensors:c q.npy": "no tensor 'c'",
     "truncated.safetensors q.npy": "truncated",
@@ -225,10 +321,16 @@ ERRORS = {
     "p.npy q.npy --label labels.npy": "--labels",
     "p.npy q.npy --labels labels_fewer.npy": "(5,)",
     "p.npy q.npy --labels labels_outside.npy": "label 50 in row 3",
-    "p.npy q.npy --labels labels_ignored.npy": "label -100 in row 2",
+    "p.npy q.npy --labels labels_ignored.npy --ignore-index -1": "label -100 in row 2",
+    "p.npy q.npy --where labels.npy": "labels.npy holds 2 in row 2",
+    "p.npy q.npy --where labels_fewer.npy": "(5,)",
+    "p.npy q.npy --where labels_floating.npy": "float32",
+    "p.npy q.npy --space prob": "logits, log_probs, probs, got 'prob'",
+    "p.npy q.npy --space probs": "p.npy holds the negative probability",
     "p.npy q.npy --labels labels_floating.npy": "float32",
     "p.npy q.npy --rows 3": "expected A:B",
     "p.npy q.npy --rows 4:4": "selects none of 6 rows",
+    f"p.npy q.npy --rows {'9' * 5000}:": "selects none of 6 rows",
     "p.npy q.npy --temperature 0": "temperature",
     "p.npy q.npy --temperature nan": "temperature",
     "p.npy q.npy --threads 0": "--threads",
@@ -293,7 +395,7 @@ def large(tmp_path_factory):
     shape = (2300, 65536)
     for name, offset in (("p", 1.0), ("q", 2.0)):
         array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
-        # Around the ends of blocks of 64 MiB, and the last row, which is a block's remainder.
+        # Around the ends of blocks, and the last row, which is a block's remainder.
         array[[0, 511, 512, 1023, 1024, 2299], 5] = offset + np.arange(6)
         del array
     return folder

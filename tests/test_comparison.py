@@ -1,5 +1,6 @@
 """`compare` and its summary."""
 
+import json
 import math
 
 import numpy as np
@@ -88,9 +89,106 @@ def test_rows_that_cannot_be_compared_are_counted_and_left_out(rng):
     assert c.top1_p.tolist()[0] == c.top1_p.tolist()[5] == -1
     s = c.summary()
     assert (s.rows, s.rows_nan, s.rows_infinite) == (5, 2, 2)
-    assert s.kl.mean == pytest.approx(c.kl[4], rel=1e-7)
-    assert "rows with NaN (left out)" in str(s)
-    assert "rows with infinite values (left out)" in str(s)
+    # Each mean is over its own finite rows.
+    assert s.kl.mean == pytest.approx(c.kl[[2, 4]].mean(), rel=1e-7)
+    assert s.reverse_kl.mean == pytest.approx(c.reverse_kl[[1, 4]].mean(), rel=1e-7)
+    assert s.jensen_shannon.mean == pytest.approx(c.jensen_shannon[[1, 2, 4]].mean(), rel=1e-7)
+    assert (s.kl.rows, s.reverse_kl.rows, s.jensen_shannon.rows, s.same_top.rows) == (2, 2, 3, 3)
+    assert s.kl_maximum == s.kl_percentiles[99] == np.inf
+    assert s.kl_minimum == min(c.kl[[2, 4]])
+    assert s.kl_percentiles[50] == sorted(c.kl[[1, 2, 4]])[1]
+    lines = dict(s.lines())
+    assert lines["rows with NaN (left out)"] == "2"
+    assert lines["rows with infinite values"] == "2"
+    assert lines["mean KL(p‖q)"].endswith(" over 2 rows, infinite in 1")
+    assert "over" not in lines["mean Jensen–Shannon"]
+    assert lines["KL(p‖q), maximum"] == "inf"
+    found = json.loads(json.dumps(s.as_dict(), allow_nan=False))
+    assert float(found["kl_maximum"]) == np.inf
+    assert found["kl"]["rows"] == 2
+
+
+def test_classes_masked_on_one_side_leave_the_other_direction(rng):
+    p = rng.normal(0, 3, (8, 40))
+    q = p + rng.normal(0, 0.1, p.shape)
+    p[:, 37:] = -np.inf
+    c = kldiv.compare(p, q, rng.integers(0, 37, 8))
+    s = c.summary()
+    assert s.kl.mean == pytest.approx(c.kl.mean())
+    assert (s.kl.rows, s.reverse_kl.rows, s.rows_infinite) == (8, 0, 8)
+    assert dict(s.lines())["mean KL(q‖p)"] == "infinite in all 8 rows"
+    assert s.as_dict()["reverse_kl"] == {"mean": None, "standard_error": None, "rows": 0}
+    assert s.perplexity_q.mean == pytest.approx(math.exp(c.nll_q.mean()))
+
+
+def test_rows_without_a_label(rng):
+    p, q = rng.normal(0, 1, (2, 6, 20)).astype(np.float32)
+    labels = np.array([3, -100, 5, 19, -100, 77])
+    where = np.array([True, True, True, True, False, False])
+    c = kldiv.compare(p, q, labels, where=where)
+    full = kldiv.compare(p, q, [3, 0, 5, 19, 0, 0])
+    assert np.array_equal(c.kl[:4], full.kl[:4])
+    assert c.top1_p.tolist()[:4] == full.top1_p.tolist()[:4]
+    for name in ("nll_p", "nll_q", "delta_p"):
+        expected = np.where(where, getattr(full, name), 0)
+        expected[1] = np.nan
+        np.testing.assert_array_equal(getattr(c, name), expected)
+    s = c.summary()
+    assert (s.rows, s.rows_nan, s.rows_labelled, s.kl.rows, s.nll_q.rows) == (4, 0, 3, 4, 3)
+    assert s.nll_q.mean == pytest.approx(full.nll_q[[0, 2, 3]].mean())
+    assert dict(s.lines())["rows with a label"] == "3"
+    assert "over" not in dict(s.lines())["perplexity of q"]
+    same = kldiv.compare(p, q, np.where(labels == -100, 255, labels).astype(np.uint8),
+                         ignore_index=255, where=where)  # fmt: skip
+    np.testing.assert_array_equal(same.nll_q, c.nll_q)
+    with pytest.raises(IndexError, match=r"label -100 in row 1 .* leave them out with where"):
+        kldiv.compare(p, q, labels, ignore_index=None, where=where)
+    with pytest.raises(IndexError, match="label 77 in row 5"):
+        kldiv.compare(p, q, labels)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_spaces(rng, dtype):
+    z = rng.normal(0, 2, (2, 4, 30))
+    z[0, 0, 3] = z[1, 0, 3] = -np.inf
+    probs = softmax(z).astype(DTYPES[dtype])
+    wide = probs.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        ln = np.log(wide)
+    expected = kldiv.compare(*ln)
+    found = kldiv.compare(*probs, space="probs")
+    assert found.kl.dtype == (np.float64 if dtype == "float64" else np.float32)
+    for name in ("kl", "reverse_kl", "jensen_shannon", "entropy_q"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
+    # Rows are divided by their sum, and the temperature is of logits.
+    found = kldiv.compare(3 * wide[0], 1.5 * ln[1], space=("probs", "logits"), temperature=1.5)
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-12)
+    found = kldiv.compare(1.5 * ln[0], ln[1] - 4, space=("logits", "log_probs"), temperature=1.5)
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-12)
+    with pytest.raises(ValueError, match="temperature"):
+        kldiv.compare(*probs, space="probs", temperature=2.0)
+
+
+def test_negative_probabilities(rng):
+    p = softmax(rng.normal(size=(2, 3, 5)))
+    p[0, 1, 2], p[1, 2, 4] = -0.25, -0.125
+    where = np.ones((2, 3), bool)
+    with pytest.raises(ValueError, match=r"q holds the negative probability -0.25 in row \(0, 1\)"):
+        kldiv.compare(np.abs(p), p, space="probs", where=where)
+    where[0, 1] = False
+    with pytest.raises(kldiv.NegativeProbabilityError, match=r"-0.125 in row \(1, 2\)") as caught:
+        kldiv.compare(p, p, space="probs", where=where)
+    assert (caught.value.argument, caught.value.row, caught.value.value) == ("p", (1, 2), -0.125)
+    where[1, 2] = False
+    assert np.isfinite(kldiv.compare(p, p, space="probs", where=where).kl).all()
+
+
+def test_statistics_of_any_magnitude():
+    for factor in (1.0, 1e300, 1e-300):
+        s = kldiv.Statistic.of(np.array([1.0, 2.0, 4.0, np.inf, np.nan]) * factor)
+        assert s.rows == 3
+        assert s.mean == pytest.approx(7 / 3 * factor)
+        assert s.standard_error == pytest.approx(math.sqrt(7 / 9) * factor)
 
 
 def test_summary_is_the_textbook_statistic(rng):

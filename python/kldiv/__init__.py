@@ -1,7 +1,8 @@
 """KL divergence, cross-entropy and their relatives, with gradients, straight from logits."""
 
 from kldiv._kldiv import build_info, get_num_threads, isa, set_num_threads
-from kldiv.comparison import Comparison, Statistic, Summary, compare
+from kldiv._probabilities import NegativeProbabilityWarning, ProbabilitiesAsLogitsWarning
+from kldiv.comparison import Comparison, NegativeProbabilityError, compare
 from kldiv.functional import (
     cross_entropy,
     entropy,
@@ -15,11 +16,15 @@ from kldiv.functional import (
     total_variation,
     value_and_grad,
 )
+from kldiv.summary import Statistic, Summary
 
 __version__: str = build_info()["version"]
 
 __all__ = [
     "Comparison",
+    "NegativeProbabilityError",
+    "NegativeProbabilityWarning",
+    "ProbabilitiesAsLogitsWarning",
     "Statistic",
     "Summary",
     "build_info",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
@@ -13,23 +13,26 @@ from kldiv import _kldiv
 from kldiv._arrays import (
     Array,
     Operand,
-    Output,
     Rows,
     as_float,
-    as_labels,
     as_rows,
     check_same_shape,
-    floating_name,
-    fresh_output,
-    given_output,
-    over_batch,
     result_dtype,
 )
+from kldiv._outputs import Output, apart, check_distinct, fresh_output, given_output, overlap
+from kldiv._probabilities import (
+    NegativeProbabilityWarning,
+    check_logits,
+    negative_probability,
+    warn_once,
+    was_shown,
+)
+from kldiv._reducer import REDUCTIONS as REDUCTIONS
+from kldiv._reducer import Reducer, Value
+from kldiv._side_inputs import as_class_index, as_labels, label_error
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Value = Array | np.floating[Any]
-REDUCTIONS = ("none", "sum", "mean", "batchmean")
 SPACES = ("logits", "log_probs", "probs")
 
 
@@ -38,9 +41,20 @@ class Request(Protocol):
 
     rows: dict[str, Rows]
     """The arguments that have a gradient, by name."""
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """What the numbers of `rows` are, in their order."""
+        ...
+
     default_wrt: ClassVar[str]
     gradients_at_once: ClassVar[bool]
     """Whether all gradients of a class are written after all that belongs to it was read."""
+    side_inputs: ClassVar[tuple[str, ...]]
+    """The attributes with what it reads beside the rows and what `reducer` has; `None` or arrays.
+
+    All are listed: an output may lie over any of them.
+    """
     reducer: Reducer
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
@@ -56,77 +70,12 @@ def differentiable(build: Callable[P, Request]) -> Callable[P, Value]:
 
     @functools.wraps(build)
     def function(*args: P.args, **kwargs: P.kwargs) -> Value:
-        return build(*args, **kwargs).call(None, {})
+        request = build(*args, **kwargs)
+        check_logits(request.rows, request.spaces)
+        return request.call(None, {})
 
     function.request = build  # type: ignore[attr-defined]
     return function
-
-
-@dataclass(slots=True)
-class Reducer:
-    """Masks, weights and the reduction, over the batch of `rows`."""
-
-    rows: Rows
-    where: Array | None
-    weights: Array | None
-    reduction: str
-    denominator: float | None
-    dtype: np.dtype[Any]
-
-    @classmethod
-    def parse(
-        cls,
-        rows: Rows,
-        dtype: np.dtype[Any],
-        where: Any,
-        weights: Any,
-        reduction: str,
-        denominator: Any,
-    ) -> Reducer:
-        """Check what can be checked without reading a row."""
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-        if reduction == "batchmean" and not rows.batch_shape:
-            raise ValueError(
-                f"reduction='batchmean' divides by the first batch axis, and {rows.name} of shape "
-                f"{rows.shape} has none"
-            )
-        if denominator is not None:
-            denominator = as_float("denominator", denominator)
-        return cls(
-            rows,
-            None if where is None else over_batch("where", where, rows, np.bool_),
-            None if weights is None else over_batch("weights", weights, rows, np.float64),
-            reduction,
-            denominator,
-            dtype,
-        )
-
-    def options(self, grad_output: Array | None) -> tuple[Any, ...]:
-        """As the extension takes them."""
-        name = floating_name(self.dtype)
-        return (self.where, self.weights, self.reduction, self.denominator, grad_output, name)
-
-    def upstream(self, grad_output: Any) -> Array | None:
-        """The upstream gradient, one number or one a row."""
-        if grad_output is None:
-            return None
-        if self.reduction == "none":
-            return over_batch("grad_output", grad_output, self.rows, np.float64)
-        array = np.asarray(grad_output, dtype=np.float64)
-        if array.ndim != 0:
-            raise ValueError(
-                f"grad_output has shape {array.shape}, but the result of "
-                f"reduction={self.reduction!r} has shape ()"
-            )
-        return array.reshape(1)
-
-    def wrap(self, result: Array | float) -> Value:
-        """The result of the extension; a number in its dtype, as an array already is."""
-        if isinstance(result, float):
-            scalar: np.floating[Any] = self.dtype.type(result)
-            return scalar
-        return result
 
 
 def pair_of(name: str, value: Any, check: Callable[[str, Any], T]) -> tuple[T, T]:
@@ -198,6 +147,7 @@ class DivergenceRequest:
     reducer: Reducer
     default_wrt: ClassVar[str] = "q"
     gradients_at_once: ClassVar[bool] = True
+    side_inputs: ClassVar[tuple[str, ...]] = ()
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
@@ -212,6 +162,8 @@ class DivergenceRequest:
             outputs.get("p"),
             outputs.get("q"),
         )
+        if "probs" in self.spaces:
+            check_probabilities(self, values, outputs)
         return self.reducer.wrap(values)
 
 
@@ -222,24 +174,49 @@ class CrossEntropyRequest:
     rows: dict[str, Rows]
     labels: Array | None
     ignore_index: int | None
-    loss: tuple[Any, ...]
+    space: str
+    temperature: float
+    label_smoothing: float
+    class_weights: Array | None
+    z_loss: float
+    softcap: float | None
     reducer: Reducer
     default_wrt: ClassVar[str] = "logits"
     gradients_at_once: ClassVar[bool] = False
+    side_inputs: ClassVar[tuple[str, ...]] = ("labels", "class_weights")
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """What the numbers of `rows` are, in their order."""
+        return (self.space, "probs")[: len(self.rows)]
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
         targets = self.rows.get("targets")
-        values = _kldiv.cross_entropy(
-            self.rows["logits"].operand,
-            self.labels,
-            None if targets is None else targets.operand,
-            self.ignore_index,
-            self.loss,
-            self.reducer.options(grad_output),
-            outputs.get("logits"),
-            outputs.get("targets"),
+        loss = (
+            self.space,
+            self.temperature,
+            self.label_smoothing,
+            self.class_weights,
+            self.z_loss,
+            self.softcap,
         )
+        try:
+            values = _kldiv.cross_entropy(
+                self.rows["logits"].operand,
+                self.labels,
+                None if targets is None else targets.operand,
+                self.ignore_index,
+                loss,
+                self.reducer.options(grad_output),
+                outputs.get("logits"),
+                outputs.get("targets"),
+            )
+        except IndexError as error:
+            raise label_error(error) from None
+        if self.space == "probs" or targets is not None:
+            ignored = None if self.labels is None else self.labels == self.ignore_index
+            check_probabilities(self, values, outputs, ignored)
         return self.reducer.wrap(values)
 
 
@@ -262,9 +239,13 @@ def distillation(
     """A divergence from a teacher mixed with cross-entropy on labels."""
     rows = {"teacher": as_rows("teacher", teacher, -1), "student": as_rows("student", student, -1)}
     check_same_shape(rows["teacher"], rows["student"])
+    ignore_index = as_class_index("ignore_index", ignore_index)
+    indices = None
+    if labels is not None:
+        indices, ignore_index = as_labels("labels", labels, rows["student"], ignore_index)
     return DistillationRequest(
         rows,
-        None if labels is None else as_labels("labels", labels, rows["student"]),
+        indices,
         (
             kind,
             parameter,
@@ -289,18 +270,23 @@ class DistillationRequest:
     reducer: Reducer
     default_wrt: ClassVar[str] = "student"
     gradients_at_once: ClassVar[bool] = False
+    side_inputs: ClassVar[tuple[str, ...]] = ("labels",)
+    spaces: ClassVar[tuple[str, ...]] = ("logits", "logits")
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
-        values = _kldiv.distillation(
-            self.rows["teacher"].operand,
-            self.rows["student"].operand,
-            self.labels,
-            self.loss,
-            self.reducer.options(grad_output),
-            outputs.get("teacher"),
-            outputs.get("student"),
-        )
+        try:
+            values = _kldiv.distillation(
+                self.rows["teacher"].operand,
+                self.rows["student"].operand,
+                self.labels,
+                self.loss,
+                self.reducer.options(grad_output),
+                outputs.get("teacher"),
+                outputs.get("student"),
+            )
+        except IndexError as error:
+            raise label_error(error) from None
         return self.reducer.wrap(values)
 
 
@@ -314,12 +300,20 @@ class EntropyRequest:
     reducer: Reducer
     default_wrt: ClassVar[str] = "p"
     gradients_at_once: ClassVar[bool] = True
+    side_inputs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """What the numbers of `rows` are, in their order."""
+        return (self.space,)
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradient asked for."""
         options = self.reducer.options(grad_output)
         operand = self.rows["p"].operand
         values = _kldiv.entropy(operand, self.space, self.temperature, options, outputs.get("p"))
+        if self.space == "probs":
+            check_probabilities(self, values, outputs)
         return self.reducer.wrap(values)
 
 
@@ -332,6 +326,8 @@ class LogSumExpRequest:
     reducer: Reducer
     default_wrt: ClassVar[str] = "z"
     gradients_at_once: ClassVar[bool] = True
+    side_inputs: ClassVar[tuple[str, ...]] = ()
+    spaces: ClassVar[tuple[str, ...]] = ("any numbers",)
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradient asked for."""
@@ -362,22 +358,65 @@ def value_and_grad(
         )
     upstream = request.reducer.upstream(grad_output)
     outputs: dict[str, Output] = {}
+    memory: dict[str, Array] = {}
     for name, given in zip(wanted, outs, strict=True):
         rows = request.rows[name]
+        dtype = request.reducer.dtype
         if given is None:
-            outputs[name] = fresh_output(rows, request.reducer.dtype)
+            outputs[name] = fresh_output(rows, dtype)
         else:
             in_place = request.gradients_at_once or len(wanted) == 1
-            inputs = list(request.rows.values())
-            dtype = request.reducer.dtype
+            inputs = request.rows.values()
             outputs[name] = given_output("out", given, rows, dtype, inputs, in_place)
-    if len(outputs) == 2:
-        _check_distinct(*outputs.values())
+            memory[name] = outputs[name].array
+    if memory:
+        check_distinct(memory)
+        upstream = separate(request, upstream, memory.values())
     value = request.call(upstream, {name: output.operand for name, output in outputs.items()})
     gradients = tuple(output.finish() for output in outputs.values())
     return value, gradients[0] if single else gradients
 
 
-def _check_distinct(first: Output, second: Output) -> None:
-    if np.may_share_memory(first.array, second.array):
-        raise ValueError("the two arrays of out overlap in memory")
+def separate(request: Request, upstream: Array | None, outputs: Collection[Array]) -> Array | None:
+    """Give a request copies of what it reads beside the rows, where outputs share its memory.
+
+    The upstream gradient is returned.
+    """
+    reducer = request.reducer
+    reducer.where = apart(reducer.where, outputs)
+    reducer.weights = apart(reducer.weights, outputs)
+    for name in request.side_inputs:
+        setattr(request, name, apart(getattr(request, name), outputs))
+    return apart(upstream, outputs)
+
+
+def check_probabilities(
+    request: Request,
+    values: Array | float,
+    outputs: dict[str, Operand],
+    ignored: Array | None = None,
+) -> None:
+    """Warn of the first negative probability, if any made a value NaN.
+
+    Rows that a gradient has overwritten are not looked at.
+    """
+    if was_shown(NegativeProbabilityWarning):
+        return
+    if not (values != values if isinstance(values, float) else np.isnan(values).any()):
+        return
+    kept = request.reducer.kept()
+    if ignored is not None:
+        kept = ~ignored if kept is None else kept & ~ignored
+    for (name, rows), space in zip(request.rows.items(), request.spaces, strict=True):
+        operand = rows.operand[0]
+        if space != "probs" or any(overlap(operand, out) for out, _ in outputs.values()):
+            continue
+        if (found := negative_probability(operand, kept)) is not None:
+            row, number = found
+            where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+            warn_once(
+                NegativeProbabilityWarning,
+                f"{name} holds the negative probability {number:g}{where}, whose result is NaN: "
+                'pass space="logits" or "log_probs" if these are such',
+            )
+            return

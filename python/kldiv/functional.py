@@ -3,7 +3,8 @@
 Throughout: a row is one categorical distribution, along `axis`; the other axes are the batch
 shape. p is the reference (teacher, truth) and q the approximation (student, model). Everything
 is in nats. Array-likes are NumPy arrays of float64, float32, float16 or ``ml_dtypes.bfloat16``,
-and whatever shares its memory with NumPy (torch CPU tensors, JAX CPU arrays, memory maps).
+and whatever shares its memory with NumPy (torch CPU tensors, JAX CPU arrays, memory maps); lists
+may hold integers.
 Nothing is copied unless the class axis has another stride than 1.
 """
 
@@ -19,28 +20,31 @@ from kldiv import _kldiv
 from kldiv._arrays import (
     Array,
     as_array,
-    as_class_index,
     as_float,
-    as_labels,
     as_rows,
     check_same_shape,
-    fresh_output,
-    given_output,
-    over_batch,
     result_dtype,
 )
+from kldiv._outputs import fresh_output, given_output
+from kldiv._probabilities import check_logits
+from kldiv._reducer import Reducer, Value
 from kldiv._requests import (
     CrossEntropyRequest,
     DivergenceRequest,
     EntropyRequest,
     LogSumExpRequest,
-    Reducer,
-    Value,
     as_space,
     differentiable,
     divergence,
 )
 from kldiv._requests import value_and_grad as _value_and_grad
+from kldiv._side_inputs import (
+    as_class_index,
+    as_class_weights,
+    as_labels,
+    as_mask,
+    label_error,
+)
 
 Space = str | tuple[str, str]
 Temperature = float | tuple[float, float]
@@ -78,7 +82,8 @@ def kl(
     A class contributes 0 where p = 0 (even if q = 0), and +inf where p > 0 = q. The value is
     never negative, and exactly 0 on identical rows, for logits. Probabilities and
     log-probabilities are taken as given, as `scipy.special.rel_entr` does: rows that do not sum
-    to one follow the formula term by term.
+    to one follow the formula term by term, and the value may be negative, though not below
+    P ln(P/Q) for sums P and Q. `scipy.stats.entropy` divides each row by its sum first.
 
     Gradients: q − p with respect to the logits of q and p (ln p − ln q − KL) with respect to
     those of p (both divided by the temperature); −p and p (ln p − ln q + 1) with respect to
@@ -93,12 +98,13 @@ def kl(
         dtypes may differ.
     space : {"logits", "log_probs", "probs"} or a pair of them
         What the numbers are; a pair is ``(p_space, q_space)``. A logit of −inf is a masked
-        class of probability 0.
+        class of probability 0. Logits from 0 to 1 that sum to 1 in a row are taken as they are,
+        with a `ProbabilitiesAsLogitsWarning`, once a process.
     temperature : float or a pair of floats
-        T > 0 with p = softmax(z / T), for logits only. No factor T² is applied.
+        T from 1e-30 to 1e30 with p = softmax(z / T), for logits only. No factor T² is applied.
     axis : int
         The class axis.
-    where : array_like of bool, optional
+    where : array_like of bool, or of integers 0 and 1, optional
         Over the batch shape (broadcast). Rows marked False give 0 and a zero gradient, whatever
         they hold.
     weights : array_like, optional
@@ -114,16 +120,19 @@ def kl(
     -------
     ndarray or scalar
         Batch-shaped for ``"none"``, else a scalar, in nats; float64 if p or q is, else float32.
-        A row that holds NaN or +inf (or a negative probability), or only masked classes, gives
-        NaN for that row.
+        A row that holds NaN or +inf, or only masked classes, gives NaN for that row. So does a
+        negative probability, with a `NegativeProbabilityWarning` once a process that names the
+        first one (unless a gradient was written over it).
 
     Raises
     ------
     TypeError
-        For arrays that are not floating, or options of the wrong type.
+        For arrays that are not floating (lists may hold integers), masks that are neither
+        booleans nor integers, or options of the wrong type.
     ValueError
         For shapes that differ, rows without classes, an unknown space or reduction, a
-        temperature that is not positive, negative weights, options that do not apply.
+        temperature out of range, negative weights, a mask that holds other integers than 0 and
+        1, options that do not apply.
 
     Examples
     --------
@@ -201,9 +210,12 @@ def jensen_shannon(
 ) -> DivergenceRequest:
     r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
 
-    The divergence, not its square root. It is finite always, at most ln 2 for β = ½, symmetric
-    in p and q for β = ½, and 0 for β = 0 and β = 1 by the formula (implementations that switch
-    to forward and reverse KL there make a jump).
+    The divergence, not its square root. It is never negative, symmetric in p and q for β = ½,
+    and 0 for β = 0 and β = 1 by the formula (implementations that switch to forward and reverse
+    KL there make a jump). It is finite: at most −β ln β − (1−β) ln(1−β) for rows that sum to one,
+    which is ln 2 for β = ½, and −Pβ ln β − Q(1−β) ln(1−β) for probabilities that sum to P and Q.
+    Those are taken as given; `scipy.spatial.distance.jensenshannon` divides each row by its sum
+    first, and takes the square root.
 
     Gradients: with a = βp ln(p/m) and b = (1−β)q ln(q/m), a − p Σa and b − q Σb with respect to
     logits (divided by the temperature), a and b with respect to log-probabilities, a/p and b/q
@@ -262,7 +274,8 @@ def total_variation(
 ) -> DivergenceRequest:
     r"""Total variation distance, ½ Σ \|p − q\|.
 
-    Between 0 and 1 for rows that sum to one, and symmetric.
+    Symmetric, and between 0 and 1 for rows that sum to one; between ½\|P − Q\| and ½(P + Q) for
+    probabilities that sum to P and Q.
 
     Gradients: with s = ½ sign(p − q), which is 0 at the kink p = q: s·p − p Σ s·p with respect to
     the logits of p (divided by the temperature), s·p with respect to its log-probabilities, s
@@ -314,7 +327,7 @@ def renyi(
 
     A class contributes 0 to S where p = 0, and where q = 0 if α < 1; for α > 1 the value is +inf
     where p > 0 = q. The value is +inf for α < 1 where no class has both p > 0 and q > 0. α = 1
-    is the limit, `kl`.
+    is the limit, `kl`; for probabilities it is the limit only where p sums to one.
 
     Gradients: with c = p^α q^(1−α) / ((α − 1) S), αc − pα/(α − 1) and (1−α)c + q with respect to
     the logits of p and q (divided by the temperature), αc and (1−α)c with respect to
@@ -385,12 +398,14 @@ def cross_entropy(
         Class indices of any integer dtype over the batch shape, or a floating array of the shape
         of `logits` with a distribution in each row, taken as given.
     space : {"logits", "log_probs", "probs"}
-        What the numbers of `logits` are.
+        What the numbers of `logits` are. Probabilities and log-probabilities are taken as given:
+        q is not divided by its sum.
     temperature : float
-        T > 0 with q = softmax(z / T), for logits only.
+        T from 1e-30 to 1e30 with q = softmax(z / T), for logits only.
     ignore_index : int or None
-        Rows with this class index give 0 and a zero gradient, and stay out of the mean. For
-        target distributions it is left at its default or None.
+        Rows with this class index give 0 and a zero gradient, and stay out of the mean. An index
+        that the dtype of the targets cannot hold is none of them. For target distributions it is
+        left at its default or None.
     label_smoothing : float
         ε, from 0 to 1.
     class_weights : array_like, optional
@@ -419,7 +434,8 @@ def cross_entropy(
     ValueError
         For shapes that do not fit, and options out of range or that do not apply.
     IndexError
-        For a class index that is out of range in a row kept; the first one is named.
+        For a class index that is out of range in a row kept; the first one is named. Rows
+        without a label have `ignore_index`, or are left out with `where`.
 
     Examples
     --------
@@ -440,41 +456,31 @@ def cross_entropy(
     given = as_array("targets", targets)
     arguments = {"logits": rows}
     labels = None
-    if given.dtype.kind in "iu":
-        labels = as_labels("targets", given, rows)
+    ignore_index = as_class_index("ignore_index", ignore_index)
+    if given.dtype.kind in "iuO":
+        labels, ignore_index = as_labels("targets", given, rows, ignore_index)
         dtype = result_dtype(rows)
     else:
         arguments["targets"] = as_rows("targets", given, axis)
         check_same_shape(rows, arguments["targets"])
         dtype = result_dtype(rows, arguments["targets"])
-    ignore_index = as_class_index(ignore_index)
-    if labels is None:
         if ignore_index not in (None, -100):
             raise ValueError(
                 "ignore_index applies to class indices only; mask rows of distributions with where"
             )
         ignore_index = None
-    per_class = None
-    if class_weights is not None:
-        array = as_array("class_weights", class_weights)
-        if array.shape != rows.operand[0].shape[-1:]:
-            raise ValueError(
-                f"class_weights has shape {array.shape} but logits has shape {rows.shape}, "
-                f"class axis {rows.axis}"
-            )
-        if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-            raise TypeError(f"class_weights has dtype {array.dtype}; expected real numbers")
-        per_class = np.ascontiguousarray(array.astype(np.float64, copy=False))
-    loss = (
+    return CrossEntropyRequest(
+        arguments,
+        labels,
+        ignore_index,
         as_space("space", space),
         as_float("temperature", temperature),
         as_float("label_smoothing", label_smoothing),
-        per_class,
+        as_class_weights("class_weights", class_weights, rows),
         as_float("z_loss", z_loss),
         None if softcap is None else as_float("softcap", softcap),
+        Reducer.parse(rows, dtype, where, weights, reduction, denominator),
     )
-    reducer = Reducer.parse(rows, dtype, where, weights, reduction, denominator)
-    return CrossEntropyRequest(arguments, labels, ignore_index, loss, reducer)
 
 
 @differentiable
@@ -491,7 +497,9 @@ def entropy(
 ) -> EntropyRequest:
     r"""Shannon entropy, −Σ p ln p.
 
-    A class contributes 0 where p = 0.
+    A class contributes 0 where p = 0. Between 0 and ln C for C classes and rows that sum to one;
+    probabilities and log-probabilities are taken as given, where `scipy.stats.entropy` divides
+    each row by its sum first.
 
     Gradients: −p (ln p + H) / T with respect to logits, −p (ln p + 1) with respect to
     log-probabilities, −(ln p + 1) with respect to probabilities, with the limit +inf at p = 0.
@@ -569,13 +577,14 @@ def log_softmax(
     z : array_like
         Logits, shape ``[..., classes]``.
     temperature : float
-        T > 0.
+        T from 1e-30 to 1e30.
     axis : int
         The class axis.
-    where : array_like of bool, optional
+    where : array_like of bool, or of integers 0 and 1, optional
         Rows marked False give 0, whatever they hold.
     out : ndarray, optional
-        Where to write the result; it may be `z` itself. Of the dtype of `z` or of the result.
+        Where to write the result; it may be `z` itself, or overlap any argument. Of the dtype of
+        `z` or of the result.
 
     Returns
     -------
@@ -600,7 +609,7 @@ def log_softmax(
        :doi:`10.1093/imanum/draa038`
     """
     rows = as_rows("z", z, axis)
-    mask = over_batch("where", where, rows, np.bool_)
+    mask = as_mask("where", where, rows)
     scale = as_float("temperature", temperature)
     dtype = result_dtype(rows)
     output = (
@@ -632,12 +641,12 @@ def gather_log_probs(
     labels : array_like of integers
         Class indices over the batch shape.
     temperature : float
-        T > 0.
+        T from 1e-30 to 1e30.
     ignore_index : int or None
         Rows with this label give 0.
     axis : int
         The class axis.
-    where : array_like of bool, optional
+    where : array_like of bool, or of integers 0 and 1, optional
         Rows marked False give 0, whatever they and their labels hold.
 
     Returns
@@ -650,7 +659,8 @@ def gather_log_probs(
     TypeError, ValueError
         As for `kl`.
     IndexError
-        For a label out of range in a row kept; the first one is named.
+        For a label out of range in a row kept; the first one is named. Rows without a label have
+        `ignore_index`, or are left out with `where`.
 
     Examples
     --------
@@ -659,12 +669,16 @@ def gather_log_probs(
     array([-0.464369])
     """
     rows = as_rows("z", z, axis)
-    indices = as_labels("labels", labels, rows)
-    mask = over_batch("where", where, rows, np.bool_)
-    ignored = as_class_index(ignore_index)
+    ignored = as_class_index("ignore_index", ignore_index)
+    indices, ignored = as_labels("labels", labels, rows, ignored)
+    mask = as_mask("where", where, rows)
     scale = as_float("temperature", temperature)
-    values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
-    shaped: Value = values.astype(result_dtype(rows), copy=False).reshape(rows.batch_shape)[()]
+    try:
+        values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
+    except IndexError as error:
+        raise label_error(error) from None
+    with np.errstate(all="ignore"):
+        shaped: Value = values.astype(result_dtype(rows), copy=False).reshape(rows.batch_shape)[()]
     return shaped
 
 
@@ -696,7 +710,8 @@ def value_and_grad(
     out : ndarray or sequence of ndarrays, optional
         Where to write the gradient: of the shape of the argument, and of its dtype or of the
         result's. It may be the argument itself: the gradient then overwrites it, and nothing is
-        allocated. float16 and bfloat16 outputs are rounded to nearest.
+        allocated. It may overlap any argument in another way, which costs a copy; two outputs
+        that overlap are refused. float16 and bfloat16 outputs are rounded to nearest.
     grad_output : array_like, optional
         Upstream gradient: a number, or over the batch shape for ``reduction="none"``. 1 if left
         out.
@@ -740,4 +755,6 @@ def value_and_grad(
         raise TypeError(
             f"value_and_grad differentiates kldiv's functions with a value a row, not {name}"
         )
-    return _value_and_grad(build(*args, **options), wrt, out, grad_output)
+    request = build(*args, **options)
+    check_logits(request.rows, request.spaces)
+    return _value_and_grad(request, wrt, out, grad_output)

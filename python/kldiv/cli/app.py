@@ -44,8 +44,25 @@ def compare(
         str | None,
         typer.Option(metavar="FILE", help="Write the numbers; - for stdout, without the table."),
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The rows to compare: booleans or 0 and 1, one for every row."
+        ),
+    ] = None,
+    ignore_index: Annotated[
+        int, typer.Option(metavar="N", help="The label of rows that have none.")
+    ] = -100,
+    space: Annotated[
+        str,
+        typer.Option(
+            metavar="SPACE",
+            help="logits, log_probs or probs, which are divided by their sum; A,B for two.",
+        ),
+    ] = "logits",
     temperature: Annotated[
-        float, typer.Option(metavar="T", help="p = softmax(logits / T), and q too.")
+        float,
+        typer.Option(metavar="T", help="p = softmax(logits / T), and q too; 1e-30 to 1e30."),
     ] = 1.0,
     rows: Annotated[
         str | None,
@@ -61,12 +78,12 @@ def compare(
     float64, float32, float16 or bfloat16, and may be larger than memory.
     """
     if json is not None and json != "-":
-        comparing.check_json(json, [reference, candidate, *([labels] if labels else [])])
+        inputs = [name for name in (reference, candidate, labels, where) if name is not None]
+        comparing.check_json(json, inputs)
     if threads is not None:
         _set_threads(threads)
-    result = comparing.compare_files(
-        reference, candidate, labels, temperature=temperature, rows=rows
-    )
+    options = comparing.Options(ignore_index, space, temperature, rows)
+    result = comparing.compare_files(reference, candidate, labels, where, options)
     if json != "-":
         comparing.show(result)
     if json is not None:

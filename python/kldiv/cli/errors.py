@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from kldiv.logit_files import LogitFileError
+from kldiv.stored_arrays import LogitFileError
 
 # typer brings click along, as a dependency or, in newer versions, inside itself.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -60,6 +60,11 @@ def run(app: typer.Typer) -> int:
     if code == INTERRUPTED:
         print("kldiv: interrupted", file=sys.stderr)
     return code or 0
+
+
+def warn(message: str) -> None:
+    """Say on stderr, in one line, what may not be meant."""
+    print(f"kldiv: warning: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _fail(message: str) -> int:

@@ -1,0 +1,95 @@
+"""Masks, weights and reductions of a batch, checked: what the extension is told of its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kldiv._arrays import Array, Rows, as_float, floating_name
+from kldiv._side_inputs import as_mask, as_real, as_weights
+
+Value = Array | np.floating[Any]
+REDUCTIONS = ("none", "sum", "mean", "batchmean")
+_TINY, _HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+@dataclass(slots=True)
+class Reducer:
+    """Masks, weights and the reduction, over the batch of `rows`."""
+
+    rows: Rows
+    where: Array | None
+    weights: Array | None
+    reduction: str
+    denominator: float | None
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def parse(
+        cls,
+        rows: Rows,
+        dtype: np.dtype[Any],
+        where: Any,
+        weights: Any,
+        reduction: str,
+        denominator: Any,
+    ) -> Reducer:
+        """Check what can be checked without reading a row."""
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+        if reduction == "batchmean" and not rows.batch_shape:
+            raise ValueError(
+                f"reduction='batchmean' divides by the first batch axis, and {rows.name} of shape "
+                f"{rows.shape} has none"
+            )
+        if denominator is not None:
+            denominator = as_float("denominator", denominator)
+        return cls(
+            rows,
+            None if where is None else as_mask("where", where, rows),
+            None if weights is None else as_weights("weights", weights, rows),
+            reduction,
+            denominator,
+            dtype,
+        )
+
+    def options(self, grad_output: Array | None) -> tuple[Any, ...]:
+        """As the extension takes them."""
+        name = floating_name(self.dtype)
+        return (self.where, self.weights, self.reduction, self.denominator, grad_output, name)
+
+    def upstream(self, grad_output: Any) -> Array | None:
+        """The upstream gradient, one number or one a row."""
+        if grad_output is None:
+            return None
+        if self.reduction == "none":
+            return as_weights("grad_output", grad_output, self.rows)
+        array = as_real("grad_output", grad_output)
+        if array.ndim != 0:
+            raise ValueError(
+                f"grad_output has shape {array.shape}, but the result of "
+                f"reduction={self.reduction!r} has shape ()"
+            )
+        return np.array([array])
+
+    def kept(self) -> Array | None:
+        """Which rows of the batch count, in one dimension; `None` for all."""
+        if self.weights is None:
+            return self.where
+        positive: Array = self.weights != 0
+        return positive if self.where is None else positive & self.where
+
+    def wrap(self, result: Array | float) -> Value:
+        """The result of the extension; a number in its dtype, as an array already is."""
+        if not isinstance(result, float):
+            return result
+        scalar: np.floating[Any]
+        if self.dtype.itemsize == 8 or _TINY <= abs(result) <= _HUGE:
+            scalar = self.dtype.type(result)
+        else:
+            # Beyond float32 it is infinite or 0, about which NumPy may complain.
+            with np.errstate(all="ignore"):
+                scalar = self.dtype.type(result)
+        return scalar
