@@ -34,6 +34,8 @@ from kldiv._side_inputs import as_class_index, as_labels, label_error
 P = ParamSpec("P")
 T = TypeVar("T")
 SPACES = ("logits", "log_probs", "probs")
+PROBABILITIES = frozenset({"probs", "unnormalized"})
+"""What the extension calls spaces of numbers that are no logarithms."""
 
 
 class Request(Protocol):
@@ -110,12 +112,23 @@ def sides_of(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[float
     return spaces, temperatures
 
 
+def normalized(space: str, normalize: Any) -> str:
+    """What the extension calls the numbers of a space, taken as given or divided by their sum."""
+    if not isinstance(normalize, bool | np.bool_):
+        raise TypeError(f"normalize must be True or False, got {normalize!r}")
+    # Log-probabilities that are normalised are what logits are.
+    return (
+        {"log_probs": "logits", "probs": "unnormalized"}.get(space, space) if normalize else space
+    )
+
+
 def divergence(
     kind: str,
     parameter: float,
     p: Any,
     q: Any,
     space: Any,
+    normalize: Any,
     temperature: Any,
     axis: int,
     where: Any,
@@ -126,7 +139,8 @@ def divergence(
     """A divergence of two arrays of rows."""
     p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
     check_same_shape(p_rows, q_rows)
-    spaces, temperatures = sides_of(space, temperature)
+    (p_space, q_space), temperatures = sides_of(space, temperature)
+    spaces = normalized(p_space, normalize), normalized(q_space, normalize)
     reducer = Reducer.parse(
         p_rows, result_dtype(p_rows, q_rows), where, weights, reduction, denominator
     )
@@ -162,7 +176,7 @@ class DivergenceRequest:
             outputs.get("p"),
             outputs.get("q"),
         )
-        if "probs" in self.spaces:
+        if not PROBABILITIES.isdisjoint(self.spaces):
             check_probabilities(self, values, outputs)
         return self.reducer.wrap(values)
 
@@ -312,7 +326,7 @@ class EntropyRequest:
         options = self.reducer.options(grad_output)
         operand = self.rows["p"].operand
         values = _kldiv.entropy(operand, self.space, self.temperature, options, outputs.get("p"))
-        if self.space == "probs":
+        if self.space in PROBABILITIES:
             check_probabilities(self, values, outputs)
         return self.reducer.wrap(values)
 
@@ -409,7 +423,7 @@ def check_probabilities(
         kept = ~ignored if kept is None else kept & ~ignored
     for (name, rows), space in zip(request.rows.items(), request.spaces, strict=True):
         operand = rows.operand[0]
-        if space != "probs" or any(overlap(operand, out) for out, _ in outputs.values()):
+        if space not in PROBABILITIES or any(overlap(operand, out) for out, _ in outputs.values()):
             continue
         if (found := negative_probability(operand, kept)) is not None:
             row, number = found

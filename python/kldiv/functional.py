@@ -36,6 +36,7 @@ from kldiv._requests import (
     as_space,
     differentiable,
     divergence,
+    normalized,
 )
 from kldiv._requests import value_and_grad as _value_and_grad
 from kldiv._side_inputs import (
@@ -70,6 +71,7 @@ def kl(
     q: ArrayLike,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -100,6 +102,10 @@ def kl(
         What the numbers are; a pair is ``(p_space, q_space)``. A logit of −inf is a masked
         class of probability 0. Logits from 0 to 1 that sum to 1 in a row are taken as they are,
         with a `ProbabilitiesAsLogitsWarning`, once a process.
+    normalize : bool
+        Divide rows of probabilities (or of exp of log-probabilities) by their sums first, as
+        `scipy.stats.entropy` does: any non-negative numbers, such as counts, are a distribution
+        then. Nothing to rows of logits, whose softmax is one.
     temperature : float or a pair of floats
         T from 1e-30 to 1e30 with p = softmax(z / T), for logits only. No factor T² is applied.
     axis : int
@@ -151,7 +157,7 @@ def kl(
        Mathematical Statistics 22 (1951). :doi:`10.1214/aoms/1177729694`
     """
     return divergence(
-        "kl", 0.0, p, q, space, temperature, axis, where, weights, reduction, denominator
+        "kl", 0.0, p, q, space, normalize, temperature, axis, where, weights, reduction, denominator
     )
 
 
@@ -161,6 +167,7 @@ def reverse_kl(
     q: ArrayLike,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -190,7 +197,18 @@ def reverse_kl(
        Language Models", ICLR 2024. :doi:`10.48550/arXiv.2306.08543`
     """
     return divergence(
-        "reverse_kl", 0.0, p, q, space, temperature, axis, where, weights, reduction, denominator
+        "reverse_kl",
+        0.0,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
     )
 
 
@@ -201,6 +219,7 @@ def jensen_shannon(
     *,
     beta: float = 0.5,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -227,7 +246,7 @@ def jensen_shannon(
         As for `kl`.
     beta : float
         Weight of p, from 0 to 1.
-    space, temperature, axis, where, weights, reduction, denominator
+    space, normalize, temperature, axis, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -250,6 +269,7 @@ def jensen_shannon(
         p,
         q,
         space,
+        normalize,
         temperature,
         axis,
         where,
@@ -265,6 +285,7 @@ def total_variation(
     q: ArrayLike,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -300,6 +321,7 @@ def total_variation(
         p,
         q,
         space,
+        normalize,
         temperature,
         axis,
         where,
@@ -316,6 +338,7 @@ def renyi(
     *,
     alpha: float,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -340,7 +363,7 @@ def renyi(
         As for `kl`.
     alpha : float
         The order, positive and finite.
-    space, temperature, axis, where, weights, reduction, denominator
+    space, normalize, temperature, axis, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -357,7 +380,18 @@ def renyi(
     order = as_float("alpha", alpha)
     kind = "kl" if order == 1.0 else "renyi"
     return divergence(
-        kind, order, p, q, space, temperature, axis, where, weights, reduction, denominator
+        kind,
+        order,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
     )
 
 
@@ -488,6 +522,7 @@ def entropy(
     p: ArrayLike,
     *,
     space: str = "logits",
+    normalize: bool = False,
     temperature: float = 1.0,
     axis: int = -1,
     where: ArrayLike | None = None,
@@ -519,9 +554,8 @@ def entropy(
     """
     rows = as_rows("p", p, axis)
     reducer = Reducer.parse(rows, result_dtype(rows), where, weights, reduction, denominator)
-    return EntropyRequest(
-        {"p": rows}, as_space("space", space), as_float("temperature", temperature), reducer
-    )
+    given = normalized(as_space("space", space), normalize)
+    return EntropyRequest({"p": rows}, given, as_float("temperature", temperature), reducer)
 
 
 @differentiable
