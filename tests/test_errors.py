@@ -19,7 +19,7 @@ ROWS = [
     ((P, P), {"space": "logit"}, ValueError, "logits, log_probs, probs, got 'logit'"),
     ((P, P), {"space": ("logits",)}, ValueError, "pair"),
     ((P, P), {"space": ("logits", "prob")}, ValueError, "'prob'"),
-    ((P, P), {"temperature": 0.0}, ValueError, "temperature must be from 1e-30 to 1e30, got 0"),
+    ((P, P), {"temperature": 0.0}, ValueError, "positive, from 1e-30 to 1e30, got 0"),
     ((P, P), {"temperature": -1.0}, ValueError, "got -1"),
     ((P, P), {"temperature": np.nan}, ValueError, "NaN"),
     ((P, P), {"temperature": np.inf}, ValueError, "inf"),

@@ -48,7 +48,11 @@ pub(super) fn check_side(argument: &'static str, rows: &Rows<'_>, space: Space, 
         return Err(Error::NoClasses { argument, shape: rows.shape() });
     }
     if !TEMPERATURES.contains(&temperature) {
-        return Err(Error::Parameter { name: "temperature", value: temperature, domain: "from 1e-30 to 1e30" });
+        return Err(Error::Parameter {
+            name: "temperature",
+            value: temperature,
+            domain: "positive, from 1e-30 to 1e30",
+        });
     }
     if space != Space::Logits && temperature != 1.0 {
         return Err(Error::Option { reason: "temperature applies to logits only" });
