@@ -14,8 +14,10 @@ from kldiv.torch.ops.loss import Loss, is_batched
 from kldiv.torch.ops.requests import RequestCall, row_values_like
 
 
-def _prepare(**arguments: Any) -> RequestCall:
-    return RequestCall(_requests.distillation(**arguments))
+def _prepare(*, kind: str, parameter: float, **arguments: Any) -> RequestCall:
+    # An order may become known here only.
+    kind = "kl" if kind == "renyi" and parameter == 1.0 else kind
+    return RequestCall(_requests.distillation(kind, parameter, **arguments))
 
 
 def _value_like(*, teacher: Tensor, student: Tensor, reduction: str, **_: Any) -> Tensor:
@@ -32,30 +34,37 @@ def formula(
     student: Tensor,
     labels: Tensor | None,
     kind: str,
-    parameter: float,
-    temperature: float,
-    divergence_weight: float,
-    cross_entropy_weight: float,
+    parameter: Any,
+    temperature: Any,
+    divergence_weight: Any,
+    cross_entropy_weight: Any,
     ignore_index: int | None,
-    label_smoothing: float,
+    label_smoothing: Any,
     where: Tensor | None,
     weights: Tensor | None,
     reduction: str,
-    denominator: float | None,
+    denominator: Any,
 ) -> Tensor:
     """The same in torch operations."""
     keep = formulas.kept_rows(where, weights, labels, ignore_index)
     teacher, student = formulas.neutral(teacher, keep), formulas.neutral(student, keep)
-    rows = divergence_weight * formulas.divergence(
-        kind, parameter, teacher, student, "logits", "logits", temperature, temperature
-    )
-    if cross_entropy_weight:
-        if labels is None:
-            raise ValueError("cross-entropy needs labels")
-        classes = (labels if keep is None else torch.where(keep, labels, 0)).long()
+    if isinstance(divergence_weight, Tensor) or divergence_weight != 0:
+        rows = divergence_weight * formulas.divergence(
+            kind, parameter, teacher, student, "logits", "logits", temperature, temperature
+        )
+    else:
+        # Without a share, it is 0 whatever the teacher holds, and has a gradient of 0.
+        nothing = torch.zeros((), dtype=torch.bool, device=student.device)
+        rows = formulas.neutral(teacher, nothing).sum(-1)
+    rows = rows.to(formulas.value_dtype(teacher, student))
+    if labels is not None and (
+        isinstance(cross_entropy_weight, Tensor) or cross_entropy_weight != 0
+    ):
+        classes = formulas.widened(labels)
+        classes = classes if keep is None else torch.where(keep, classes, 0)
         rows = rows + cross_entropy_weight * formulas.cross_entropy(
             student, classes, "logits", 1.0, label_smoothing, None, 0.0, None
-        )
+        ).to(rows.dtype)
     return formulas.reduced(rows, keep, weights, reduction, denominator)
 
 
