@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -162,6 +163,21 @@ def widened_by_autocast(dtype: torch.dtype) -> bool:
     return dtype.itemsize == 2 and torch.is_autocast_enabled("cpu")
 
 
+def check_one_of(name: str, value: Any, known: Sequence[str]) -> None:
+    """Raise `ValueError` for a name that is none of those known, with the closest of them."""
+    if value in known:
+        return
+    closest = ""
+    if isinstance(value, str):
+        given = value.lower().replace("-", "_").removesuffix("_divergence")
+        initials = ["".join(part[0] for part in one.split("_")) for one in known]
+        # "js" and "tv" are initials, "jsd" those with one letter more.
+        found = [one for one, short in zip(known, initials, strict=True) if given[:2] == short]
+        found = found or difflib.get_close_matches(given, known, n=1)
+        closest = f"; did you mean {found[0]!r}?" if found else ""
+    raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{closest}")
+
+
 def check_floating(**tensors: Any) -> None:
     """Raise `TypeError` for what is not a floating tensor."""
     for name, tensor in tensors.items():
@@ -221,10 +237,7 @@ class RowOptions:
 
     def run(self, loss: Loss, arguments: Sequence[Any]) -> Tensor:
         """The loss of the arguments that come before these."""
-        if self.reduction not in REDUCTIONS:
-            raise ValueError(
-                f"reduction must be one of {', '.join(REDUCTIONS)}, got {self.reduction!r}"
-            )
+        check_one_of("reduction", self.reduction, REDUCTIONS)
         where = as_mask("where", self.where)
         weights = as_weights("weights", self.weights)
         reduction, denominator = self.reduction, self.denominator

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kldiv import _requests
-from kldiv._arrays import as_rows
+from kldiv._arrays import as_array, as_rows
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss, is_batched
 from kldiv.torch.ops.requests import RequestCall, row_values_like
@@ -102,14 +103,21 @@ class DistillationInPlace(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, options: dict[str, Any]) -> Tensor:
         """Compute value and gradient."""
         memory = student.detach()
-        call = _prepare(teacher=teacher.detach(), student=memory, **options)
+        inputs = {
+            name: _apart(tensor, memory) if isinstance(tensor, Tensor) else tensor
+            for name, tensor in {"teacher": teacher, **options}.items()
+        }
+        call = _prepare(student=memory, **inputs)
         output = {"student": as_rows("student", memory, -1).operand}
         # Half types are to be rounded once, after the upstream gradient is known.
         ctx.later = (call, output) if student.dtype.itemsize == 2 else None
         value = call.run(None, {} if ctx.later else output)
         torch.autograd.graph.increment_version(student)
-        ctx.gradient = memory
-        return torch.tensor(float(value), dtype=call.value_dtype)
+        # What half types read again, autograd sees to that it stays as it is.
+        tensors = [tensor for tensor in inputs.values() if isinstance(tensor, Tensor)]
+        ctx.save_for_backward(*(x for x in tensors if ctx.later and not x.is_inference()))
+        ctx.gradient, ctx.version = memory, memory._version
+        return torch.scalar_tensor(float(value), dtype=call.value_dtype, device="cpu")
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None, None]:
@@ -122,9 +130,27 @@ class DistillationInPlace(torch.autograd.Function):
             )
         if is_batched(grad_outputs[0]):
             raise RuntimeError("inplace=True has one gradient; use inplace=False")
+        if gradient._version != ctx.version:
+            raise RuntimeError(
+                "the logits of a loss with inplace=True hold its gradient, and were modified by an "
+                "inplace operation before backward"
+            )
+        _ = ctx.saved_tensors
         if ctx.later:
             call, output = ctx.later
             call.run(grad_outputs[0], output)
             return gradient, None, None
         factor = grad_outputs[0].item()
         return gradient if factor == 1.0 else gradient.mul_(factor), None, None
+
+
+# Steps of the search for a byte in common; where it takes more, memory counts as shared.
+_SEARCH = 10_000
+
+
+def _apart(tensor: Tensor, memory: Tensor) -> Tensor:
+    """The tensor, detached, or a copy if it shares memory that will be written to."""
+    tensor = tensor.detach().resolve_neg()
+    if np.may_share_memory(as_array("", tensor), as_array("", memory), max_work=_SEARCH):  # type: ignore[arg-type]
+        return tensor.clone()
+    return tensor
