@@ -155,7 +155,7 @@ def test_padded_vocabulary():
         ({"alpha": 1.5}, ValueError, "alpha must be from 0 to 1"),
         ({"divergence": "chi"}, ValueError, "divergence must be one of"),
         ({"divergence": "renyi"}, ValueError, "needs its order"),
-        ({"parameter": 0.5}, ValueError, "has no parameter"),
+        ({"beta": 0.5}, ValueError, "beta is a parameter of 'jensen_shannon', not of 'kl'"),
         ({"temperature": 0.0}, ValueError, "temperature must be positive"),
         ({"labels": torch.full((6,), 40)}, IndexError, "label 40 in row 0"),
         ({"labels": torch.zeros(5, dtype=torch.int64)}, ValueError, r"\(5,\).*\(6, 40\)"),

@@ -60,8 +60,13 @@ class Side:
         """0 for every row, with a gradient of ±∞ for some classes of probability 0."""
         if self.space != "probs":
             return torch.zeros_like(self.bad, dtype=self.given.dtype)
-        root = torch.where(classes, self.given, 1.0).sqrt()
-        return torch.where(classes, sign * root, 0.0).sum(-1)
+        return steep(self.given, classes, sign)
+
+
+def steep(x: Tensor, classes: Tensor, sign: float) -> Tensor:
+    """0 for every row, with a gradient of ±∞ for some classes."""
+    root = torch.where(classes, x - x.detach(), 1.0).sqrt()
+    return torch.where(classes, sign * root, 0.0).sum(-1)
 
 
 def distribution(x: Tensor, space: str, temperature: Number = 1.0) -> Side:
@@ -128,33 +133,47 @@ def _kl(p: Side, q: Side, normalized: bool) -> Tensor:
     """Σ p·d, d = ln p − ln q; of rows that sum to one as Σ (p·d + q − p), of terms ≥ 0."""
     d = _log_ratio(p, q, p.present)
     alone = p.present & ~q.present
-    # Alone, even the smallest p has an infinite term.
-    weight = torch.where(alone, p.p + torch.finfo(p.p.dtype).tiny, p.p)
+    # Alone, even the smallest p has an infinite term, of an infinite slope.
+    weight = torch.where(alone, p.p.detach() + torch.finfo(p.p.dtype).tiny, p.p)
     terms = weight * d
     if normalized:
         terms = terms + _gap(p, q, d, p.present & q.present)
     value = terms.sum(-1)
     value = _at_least_zero(value) if normalized else value
-    infinite = alone.any(-1)
-    return value + p.spoiled(infinite) if p.space == "logits" else value
+    if p.space == "logits":
+        # Of all classes, to each other's gradient.
+        return value + p.spoiled(alone.any(-1))
+    return value + steep(p.given, alone, 1.0)
 
 
 def _jensen_shannon(beta: Number, p: Side, q: Side) -> Tensor:
-    """βp·d − m·ln(m/q), m = βp + (1−β)q; β ≤ ½, as the weight of p."""
+    """Σ [βp·ln(p/m) + (1−β)q·ln(q/m)], m = βp + (1−β)q; β ≤ ½.
+
+    With d = ln p − ln q, ln(m/q) is ln(1 + β(e^d − 1)), and a term of d < 1 is βp·d − m·ln(m/q),
+    all of which vanishes with d, and with β. Beyond, it would round q's gradient at the size of p's.
+    """
     both = p.present & q.present
-    alone = p.present & ~q.present
-    absent = q.present & ~p.present
-    # Beyond, q is nothing beside m, and what d is makes no difference.
-    most = 700.0 if p.p.dtype == torch.float64 else 80.0
-    d = _log_ratio(p, q, both).clamp(max=most)
+    d = _log_ratio(p, q, both)
     # At β = 0 any other weight keeps ln m finite.
     b = _choose(beta == 0.0, 0.5, beta) * p.p.new_ones(())
+    low = d.clamp(max=1.0)
+    # The derivative of expm1 would be rounded to 0 where e^d is small.
+    growth = torch.where(low > -1.0, torch.expm1(low.clamp(min=-1.0)), low.exp() - 1.0)
     m = b * p.p + (1.0 - b) * q.p
-    terms = torch.where(both, b * p.p * d - m * torch.log1p(b * torch.expm1(d)), 0.0)
-    terms = terms - torch.where(alone, b * b.log() * p.p, 0.0)
-    terms = terms - torch.where(absent, (1.0 - b) * torch.log1p(-b) * q.p, 0.0)
-    value = _at_least_zero(terms.sum(-1))
-    return _choose(beta == 0.0, 0.0 * (p.p - q.p).sum(-1), value)
+    near = b * p.p * low - m * torch.log1p(b * growth)
+    high = d.clamp(min=1.0)
+    to_p = (b + (1.0 - b) * (-high).exp()).log()
+    # Beyond, e^d leaves the range of floats.
+    most = 700.0 if d.dtype == torch.float64 else 80.0
+    to_q = torch.log1p(b * (high.clamp(max=most).exp() - 1.0))
+    to_q = torch.where(high < most, to_q, high + to_p)
+    far = -b * p.p * to_p - (1.0 - b) * q.p * to_q
+    # Of a class that one side lacks, ln m is that of its share.
+    of_p, of_q = -b * b.log() * p.p, -(1.0 - b) * torch.log1p(-b) * q.p
+    alone = torch.where(p.present, of_p, torch.where(q.present, of_q, 0.0))
+    value = _at_least_zero(torch.where(both, torch.where(d < 1.0, near, far), alone).sum(-1))
+    limit: Tensor = _choose(beta == 0.0, 0.0 * (p.p - q.p).sum(-1), value)
+    return limit
 
 
 def _renyi(order: Number, rest: Number, p: Side, q: Side, normalized: bool) -> Tensor:
@@ -184,7 +203,8 @@ def _renyi(order: Number, rest: Number, p: Side, q: Side, normalized: bool) -> T
     excess = torch.where(near, excess, 0.0)
     if normalized:
         excess = _at_least_zero(excess)
-    value = torch.where(near, torch.log1p(rest * excess), torch.where(near, 0.0, ln_sum)) / rest
+    ln_sum = torch.where(near, torch.log1p(rest * excess), ln_sum)
+    value: Tensor = ln_sum / rest
     return value
 
 
@@ -206,21 +226,21 @@ def divergence(
     only_p, only_q = first.present & ~second.present, second.present & ~first.present
     bad = first.bad | second.bad
     spoiled: Tensor = bad
-    # Whether slopes are infinite at probability 0.
-    steep: Any = False
+    # Whether slopes are −∞ at probability 0.
+    falls: Any = False
     if kind == "kl":
         value = _kl(first, second, normalized)
-        steep = True
+        falls = True
     elif kind == "reverse_kl":
         value = _kl(second, first, normalized)
-        steep = True
+        falls = True
     elif kind == "total_variation":
         value = 0.5 * (first.p - second.p).abs().sum(-1)
     elif kind == "jensen_shannon":
         swap = parameter > 0.5
         beta = _choose(swap, 1.0 - parameter, parameter)
         value = _jensen_shannon(beta, *_exchanged(swap, first, second))
-        steep = (parameter > 0.0) & (parameter < 1.0)
+        falls = (parameter > 0.0) & (parameter < 1.0)
     elif kind == "renyi":
         swap = parameter < 0.5
         order = _choose(swap, 1.0 - parameter, parameter)
@@ -231,12 +251,12 @@ def divergence(
         infinite = infinite | ~(first.present & second.present).any(-1)
         value = torch.where(infinite, torch.inf, value)
         spoiled = bad | infinite
-        steep = parameter < 1.0
+        falls = parameter < 1.0
     else:
         raise ValueError(f"unknown divergence {kind!r}")
     value = torch.where(bad, torch.nan, value)
-    value = value + first.limit_at_zero(only_q & steep, -1.0)
-    value = value + second.limit_at_zero(only_p & steep, -1.0)
+    value = value + first.limit_at_zero(only_q & falls, -1.0)
+    value = value + second.limit_at_zero(only_p & falls, -1.0)
     return (value + first.spoiled(spoiled) + second.spoiled(spoiled)).to(dtype)
 
 
@@ -266,8 +286,7 @@ def cross_entropy(
         value = _surprise(weights * own * given + uniform, q)
         # Its mass would meet an infinite surprise.
         never = ~q.present & (weights * own > 0) & (given == 0)
-        root = torch.where(never, given, 1.0).sqrt()
-        value = value + torch.where(never, root, 0.0).sum(-1)
+        value = value + steep(given, never, 1.0)
     else:
         at = targets.unsqueeze(-1)
         mass = own * (weights if class_weights is None else weights[targets])
@@ -374,7 +393,8 @@ def reduced(
         # Of an empty batch 0.
         return total / max(rows.shape[0], 1)
     if denominator is not None:
-        return (total / denominator).to(total.dtype)
+        mean: Tensor = total / denominator
+        return mean.to(total.dtype)
     divisor = (weight if share is None else weight * share).expand_as(rows).sum()
     # A mean over nothing is 0.
     empty = divisor == 0

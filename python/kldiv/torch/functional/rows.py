@@ -60,9 +60,7 @@ def as_temperature(name: str, value: Any) -> Any:
     number = as_number(name, value)
     least, most = TEMPERATURES
     if not isinstance(number, Tensor) and not least <= number <= most:
-        raise ValueError(
-            f"{name} must be positive, from {least:g} to {most:g}, got {number}"
-        )
+        raise ValueError(f"{name} must be positive, from {least:g} to {most:g}, got {number}")
     return number
 
 
@@ -82,9 +80,7 @@ def as_order(name: str, value: Any) -> Any:
     return number
 
 
-def as_labels(
-    name: str, labels: Tensor, ignore_index: Any
-) -> tuple[Tensor, int | None]:
+def as_labels(name: str, labels: Tensor, ignore_index: Any) -> tuple[Tensor, int | None]:
     """Class indices of any integer dtype as int64, and the index to ignore as one.
 
     An index that no label of this dtype can be is none.
@@ -131,9 +127,7 @@ def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
         return wide != 0
     other = (wide != 0) & (wide != 1)
     if mask.device.type == "cuda":
-        torch._assert_async(  # type: ignore[call-overload]
-            ~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1"
-        )
+        torch._assert_async(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
     elif mask.device.type == EXTENSION_DEVICE and other.any():
         index = tuple(int(at[0]) for at in other.nonzero(as_tuple=True))
         raise ValueError(
@@ -266,7 +260,9 @@ class RowOptions:
             value = loss.formula(**dict(zip(loss.arguments, given, strict=True)))
         return value if divide is None else (value / divide).to(value.dtype)
 
-    def _check_for_formula(self, rows: Tensor, where: Tensor | None, weights: Tensor | None) -> None:
+    def _check_for_formula(
+        self, rows: Tensor, where: Tensor | None, weights: Tensor | None
+    ) -> None:
         """What the extension would refuse, without looking at numbers."""
         batch_shape = rows.shape[:-1]
         if rows.shape[-1] == 0:

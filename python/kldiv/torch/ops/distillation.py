@@ -103,7 +103,7 @@ class DistillationInPlace(torch.autograd.Function):
     def forward(ctx: Any, student: Tensor, teacher: Tensor, options: dict[str, Any]) -> Tensor:
         """Compute value and gradient."""
         memory = student.detach()
-        inputs = {
+        inputs: dict[str, Any] = {
             name: _apart(tensor, memory) if isinstance(tensor, Tensor) else tensor
             for name, tensor in {"teacher": teacher, **options}.items()
         }

@@ -407,7 +407,8 @@ def as_tensor(number: Any) -> Tensor | None:
     if isinstance(number, Tensor):
         return number.to("cpu", torch.float64)
     # A product is what `torch.compile` keeps open; of a number made a tensor it makes a constant.
-    return torch.ones((), dtype=torch.float64, device="cpu") * number
+    tensor: Tensor = torch.ones((), dtype=torch.float64, device="cpu") * number
+    return tensor
 
 
 # A NumPy dtype of its size, and the name that the extension has for it.
