@@ -150,7 +150,7 @@ def _jensen_shannon(beta: Number, p: Side, q: Side) -> Tensor:
     """Σ [βp·ln(p/m) + (1−β)q·ln(q/m)], m = βp + (1−β)q; β ≤ ½.
 
     With d = ln p − ln q, ln(m/q) is ln(1 + β(e^d − 1)), and a term of d < 1 is βp·d − m·ln(m/q),
-    all of which vanishes with d, and with β. Beyond, it would round q's gradient at the size of p's.
+    all of which vanishes with d, and with β. Beyond, it rounds q's gradient at the size of p's.
     """
     both = p.present & q.present
     d = _log_ratio(p, q, both)

@@ -9,7 +9,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import formulas, ops
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
-from kldiv.torch.ops.loss import are_plain, is_traced
+from kldiv.torch.ops.modes import are_plain, is_traced
 
 
 def cross_entropy(

@@ -14,7 +14,6 @@ from kldiv._requests import REDUCTIONS
 from kldiv.torch import ops
 from kldiv.torch.functional.divergence import kind_of_order
 from kldiv.torch.functional.rows import (
-    EXTENSION_DEVICE,
     RowOptions,
     as_class_index,
     as_labels,
@@ -24,12 +23,13 @@ from kldiv.torch.functional.rows import (
     as_share,
     as_temperature,
     as_weights,
+    can_be_looked_at,
     check_floating,
     check_one_device,
     check_one_of,
     one_number,
 )
-from kldiv.torch.ops.loss import are_plain, composes, is_traced
+from kldiv.torch.ops.modes import are_plain, composes, is_traced
 
 VOCABULARIES = ("equal", "truncate")
 
@@ -248,8 +248,7 @@ def _of_items(
         )
     if isinstance(items, Tensor):
         items = one_number("num_items_in_batch", items)
-        if is_traced() or composes() or items.device.type != EXTENSION_DEVICE:
-            # Its value cannot be looked at.
+        if not can_be_looked_at(items):
             some = (items != 0).to(student.device)
             mask = as_mask("where", where)
             return some if mask is None else mask & some, torch.where(items == 0, 1, items)

@@ -17,7 +17,7 @@ from kldiv.torch.functional.rows import (
     check_one_device,
     classes_last,
 )
-from kldiv.torch.ops.loss import is_traced
+from kldiv.torch.ops.modes import is_traced
 
 Space = str | tuple[str, str]
 Temperature = float | tuple[float, float]
@@ -47,8 +47,13 @@ def kl(
     ----------
     p, q : Tensor
         Reference and approximation, of one shape ``[..., classes]``.
-    space, temperature, axis, where, weights, reduction
+    space, temperature, axis, reduction
         As for `kldiv.kl`.
+    where : Tensor of bool, or of integers 0 and 1, optional
+        As for `kldiv.kl`. In compiled and transformed code, where numbers cannot be looked at, all
+        integers but 0 count as True.
+    weights : Tensor, optional
+        As for `kldiv.kl`; booleans are 0 and 1. They have no gradient.
     denominator : float or Tensor, optional
         Replaces the divisor of ``"mean"``; it has no gradient.
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from kldiv._arrays import as_float
 from kldiv._requests import REDUCTIONS
 from kldiv.torch import formulas
-from kldiv.torch.ops.loss import Loss, are_plain, composes, is_traced
+from kldiv.torch.ops.loss import Loss
+from kldiv.torch.ops.modes import are_plain, composes, is_traced
 
 # Where the extension computes; tensors on other devices take formulas in torch operations.
 EXTENSION_DEVICE = "cpu"
@@ -46,6 +47,15 @@ def as_number(name: str, value: Any) -> Any:
         if isinstance(value, symbols) and not isinstance(value, bool):
             return value
     return as_float(name, value)
+
+
+def _holds_numbers(tensor: Tensor) -> bool:
+    return not is_traced() and not composes() and are_plain([tensor])
+
+
+def can_be_looked_at(tensor: Tensor) -> bool:
+    """Whether the numbers of a tensor are known, at no cost."""
+    return tensor.device.type == EXTENSION_DEVICE and _holds_numbers(tensor)
 
 
 def one_number(name: str, tensor: Tensor) -> Tensor:
@@ -134,6 +144,8 @@ def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
             f"{name} is a mask of booleans, or of integers 0 and 1, but holds {wide[index]} at "
             f"index {index[0] if len(index) == 1 else index}"
         )
+    if mask.device.type == "cuda" and _holds_numbers(mask):
+        torch._assert_async(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
     return wide != 0
 
 
@@ -241,10 +253,7 @@ class RowOptions:
         if denominator is not None:
             if reduction != "mean":
                 raise ValueError(_DENOMINATOR)
-            if isinstance(denominator, Tensor) and (
-                is_traced() or composes() or denominator.device.type != EXTENSION_DEVICE
-            ):
-                # Its value cannot be looked at.
+            if isinstance(denominator, Tensor) and not can_be_looked_at(denominator):
                 denominator = one_number("denominator", denominator)
             else:
                 denominator = _positive("denominator", denominator)

@@ -115,7 +115,8 @@ def gather_log_probs(
 ) -> Tensor:
     """The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors.
 
-    0 for rows with the label `ignore_index`. Differentiable in z, without writing the
+    0 for rows with the label `ignore_index`; one that the dtype of the labels cannot hold never
+    matches. Differentiable in z, without writing the
     log-probabilities of other classes.
 
     Examples

@@ -11,7 +11,8 @@ from torch import Tensor
 from kldiv import _requests
 from kldiv._arrays import as_array, as_rows
 from kldiv.torch import formulas
-from kldiv.torch.ops.loss import Loss, is_batched
+from kldiv.torch.ops.loss import Loss
+from kldiv.torch.ops.modes import is_batched
 from kldiv.torch.ops.requests import RequestCall, row_values_like
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from kldiv import _kldiv, functional
 from kldiv._arrays import as_rows
 from kldiv.torch import formulas
-from kldiv.torch.ops.loss import Loss, as_tensor, composes, new_tensor
+from kldiv.torch.ops.loss import Loss, as_tensor, new_tensor
+from kldiv.torch.ops.modes import composes
 from kldiv.torch.ops.requests import RequestCall, row_values_like
 
 _ROWS = (
