@@ -71,7 +71,8 @@ def test_gradients(loss):
 
 
 def test_second_gradients(loss):
-    assert torch.autograd.gradgradcheck(loss, tensors(3, 5), atol=1e-6)
+    # Of random directions, in a fraction of the time.
+    assert torch.autograd.gradgradcheck(loss, tensors(3, 5), atol=1e-6, fast_mode=True)
 
 
 def test_one_side_only(loss):
@@ -348,7 +349,6 @@ def test_opcheck():
     p, q = tensors(3, 5)
     rows = (None, WEIGHTS, "mean", None)
     cases = [
-        (ops.divergence, (p, q, "kl", 0.0, "logits", "logits", 1.0, 1.0, *rows), (True, True)),
         (ops.divergence, (p, q, "renyi", 0.5, "logits", "logits", 2.0, 1.0, *rows), (True, True)),
         (ops.cross_entropy, (q, LABELS, -100, None, "logits", 1.0, 0.1, 0.0, None, *rows), (True,)),
         (
@@ -391,8 +391,7 @@ def test_opcheck():
         backward = getattr(torch.ops.kldiv, f"{loss.name}_backward").default
         grad_output = torch.ones((), dtype=torch.float64)
         torch.library.opcheck(backward, (grad_output, *arguments, *wanted))
-    for where in (None, WHERE):
-        torch.library.opcheck(torch.ops.kldiv.log_softmax.default, (q, as_tensor(2.0), where))
+    torch.library.opcheck(torch.ops.kldiv.log_softmax.default, (q, as_tensor(2.0), WHERE))
 
 
 @pytest.mark.parametrize(
