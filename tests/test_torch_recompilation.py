@@ -68,6 +68,13 @@ def test_numbers_and_tensors(name):
         assert compilations(function, [torch.tensor(number) for number in numbers]) == 1
 
 
+@pytest.mark.parametrize("name", ["items", "temperature", "beta", "order"])
+def test_other_devices(name, monkeypatch):
+    monkeypatch.setattr(kt.functional.rows, "EXTENSION_DEVICE", "none")
+    function, schedules = CHANGING[name]
+    assert compilations(function, schedules[0]) == 2
+
+
 def test_no_items():
     loss = CHANGING["items"][0]
     for zero in (0, 0.0, torch.tensor(0)):

@@ -97,6 +97,13 @@ def _choose(condition: Any, first: Any, second: Any) -> Any:
     return first if condition else second
 
 
+def _where(condition: Any, mask: Tensor) -> Tensor:
+    """The mask where the condition holds; `torch.compile` makes a constant of a mask & bool."""
+    if isinstance(condition, Tensor):
+        return mask & condition
+    return mask if condition else torch.zeros_like(mask)
+
+
 def _exchanged(condition: Any, p: Side, q: Side) -> tuple[Side, Side]:
     """Both sides, in the other order where the condition holds."""
     if not isinstance(condition, Tensor):
@@ -183,7 +190,8 @@ def _renyi(order: Number, rest: Number, p: Side, q: Side, normalized: bool) -> T
     order where p and q are close; divided by α − 1 term by term.
     """
     # Smaller and larger ones give the limits, as far as floats tell.
-    rest = _choose(abs(rest) < 1e-20, _choose(rest < 0, -1e-20, 1e-20), rest)
+    rest = _choose((rest > -1e-20) & (rest < 0.0), -1e-20, rest)
+    rest = _choose((rest >= 0.0) & (rest < 1e-20), 1e-20, rest)
     rest = _choose(rest > 1e30, 1e30, rest)
     both = p.present & q.present
     d = _log_ratio(p, q, both)
@@ -247,7 +255,7 @@ def divergence(
         rest = _choose(swap, -parameter, parameter - 1.0)
         value = _renyi(order, rest, *_exchanged(swap, first, second), normalized)
         value = value * _choose(swap, parameter / (1.0 - parameter), 1.0)
-        infinite = only_p.any(-1) & (parameter >= 1.0)
+        infinite = _where(parameter >= 1.0, only_p.any(-1))
         infinite = infinite | ~(first.present & second.present).any(-1)
         value = torch.where(infinite, torch.inf, value)
         spoiled = bad | infinite
@@ -255,8 +263,8 @@ def divergence(
     else:
         raise ValueError(f"unknown divergence {kind!r}")
     value = torch.where(bad, torch.nan, value)
-    value = value + first.limit_at_zero(only_q & falls, -1.0)
-    value = value + second.limit_at_zero(only_p & falls, -1.0)
+    value = value + first.limit_at_zero(_where(falls, only_q), -1.0)
+    value = value + second.limit_at_zero(_where(falls, only_p), -1.0)
     return (value + first.spoiled(spoiled) + second.spoiled(spoiled)).to(dtype)
 
 
