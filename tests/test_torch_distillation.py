@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import kldiv.torch as kt  # noqa: E402
+from kldiv.torch.ops.distillation import _apart  # noqa: E402
 
 F = torch.nn.functional
 
@@ -114,6 +115,139 @@ def test_in_place_refusals(change, message):
         kt.distillation_loss(logits, teacher, labels, inplace=True, **change)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_in_place_over_memory_of_the_teacher(dtype, shift):
+    leaf = inputs(dtype)[0]
+
+    def gradient(*, inplace):
+        logits = leaf * 1.0
+        student, teacher = (logits[1:], logits[:-1])[::shift]
+        loss = kt.distillation_loss(student, teacher, alpha=1.0, inplace=inplace)
+        return loss, torch.autograd.grad(loss, leaf)[0]
+
+    for found, expected in zip(gradient(inplace=True), gradient(inplace=False), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_in_place_over_memory_of_side_inputs():
+    student, teacher, labels = inputs()
+    base = (student * 1.0).detach()
+    side = {
+        "weights": base[0, :6].abs(),
+        "where": torch.tensor([True, False, True, True, True, False]),
+        "labels": labels,
+    }
+    base[0, :6] = side["weights"]
+    base[1, :6] = labels.view(torch.float64)
+    base[2, :1].view(torch.bool)[:6] = side["where"]
+    student = base.clone().requires_grad_()
+    expected = kt.distillation_loss(student, teacher, **side)
+    (gradient,) = torch.autograd.grad(expected, student)
+    logits = student * 1.0
+    inside = logits.detach()
+    lying = {
+        "weights": inside[0, :6],
+        "where": inside[2, :1].view(torch.bool)[:6],
+        "labels": inside[1, :6].view(torch.int64),
+    }
+    loss = kt.distillation_loss(logits, teacher, **lying, inplace=True)
+    assert torch.equal(loss, expected)
+    assert torch.equal(torch.autograd.grad(loss, student)[0], gradient)
+
+
+def test_in_place_beside_a_teacher_in_the_same_memory():
+    """Rows that alternate share no byte, so that nothing is copied."""
+    both = torch.randn(8, 40, dtype=torch.float64)
+    student, teacher = both[::2], both[1::2]
+    assert _apart(teacher, student).data_ptr() == teacher.data_ptr()
+
+
+@pytest.mark.parametrize("which", ["student", "teacher"])
+def test_in_place_where_something_changed_before_backward(which):
+    student, teacher, _ = inputs(torch.bfloat16)
+    logits = student * 1.0
+    loss = kt.distillation_loss(logits, teacher, alpha=1.0, inplace=True)
+    with torch.no_grad():
+        {"student": logits, "teacher": teacher}[which].add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_where_leaves_rows_out():
+    student, teacher, labels = inputs()
+    mask = torch.tensor([1, 0, 1, 1, 0, 1])
+    kept = mask.bool()
+    expected = kt.distillation_loss(student[kept], teacher[kept], labels[kept])
+    (gradient,) = torch.autograd.grad(expected, student)
+    labels[1], teacher[4] = 999, torch.nan
+    module = kt.DistillationLoss()
+    for loss in (
+        kt.distillation_loss(student, teacher, labels, where=mask),
+        module(student, teacher, labels, where=kept),
+        kt.distillation_loss(student * 1.0, teacher, labels, where=mask, inplace=True),
+    ):
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(torch.autograd.grad(loss, student)[0], gradient)
+
+
+@pytest.mark.parametrize("items", [0, 0.0, torch.tensor(0)])
+def test_no_items(items):
+    student, teacher, labels = inputs()
+    student.data[1] = torch.nan
+    options = {"num_items_in_batch": items}
+    for loss in (
+        kt.distillation_loss(student, teacher, labels, **options),
+        kt.distillation_loss(student * 1.0, teacher, labels, **options, inplace=True),
+        kt.distillation_loss(student, teacher, torch.full((6,), -100), **options),
+    ):
+        assert loss == 0
+        assert torch.equal(torch.autograd.grad(loss, student)[0], torch.zeros_like(student))
+    mapped = torch.func.grad(lambda s: kt.distillation_loss(s, teacher, labels, **options))(student)
+    assert torch.equal(mapped, torch.zeros_like(student))
+    with pytest.raises(ValueError, match="num_items_in_batch replaces the divisor"):
+        kt.distillation_loss(student, teacher, labels, **options, reduction="sum")
+
+
+@pytest.mark.parametrize("kind", ["jensen_shannon", "renyi"])
+def test_parameters_by_their_names(kind):
+    student, teacher, _ = inputs()
+    option, function = {
+        "jensen_shannon": ("beta", lambda x: kt.jensen_shannon(teacher, student, beta=x)),
+        "renyi": ("order", lambda x: kt.renyi(teacher, student, alpha=x)),
+    }[kind]
+    for value in (0.25, 1.0):
+        module = kt.DistillationLoss(kind, alpha=1, reduction="none", **{option: value})
+        torch.testing.assert_close(module(student, teacher), function(value))
+        assert f"{option}={value}" in repr(module)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"divergence": "js"}, ValueError, "got 'js'; did you mean 'jensen_shannon'"),
+        ({"divergence": "jsd"}, ValueError, "did you mean 'jensen_shannon'"),
+        ({"divergence": "Total-Variation"}, ValueError, "did you mean 'total_variation'"),
+        ({"divergence": "kld"}, ValueError, "did you mean 'kl'"),
+        ({"temperature": 0}, ValueError, "temperature must be positive, from 1e-30 to 1e"),
+        ({"temperature": "2"}, TypeError, "temperature must be a number, got '2'"),
+        ({"alpha": 2}, ValueError, "alpha must be from 0 to 1, got 2"),
+        ({"ignore_index": 1.5}, TypeError, "ignore_index must be an integer, got 1.5"),
+        ({"label_smoothing": -0.1}, ValueError, "label_smoothing must be from 0 to 1"),
+        ({"reduction": "avg"}, ValueError, "reduction must be one of none, sum, mean, batchmean"),
+        ({"vocabulary": "pad"}, ValueError, "vocabulary must be one of equal, truncate"),
+        ({"beta": 0.5}, ValueError, "beta is a parameter of 'jensen_shannon', not of 'kl'"),
+        ({"divergence": "renyi"}, ValueError, "needs its order, as order="),
+        ({"divergence": "renyi", "order": 0}, ValueError, "order must be positive"),
+        ({"divergence": "jensen_shannon", "beta": 1.5}, ValueError, "beta must be from 0 to 1"),
+        ({"divergence": "jensen_shannon", "order": 2}, ValueError, "order is a parameter of 'r"),
+    ],
+)
+def test_modules_refuse_when_they_are_made(options, error, message):
+    with pytest.raises(error, match=message):
+        kt.DistillationLoss(**options)
+
+
 def test_accumulation_gives_the_loss_of_one_big_batch():
     student, teacher, labels = inputs()
     whole = kt.distillation_loss(student, teacher, labels)
@@ -155,7 +289,7 @@ def test_padded_vocabulary():
         ({"alpha": 1.5}, ValueError, "alpha must be from 0 to 1"),
         ({"divergence": "chi"}, ValueError, "divergence must be one of"),
         ({"divergence": "renyi"}, ValueError, "needs its order"),
-        ({"parameter": 0.5}, ValueError, "has no parameter"),
+        ({"beta": 0.5}, ValueError, "beta is a parameter of 'jensen_shannon', not of 'kl'"),
         ({"temperature": 0.0}, ValueError, "temperature must be positive"),
         ({"labels": torch.full((6,), 40)}, IndexError, "label 40 in row 0"),
         ({"labels": torch.zeros(5, dtype=torch.int64)}, ValueError, r"\(5,\).*\(6, 40\)"),

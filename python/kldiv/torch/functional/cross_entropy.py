@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import _reduction, functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from kldiv.torch import ops
+from kldiv.torch import formulas, ops
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
-from kldiv.torch.ops.loss import are_plain, is_traced
+from kldiv.torch.ops.modes import are_plain, is_traced
 
 
 def cross_entropy(
@@ -75,6 +75,7 @@ def cross_entropy(
         masses = target if target.dim() == 1 else target.movedim(1, -1)
         value = ops.soft_cross_entropy(logits, masses, *options)
     else:
+        target = formulas.widened(target)
         value = ops.cross_entropy(logits, target, ignore_index, *options)
         if reduction == "mean" and (is_traced() or not are_plain([input, target])):
             # Of nothing, torch's mean is NaN.
@@ -121,4 +122,4 @@ def _is_ours(
     if target.dtype not in (torch.int64, torch.uint8) or target.shape != expected:
         return False
     # The mean of nothing is torch's NaN.
-    return traced or reduction != "mean" or bool((target != ignore_index).any())
+    return traced or reduction != "mean" or bool((formulas.widened(target) != ignore_index).any())

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from kldiv import _kldiv
-from kldiv._arrays import as_float
+from kldiv._requests import REDUCTIONS
 from kldiv.torch import ops
-from kldiv.torch.functional.rows import RowOptions, check_floating, check_one_device
-from kldiv.torch.ops.loss import are_plain, is_traced
+from kldiv.torch.functional.divergence import kind_of_order
+from kldiv.torch.functional.rows import (
+    RowOptions,
+    as_class_index,
+    as_labels,
+    as_mask,
+    as_number,
+    as_order,
+    as_share,
+    as_temperature,
+    as_weights,
+    can_be_looked_at,
+    check_floating,
+    check_one_device,
+    check_one_of,
+    one_number,
+)
+from kldiv.torch.ops.modes import are_plain, composes, is_traced
 
 VOCABULARIES = ("equal", "truncate")
 
@@ -20,12 +40,14 @@ def distillation_loss(
     labels: Tensor | None = None,
     *,
     divergence: str = "kl",
-    parameter: float | None = None,
+    beta: float | None = None,
+    order: float | None = None,
     temperature: float = 1.0,
     scale_by_t_squared: bool = False,
     alpha: float = 0.5,
-    ignore_index: int = -100,
+    ignore_index: int | None = -100,
     label_smoothing: float = 0.0,
+    where: Tensor | None = None,
     weights: Tensor | None = None,
     reduction: str = "mean",
     num_items_in_batch: float | Tensor | None = None,
@@ -38,32 +60,45 @@ def distillation_loss(
     p = softmax(teacher/T), q = softmax(student/T) and q₁ = softmax(student): the labels are about
     the student at temperature 1. Value and gradient are computed in one read of both logits.
 
+    Rows are compared as they are: **nothing is shifted.** The logits of a causal language model at
+    one position are about the next token, so that the caller passes ``logits[:, :-1]`` of student
+    and teacher with ``labels[:, 1:]``. **No factor T²** is applied unless `scale_by_t_squared`.
+
     Parameters
     ----------
     student_logits, teacher_logits : Tensor
         Shape ``[..., classes]``.
     labels : Tensor of integers, optional
-        Over the batch shape; needed unless α = 1. Rows with the label `ignore_index` count in
-        neither loss.
+        Of any integer dtype, over the batch shape; needed unless α = 1. Rows with the label
+        `ignore_index` count in neither loss.
     divergence : {"kl", "reverse_kl", "jensen_shannon", "total_variation", "renyi"}
         D(p, q), with the teacher first: ``"kl"`` is Σ p (ln p − ln q), ``"reverse_kl"``
         Σ q (ln q − ln p).
-    parameter : float, optional
-        β of ``"jensen_shannon"`` (½ if left out), α of ``"renyi"``.
+    beta : float, optional
+        β of ``"jensen_shannon"``, the weight of the teacher, from 0 to 1; ½ if left out.
+    order : float, optional
+        The order of ``"renyi"``, positive, which needs it. (`renyi` calls it α, which is the share
+        of the divergence here.)
     temperature : float
-        T > 0, of the divergence.
+        T of the divergence, from 1e-30 to 1e30.
     scale_by_t_squared : bool
         Multiply the divergence by T², which keeps the size of its gradient [1]_.
     alpha : float
         The share of the divergence, from 0 to 1.
+    ignore_index : int or None
+        An index that no label of their dtype can be is none.
     label_smoothing : float
         ε, from 0 to 1, of the cross-entropy.
+    where : Tensor of bool, or of integers 0 and 1, optional
+        Over the batch shape (broadcast), as an attention mask. Rows marked False count in neither
+        loss, whatever they and their labels hold.
     weights : Tensor, optional
-        Finite non-negative weights over the batch shape.
+        Finite non-negative weights over the batch shape (broadcast).
     reduction : {"mean", "sum", "none", "batchmean"}
         As for `kldiv.kl`; the mean is over the rows that count.
     num_items_in_batch : float or Tensor, optional
-        Replaces the divisor of ``"mean"``, as gradient accumulation needs it.
+        Replaces the divisor of ``"mean"``, as gradient accumulation needs it. Of no items at all,
+        0, the loss is 0 and so is its gradient.
     detach_teacher : bool
         Whether the teacher's logits have no gradient.
     vocabulary : {"equal", "truncate"}
@@ -72,7 +107,8 @@ def distillation_loss(
     inplace : bool
         Write the gradient over the logits of the student, so that none is allocated. They must
         not be used afterwards, not by a second loss either; where autograd had saved them,
-        backward raises. Only for scalar reductions, and not under `torch.compile`.
+        backward raises. Other arguments that lie in the same memory are copied first. Only for
+        scalar reductions, and not under `torch.compile`.
 
     Returns
     -------
@@ -82,7 +118,7 @@ def distillation_loss(
     Raises
     ------
     TypeError
-        For logits that are not floating tensors, or labels that are no integers.
+        For logits that are not floating tensors, labels that are no integers, or a floating mask.
     ValueError
         For shapes that differ, and options out of range or that do not apply.
     IndexError
@@ -111,46 +147,120 @@ def distillation_loss(
         student_logits=student_logits,
         teacher_logits=teacher_logits,
         labels=labels,
+        where=where,
         weights=weights,
     )
-    kind, parameter = _kind(divergence, parameter)
-    temperature, alpha = as_float("temperature", temperature), as_float("alpha", alpha)
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha must be from 0 to 1, got {alpha}")
-    if labels is None and alpha != 1.0:
+    loss = LossOptions.parse(
+        divergence,
+        beta,
+        order,
+        temperature,
+        scale_by_t_squared,
+        alpha,
+        ignore_index,
+        label_smoothing,
+        reduction,
+        vocabulary,
+    )
+    ignored: int | None = None
+    if labels is not None:
+        labels, ignored = as_labels("labels", labels, ignore_index)
+    elif isinstance(loss.alpha, Tensor) or loss.alpha != 1.0:
         raise ValueError(f"alpha={alpha} mixes in cross-entropy: pass labels, or alpha=1")
     student, teacher = _same_width(student_logits, teacher_logits, vocabulary)
     if detach_teacher:
         teacher = teacher.detach()
-    weight = alpha * temperature * temperature if scale_by_t_squared else alpha
-    losses = (kind, parameter, temperature, weight, 1.0 - alpha)
-    options = (labels, *losses, ignore_index, as_float("label_smoothing", label_smoothing))
-    rows = RowOptions(None, weights, reduction, num_items_in_batch)
+    where, denominator = _of_items(num_items_in_batch, reduction, where, student)
+    options = (labels, *loss.shares(), ignored, loss.label_smoothing)
+    rows = RowOptions(where, weights, reduction, denominator)
     if not inplace:
         return rows.run(ops.distillation, (teacher, student, *options))
     return _in_place(student_logits, student, teacher, rows, options)
 
 
-def _kind(divergence: str, parameter: float | None) -> tuple[str, float]:
-    if divergence not in _kldiv.DIVERGENCES:
-        known = ", ".join(_kldiv.DIVERGENCES)
-        raise ValueError(f"divergence must be one of {known}, got {divergence!r}")
-    if divergence == "jensen_shannon":
-        return divergence, 0.5 if parameter is None else as_float("parameter", parameter)
-    if divergence == "renyi":
-        if parameter is None:
-            raise ValueError("divergence='renyi' needs its order as parameter")
-        order = as_float("parameter", parameter)
-        return ("kl" if order == 1.0 else "renyi"), order
-    if parameter is not None:
-        raise ValueError(f"divergence={divergence!r} has no parameter, got {parameter!r}")
-    return divergence, 0.0
+@dataclass(frozen=True)
+class LossOptions:
+    """The options of the loss that do not depend on the batch."""
+
+    kind: str
+    parameter: Any
+    temperature: Any
+    scale_by_t_squared: bool
+    alpha: Any
+    label_smoothing: Any
+
+    @classmethod
+    def parse(
+        cls,
+        divergence: Any,
+        beta: Any,
+        order: Any,
+        temperature: Any,
+        scale_by_t_squared: bool,
+        alpha: Any,
+        ignore_index: Any,
+        label_smoothing: Any,
+        reduction: Any,
+        vocabulary: Any,
+    ) -> LossOptions:
+        """Check them."""
+        check_one_of("divergence", divergence, _kldiv.DIVERGENCES)
+        check_one_of("reduction", reduction, REDUCTIONS)
+        check_one_of("vocabulary", vocabulary, VOCABULARIES)
+        as_class_index("ignore_index", ignore_index)
+        kind, parameter = divergence, 0.0
+        if beta is not None and divergence != "jensen_shannon":
+            raise ValueError(f"beta is a parameter of 'jensen_shannon', not of {divergence!r}")
+        if order is not None and divergence != "renyi":
+            raise ValueError(f"order is a parameter of 'renyi', not of {divergence!r}")
+        if divergence == "jensen_shannon":
+            parameter = 0.5 if beta is None else as_share("beta", beta)
+        if divergence == "renyi":
+            if order is None:
+                raise ValueError("divergence='renyi' needs its order, as order=0.5")
+            parameter = as_order("order", order)
+            kind = kind_of_order(parameter)
+        return cls(
+            kind,
+            parameter,
+            as_temperature("temperature", temperature),
+            scale_by_t_squared,
+            as_share("alpha", alpha),
+            as_share("label_smoothing", label_smoothing),
+        )
+
+    def shares(self) -> tuple[Any, ...]:
+        """Divergence, its parameter and temperature, and what the two losses are multiplied by."""
+        alpha, temperature = self.alpha, self.temperature
+        weight = alpha * temperature * temperature if self.scale_by_t_squared else alpha
+        return (self.kind, self.parameter, temperature, weight, 1.0 - alpha)
+
+
+def _of_items(
+    items: Any, reduction: str, where: Tensor | None, student: Tensor
+) -> tuple[Tensor | None, Any]:
+    """The mask and the divisor for a number of items; of no item, no row counts."""
+    if items is None:
+        return where, None
+    if reduction != "mean":
+        raise ValueError(
+            f"num_items_in_batch replaces the divisor of reduction='mean', got {reduction!r}"
+        )
+    if isinstance(items, Tensor):
+        items = one_number("num_items_in_batch", items)
+        if not can_be_looked_at(items):
+            some = (items != 0).to(student.device)
+            mask = as_mask("where", where)
+            return some if mask is None else mask & some, torch.where(items == 0, 1, items)
+    number = as_number("num_items_in_batch", items)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"num_items_in_batch must be finite and not negative, got {number}")
+    if number == 0:
+        return torch.zeros((), dtype=torch.bool, device=student.device), None
+    return where, number
 
 
 def _same_width(student: Tensor, teacher: Tensor, vocabulary: str) -> tuple[Tensor, Tensor]:
-    if vocabulary not in VOCABULARIES:
-        known = ", ".join(VOCABULARIES)
-        raise ValueError(f"vocabulary must be one of {known}, got {vocabulary!r}")
     if student.dim() == 0 or student.shape[:-1] != teacher.shape[:-1]:
         raise ValueError(
             f"student_logits has shape {tuple(student.shape)} but teacher_logits has shape "
@@ -173,7 +283,7 @@ def _in_place(
 ) -> Tensor:
     refused = None
     base = student._base
-    if is_traced() or torch._C._are_functorch_transforms_active() or not are_plain([student]):
+    if is_traced() or composes() or not are_plain([student]):
         refused = "inplace=True is for eager mode; other modes plan their memory themselves"
     elif rows.reduction == "none":
         refused = "inplace=True needs a reduction: the gradient is written before backward"
@@ -194,9 +304,9 @@ def _in_place(
     if not (student.requires_grad and torch.is_grad_enabled()):
         # Nobody wants the gradient.
         return rows.run(ops.distillation, (teacher, student, *options))
-    denominator = None if rows.denominator is None else float(rows.denominator)
+    where, weights = as_mask("where", rows.where), as_weights("weights", rows.weights)
     named = dict(zip(ops.distillation.arguments[2:], options, strict=False))
-    named |= {"where": rows.where, "weights": rows.weights}
-    named |= {"reduction": rows.reduction, "denominator": denominator}
+    named |= {"where": where, "weights": weights}
+    named |= {"reduction": rows.reduction, "denominator": rows.denominator}
     value: Tensor = ops.DistillationInPlace.apply(student, teacher, named)
     return value

@@ -6,16 +6,18 @@ from typing import Any
 
 from torch import Tensor
 
-from kldiv._arrays import as_float
-from kldiv._requests import sides_of
+from kldiv._requests import as_space, pair_of, sides_of
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import (
     RowOptions,
+    as_order,
+    as_share,
+    as_temperature,
     check_floating,
-    check_in_range,
     check_one_device,
     classes_last,
 )
+from kldiv.torch.ops.modes import is_traced
 
 Space = str | tuple[str, str]
 Temperature = float | tuple[float, float]
@@ -45,8 +47,13 @@ def kl(
     ----------
     p, q : Tensor
         Reference and approximation, of one shape ``[..., classes]``.
-    space, temperature, axis, where, weights, reduction
+    space, temperature, axis, reduction
         As for `kldiv.kl`.
+    where : Tensor of bool, or of integers 0 and 1, optional
+        As for `kldiv.kl`. In compiled and transformed code, where numbers cannot be looked at, all
+        integers but 0 count as True.
+    weights : Tensor, optional
+        As for `kldiv.kl`; booleans are 0 and 1. They have no gradient.
     denominator : float or Tensor, optional
         Replaces the divisor of ``"mean"``; it has no gradient.
 
@@ -128,7 +135,7 @@ def jensen_shannon(
     0.101749
     """
     options = RowOptions(where, weights, reduction, denominator)
-    parameter = as_float("beta", beta)
+    parameter = as_share("beta", beta)
     return _divergence("jensen_shannon", parameter, p, q, space, temperature, axis, options)
 
 
@@ -186,8 +193,8 @@ def renyi(
     1.021651
     """
     options = RowOptions(where, weights, reduction, denominator)
-    order = as_float("alpha", alpha)
-    kind = "kl" if order == 1.0 else "renyi"
+    order = as_order("alpha", alpha)
+    kind = kind_of_order(order)
     return _divergence(kind, order, p, q, space, temperature, axis, options)
 
 
@@ -203,16 +210,34 @@ def _divergence(
 ) -> Tensor:
     check_floating(p=p, q=q)
     check_one_device(p=p, q=q, where=options.where, weights=options.weights)
-    spaces, temperatures = sides_of(space, temperature)
-    for one in temperatures:
-        check_in_range("temperature", one, 0.0)
-    if kind == "renyi":
-        check_in_range("alpha", parameter, 0.0)
+    spaces, temperatures = _sides(space, temperature)
     if p.shape != q.shape:
         raise ValueError(f"p has shape {tuple(p.shape)} but q has shape {tuple(q.shape)}")
     p, q = classes_last("p", p, axis), classes_last("q", q, axis)
     arguments = (p, q, kind, parameter, *spaces, *temperatures)
     return options.run(ops.divergence, arguments)
+
+
+def _sides(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[Any, Any]]:
+    """Space and temperature of p and of q."""
+    given = temperature if isinstance(temperature, tuple | list) else (temperature,)
+    for one in given:
+        as_temperature("temperature", one)
+    if not is_traced():
+        return sides_of(space, temperature)
+    # One temperature is for those sides that have one.
+    spaces = pair_of("space", space, as_space)
+    p_one, q_one = pair_of("temperature", temperature, as_temperature)
+    if len(given) == 1:
+        if "logits" not in spaces and p_one != 1.0:
+            raise ValueError(f"temperature applies to logits only, and space is {space!r}")
+        p_one, q_one = (p_one if one == "logits" else 1.0 for one in spaces)
+    return spaces, (p_one, q_one)
+
+
+def kind_of_order(order: Any) -> str:
+    """The divergence that Rényi's of an order is; not known of a tensor."""
+    return "kl" if not isinstance(order, Tensor) and order == 1.0 else "renyi"
 
 
 __all__ = ["jensen_shannon", "kl", "renyi", "reverse_kl", "total_variation"]

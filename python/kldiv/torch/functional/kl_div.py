@@ -11,7 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
-from kldiv.torch.ops.loss import is_traced
+from kldiv.torch.ops.modes import is_traced
 
 
 def kl_div(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kldiv._arrays import as_float
 from kldiv._requests import REDUCTIONS
-from kldiv.torch.ops.loss import Loss, is_traced
+from kldiv.torch import formulas
+from kldiv.torch.ops.loss import Loss
+from kldiv.torch.ops.modes import are_plain, composes, is_traced
 
 # Where the extension computes; tensors on other devices take formulas in torch operations.
 EXTENSION_DEVICE = "cpu"
@@ -30,16 +34,154 @@ def is_small(tensor: Tensor) -> bool:
     return wide and tensor.numel() < SMALL and not is_traced()
 
 
-def check_in_range(name: str, value: float, least: float, most: float = math.inf) -> None:
-    """Raise `ValueError` unless least < value < most, or value is `most` where that is finite."""
-    if not (least < value < most or (value == most and math.isfinite(most))):
-        domain = "positive and finite" if least == 0.0 else f"from 0 to {most:g}"
-        raise ValueError(f"{name} must be {domain}, got {value}")
+# Temperatures beyond give no numbers.
+TEMPERATURES = (1e-30, 1e30)
+
+
+def as_number(name: str, value: Any) -> Any:
+    """A number as a float; in traced code what stands for one, or a tensor of one."""
+    if is_traced():
+        if isinstance(value, Tensor):
+            return one_number(name, value)
+        symbols = (int, float, torch.SymInt, torch.SymFloat)
+        if isinstance(value, symbols) and not isinstance(value, bool):
+            return value
+    return as_float(name, value)
+
+
+def _holds_numbers(tensor: Tensor) -> bool:
+    return not is_traced() and not composes() and are_plain([tensor])
+
+
+def can_be_looked_at(tensor: Tensor) -> bool:
+    """Whether the numbers of a tensor are known, at no cost."""
+    return tensor.device.type == EXTENSION_DEVICE and _holds_numbers(tensor)
+
+
+def one_number(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of one number, without axes and without a gradient."""
+    if tensor.numel() != 1:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected one number")
+    return tensor.detach().reshape(())
+
+
+def as_temperature(name: str, value: Any) -> Any:
+    """A temperature in its domain."""
+    number = as_number(name, value)
+    least, most = TEMPERATURES
+    if not isinstance(number, Tensor) and not least <= number <= most:
+        raise ValueError(f"{name} must be positive, from {least:g} to {most:g}, got {number}")
+    return number
+
+
+def as_share(name: str, value: Any) -> Any:
+    """A number from 0 to 1."""
+    number = as_number(name, value)
+    if not isinstance(number, Tensor) and not 0.0 <= number <= 1.0:
+        raise ValueError(f"{name} must be from 0 to 1, got {number}")
+    return number
+
+
+def as_order(name: str, value: Any) -> Any:
+    """The order of a Rényi divergence."""
+    number = as_number(name, value)
+    if not isinstance(number, Tensor) and not 0.0 < number < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {number}")
+    return number
+
+
+def as_labels(name: str, labels: Tensor, ignore_index: Any) -> tuple[Tensor, int | None]:
+    """Class indices of any integer dtype as int64, and the index to ignore as one.
+
+    An index that no label of this dtype can be is none.
+    """
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"{name} has dtype {_short(labels.dtype)}; expected integers")
+    ignored = as_class_index("ignore_index", ignore_index)
+    limits = torch.iinfo(labels.dtype)
+    if ignored is not None and not limits.min <= ignored <= limits.max:
+        ignored = None
+    wide = formulas.widened(labels)
+    if ignored is not None and ignored > torch.iinfo(torch.int64).max:
+        # A label of uint64 that int64 cannot be: as one that is out of range too.
+        wide, ignored = torch.where(labels.view(torch.int64) == ignored - 2**64, -1, wide), -1
+    return wide, ignored
+
+
+def as_class_index(name: str, value: Any) -> int | None:
+    """An `ignore_index`: an integer, or a tensor or array of one."""
+    if value is None or type(value) is int:
+        return value
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        return int(value.__index__())
+    except (AttributeError, TypeError):
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
+    """Booleans, or integers 0 and 1, as booleans.
+
+    Other integers raise, on CUDA as an assertion on the device. Where numbers cannot be looked at,
+    in compiled and in transformed code, they count as True.
+    """
+    if mask is None or mask.dtype == torch.bool:
+        return mask
+    if mask.is_floating_point() or mask.is_complex():
+        raise TypeError(
+            f"{name} has dtype {_short(mask.dtype)}; expected bool, or integers 0 and 1"
+        )
+    wide = formulas.widened(mask)
+    if composes() or is_traced() or not are_plain([mask]):
+        return wide != 0
+    other = (wide != 0) & (wide != 1)
+    if mask.device.type == "cuda":
+        torch._assert_async(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
+    elif mask.device.type == EXTENSION_DEVICE and other.any():
+        index = tuple(int(at[0]) for at in other.nonzero(as_tuple=True))
+        raise ValueError(
+            f"{name} is a mask of booleans, or of integers 0 and 1, but holds {wide[index]} at "
+            f"index {index[0] if len(index) == 1 else index}"
+        )
+    if mask.device.type == "cuda" and _holds_numbers(mask):
+        torch._assert_async(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
+    return wide != 0
+
+
+def as_weights(name: str, weights: Tensor | None) -> Tensor | None:
+    """Real numbers; booleans are 0 and 1."""
+    if weights is None:
+        return None
+    if weights.is_complex():
+        raise TypeError(f"{name} has dtype {_short(weights.dtype)}; expected real numbers")
+    if weights.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name} has no gradient here; pass {name}.detach()")
+    return weights.to(torch.float32) if weights.dtype == torch.bool else weights
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def widened_by_autocast(dtype: torch.dtype) -> bool:
     """Whether autocast makes float32 of a dtype before a loss, as it does before torch's."""
     return dtype.itemsize == 2 and torch.is_autocast_enabled("cpu")
+
+
+def check_one_of(name: str, value: Any, known: Sequence[str]) -> None:
+    """Raise `ValueError` for a name that is none of those known, with the closest of them."""
+    if value in known:
+        return
+    closest = ""
+    if isinstance(value, str):
+        given = value.lower().replace("-", "_").removesuffix("_divergence")
+        initials = ["".join(part[0] for part in one.split("_")) for one in known]
+        # "js" and "tv" are initials, "jsd" those with one letter more.
+        found = [one for one, short in zip(known, initials, strict=True) if given[:2] == short]
+        found = found or difflib.get_close_matches(given, known, n=1)
+        closest = f"; did you mean {found[0]!r}?" if found else ""
+    raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{closest}")
 
 
 def check_floating(**tensors: Any) -> None:
@@ -76,6 +218,20 @@ def classes_last(name: str, tensor: Tensor, axis: int) -> Tensor:
     return tensor if axis in (-1, tensor.dim() - 1) else tensor.movedim(axis, -1)
 
 
+def check_over_batch(rows: Tensor, **tensors: Tensor | None) -> None:
+    """Raise `ValueError` for what does not broadcast to the batch shape of rows."""
+    batch_shape = rows.shape[:-1]
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        sizes = zip(reversed(tensor.shape), reversed(batch_shape), strict=False)
+        if tensor.dim() > len(batch_shape) or any(n not in (1, size) for n, size in sizes):
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}, which does not broadcast to the "
+                f"batch shape {tuple(batch_shape)}"
+            )
+
+
 @dataclass(frozen=True)
 class RowOptions:
     """Mask, weights and reduction of the values of rows."""
@@ -87,61 +243,53 @@ class RowOptions:
 
     def run(self, loss: Loss, arguments: Sequence[Any]) -> Tensor:
         """The loss of the arguments that come before these."""
-        if self.reduction not in REDUCTIONS:
-            raise ValueError(
-                f"reduction must be one of {', '.join(REDUCTIONS)}, got {self.reduction!r}"
-            )
-        if self.weights is not None and self.weights.requires_grad and torch.is_grad_enabled():
-            raise ValueError("weights has no gradient here; pass weights.detach()")
+        check_one_of("reduction", self.reduction, REDUCTIONS)
+        where = as_mask("where", self.where)
+        weights = as_weights("weights", self.weights)
         reduction, denominator = self.reduction, self.denominator
-        transformed = torch._C._are_functorch_transforms_active()
-        extension = arguments[0].device.type == EXTENSION_DEVICE
+        rows = arguments[0]
+        extension = rows.device.type == EXTENSION_DEVICE
         divide = None
-        if isinstance(denominator, Tensor):
-            if denominator.numel() != 1:
-                raise ValueError(
-                    f"denominator has shape {tuple(denominator.shape)}; expected one number"
-                )
-            if self.reduction != "mean":
+        if denominator is not None:
+            if reduction != "mean":
                 raise ValueError(_DENOMINATOR)
-            denominator = denominator.detach()
-            if is_traced() or transformed or denominator.device.type != "cpu":
-                # Its value cannot be looked at.
-                divide, reduction, denominator = denominator.reshape(()), "sum", None
+            if isinstance(denominator, Tensor) and not can_be_looked_at(denominator):
+                denominator = one_number("denominator", denominator)
             else:
-                denominator = float(denominator)
-        if transformed or not extension:
-            self._check_for_formula(arguments[0])
-        given = (*arguments, self.where, self.weights, reduction, denominator)
+                denominator = _positive("denominator", denominator)
+            if is_traced() or isinstance(denominator, Tensor):
+                # Outside of the operator, so that another one needs no other code.
+                divide, reduction, denominator = denominator, "sum", None
+        if composes() or not extension:
+            self._check_for_formula(rows, where, weights)
+        given = (*arguments, where, weights, reduction, denominator)
         if extension:
             value = loss(*given)
         else:
             value = loss.formula(**dict(zip(loss.arguments, given, strict=True)))
-        return value if divide is None else value / divide.to(value.dtype)
+        return value if divide is None else (value / divide).to(value.dtype)
 
-    def _check_for_formula(self, rows: Tensor) -> None:
+    def _check_for_formula(
+        self, rows: Tensor, where: Tensor | None, weights: Tensor | None
+    ) -> None:
         """What the extension would refuse, without looking at numbers."""
         batch_shape = rows.shape[:-1]
-        for name, tensor in (("where", self.where), ("weights", self.weights)):
-            if tensor is None:
-                continue
-            if (tensor.dtype == torch.bool) != (name == "where") or tensor.is_complex():
-                expected = "bool" if name == "where" else "real numbers"
-                raise TypeError(f"{name} has dtype {tensor.dtype}; expected {expected}")
-            sizes = zip(reversed(tensor.shape), reversed(batch_shape), strict=False)
-            if tensor.dim() > len(batch_shape) or any(n not in (1, size) for n, size in sizes):
-                raise ValueError(
-                    f"{name} has shape {tuple(tensor.shape)}, which does not broadcast to the "
-                    f"batch shape {tuple(batch_shape)}"
-                )
+        if rows.shape[-1] == 0:
+            raise ValueError(f"rows of shape {tuple(rows.shape)} are without a class")
+        check_over_batch(rows, where=where, weights=weights)
         if self.reduction == "batchmean" and not batch_shape:
             raise ValueError(
                 "reduction='batchmean' divides by the first batch axis, and there is none"
             )
-        if self.denominator is not None and self.reduction != "mean":
-            raise ValueError(_DENOMINATOR)
-        if isinstance(self.denominator, float | int) and not self.denominator > 0:
-            raise ValueError(f"denominator must be positive and finite, got {self.denominator}")
+
+
+def _positive(name: str, value: Any) -> Any:
+    if isinstance(value, Tensor):
+        one_number(name, value)
+    number = as_number(name, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {number}")
+    return number
 
 
 _DENOMINATOR = "denominator replaces the divisor of reduction='mean' and of no other"

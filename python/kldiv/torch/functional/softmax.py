@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from torch import Tensor
 
-from kldiv._arrays import as_float
 from kldiv._requests import as_space
-from kldiv.torch import ops
+from kldiv.torch import formulas, ops
 from kldiv.torch.functional.rows import (
     EXTENSION_DEVICE,
     RowOptions,
+    as_labels,
+    as_mask,
+    as_temperature,
     check_floating,
     check_one_device,
+    check_over_batch,
     classes_last,
 )
-from kldiv.torch.ops.softmax import log_softmax_formula
 
 
 def entropy(
@@ -45,7 +48,7 @@ def entropy(
     arguments = (
         classes_last("p", p, axis),
         as_space("space", space),
-        as_float("temperature", temperature),
+        _temperature_of(space, temperature),
     )
     return RowOptions(where, weights, reduction, denominator).run(ops.entropy, arguments)
 
@@ -73,14 +76,17 @@ def logsumexp(
     """
     check_floating(z=z)
     check_one_device(z=z, where=where, weights=weights)
-    arguments = (classes_last("z", z, axis), as_float("temperature", temperature))
+    arguments = (classes_last("z", z, axis), as_temperature("temperature", temperature))
     return RowOptions(where, weights, reduction, denominator).run(ops.logsumexp, arguments)
 
 
-def log_softmax(z: Tensor, *, temperature: float = 1.0, axis: int = -1) -> Tensor:
+def log_softmax(
+    z: Tensor, *, temperature: float = 1.0, axis: int = -1, where: Tensor | None = None
+) -> Tensor:
     """z/T − ln Σ e^(z/T); `kldiv.log_softmax` on tensors, differentiable.
 
-    Of the shape of z; float64 if z is, else float32.
+    Of the shape of z; float64 if z is, else float32. Rows marked False by `where` give 0 and a
+    zero gradient, whatever they hold.
 
     Examples
     --------
@@ -90,9 +96,12 @@ def log_softmax(z: Tensor, *, temperature: float = 1.0, axis: int = -1) -> Tenso
     tensor([-0.6931, -0.6931])
     """
     check_floating(z=z)
+    check_one_device(z=z, where=where)
     rows = classes_last("z", z, axis)
-    compute = ops.log_softmax if z.device.type == EXTENSION_DEVICE else log_softmax_formula
-    return compute(rows, as_float("temperature", temperature)).movedim(-1, axis)
+    mask = as_mask("where", where)
+    check_over_batch(rows, where=mask)
+    compute = ops.log_softmax if z.device.type == EXTENSION_DEVICE else formulas.log_softmax
+    return compute(rows, as_temperature("temperature", temperature), mask).movedim(-1, axis)
 
 
 def gather_log_probs(
@@ -106,7 +115,8 @@ def gather_log_probs(
 ) -> Tensor:
     """The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors.
 
-    0 for rows with the label `ignore_index`. Differentiable in z, without writing the
+    0 for rows with the label `ignore_index`; one that the dtype of the labels cannot hold never
+    matches. Differentiable in z, without writing the
     log-probabilities of other classes.
 
     Examples
@@ -118,18 +128,24 @@ def gather_log_probs(
     """
     check_floating(z=z)
     check_one_device(z=z, labels=labels, where=where)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"labels has dtype {labels.dtype}; expected integers")
+    indices, ignored = as_labels("labels", labels, ignore_index)
     arguments = (
         classes_last("z", z, axis),
-        labels,
-        ignore_index,
+        indices,
+        ignored,
         None,
         "logits",
-        as_float("temperature", temperature),
+        as_temperature("temperature", temperature),
         0.0,
         0.0,
         None,
     )
     surprise = RowOptions(where, None, "none", None).run(ops.cross_entropy, arguments)
     return -surprise
+
+
+def _temperature_of(space: str, temperature: Any) -> Any:
+    number = as_temperature("temperature", temperature)
+    if space != "logits" and number != 1.0:
+        raise ValueError(f"temperature applies to logits only, and space is {space!r}")
+    return number

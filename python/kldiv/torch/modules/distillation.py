@@ -5,13 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kldiv.torch.functional.distillation import distillation_loss
+from kldiv.torch.functional.distillation import LossOptions, distillation_loss
 
 
 class DistillationLoss(torch.nn.Module):
     """α·D(teacher, student) + (1−α)·cross-entropy(student, labels), in one pass.
 
-    The parameters are those of `kldiv.torch.distillation_loss`, which says what they mean.
+    The parameters are those of `kldiv.torch.distillation_loss`, which says what they mean; they
+    are checked here. The caller shifts logits and labels against each other, as causal language
+    models need it, and T² is off by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For options of a wrong type or out of range, or that do not apply.
 
     Examples
     --------
@@ -31,9 +38,10 @@ class DistillationLoss(torch.nn.Module):
         temperature: float = 1.0,
         scale_by_t_squared: bool = False,
         alpha: float = 0.5,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         *,
-        parameter: float | None = None,
+        beta: float | None = None,
+        order: float | None = None,
         label_smoothing: float = 0.0,
         reduction: str = "mean",
         detach_teacher: bool = True,
@@ -41,12 +49,25 @@ class DistillationLoss(torch.nn.Module):
         inplace: bool = False,
     ) -> None:
         super().__init__()
+        LossOptions.parse(
+            divergence,
+            beta,
+            order,
+            temperature,
+            scale_by_t_squared,
+            alpha,
+            ignore_index,
+            label_smoothing,
+            reduction,
+            vocabulary,
+        )
         self.divergence = divergence
         self.temperature = temperature
         self.scale_by_t_squared = scale_by_t_squared
         self.alpha = alpha
         self.ignore_index = ignore_index
-        self.parameter = parameter
+        self.beta = beta
+        self.order = order
         self.label_smoothing = label_smoothing
         self.reduction = reduction
         self.detach_teacher = detach_teacher
@@ -59,6 +80,7 @@ class DistillationLoss(torch.nn.Module):
         teacher_logits: Tensor,
         labels: Tensor | None = None,
         *,
+        where: Tensor | None = None,
         weights: Tensor | None = None,
         num_items_in_batch: float | Tensor | None = None,
     ) -> Tensor:
@@ -68,12 +90,14 @@ class DistillationLoss(torch.nn.Module):
             teacher_logits,
             labels,
             divergence=self.divergence,
-            parameter=self.parameter,
+            beta=self.beta,
+            order=self.order,
             temperature=self.temperature,
             scale_by_t_squared=self.scale_by_t_squared,
             alpha=self.alpha,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
+            where=where,
             weights=weights,
             reduction=self.reduction,
             num_items_in_batch=num_items_in_batch,
@@ -84,7 +108,6 @@ class DistillationLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """The main parameters."""
-        return (
-            f"divergence={self.divergence!r}, temperature={self.temperature}, "
-            f"scale_by_t_squared={self.scale_by_t_squared}, alpha={self.alpha}"
-        )
+        names = ("beta", "order", "temperature", "scale_by_t_squared", "alpha")
+        shown = ((name, getattr(self, name)) for name in ("divergence", *names))
+        return ", ".join(f"{name}={value!r}" for name, value in shown if value is not None)

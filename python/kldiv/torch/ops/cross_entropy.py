@@ -62,7 +62,8 @@ def formula(
     if soft:
         targets = formulas.neutral(targets, keep)
     else:
-        targets = (targets if keep is None else torch.where(keep, targets, 0)).long()
+        targets = formulas.widened(targets)
+        targets = targets if keep is None else torch.where(keep, targets, 0)
         if class_weights is not None:
             share = class_weights[targets].to(formulas.value_dtype(logits))
     rows = formulas.cross_entropy(

@@ -7,6 +7,9 @@ gradient is computed by the same loss in torch operations, and so is everything 
 
 Compiled and exported code has the operators; eager code calls the extension from an
 `autograd.Function`, which costs less and can reuse memory.
+
+The numbers among the arguments, as temperatures, are tensors in the schema: `torch.compile` makes a
+constant of what an operator takes as a number, and would compile a loss anew for each value.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 import kldiv
 from kldiv._arrays import Array, Operand
+from kldiv.torch.ops.modes import are_plain, composes, is_batched, is_traced
 
 Named = dict[str, Any]
 
@@ -49,7 +52,7 @@ class Loss:
     inputs
         Names of the tensors that have a gradient, which come first.
     arguments
-        The other arguments, as ``(name, type in the schema)``.
+        The other arguments, as ``(name, type)``: that of the schema, or ``float`` for a number.
     prepare
         Checks the arguments and gives a `Call`.
     value_like
@@ -75,6 +78,7 @@ class Loss:
         self.value_like = value_like
         self.formula = formula
         self._types = dict(arguments)
+        self.numbers = tuple(name for name, kind in arguments if kind.startswith("float"))
         tensors = (name for name, kind in arguments if kind.startswith("Tensor"))
         self.tensors = (*self.inputs, *tensors)
         is_reduced = "reduction" in self.arguments
@@ -83,8 +87,7 @@ class Loss:
 
     def __call__(self, *arguments: Any) -> Tensor:
         """The value; with the gradients that will be needed, unless it has one number a row."""
-        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-            # `torch.func` and forward-mode derivatives compose what torch knows.
+        if composes():
             return self.formula(**dict(zip(self.arguments, arguments, strict=True)))
         needed = (False,) * len(self.inputs)
         if torch.is_grad_enabled():
@@ -97,7 +100,8 @@ class Loss:
             if any(tensor.dtype.itemsize == 2 for tensor in inputs):
                 # To be multiplied by the upstream gradient before it is rounded, in backward.
                 wanted = (False,) * len(needed)
-            value = self._forward(*arguments, *wanted)[0]
+            named = dict(zip(self.arguments, arguments, strict=True))
+            value = self._forward(*self._as_schema(named), *wanted)[0]
         elif any(needed):
             value = _Eager.apply(self, wanted, *arguments)
         else:
@@ -106,7 +110,9 @@ class Loss:
 
     def _register(self) -> None:
         inputs = ", ".join(f"Tensor {name}" for name in self.inputs)
-        others = "".join(f", {kind} {name}" for name, kind in self._types.items())
+        others = "".join(
+            f", {kind.replace('float', 'Tensor')} {name}" for name, kind in self._types.items()
+        )
         wanted = ", ".join(f"bool {name}_gradient" for name in self.inputs)
         gradients = ", ".join("Tensor" for _ in self.inputs)
         forward, backward = f"kldiv::{self.name}", f"kldiv::{self.name}_backward"
@@ -138,16 +144,33 @@ class Loss:
         count = len(self.arguments)
         return dict(zip(self.arguments, arguments[:count], strict=True)), tuple(arguments[count:])
 
+    def _as_schema(self, named: Named) -> list[Any]:
+        """The arguments as the operators take them: numbers as tensors."""
+        return [
+            as_tensor(value) if name in self.numbers else value for name, value in named.items()
+        ]
+
+    def _look_at_numbers(self, named: Named) -> Named:
+        """The arguments with numbers as Python's."""
+        numbers = {name: named[name] for name in self.numbers}
+        return {
+            **named,
+            **{
+                name: number.item() if isinstance(number, Tensor) else number
+                for name, number in numbers.items()
+            },
+        }
+
     # On the CPU.
 
     def _compute(self, *arguments: Any) -> tuple[Tensor, ...]:
         named, wanted = self._split(arguments)
-        value, gradients = self.evaluate(named, wanted)
+        value, gradients = self.evaluate(self._look_at_numbers(named), wanted)
         return value, *self._or_empty(named, gradients)
 
     def _compute_gradients(self, grad_output: Tensor, *arguments: Any) -> Any:
         named, wanted = self._split(arguments)
-        _, found = self.evaluate(named, wanted, grad_output.detach())
+        _, found = self.evaluate(self._look_at_numbers(named), wanted, grad_output.detach())
         gradients = self._or_empty(named, found)
         return gradients[0] if len(gradients) == 1 else tuple(gradients)
 
@@ -200,7 +223,7 @@ class Loss:
         ctx.gradients = list(output[1:])
         ctx.mark_non_differentiable(*ctx.gradients)
         ctx.set_materialize_grads(False)
-        _keep(ctx, named, self.tensors)
+        _keep(ctx, named, (*self.tensors, *self.numbers))
 
     def _differentiate(self, ctx: Any, grad_output: Tensor | None, *_: Any) -> tuple[Any, ...]:
         nothing = (None,) * (len(self.arguments) + len(self.inputs))
@@ -220,18 +243,21 @@ class Loss:
         self, grad_output: Tensor, named: Named, wanted: Sequence[bool]
     ) -> Sequence[Tensor]:
         """By the operator, which can itself be differentiated."""
-        gradients = self._backward(grad_output, *named.values(), *wanted)
+        gradients = self._backward(grad_output, *self._as_schema(named), *wanted)
         return (gradients,) if len(self.inputs) == 1 else gradients
 
     def _keep_for_double_backward(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         grad_output, arguments = inputs[0], inputs[1:]
         named, ctx.wanted = self._split(arguments)
         ctx.set_materialize_grads(False)
-        _keep(ctx, {"grad_output": grad_output, **named}, ("grad_output", *self.tensors))
+        tensors = ("grad_output", *self.tensors, *self.numbers)
+        _keep(ctx, {"grad_output": grad_output, **named}, tensors)
 
     def _differentiate_gradients(self, ctx: Any, *grad_gradients: Any) -> tuple[Any, ...]:
         kept = _kept(ctx)
         grad_output = kept.pop("grad_output")
+        if not is_traced() and are_plain(kept.values()):
+            kept = self._look_at_numbers(kept)
         tensors = (grad_output, *(kept[name] for name in self.inputs))
         # A gradient that was not wanted is empty, and nothing depends on it.
         chosen = [
@@ -318,25 +344,6 @@ def _multiply(gradients: Sequence[Tensor | None], factor: float) -> bool:
     return True
 
 
-def is_traced() -> bool:
-    """Whether calls are recorded, so that numbers cannot be looked at."""
-    return torch.compiler.is_compiling() or torch._C._is_tracing()
-
-
-def is_batched(tensor: Tensor) -> bool:
-    """Whether a tensor stands for many, as in `torch.autograd.grad(is_grads_batched=True)`."""
-    functorch = torch._C._functorch
-    return functorch.is_batchedtensor(tensor) or functorch.is_legacy_batchedtensor(tensor)
-
-
-def are_plain(arguments: Sequence[Any]) -> bool:
-    """Whether all tensors hold numbers, and nobody watches what is done to them."""
-    plain = (Tensor, torch.nn.Parameter)
-    return torch._C._len_torch_dispatch_stack() == 0 and all(
-        type(item) in plain for item in arguments if isinstance(item, Tensor)
-    )
-
-
 # The worker process of a DataLoader that has been told to use one thread.
 _worker = 0
 
@@ -366,7 +373,18 @@ def _value(value: Any, dtype: torch.dtype) -> Tensor:
     """A result of the extension as a tensor."""
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value).to(dtype)
-    return torch.scalar_tensor(float(value), dtype=dtype)
+    return torch.scalar_tensor(float(value), dtype=dtype, device="cpu")
+
+
+def as_tensor(number: Any) -> Tensor | None:
+    """A number as the operators take it."""
+    if number is None:
+        return None
+    if isinstance(number, Tensor):
+        return number.to("cpu", torch.float64)
+    # A product is what `torch.compile` keeps open; of a number made a tensor it makes a constant.
+    tensor: Tensor = torch.ones((), dtype=torch.float64, device="cpu") * number
+    return tensor
 
 
 # A NumPy dtype of its size, and the name that the extension has for it.

@@ -10,7 +10,8 @@ from torch import Tensor
 from kldiv import _kldiv, functional
 from kldiv._arrays import as_rows
 from kldiv.torch import formulas
-from kldiv.torch.ops.loss import Loss, new_tensor
+from kldiv.torch.ops.loss import Loss, as_tensor, new_tensor
+from kldiv.torch.ops.modes import composes
 from kldiv.torch.ops.requests import RequestCall, row_values_like
 
 _ROWS = (
@@ -27,7 +28,7 @@ def _prepare_entropy(**options: Any) -> RequestCall:
 
 
 def entropy_formula(
-    *, p: Tensor, space: str, temperature: float, where: Any, weights: Any, **reduction: Any
+    *, p: Tensor, space: str, temperature: Any, where: Any, weights: Any, **reduction: Any
 ) -> Tensor:
     """Entropy in torch operations."""
     keep = formulas.kept_rows(where, weights, None, None)
@@ -51,7 +52,7 @@ def _prepare_logsumexp(**options: Any) -> RequestCall:
 
 
 def logsumexp_formula(
-    *, z: Tensor, temperature: float, where: Any, weights: Any, **reduction: Any
+    *, z: Tensor, temperature: Any, where: Any, weights: Any, **reduction: Any
 ) -> Tensor:
     """Log-sum-exp in torch operations."""
     keep = formulas.kept_rows(where, weights, None, None)
@@ -69,40 +70,37 @@ logsumexp = Loss(
 )
 
 
-def log_softmax_formula(z: Tensor, temperature: float) -> Tensor:
-    """Log-softmax in torch operations."""
-    return (z.to(formulas.value_dtype(z)) / temperature).log_softmax(-1)
-
-
 torch.library.define(
     "kldiv::log_softmax",
-    "(Tensor z, float temperature) -> Tensor",
+    "(Tensor z, Tensor temperature, Tensor? where) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 
 
 @torch.library.impl("kldiv::log_softmax", "cpu")
-def _log_softmax(z: Tensor, temperature: float) -> Tensor:
-    rows = as_rows("z", z.detach(), -1)
+def _log_softmax(z: Tensor, temperature: Tensor, where: Tensor | None) -> Tensor:
     out, memory = new_tensor(z.shape, formulas.value_dtype(z))
-    _kldiv.log_softmax(rows.operand, temperature, None, memory)
+    rows = as_rows("z", z.detach().resolve_neg(), -1)
+    mask = None if where is None else where.expand(z.shape[:-1]).reshape(-1).numpy()
+    _kldiv.log_softmax(rows.operand, temperature.item(), mask, memory)
     return out
 
 
-def _fake_log_softmax(z: Tensor, temperature: float) -> Tensor:
+def _fake_log_softmax(z: Tensor, temperature: Tensor, where: Tensor | None) -> Tensor:
     return z.new_empty(z.shape, dtype=formulas.value_dtype(z))
 
 
 def _keep_log_probs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    z, ctx.temperature = inputs
+    z, temperature, where = inputs
     ctx.dtype = z.dtype
-    ctx.save_for_backward(output)
+    ctx.save_for_backward(output, temperature, where)
 
 
-def _differentiate_log_softmax(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-    (ln_p,) = ctx.saved_tensors
+def _differentiate_log_softmax(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    ln_p, temperature, where = ctx.saved_tensors
+    grad_output = formulas.neutral(grad_output, where)
     gradient = grad_output - ln_p.exp() * grad_output.sum(-1, keepdim=True)
-    return (gradient / ctx.temperature).to(ctx.dtype), None
+    return formulas.neutral(gradient / temperature, where).to(ctx.dtype), None, None
 
 
 torch.library.register_fake("kldiv::log_softmax", _fake_log_softmax)
@@ -111,9 +109,9 @@ torch.library.register_autograd(
 )
 
 
-def log_softmax(z: Tensor, temperature: float) -> Tensor:
+def log_softmax(z: Tensor, temperature: Any, where: Tensor | None) -> Tensor:
     """z/T − ln Σ e^(z/T)."""
-    if torch._C._are_functorch_transforms_active():
-        return log_softmax_formula(z, temperature)
-    result: Tensor = torch.ops.kldiv.log_softmax.default(z, temperature)
+    if composes():
+        return formulas.log_softmax(z, temperature, where)
+    result: Tensor = torch.ops.kldiv.log_softmax.default(z, as_tensor(temperature), where)
     return result

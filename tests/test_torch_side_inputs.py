@@ -1,0 +1,137 @@
+"""Labels, masks and weights as people hold them: any dtype that means the same."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import kldiv.torch as kt  # noqa: E402
+
+INTEGERS = [
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+]
+
+
+def logits(rows=4, classes=200):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(rows, classes, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("ignore_index", [-100, 100, 156, 2**63, 2**70, None])
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_labels(dtype, ignore_index):
+    z = logits()
+    # As bytes, −100 is 156.
+    labels = [3, 100, 7, 100] if dtype == torch.int8 else [3, 156, 7, 100]
+    held = torch.tensor(labels, dtype=dtype)
+    expected = z.log_softmax(-1)[range(4), labels]
+    expected = torch.where(torch.tensor([at == ignore_index for at in labels]), 0.0, expected)
+
+    def function(z, held):
+        return kt.gather_log_probs(z, held, ignore_index=ignore_index)
+
+    def distilled(z, held):
+        return -kt.distillation_loss(
+            z, z, held, alpha=0.0, ignore_index=ignore_index, reduction="none"
+        )
+
+    for one in (function, distilled):
+        torch.testing.assert_close(one(z, held), expected)
+        torch.testing.assert_close(torch.vmap(one)(z, held), expected)
+    leaf = z.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(function(leaf, held).sum(), leaf, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), leaf)
+    one_hot = torch.nn.functional.one_hot(torch.tensor(labels), 200)
+    wide = leaf.detach().requires_grad_()
+    kept = (expected != 0).double()[:, None]
+    reference = (kept * (one_hot - wide.softmax(-1))).square().sum()
+    torch.testing.assert_close(second, torch.autograd.grad(reference, wide)[0])
+
+
+def test_an_index_of_uint64_that_int64_lacks():
+    held = torch.tensor([3, 2**63 - 1], dtype=torch.int64).to(torch.uint64)
+    held = torch.cat([held[:1], (held[1:].view(torch.int64) + 5).view(torch.uint64)])
+    beyond = 2**63 + 4
+    assert held.tolist() == [3, beyond]
+    value = kt.gather_log_probs(logits(2), held, ignore_index=beyond)
+    assert value[1] == 0
+    with pytest.raises(IndexError, match="row 1"):
+        kt.gather_log_probs(logits(2), held)
+
+
+def test_compiled_and_drop_in_labels():
+    x, y = torch.randn(300, 256), torch.full((300,), 156, dtype=torch.uint8)
+    expected = torch.nn.functional.cross_entropy(x, y.long())
+    torch.testing.assert_close(kt.cross_entropy(x, y), expected)
+    compiled = torch.compile(kt.cross_entropy, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, y), expected)
+
+
+MASKED = {
+    "kl": lambda p, q, w: kt.kl(p, q, where=w),
+    "mean": lambda p, q, w: kt.jensen_shannon(p, q, where=w, reduction="mean"),
+    "entropy": lambda p, q, w: kt.entropy(p, where=w),
+    "log_softmax": lambda p, q, w: kt.log_softmax(p, where=w),
+    "gather": lambda p, q, w: kt.gather_log_probs(p, torch.tensor([1, 2, 3, 500]), where=w),
+    "distillation": lambda p, q, w: kt.distillation_loss(p, q, alpha=1.0, where=w),
+    "in_place": lambda p, q, w: kt.distillation_loss(
+        p.clone().requires_grad_() * 1, q, alpha=1.0, where=w, inplace=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_of_integers(name):
+    loss, p, q = MASKED[name], logits(), logits().flip(0)
+    p[3] = torch.nan
+    mask = torch.tensor([True, True, False, False])
+    expected = loss(p, q, mask)
+    assert expected.isfinite().all()
+    for dtype in INTEGERS:
+        assert torch.equal(loss(p, q, mask.to(dtype)), expected)
+    held = mask.long()
+    if name not in ("gather", "in_place"):
+        mapped = torch.vmap(lambda p: loss(p, q, held))(p[None])[0]
+        torch.testing.assert_close(mapped, expected)
+        gradient = torch.func.grad(lambda p: loss(p, q, held).sum())(p)
+        assert torch.equal(gradient[2:], torch.zeros(2, 200, dtype=torch.float64))
+    held[1] = 2
+    with pytest.raises(ValueError, match=r"where .* integers 0 and 1, but holds 2 at index 1"):
+        loss(p, q, held)
+    with pytest.raises(TypeError, match="where has dtype float32"):
+        loss(p, q, mask.float())
+    if name != "in_place":
+        with pytest.raises(TypeError, match="where has dtype float32"):
+            torch.vmap(lambda p: loss(p, q, mask.float()))(p[None])
+
+
+def test_rows_left_out_of_a_log_softmax():
+    z = logits()
+    z[1] = torch.nan
+    z.requires_grad_()
+    mask = torch.tensor([True, False, True, True])
+    value = kt.log_softmax(z.T, axis=0, where=mask).T
+    kept = z.detach().log_softmax(-1)
+    torch.testing.assert_close(value, torch.where(mask[:, None], kept, 0.0))
+    upstream = torch.linspace(1, 2, z.numel(), dtype=z.dtype).reshape(z.shape)
+    (gradient,) = torch.autograd.grad(value, z, upstream)
+    assert torch.equal(gradient[1], torch.zeros(200, dtype=z.dtype))
+    (expected,) = torch.autograd.grad(z.log_softmax(-1), z, upstream)
+    torch.testing.assert_close(gradient[mask], expected[mask])
+
+
+def test_boolean_weights():
+    p, q = logits(), logits().flip(0)
+    mask = torch.tensor([True, False, True, True])
+    expected = kt.kl(p, q, where=mask, reduction="mean")
+    assert torch.equal(kt.kl(p, q, weights=mask, reduction="mean"), expected)
+    mapped = torch.func.vmap(lambda p: kt.kl(p, q, weights=mask, reduction="mean"))(p[None])[0]
+    torch.testing.assert_close(mapped, expected)
+    value = kt.distillation_loss(q, p, alpha=1.0, weights=mask)
+    assert torch.equal(value, expected)
