@@ -64,14 +64,21 @@ def _report(results: list[dict[str, Any]], seconds: float) -> int:
     done = sum(result["done"] for result in results)
     fronts = sum((result["fronts"] for result in results), Counter())
     found = sum((result["found"] for result in results), Counter())
-    for signature, times in found.most_common():
-        print(f"\n## {' | '.join(part for part in signature if part)}: {times} times")
-        texts = itertools.chain(*(result["texts"].get(signature, ()) for result in results))
-        for text in itertools.islice(texts, PER_SIGNATURE):
+    groups: dict[tuple[str, ...], list[str]] = {}
+    times: Counter[tuple[str, ...]] = Counter()
+    for signature, number in found.most_common():
+        texts = list(itertools.chain(*(result["texts"].get(signature, ()) for result in results)))
+        # Options that the find does not need are not in the signature of the small case.
+        small = texts[0][0] if texts else signature
+        times[small] += number
+        groups.setdefault(small, []).extend(text for _, text in texts)
+    for signature, number in times.most_common():
+        print(f"\n## {' | '.join(part for part in signature if part)}: {number} times")
+        for text in groups[signature][:PER_SIGNATURE]:
             print(text)
     shares = ", ".join(f"{front} {number}" for front, number in fronts.most_common())
     print(f"\n{done} cases ({shares}) in {seconds:.0f} s, {done / seconds:.0f} a second")
-    print(f"{sum(found.values())} finds of {len(found)} kinds")
+    print(f"{sum(times.values())} finds of {len(times)} kinds")
     return 1 if found else 0
 
 

@@ -143,7 +143,7 @@ def _value_bound(case: Case, truth: Truth) -> Any:
     wide = case.is_wide
     size = np.abs(truth.value) if np.isfinite(truth.value) else np.longdouble(0)
     if case.front == "torch.func":
-        return FORMULA[wide] * (size + truth.conditioning * _stretch(case)) + ROUNDINGS * truth.rounding
+        return FORMULA[wide] * (size + truth.conditioning() * _stretch(case)) + ROUNDINGS * truth.rounding
     least = math.sqrt(LEAST[wide]) if truth.first_order else LEAST[wide]
     return BOUND[wide] * (max(size, truth.least or least) + truth.relative) + ROUNDINGS * truth.rounding
 
@@ -188,7 +188,7 @@ def _gradient_row(case: Case, truth: Truth, name: str, got: Array, factor: Any, 
     norm = np.sqrt(np.square(np.where(finite, expected, 0)).sum())
     scale = truth.scale(name)
     if case.front == "torch.func":
-        bound = FORMULA[wide] * (norm + scale * truth.conditioning * _stretch(case))
+        bound = FORMULA[wide] * (norm + scale * truth.conditioning() * _stretch(case))
     else:
         least = math.sqrt(LEAST[wide]) * scale
         bound = BOUND[wide] * (max(norm, least) + truth.gradient_relative)

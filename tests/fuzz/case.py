@@ -137,6 +137,6 @@ def draw_rows(random: Random, case: Case, names: tuple[str, ...], spaces: tuple[
     contents.mask(random, *z)
     for name, dtype, space, rows in zip(names, dtypes, spaces, z, strict=True):
         case.rows[name] = contents.in_space(random, rows, space, dtype)
-        contents.spoil(random, case.rows[name])
+        contents.spoil(random, case.rows[name], nan_only=name == "targets")
     # Identical rows that the conversion made differently would not be identical.
     case.options["dtypes"] = dict(zip(names, dtypes, strict=True))

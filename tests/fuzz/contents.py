@@ -132,9 +132,8 @@ def stored(z: Array, dtype: str) -> Array:
         return z.astype(DTYPES[dtype]).astype(np.float64)
 
 
-def spoil(random: Random, z: Array) -> None:
+def spoil(random: Random, z: Array, *, nan_only: bool) -> None:
     """Put NaN or +∞ into a row, now and then."""
-    if random.random() < 0.02 and len(z):
-        z[random.randrange(z.shape[0]), random.randrange(z.shape[1])] = random.choice(
-            (np.nan, np.inf, -np.nan)
-        )
+    if random.random() < 0.02:
+        bad = (np.nan, -np.nan) if nan_only else (np.nan, -np.nan, np.inf)
+        z[random.randrange(z.shape[0]), random.randrange(z.shape[1])] = random.choice(bad)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,14 @@ import kldiv
 from kldiv import _kldiv
 
 from .case import Case
-from .contents import DTYPES
+from .contents import DTYPES, stored
 from .layouts import inside, lay, memory_of, shifted
 
 Array = np.ndarray[Any, Any]
 
 _AS_KEYWORD = {"mix": "alpha"}
 _SIDES = ("labels", "where", "weights", "class_weights", "grad_output")
-_TORCH_INDICES = ("int8", "int16", "int32", "int64", "uint8")
+_UNKNOWN_TO_TORCH = ("uint16", "uint32", "uint64")
 
 
 @dataclass
@@ -36,8 +37,9 @@ class Outcome:
     """What is wrong beside the numbers."""
 
 
-class Refused(Exception):
-    """An overlap that kldiv may refuse was refused."""
+def is_refusal(error: ValueError) -> bool:
+    """Whether an error says that two arrays overlap."""
+    return any(word in str(error) for word in ("overlap", "memory", "share"))
 
 
 def run(case: Case) -> Outcome:
@@ -47,7 +49,15 @@ def run(case: Case) -> Outcome:
         kldiv.set_num_threads(case.threads)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return _FRONTS[case.front](case)
+        if not case.flush:
+            return _FRONTS[case.front](case)
+        # What other libraries do to the calling thread must not matter.
+        torch = importlib.import_module("torch")
+        torch.set_flush_denormal(True)
+        try:
+            return _FRONTS[case.front](case)
+        finally:
+            torch.set_flush_denormal(False)
 
 
 def fit(case: Case) -> Case:
@@ -63,6 +73,13 @@ def fit(case: Case) -> Case:
         if case.inplace:
             o.pop("layouts", None)
             o["front"], o["wrt"] = "torch", ("student_logits",)
+        if case.inplace == "shifted":
+            # Each row's teacher is the next row of the student.
+            student, teacher = case.rows["student_logits"], case.rows["teacher_logits"]
+            dtype = case.dtype_of("student_logits")
+            o["dtypes"] = dict.fromkeys(case.rows, dtype)
+            last = stored(teacher[-1:], dtype)
+            case = replace(case, rows={"student_logits": student, "teacher_logits": np.concatenate([student[1:], last])})
     else:
         o.pop("inplace", None)
     if not case.batch_shape:
@@ -85,12 +102,15 @@ def fit(case: Case) -> Case:
         layouts = {k: v for k, v in layouts.items() if v in ("strided", "apart", "fortran")}
         for name in ("labels", "where", "weights", "class_weights"):
             # torch computes with no other integers.
-            if name in o and o[name].dtype.name in ("uint16", "uint32", "uint64"):
+            if case.front != "jax" and name in o and o[name].dtype.name in _UNKNOWN_TO_TORCH:
                 o[name] = o[name].astype(np.int64)
         if case.front == "jax":
             layouts = {}
         if case.subject.name == "distillation_loss" and case.ignore_index == "none":
             o.pop("ignore_index")
+        if case.front in ("torch.func", "jax"):
+            # torch's own operations lose them.
+            o.pop("flush", None)
         if case.front == "torch.func" or case.subject.name == "distillation_loss":
             o.pop("threads", None)
     outs = case.out
@@ -216,7 +236,7 @@ def _numpy(case: Case) -> Outcome:
             value = function(*positional, **keywords)
     except ValueError as error:
         overlaps = any(isinstance(way, tuple) for way in (case.out or {}).values())
-        if not overlaps or not any(word in str(error) for word in ("overlap", "memory", "share")):
+        if not overlaps or not is_refusal(error):
             raise
         outcome.refused = True
         if any(memory_of(array).tobytes() != memory.tobytes() for array, _, memory in before):
@@ -328,8 +348,16 @@ def _torch(case: Case) -> Outcome:
     if case.inplace:
         # A leaf would be overwritten.
         inputs[0] = inputs[0] * 1
+        if case.inplace == "shifted":
+            memory = torch.cat([inputs[0], inputs[1][-1:]])
+            inputs[:2] = memory[:-1], memory[1:]
         keywords["inplace"] = True
-    value = function(*inputs, **keywords)
+    try:
+        value = function(*inputs, **keywords)
+    except ValueError as error:
+        if case.inplace != "shifted" or not is_refusal(error):
+            raise
+        return Outcome(refused=True)
     outcome = Outcome(_from_tensor(value))
     if wrt:
         upstream = _upstream(case, tensors, value)

@@ -105,6 +105,9 @@ def _ignore_index(random: Random, case: Case) -> Any:
         return "none"
     elif r < 0.7:
         chosen = int(random.choice(list(labels)))
+    elif r < 0.8:
+        # What a label of a narrow dtype becomes where it is compared in that dtype.
+        chosen = int(random.choice(list(labels))) + random.choice((1, -1)) * 2**info.bits
     else:
         chosen = random.choice((-1, 255, 256, -(2**31), 2**63 - 1, 300, int(info.max), -100, 44))
     if info.min <= chosen <= info.max:
@@ -241,7 +244,7 @@ def _front(random: Random, case: Case) -> str | None:
     if case.subject.name == "compare":
         return None
     if case.shape in COMPILED:
-        return "jax" if r > 0.97 else "torch"
+        return "jax" if r > 0.985 else "torch"
     return "torch" if r < 0.96 else "torch.func"
 
 
@@ -303,7 +306,8 @@ _LIST = (
     Option("threads", lambda r, _: r.choice((2, 3)) if r.random() < 0.1 else None, 1, keyword=False),
     Option("isa", lambda r, _: r.choice(ISAS), ISAS[0], keyword=False),
     Option("front", _front, "numpy", keyword=False),
-    Option("inplace", lambda r, _: r.random() < 0.3 or None, False, keyword=False),
+    Option("flush", lambda r, _: r.random() < 0.03 or None, False, keyword=False),
+    Option("inplace", lambda r, _: r.choice((None, None, True, "shifted")), False, lambda v: (True,), False),
 )
 
 

@@ -14,7 +14,7 @@ from .bounds import Find, check
 from .case import Case
 from .frontends import fit, positional_of, run
 
-_FIRST = ("front", "threads", "layouts", "out", "axis", "batch", "grad_output", "denominator", "weights", "where", "reduction", "isa")
+_FIRST = ("front", "threads", "flush", "layouts", "out", "axis", "batch", "grad_output", "denominator", "weights", "where", "reduction", "isa")
 
 
 def find_in(case: Case, *, arbiter: bool = False) -> Find | None:
@@ -193,10 +193,10 @@ def snippet(case: Case, find: Find) -> str:
         lines.append(f"{function}({arguments}{f', out={case.out!r}' if case.out else ''})")
     else:
         wrt = f", gradients for {case.wrt}" if case.wrt else ""
-        inplace = ", inplace" if case.inplace else ""
+        inplace = f", inplace={case.inplace!r}" if case.inplace else ""
         function = function.replace("kldiv.", "kldiv.jax." if case.front == "jax" else "kldiv.torch.")
         lines.append(f"{function}({arguments})  # {case.front}{wrt}{inplace}")
-    settings = [f"{name}={case.options[name]!r}" for name in ("isa", "threads") if name in case.options]
+    settings = [f"{name}={case.options[name]!r}" for name in ("isa", "threads", "flush") if name in case.options]
     lines.append(f"# {', '.join([*settings, str(find)])}")
     return "\n".join(lines)
 

@@ -39,7 +39,7 @@ class Truth:
     relative: float = 0.0
     """Of the value: parts whose own relative error is bounded."""
     gradient_relative: float = 0.0
-    conditioning: float = 1.0
+    conditioning: Callable[[], float] = lambda: 1.0
     """What formulas in torch operations multiply their rounding by."""
     scale: Callable[[str], float] = lambda _: 1.0
     """What gradients are multiplied by, from which small ones count as 0."""
@@ -60,27 +60,42 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     truth.scale = lambda wrt: 1 / temperatures["pq".index(wrt)] if spaces["pq".index(wrt)] == "logits" else 1.0
     given = spaces != ("logits", "logits")
     order = abs(parameter["alpha"] - 1) if name == "renyi" and parameter["alpha"] != 1 else 1.0
-    a, b = (
-        o.probabilities(r, space=s, temperature=t) for r, s, t in zip((p, q), spaces, temperatures, strict=True)
-    )
-    if any(o.mp.isnan(x) for x in (*a, *b)):
+    truth.never_negative = not given
+    if o.mp.isnan(value):
         return truth
-    ln_a, ln_b = ([abs(float(o.mp.log(x))) if x > 0 else 0.0 for x in side] for side in (a, b))
-    fa, fb = [float(x) for x in a], [float(x) for x in b]
-    logarithms = sum(x * l for side, ln in ((fa, ln_a), (fb, ln_b)) for x, l in zip(side, ln, strict=True))
+    a, b = (
+        o.probabilities(r, space=s, temperature=t)
+        for r, s, t in zip((p, q), spaces, temperatures, strict=True)
+    )
+
+    def logarithms() -> tuple[list[float], list[float]]:
+        return [_log(o, x) for x in a], [_log(o, x) for x in b]
+
+    def entropies() -> float:
+        sides = zip((a, b), logarithms(), strict=True)
+        return sum(float(x) * ln for side, lns in sides for x, ln in zip(side, lns, strict=True))
+
     if given:
-        moved = sum(abs(x - y) for x, y in zip(fa, fb, strict=True))
-        mixed = 1 + logarithms if spaces[0] != spaces[1] else 0.0
+        moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
+        mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
         truth.rounding = (moved + (name == "renyi") + mixed) / order
         if mixed:
             # Every logarithm that the two spaces meet as is rounded.
-            truth.gradient_rounding = lambda wrt: _rounded_logarithms(truth, wrt, spaces, temperatures, ln_a, ln_b, mixed)
-    else:
-        truth.never_negative = True
+            truth.gradient_rounding = lambda wrt: _rounded_logarithms(
+                truth, wrt, spaces, temperatures, *logarithms(), mixed
+            )
     if name == "total_variation":
-        truth.gradient_rounding = lambda wrt: _kinks(wrt, spaces, temperatures, a, b, ln_a, ln_b)
-    truth.conditioning = (1 + logarithms + max(ln_a) + max(ln_b)) / min(order, 1.0)
+        truth.gradient_rounding = lambda wrt: _kinks(wrt, spaces, temperatures, a, b, *logarithms())
+    truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) / min(order, 1.0)
     return truth
+
+
+def _log(o: ModuleType, x: Any) -> float:
+    """|ln x| as a float, and 0 for 0."""
+    if x <= 0:
+        return 0.0
+    double = float(x)
+    return abs(math.log(double)) if double > 1e-300 else abs(float(o.mp.log(x)))
 
 
 def _rounded_logarithms(truth: Truth, wrt: str, spaces: Any, temperatures: Any, ln_a: Any, ln_b: Any, mixed: float) -> Any:
@@ -120,25 +135,26 @@ def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[s
     temperature = kept.get("temperature", 1.0)
     truth.scale = lambda wrt: 1 / temperature if wrt == "logits" else 1.0
     weights = kept.get("class_weights")
-    m = o.masses(len(logits), target, smoothing, weights)
-    if any(o.mp.isnan(x) for x in m):
+    m = o.masses(len(logits), target, smoothing, kept.get("class_weights"))
+    if o.mp.isnan(truth.value):
         return truth
     total = float(sum(abs(x) for x in m))
-    surprises = [
-        (float(x), abs(float(o.mp.log(y))) if y > 0 else 0.0)
-        for x, y in zip(m, o.probabilities(logits, **{k: kept[k] for k in ("space", "temperature", "softcap") if k in kept}), strict=True)
-    ]
-    terms = sum(abs(x) * y for x, y in surprises if x != 0)
+    sides = {k: kept[k] for k in ("space", "temperature", "softcap") if k in kept}
+
+    def surprises() -> list[float]:
+        return [_log(o, x) for x in o.probabilities(logits, **sides)]
+
     if kept.get("space", "logits") != "logits" or min(m) < 0:
-        truth.rounding = terms
+        truth.rounding = sum(abs(float(x)) * y for x, y in zip(m, surprises(), strict=True))
     if "targets" in row:
         truth.gradient_rounding = lambda wrt: total / temperature if wrt == "logits" else 0.0
     if kept.get("z_loss"):
-        lse = abs(float(o.logsumexp(logits, temperature=temperature, softcap=kept.get("softcap"))))
+        lse = o.logsumexp(logits, temperature=temperature, softcap=kept.get("softcap"))
+        lse = abs(float(lse))
         if math.isfinite(lse):
             truth.relative = 2 * kept["z_loss"] * lse * max(1.0, lse)
             truth.gradient_relative = 2 * kept["z_loss"] * max(1.0, lse) / temperature
-    truth.conditioning = 1 + total * (1 + max(y for _, y in surprises)) + truth.relative
+    truth.conditioning = lambda: 1 + total * (1 + max(surprises())) + truth.relative
     return truth
 
 
@@ -152,10 +168,12 @@ def entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, An
     truth.gradient = lambda wrt: o.entropy_gradient(row["p"], **kept)
     truth.scale = lambda wrt: 1 / kept.get("temperature", 1.0)
     p = o.probabilities(row["p"], **kept)
-    terms = [abs(float(o.rel_entr(x, 1))) for x in p if not o.mp.isnan(x)]
+    if o.mp.isnan(truth.value):
+        return truth
+    terms = [abs(float(o.rel_entr(x, 1))) for x in p]
     if kept.get("space", "logits") != "logits":
         truth.rounding = sum(terms)
-    truth.conditioning = 1 + max((abs(float(o.mp.log(x))) for x in p if x > 0), default=0.0)
+    truth.conditioning = lambda: 1 + max(_log(o, x) for x in p)
     return truth
 
 
@@ -199,7 +217,9 @@ def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[st
     scaled = abs(float(factor))
     truth = Truth(_mixed(factor, one.value, 1 - mix, other and other.value, o))
     truth.first_order = one.first_order
-    truth.conditioning = scaled * one.conditioning + (other.conditioning if other else 0.0)
+    truth.conditioning = lambda: (
+        scaled * one.conditioning() + (other.conditioning() if other else 0.0)
+    )
     truth.gradient = lambda wrt: [
         _mixed(factor, x, 1 - mix, y, o)
         for x, y in zip(one.gradient("q"), other.gradient("logits") if other else [None] * len(pair["q"]), strict=True)
@@ -283,7 +303,7 @@ class Subject:
         return self.name
 
 
-_CALL = ("isa", "front", "threads", "batch", "axis", "where")
+_CALL = ("isa", "front", "threads", "flush", "batch", "axis", "where")
 _ROWS = (*_CALL, "weights", "reduction", "denominator", "wrt", "grad_output", "out", "layouts")
 _PAIR = ("space", "temperature", *_ROWS)
 _LOSS = ("space", "temperature", "label_smoothing", "class_weights", "z_loss", "softcap")
@@ -301,7 +321,7 @@ SUBJECTS = (
     Subject("logsumexp", _only_logits("z"), logsumexp, _Z, ("temperature", *_ROWS)),
     Subject("log_softmax", _only_logits("z"), log_softmax, (), ("temperature", *_CALL, "out", "layouts")),
     Subject("gather_log_probs", _only_logits("z"), gather_log_probs, (), ("temperature", "labels", "ignore_index", *_CALL, "layouts")),
-    Subject("distillation_loss", _distillation, distillation, ("student_logits",), ("divergence", "parameter", "temperature", "scale_by_t_squared", "mix", "label_smoothing", "labels", "ignore_index", "isa", "front", "threads", "weights", "reduction", "denominator", "wrt", "grad_output", "layouts", "inplace")),
+    Subject("distillation_loss", _distillation, distillation, ("student_logits",), ("divergence", "parameter", "temperature", "scale_by_t_squared", "mix", "label_smoothing", "labels", "ignore_index", "isa", "front", "threads", "flush", "weights", "reduction", "denominator", "wrt", "grad_output", "layouts", "inplace")),
 )
 
 
