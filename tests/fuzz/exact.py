@@ -23,8 +23,8 @@ except ModuleNotFoundError:
     gmpy2 = None
 
 BITS = 200
-# Exponents of MPFR end at ±2^62: e^x underflows to 0 below −3e18, where mpmath's never do.
-WIDEST = 1e17
+# Exponents of gmpy2 end at ±2^30, and e^x at 7e8; those of mpmath nowhere. The rest is for quotients.
+WIDEST = 1e8
 
 
 def _oracle_copy(name: str) -> ModuleType:
@@ -86,7 +86,6 @@ def oracle_for(spread: float, *, arbiter: bool = False) -> ModuleType:
     bits = BITS + math.ceil(3.33 * (digits - 60))
     if context.precision != bits:
         context.precision = bits
-        context.emin, context.emax = gmpy2.get_emin_min(), gmpy2.get_emax_max()
         clear()
     return FAST
 

@@ -110,6 +110,8 @@ def _ignore_index(random: Random, case: Case) -> Any:
         chosen = int(random.choice(list(labels))) + random.choice((1, -1)) * 2**info.bits
     else:
         chosen = random.choice((-1, 255, 256, -(2**31), 2**63 - 1, 300, int(info.max), -100, 44))
+    if not -(2**63) <= chosen < 2**63:
+        return None
     if info.min <= chosen <= info.max:
         labels = labels.copy()
         for row in range(len(labels)):

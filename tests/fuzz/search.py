@@ -38,7 +38,6 @@ def search(seed: int, start: int, step: int, seconds: float, cases: int, shrinki
         found[signature] += 1
         if found[signature] <= shrinking:
             small, now = shrink.shrunk(case, find)
-            now = shrink.find_in(small, arbiter=True) or now
             text = f"# seed {seed}, case {index}\n{shrink.snippet(small, now)}"
             texts.setdefault(signature, []).append((shrink.signature(small, now), text))
     return {"done": done, "found": found, "texts": texts, "fronts": fronts}

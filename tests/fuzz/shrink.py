@@ -43,8 +43,14 @@ def signature(case: Case, find: Find) -> tuple[str, ...]:
     return (case.subject.name, case.front, kind, " ".join(spaces), way)
 
 
-def shrunk(case: Case, find: Find, *, tries: int = 1500) -> tuple[Case, Find]:
-    """The simplest case found that fails in the same way."""
+def shrunk(case: Case, find: Find) -> tuple[Case, Find]:
+    """The simplest case found that fails in the same way, also by the oracle itself."""
+    small, _ = _shrunk(case, find, 1500, arbiter=False)
+    confirmed = find_in(small, arbiter=True)
+    return (small, confirmed) if confirmed is not None else _shrunk(case, find, 300, arbiter=True)
+
+
+def _shrunk(case: Case, find: Find, tries: int, *, arbiter: bool) -> tuple[Case, Find]:
     kind = find.kind.split(" gives")[0].split(" misses")[0]
     changed = True
     while changed and tries > 0:
@@ -57,7 +63,7 @@ def shrunk(case: Case, find: Find, *, tries: int = 1500) -> tuple[Case, Find]:
                 simpler = fit(simpler)
                 if _key(simpler) == _key(case):
                     continue
-                now = find_in(simpler)
+                now = find_in(simpler, arbiter=arbiter)
             except Exception:  # noqa: BLE001 (options that do not go together)
                 continue
             if now is not None and now.kind.startswith(kind) and _raises_alike(find, now):
