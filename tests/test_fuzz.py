@@ -1,7 +1,6 @@
 """The fuzzer of tests/fuzz: a fixed seed of it, and that it finds what it is there to find."""
 
 import dataclasses
-import time
 
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ import pytest
 import kldiv
 import oracle
 from fuzz import bounds, search, shrink
+from fuzz.calls import Outcome
 from fuzz.case import Case, make
-from fuzz.frontends import Outcome, run
+from fuzz.frontends import run
 from fuzz.subjects import SUBJECTS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -60,7 +60,9 @@ def test_a_wrong_number_is_found(what, error):
     case = Case(subject("kl"), PLAIN, {"wrt": ("q",)})
     outcome = run(case)
     assert bounds.check(case, outcome) is None
-    wrong = dataclasses.replace(outcome, gradients={k: g.copy() for k, g in outcome.gradients.items()})
+    wrong = dataclasses.replace(
+        outcome, gradients={k: g.copy() for k, g in outcome.gradients.items()}
+    )
     if what == "value":
         wrong.value = outcome.value * (1 + error)
     else:

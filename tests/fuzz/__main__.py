@@ -14,7 +14,6 @@ from typing import Any
 
 from .search import search
 
-
 PER_SIGNATURE = 1
 """Finds of one signature that are made small; the others are counted."""
 
@@ -26,15 +25,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=10**12, help="stop after so many")
     parser.add_argument("--seed", type=int, default=None, help="a new one if left out")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--case", type=int, default=None, help="one case of the seed, by its number")
-    parser.add_argument("--shrink", type=int, default=PER_SIGNATURE, help="finds shrunk a signature")
+    parser.add_argument(
+        "--case", type=int, default=None, help="one case of the seed, by its number"
+    )
+    parser.add_argument(
+        "--shrink", type=int, default=PER_SIGNATURE, help="finds shrunk a signature"
+    )
     options = parser.parse_args(arguments)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.case is not None:
         return _one(seed, options.case)
     print(f"seed {seed}, {options.jobs} processes, {options.minutes:g} minutes", flush=True)
     jobs = [
-        (seed, start, options.jobs, 60 * options.minutes, -(-options.cases // options.jobs), options.shrink)
+        (
+            seed,
+            start,
+            options.jobs,
+            60 * options.minutes,
+            -(-options.cases // options.jobs),
+            options.shrink,
+        )
         for start in range(options.jobs)
     ]
     began = time.monotonic()

@@ -9,9 +9,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from .calls import Outcome, flat, full_shape
 from .case import Case
-from .frontends import Outcome, flat, full_shape
-from .subjects import EPS, Truth, truths
+from .subjects import truths
+from .truth import EPS, Truth
 
 Array = np.ndarray[Any, Any]
 
@@ -22,6 +23,8 @@ LEAST = {True: 1e-24, False: 1e-12}
 FORMULA = {True: 2e-12, False: 2e-4}
 """Of formulas in torch operations, relative to the sum of absolute terms."""
 ROUNDINGS = 8 * EPS
+TERMS = 0.0
+"""Roundings of float64, of the terms that a gradient of logits is the difference of."""
 
 
 @dataclass
@@ -56,7 +59,7 @@ def check(case: Case, outcome: Outcome, *, arbiter: bool = False) -> Find | None
 
 
 def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
-    count, classes = case.shape
+    count = case.shape[0]
     wide = case.is_wide
     weights = _weights(case)
     kept = [row for row in range(count) if weights[row] != 0]
@@ -66,6 +69,8 @@ def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
     name = "float64" if wide else "float32"
     if value.dtype.name != name and not (case.subject.name == "log_softmax" and case.out):
         return Find("dtype of the value", value.dtype.name, name)
+    if outcome.fields:
+        return _fields(case, outcome, known)
     if case.subject.name == "log_softmax":
         return _log_softmax(case, outcome, known)
     shape = case.batch_shape if case.reduction == "none" else ()
@@ -84,7 +89,12 @@ def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
     wrong = _wrong(got, expected, allowed, value.dtype)
     if wrong.any():
         return Find(_kind("value", got, expected, wrong), got, expected, allowed)
-    if case.front != "torch.func" and known and all(t.never_negative for t in known.values()) and (got < 0).any():
+    if (
+        case.front != "torch.func"
+        and known
+        and all(t.never_negative for t in known.values())
+        and (got < 0).any()
+    ):
         return Find("value below 0", got, expected)
     return _gradients(case, outcome, known, weights / (divisor or 1))
 
@@ -103,7 +113,8 @@ def _wrong(got: Array, expected: Array, allowed: Array, dtype: Any) -> Array:
     info = ml_dtypes.finfo(dtype)
     room = 2 * float(info.eps) * np.abs(expected) + float(info.smallest_subnormal)
     fine = np.abs(got - expected) <= allowed + room
-    beyond = np.abs(expected) + allowed >= float(info.max) * (1 - float(info.eps))
+    # A factor that was multiplied first may have overflowed.
+    beyond = np.abs(expected) + allowed >= float(info.max) / 16
     fine |= beyond & np.isinf(got) & (np.sign(got) == np.sign(expected))
     fine |= np.isnan(got) & np.isnan(expected)
     return ~(fine | (got == expected))
@@ -143,20 +154,30 @@ def _value_bound(case: Case, truth: Truth) -> Any:
     wide = case.is_wide
     size = np.abs(truth.value) if np.isfinite(truth.value) else np.longdouble(0)
     if case.front == "torch.func":
-        return FORMULA[wide] * (size + truth.conditioning() * _stretch(case)) + ROUNDINGS * truth.rounding
+        return (
+            FORMULA[wide] * (size + truth.conditioning() * _stretch(case))
+            + ROUNDINGS * truth.rounding
+        )
     least = math.sqrt(LEAST[wide]) if truth.first_order else LEAST[wide]
-    return BOUND[wide] * (max(size, truth.least or least) + truth.relative) + ROUNDINGS * truth.rounding
+    return (
+        BOUND[wide] * (max(size, truth.least or least) + truth.relative)
+        + ROUNDINGS * truth.rounding
+    )
 
 
 def _stretch(case: Case) -> float:
     """How large numbers are when torch subtracts them."""
     temperature = case.options.get("temperature", 1.0)
     coldest = min(temperature) if isinstance(temperature, tuple) else temperature
-    largest = max((float(np.abs(r[np.isfinite(r)]).max(initial=0)) for r in case.rows.values()), default=0)
+    largest = max(
+        (float(np.abs(r[np.isfinite(r)]).max(initial=0)) for r in case.rows.values()), default=0
+    )
     return 1 + largest / min(coldest, 1.0)
 
 
-def _gradients(case: Case, outcome: Outcome, known: dict[int, Truth], factors: Array) -> Find | None:
+def _gradients(
+    case: Case, outcome: Outcome, known: dict[int, Truth], factors: Array
+) -> Find | None:
     upstream = np.ones(case.shape[0], np.longdouble)
     if case.grad_output is not None:
         upstream = upstream * case.grad_output.astype(np.longdouble)
@@ -179,7 +200,9 @@ def _gradients(case: Case, outcome: Outcome, known: dict[int, Truth], factors: A
     return None
 
 
-def _gradient_row(case: Case, truth: Truth, name: str, got: Array, factor: Any, dtype: Any) -> Find | None:
+def _gradient_row(
+    case: Case, truth: Truth, name: str, got: Array, factor: Any, dtype: Any
+) -> Find | None:
     wide = case.is_wide
     expected = truth.gradient(name)
     finite = np.isfinite(expected)
@@ -192,12 +215,17 @@ def _gradient_row(case: Case, truth: Truth, name: str, got: Array, factor: Any, 
     else:
         least = math.sqrt(LEAST[wide]) * scale
         bound = BOUND[wide] * (max(norm, least) + truth.gradient_relative)
+        bound += TERMS * EPS * truth.terms(name)
     more = ROUNDINGS * truth.gradient_rounding(name) * np.abs(factor)
     bound, expected = bound * np.abs(factor), expected * factor
     wrong = _wrong(got, expected, bound + more, dtype)
     if not wrong.any():
-        room = 2 * float(ml_dtypes.finfo(dtype).eps) * np.abs(expected) + float(ml_dtypes.finfo(dtype).smallest_subnormal)
-        excess = np.where(np.isfinite(got) & np.isfinite(expected), np.abs(got - expected) - room - more, 0)
+        room = 2 * float(ml_dtypes.finfo(dtype).eps) * np.abs(expected) + float(
+            ml_dtypes.finfo(dtype).smallest_subnormal
+        )
+        excess = np.where(
+            np.isfinite(got) & np.isfinite(expected), np.abs(got - expected) - room - more, 0
+        )
         if np.sqrt(np.square(np.maximum(excess, 0)).sum()) <= bound:
             return None
         wrong = excess > 0
@@ -209,7 +237,9 @@ def _gradient_dtypes(case: Case, name: str) -> tuple[str, ...]:
     if case.front != "numpy":
         return (case.dtype_of(name),)
     way = (case.out or {}).get(name)
-    if way in ("given as argument", "in place") or (isinstance(way, tuple) and way[0] in ("other", "shifted")):
+    if way in ("given as argument", "in place") or (
+        isinstance(way, tuple) and way[0] in ("other", "shifted")
+    ):
         return (case.dtype_of(name),)
     return (result,)
 
@@ -229,4 +259,26 @@ def _log_softmax(case: Case, outcome: Outcome, known: dict[int, Truth]) -> Find 
         wrong = _wrong(got, expected, allowed, outcome.value.dtype)
         if wrong.any():
             return Find(_kind("value", got, expected, wrong), got, expected, allowed)
+    return None
+
+
+def _fields(case: Case, outcome: Outcome, known: dict[int, Truth]) -> Find | None:
+    count = case.shape[0]
+    for name, values in outcome.fields.items():
+        if values.shape != case.batch_shape:
+            return Find(f"shape of {name}", str(values.shape), str(case.batch_shape))
+        got = values.reshape(-1).astype(np.longdouble)
+        expected, allowed = np.zeros(count, np.longdouble), np.zeros(count, np.longdouble)
+        if name.startswith("top1"):
+            expected -= 1
+        for row, truth in known.items():
+            field = (truth.fields or {}).get(name)
+            if field is not None:
+                expected[row], allowed[row] = field.value, _value_bound(case, field)
+            elif not np.isnan((truth.fields or {})["kl"].value):
+                expected[row] = np.argmax(case.rows[name[-1]][row])
+        dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+        wrong = _wrong(got, expected, allowed, dtype)
+        if wrong.any():
+            return Find(_kind(name, got, expected, wrong), got, expected, allowed)
     return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -23,16 +24,17 @@ except ModuleNotFoundError:
     gmpy2 = None
 
 BITS = 200
-# Exponents of gmpy2 end at ±2^30, and e^x at 7e8; those of mpmath nowhere. The rest is for quotients.
+# Exponents of gmpy2 end at ±2^30, and e^x at 7e8; the rest is for quotients and powers.
 WIDEST = 1e8
 
 
 def _oracle_copy(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, oracle.__file__)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look their module up.
-    importlib.import_module("sys").modules[name] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     module._row = functools.lru_cache(256)(module._row)
     module.probabilities = functools.lru_cache(256)(module.probabilities)

@@ -172,7 +172,9 @@ def _reduction(random: Random, case: Case) -> str | None:
 def _denominator(random: Random, case: Case) -> Any:
     if case.reduction != "mean" or random.random() < 0.6:
         return None
-    return random.choice((random.randint(1, 9), random.uniform(0.1, 9), log_uniform(random, 1e-9, 1e9)))
+    return random.choice(
+        (random.randint(1, 9), random.uniform(0.1, 9), log_uniform(random, 1e-9, 1e9))
+    )
 
 
 def _batch(random: Random, case: Case) -> tuple[int, ...] | None:
@@ -212,7 +214,9 @@ def _grad_output(random: Random, case: Case) -> Any:
     if case.wrt is None or random.random() < 0.6:
         return None
     if case.reduction != "none" or random.random() < 0.2:
-        return np.array(random.choice((2.0, -0.5, random.gauss(0, 1), log_uniform(random, 1e-9, 1e9))))
+        return np.array(
+            random.choice((2.0, -0.5, random.gauss(0, 1), log_uniform(random, 1e-9, 1e9)))
+        )
     numbers = np.array([random.gauss(0, 1) for _ in range(case.shape[0])])
     return numbers.astype(DTYPES[random.choice(("float64", "float64", "float32", "bfloat16"))])
 
@@ -226,12 +230,19 @@ def _out(random: Random, case: Case) -> dict[str, Any] | None:
         return None
     if not names or case.subject.name in ("compare", "gather_log_probs"):
         return None
-    sides = [k for k in ("labels", "where", "weights", "class_weights", "grad_output") if k in case.options]
+    sides = [
+        k
+        for k in ("labels", "where", "weights", "class_weights", "grad_output")
+        if k in case.options
+    ]
     found = {}
     for name in names:
         ways: list[Any] = ["given", "given as argument", "in place", "in place"]
         if len(names) == 1:
-            ways += [("shifted", random.choice((1, 2, case.shape[1]))), ("other", random.choice(list(case.rows)))]
+            ways += [
+                ("shifted", random.choice((1, 2, case.shape[1]))),
+                ("other", random.choice(list(case.rows))),
+            ]
             ways += [("over", side, random.choice((0, 0, 8, 3))) for side in sides]
         found[name] = random.choice(ways)
     return found
@@ -251,7 +262,11 @@ def _front(random: Random, case: Case) -> str | None:
 
 
 def _rounder(value: float) -> list[float]:
-    return [float(f"{value:.{digits}g}") for digits in (1, 2, 4) if float(f"{value:.{digits}g}") != value]
+    return [
+        float(f"{value:.{digits}g}")
+        for digits in (1, 2, 4)
+        if float(f"{value:.{digits}g}") != value
+    ]
 
 
 def _without_one(value: dict[str, Any]) -> list[dict[str, Any]]:
@@ -281,15 +296,30 @@ def _simpler_array(value: Any) -> list[Any]:
 _LIST = (
     # name, draw, default, simpler, keyword, of_numbers
     Option("dtypes", lambda *_: None, None, _simpler_dtypes, False, True),
-    Option("space", lambda *_: None, "logits", lambda v: v if isinstance(v, tuple) else (), True, True),
+    Option(
+        "space", lambda *_: None, "logits", lambda v: v if isinstance(v, tuple) else (), True, True
+    ),
     Option("temperature", _temperatures, 1.0, _simpler_sides, True, True),
     Option("beta", _share, 0.5, _rounder, True, True),
     Option("alpha", _alpha, 0.5, _rounder, True, True),
     Option("divergence", lambda *_: None, "kl", lambda _: ("kl",), True, True),
-    Option("parameter", lambda *_: None, None, _rounder, True, True),
-    Option("scale_by_t_squared", lambda r, _: r.random() < 0.3 or None, False, keyword=True, of_numbers=True),
+    Option("order", _alpha, 0.5, _rounder, True, True),
+    Option(
+        "scale_by_t_squared",
+        lambda r, _: r.random() < 0.3 or None,
+        False,
+        keyword=True,
+        of_numbers=True,
+    ),
     Option("mix", _share, 0.5, _rounder, True, True),
-    Option("label_smoothing", lambda r, c: _share(r, c) if r.random() < 0.4 else None, 0.0, _rounder, True, True),
+    Option(
+        "label_smoothing",
+        lambda r, c: _share(r, c) if r.random() < 0.4 else None,
+        0.0,
+        _rounder,
+        True,
+        True,
+    ),
     Option("z_loss", lambda r, c: _z_loss(r, c), 0.0, _rounder, True, True),
     Option("softcap", lambda r, c: _softcap(r, c), None, _rounder, True, True),
     Option("class_weights", _class_weights, None, _simpler_array, True, True),
@@ -305,11 +335,19 @@ _LIST = (
     Option("grad_output", _grad_output, None, _simpler_array, False),
     Option("out", _out, None, lambda v: (*_without_one(v), dict.fromkeys(v, "given")), False),
     Option("layouts", _layouts, None, _without_one, False),
-    Option("threads", lambda r, _: r.choice((2, 3)) if r.random() < 0.1 else None, 1, keyword=False),
+    Option(
+        "threads", lambda r, _: r.choice((2, 3)) if r.random() < 0.1 else None, 1, keyword=False
+    ),
     Option("isa", lambda r, _: r.choice(ISAS), ISAS[0], keyword=False),
     Option("front", _front, "numpy", keyword=False),
     Option("flush", lambda r, _: r.random() < 0.03 or None, False, keyword=False),
-    Option("inplace", lambda r, _: r.choice((None, None, True, "shifted")), False, lambda v: (True,), False),
+    Option(
+        "inplace",
+        lambda r, _: r.choice((None, None, True, "shifted")),
+        False,
+        lambda v: (True,),
+        False,
+    ),
 )
 
 
@@ -322,7 +360,9 @@ def _z_loss(random: Random, case: Case) -> float | None:
 def _softcap(random: Random, case: Case) -> float | None:
     if case.space != "logits" or random.random() < 0.7:
         return None
-    return random.choice((30.0, 1.0, log_uniform(random, 1e-3, 1e3), log_uniform(random, 1e-30, 1e30)))
+    return random.choice(
+        (30.0, 1.0, log_uniform(random, 1e-3, 1e3), log_uniform(random, 1e-30, 1e30))
+    )
 
 
 OPTIONS = {option.name: option for option in _LIST}

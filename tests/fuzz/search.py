@@ -14,7 +14,9 @@ CONFIRMED = 5
 """Finds of one signature that mpmath computes again; where these stand, the next do."""
 
 
-def search(seed: int, start: int, step: int, seconds: float, cases: int, shrinking: int) -> dict[str, Any]:
+def search(
+    seed: int, start: int, step: int, seconds: float, cases: int, shrinking: int
+) -> dict[str, Any]:
     """Try cases until the time, or their number, is over."""
     from . import shrink
     from .case import cases as all_cases

@@ -11,10 +11,25 @@ import numpy as np
 
 from . import contents
 from .bounds import Find, check
+from .calls import arranged, keywords_of, positional_of
 from .case import Case
-from .frontends import fit, positional_of, run
+from .frontends import fit, run
 
-_FIRST = ("front", "threads", "flush", "layouts", "out", "axis", "batch", "grad_output", "denominator", "weights", "where", "reduction", "isa")
+_FIRST = (
+    "front",
+    "threads",
+    "flush",
+    "layouts",
+    "out",
+    "axis",
+    "batch",
+    "grad_output",
+    "denominator",
+    "weights",
+    "where",
+    "reduction",
+    "isa",
+)
 
 
 def find_in(case: Case, *, arbiter: bool = False) -> Find | None:
@@ -23,8 +38,10 @@ def find_in(case: Case, *, arbiter: bool = False) -> Find | None:
         outcome = run(case)
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
-    except BaseException as error:  # noqa: BLE001 (a panic of the extension is no Exception)
-        return Find(f"raises {type(error).__name__}", f"{type(error).__name__}: {error}"[:300], "a value")
+    except BaseException as error:  # a panic of the extension is no Exception
+        return Find(
+            f"raises {type(error).__name__}", f"{type(error).__name__}: {error}"[:300], "a value"
+        )
     return check(case, outcome, arbiter=arbiter)
 
 
@@ -64,7 +81,7 @@ def _shrunk(case: Case, find: Find, tries: int, *, arbiter: bool) -> tuple[Case,
                 if _key(simpler) == _key(case):
                     continue
                 now = find_in(simpler, arbiter=arbiter)
-            except Exception:  # noqa: BLE001 (options that do not go together)
+            except Exception:  # options that do not go together
                 continue
             if now is not None and now.kind.startswith(kind) and _raises_alike(find, now):
                 case, find, changed = simpler, now, True
@@ -74,7 +91,12 @@ def _shrunk(case: Case, find: Find, tries: int, *, arbiter: bool) -> tuple[Case,
 
 def _key(case: Case) -> tuple[Any, ...]:
     options = (
-        (name, (value.dtype.name, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else repr(value))
+        (
+            name,
+            (value.dtype.name, value.shape, value.tobytes())
+            if isinstance(value, np.ndarray)
+            else repr(value),
+        )
         for name, value in sorted(case.options.items())
     )
     return *options, *((name, rows.shape, rows.tobytes()) for name, rows in case.rows.items())
@@ -109,7 +131,11 @@ def _simpler(case: Case) -> Iterator[Case]:
         for name, rows in case.rows.items():
             for at in np.ndindex(rows.shape):
                 for value in (0.0, *_rounder(rows[at])):
-                    if value != rows[at] and not np.isnan(rows[at]) and _weight(value) < _weight(rows[at]):
+                    if (
+                        value != rows[at]
+                        and not np.isnan(rows[at])
+                        and _weight(value) < _weight(rows[at])
+                    ):
                         changed = rows.copy()
                         changed[at] = value
                         yield _restored(replace(case, rows={**case.rows, name: changed}))
@@ -125,7 +151,11 @@ def _rounder(value: float) -> list[float]:
 
 def _same(first: Any, second: Any) -> bool:
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
-        return first.dtype == second.dtype and first.shape == second.shape and first.tobytes() == second.tobytes()
+        return (
+            first.dtype == second.dtype
+            and first.shape == second.shape
+            and first.tobytes() == second.tobytes()
+        )
     return type(first) is type(second) and bool(first == second)
 
 
@@ -167,13 +197,11 @@ def _drop(case: Case, classes: range) -> Case:
     return replace(case, rows=taken, options={**case.with_options(**options).options})
 
 
-# --- Written down ----------------------------------------------------------------------------------
+# --- Written down ---------------------------------------------------------------------------------
 
 
 def snippet(case: Case, find: Find) -> str:
     """A few lines of Python that make the call of a case."""
-    from .frontends import arranged, keywords_of
-
     lines = []
     names = []
     for name, rows in case.rows.items():
@@ -185,7 +213,9 @@ def snippet(case: Case, find: Find) -> str:
         if value is not None:
             if name != "class_weights" and value.ndim:
                 value = value.reshape(case.batch_shape)
-            lines.append(_laid(name, _array(value.tolist(), value.dtype.name), case.layout_of(name)))
+            lines.append(
+                _laid(name, _array(value.tolist(), value.dtype.name), case.layout_of(name))
+            )
     keywords = [f"{k}={v!r}" for k, v in keywords_of(case).items()]
     keywords += [f"{k}={k}" for k in ("where", "weights", "class_weights") if k in case.options]
     arguments = ", ".join([*positional_of(case), *keywords])
@@ -200,16 +230,24 @@ def snippet(case: Case, find: Find) -> str:
     else:
         wrt = f", gradients for {case.wrt}" if case.wrt else ""
         inplace = f", inplace={case.inplace!r}" if case.inplace else ""
-        function = function.replace("kldiv.", "kldiv.jax." if case.front == "jax" else "kldiv.torch.")
+        function = function.replace(
+            "kldiv.", "kldiv.jax." if case.front == "jax" else "kldiv.torch."
+        )
         lines.append(f"{function}({arguments})  # {case.front}{wrt}{inplace}")
-    settings = [f"{name}={case.options[name]!r}" for name in ("isa", "threads", "flush") if name in case.options]
+    settings = [
+        f"{name}={case.options[name]!r}"
+        for name in ("isa", "threads", "flush")
+        if name in case.options
+    ]
     lines.append(f"# {', '.join([*settings, str(find)])}")
     return "\n".join(lines)
 
 
 def _array(numbers: Any, dtype: str) -> str:
     text = repr(numbers).replace("nan", "np.nan").replace("inf", "np.inf")
-    return f"np.array({text}, {'ml_dtypes.' if dtype == 'bfloat16' else 'np.'}{dtype.rstrip('_')}{'_' if dtype == 'bool' else ''})"
+    if dtype == "bfloat16":
+        return f"np.array({text}, ml_dtypes.bfloat16)"
+    return f"np.array({text}, np.{dtype}{'_' if dtype == 'bool' else ''})"
 
 
 def _laid(name: str, text: str, layout: str) -> str:
