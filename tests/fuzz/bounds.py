@@ -111,8 +111,9 @@ def _kind(what: str, got: Array, expected: Array, wrong: Array) -> str:
 def _wrong(got: Array, expected: Array, allowed: Array, dtype: Any) -> Array:
     """Where a result is off, its own rounding and overflow apart."""
     info = ml_dtypes.finfo(dtype)
-    room = 2 * float(info.eps) * np.abs(expected) + float(info.smallest_subnormal)
-    fine = np.abs(got - expected) <= allowed + room
+    size = np.where(np.isfinite(expected), np.abs(expected), 0)
+    room = 2 * float(info.eps) * size + float(info.smallest_subnormal)
+    fine = np.isfinite(expected) & (np.abs(got - expected) <= allowed + room)
     # A factor that was multiplied first may have overflowed.
     beyond = np.abs(expected) + allowed >= float(info.max) / 16
     fine |= beyond & np.isinf(got) & (np.sign(got) == np.sign(expected))

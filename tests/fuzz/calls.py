@@ -12,6 +12,7 @@ import kldiv
 from .case import Case
 from .contents import DTYPES
 from .layouts import inside, lay, memory_of, shifted
+from .options import OPTIONS
 
 Array = np.ndarray[Any, Any]
 
@@ -75,8 +76,6 @@ def arrays_of(case: Case) -> dict[str, Array]:
 
 def keywords_of(case: Case) -> dict[str, Any]:
     """Options that are passed by their names, arrays left out."""
-    from .options import OPTIONS
-
     found = {}
     for name in case.subject.options:
         option = OPTIONS[name]

@@ -56,18 +56,12 @@ def fit(case: Case) -> Case:
             o.pop("layouts", None)
             o["front"], o["wrt"] = "torch", ("student_logits",)
         if case.inplace == "shifted":
-            # Each row's teacher is the next row of the student.
+            # Each row's teacher is the row of the student before, whose gradient is written first.
             student, teacher = case.rows["student_logits"], case.rows["teacher_logits"]
             dtype = case.dtype_of("student_logits")
             o["dtypes"] = dict.fromkeys(case.rows, dtype)
-            last = stored(teacher[-1:], dtype)
-            case = replace(
-                case,
-                rows={
-                    "student_logits": student,
-                    "teacher_logits": np.concatenate([student[1:], last]),
-                },
-            )
+            teacher = np.concatenate([stored(teacher[:1], dtype), student[:-1]])
+            case = replace(case, rows={"student_logits": student, "teacher_logits": teacher})
     else:
         o.pop("inplace", None)
     if not case.batch_shape:

@@ -14,6 +14,7 @@ from .bounds import Find, check
 from .calls import arranged, keywords_of, positional_of
 from .case import Case
 from .frontends import fit, run
+from .options import OPTIONS
 
 _FIRST = (
     "front",
@@ -109,8 +110,6 @@ def _raises_alike(find: Find, now: Find) -> bool:
 
 
 def _simpler(case: Case) -> Iterator[Case]:
-    from .options import OPTIONS
-
     count, classes = case.shape
     names = [*_FIRST, *(name for name in case.options if name not in _FIRST)]
     for name in names:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .case import Case, draw_rows
 from .exact import oracle_for, wide
+from .options import OPTIONS
 from .truth import (
     Truth,
     comparison,
@@ -164,8 +165,6 @@ def truths(case: Case, row: int, *, arbiter: bool = False) -> Truth:
     numbers = {name: tuple(rows[row].tolist()) for name, rows in case.rows.items()}
     if "labels" in case.options:
         numbers["label"] = int(case.options["labels"][row])
-    from .options import OPTIONS
-
     options = {
         name: tuple(value.tolist()) if isinstance(value, np.ndarray) else value
         for name, value in case.options.items()

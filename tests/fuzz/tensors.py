@@ -52,8 +52,8 @@ def with_torch(case: Case) -> Outcome:
         # A leaf would be overwritten.
         inputs[0] = inputs[0] * 1
         if case.inplace == "shifted":
-            memory = torch.cat([inputs[0], inputs[1][-1:]])
-            inputs[:2] = memory[:-1], memory[1:]
+            memory = torch.cat([inputs[1][:1], inputs[0]])
+            inputs[:2] = memory[1:], memory[:-1]
         keywords["inplace"] = True
     try:
         value = function(*inputs, **keywords)
