@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -62,7 +63,8 @@ class Case:
     @property
     def is_wide(self) -> bool:
         """Whether results are float64."""
-        return any(self.dtype_of(name) == "float64" for name in self.rows)
+        dtypes = self.options.get("dtypes")
+        return dtypes is None or "float64" in dtypes.values()
 
     def with_options(self, **options: Any) -> Case:
         """The same with other options; None is the default."""
@@ -88,25 +90,35 @@ class Option:
 
 def make(seed: int, index: int) -> Case:
     """The case of a seed and a number."""
-    from .options import OPTIONS
+    from .frontends import fit
+
+    numbers = _numbers(seed, index // VARIANTS)
+    case = replace(numbers, rows=dict(numbers.rows), options=dict(numbers.options))
+    _draw_options(Random(f"{seed} {index}"), case, of_numbers=False)
+    return fit(case)
+
+
+@functools.lru_cache(2)
+def _numbers(seed: int, group: int) -> Case:
+    """What the cases of a group have in common."""
     from .subjects import SUBJECTS
 
-    numbers = Random(f"{seed} {index // VARIANTS}")
-    subject = numbers.choice(SUBJECTS)
-    case = Case(subject)
-    subject.draw(numbers, case)
-    call = Random(f"{seed} {index}")
-    for random, of_numbers in ((numbers, True), (call, False)):
-        for name in subject.options:
-            option = OPTIONS[name]
-            if option.of_numbers is not of_numbers or name in case.options:
-                continue
+    random = Random(f"{seed} {group}")
+    case = Case(random.choice(SUBJECTS))
+    case.subject.draw(random, case)
+    _draw_options(random, case, of_numbers=True)
+    return case
+
+
+def _draw_options(random: Random, case: Case, *, of_numbers: bool) -> None:
+    from .options import OPTIONS
+
+    for name in case.subject.options:
+        option = OPTIONS[name]
+        if option.of_numbers is of_numbers and name not in case.options:
             value = option.draw(random, case)
             if value is not None:
                 case.options[name] = value
-    from .frontends import fit
-
-    return fit(case)
 
 
 def cases(seed: int, start: int = 0, step: int = 1) -> Iterator[tuple[int, Case]]:

@@ -43,7 +43,10 @@ def find_in(case: Case, *, arbiter: bool = False) -> Find | None:
         return Find(
             f"raises {type(error).__name__}", f"{type(error).__name__}: {error}"[:300], "a value"
         )
-    return check(case, outcome, arbiter=arbiter)
+    try:
+        return check(case, outcome, arbiter=arbiter)
+    except Exception as error:
+        return Find("fault of the fuzzer", f"{type(error).__name__}: {error}", "a verdict")
 
 
 def signature(case: Case, find: Find) -> tuple[str, ...]:
@@ -55,9 +58,8 @@ def signature(case: Case, find: Find) -> tuple[str, ...]:
         # The words of the message, without the numbers and dtypes of the case.
         words = re.sub(r"[<>|]?\b[a-z]+\d+\b|[\[(].*?[\])]|-?\d[\w.]*", "…", str(find.got)).split()
         return ("raises", case.front, " ".join(words[:14]))
-    way = ""
-    if case.out and any(isinstance(way, tuple) for way in case.out.values()):
-        way = next(way[0] for way in case.out.values() if isinstance(way, tuple))
+    ways = [way[0] for way in (case.out or {}).values() if isinstance(way, tuple)]
+    way = "flush" if case.flush else ways[0] if ways else ""
     return (case.subject.name, case.front, kind, " ".join(spaces), way)
 
 
