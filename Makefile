@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test quick format lint rust python examples bench docs clean
+.PHONY: help demo test quick format lint rust python fuzz examples bench docs clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
 	@echo "make test    every check and test (about half an hour from a fresh clone)"
 	@echo "make quick   the fast subset of the tests"
+	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS="
 	@echo "make format  format the code"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
 	@echo "make examples run the experiments of examples/ in full"
@@ -62,6 +63,11 @@ rust:
 
 python: $(VENV)/.built $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# A new seed each time, which is printed; exit status 1 with a find.
+MINUTES ?= 10
+fuzz: $(VENV)/.built $(VENV)/.test
+	cd tests && $(abspath $(BIN))/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
 # Minutes each, in this order: the second reads what the first trained.
 examples: $(VENV)/.built $(VENV)/.test

@@ -1,0 +1,190 @@
+"""The arrays and options of a case as kldiv takes them, and the call from NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import kldiv
+
+from .case import Case
+from .contents import DTYPES
+from .layouts import inside, lay, memory_of, shifted
+from .options import OPTIONS
+
+Array = np.ndarray[Any, Any]
+
+_AS_KEYWORD = {"mix": "alpha"}
+_SIDES = ("labels", "where", "weights", "class_weights", "grad_output")
+
+
+@dataclass
+class Outcome:
+    """What a call gave."""
+
+    value: Array | None = None
+    gradients: dict[str, Array] = field(default_factory=dict)
+    fields: dict[str, Array] = field(default_factory=dict)
+    """Of a function that gives several numbers a row."""
+    refused: bool = False
+    """Whether the call was refused as it may be, with everything left as it was."""
+    complaint: str = ""
+    """What is wrong beside the numbers."""
+
+
+def is_refusal(error: ValueError) -> bool:
+    """Whether an error says that two arrays overlap."""
+    return any(word in str(error) for word in ("overlap", "memory", "share"))
+
+
+def full_shape(case: Case) -> tuple[int, ...]:
+    """The shape of rows as passed."""
+    shape = [*case.batch_shape]
+    axis = case.axis
+    at = axis if axis >= 0 else len(shape) + 1 + axis
+    shape.insert(at, case.shape[1])
+    return tuple(shape)
+
+
+def arranged(case: Case, rows: Array) -> Array:
+    """``[rows, classes]`` in the shape passed."""
+    return np.ascontiguousarray(np.moveaxis(rows.reshape((*case.batch_shape, -1)), -1, case.axis))
+
+
+def flat(case: Case, array: Array) -> Array:
+    """Rows as passed, as ``[rows, classes]``."""
+    return np.moveaxis(array, case.axis, -1).reshape(case.shape)
+
+
+def arrays_of(case: Case) -> dict[str, Array]:
+    """Every array of a case as NumPy passes it, but for overlaps."""
+    found = {}
+    with np.errstate(all="ignore"):
+        for name, rows in case.rows.items():
+            stored = rows.astype(DTYPES[case.dtype_of(name)])
+            found[name] = lay(arranged(case, stored), case.layout_of(name))
+    for name in _SIDES:
+        value = case.options.get(name)
+        if value is not None:
+            if name != "class_weights" and value.ndim:
+                value = value.reshape(case.batch_shape)
+            found[name] = lay(value, case.layout_of(name))
+    return found
+
+
+def keywords_of(case: Case) -> dict[str, Any]:
+    """Options that are passed by their names, arrays left out."""
+    found = {}
+    for name in case.subject.options:
+        option = OPTIONS[name]
+        value = case.options.get(name)
+        if option.keyword and value is not None and not isinstance(value, np.ndarray):
+            found[_AS_KEYWORD.get(name, name)] = value
+    if case.subject.name == "renyi":
+        found["alpha"] = case.alpha
+    if case.divergence == "renyi":
+        found["order"] = case.order
+    if case.subject.name == "distillation_loss":
+        for name, kind in (("beta", "jensen_shannon"), ("order", "renyi")):
+            if case.divergence != kind:
+                found.pop(name, None)
+    if case.subject.name == "distillation_loss" and "denominator" in found:
+        found["num_items_in_batch"] = found.pop("denominator")
+    if case.ignore_index == "none":
+        found["ignore_index"] = None
+    return found
+
+
+def positional_of(case: Case) -> list[str]:
+    """The names of the arguments that come first."""
+    return [*case.rows, *(["labels"] if case.labels is not None else [])]
+
+
+def with_numpy(case: Case) -> Outcome:
+    arrays = arrays_of(case)
+    outs = {name: _output(case, arrays, name) for name in (case.out or {})}
+    before = [
+        (array, array.copy(), memory_of(array)) for array in (*arrays.values(), *outs.values())
+    ]
+    function = getattr(kldiv, case.subject.name)
+    positional = [arrays[name] for name in positional_of(case)]
+    keywords = keywords_of(case)
+    keywords.update(
+        {name: arrays[name] for name in ("where", "weights", "class_weights") if name in arrays}
+    )
+    outcome = Outcome()
+    try:
+        if case.wrt is not None:
+            given = tuple(outs.get(name) for name in case.wrt)
+            single = len(case.wrt) == 1
+            more: dict[str, Any] = {}
+            if any(array is not None for array in given):
+                more["out"] = given[0] if single else tuple(given)
+            if "grad_output" in arrays:
+                more["grad_output"] = arrays["grad_output"]
+            wrt = case.wrt[0] if single else case.wrt
+            value, gradients = kldiv.value_and_grad(
+                function, *positional, wrt=wrt, **more, **keywords
+            )
+            outcome.gradients = dict(
+                zip(case.wrt, (gradients,) if single else gradients, strict=True)
+            )
+        else:
+            if "out" in outs:
+                keywords["out"] = outs["out"]
+            value = function(*positional, **keywords)
+    except ValueError as error:
+        overlaps = any(isinstance(way, tuple) for way in (case.out or {}).values())
+        if not overlaps or not is_refusal(error):
+            raise
+        outcome.refused = True
+        if any(memory_of(array).tobytes() != memory.tobytes() for array, _, memory in before):
+            outcome.complaint = "refused, but something was written"
+        return outcome
+    if case.subject.name == "compare":
+        outcome.fields = {
+            name: np.asarray(getattr(value, name))
+            for name in vars(value)
+            if name != "where" and getattr(value, name) is not None
+        }
+        value = value.kl
+    outcome.value = np.array(value)
+    if outs:
+        for name, gradient in outcome.gradients.items():
+            if name in outs and gradient is not outs[name]:
+                outcome.complaint = "out is not what was returned"
+        outcome.gradients = {name: np.array(g) for name, g in outcome.gradients.items()}
+    for array, copy, _ in before:
+        touched = any(np.may_share_memory(array, out) for out in outs.values())
+        if not touched and array.tobytes() != copy.tobytes():
+            outcome.complaint = "an input was changed"
+    return outcome
+
+
+def _output(case: Case, arrays: dict[str, Array], name: str) -> Array:
+    """Where the gradient of `name` is to be written; may move an input into the same memory."""
+    way = case.out[name]
+    argument = name if name in arrays else next(iter(case.rows))
+    given = arrays[argument]
+    result = np.dtype(np.float64 if case.is_wide else np.float32)
+    match way:
+        case "in place":
+            return given
+        case "given as argument":
+            return lay(
+                np.full(given.shape, 7, given.dtype.newbyteorder("=")), case.layout_of("out")
+            )
+        case ("other", other):
+            return arrays[other]
+        case ("shifted", by):
+            arrays[argument], out = shifted(given, by)
+            return out
+        case ("over", side, offset):
+            out = np.full(given.shape, 7, result)
+            moved = inside(arrays[side], out, offset)
+            if moved is not None:
+                arrays[side] = moved
+            return out
+    return lay(np.full(given.shape, 7, result), case.layout_of("out"))

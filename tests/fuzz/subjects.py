@@ -1,0 +1,215 @@
+"""The functions under test: what they take, and what is true of them. One line each.
+
+A new function is a line in `SUBJECTS`: its arrays, its options, and its truth, which says with the
+oracle what the value of a row is and its gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .case import Case, draw_rows
+from .exact import oracle_for, wide
+from .options import OPTIONS
+from .truth import (
+    Truth,
+    comparison,
+    cross_entropy,
+    distillation,
+    divergence,
+    entropy,
+    gather_log_probs,
+    log_softmax,
+    logsumexp,
+)
+
+SPACES = ("logits", "log_probs", "probs")
+
+
+def _two_spaces(random: Random, case: Case) -> None:
+    spaces = (random.choice(SPACES[:1] * 4 + SPACES),) * 2
+    if random.random() < 0.15:
+        spaces = random.choice(SPACES), random.choice(SPACES)
+    draw_rows(random, case, ("p", "q"), spaces)
+    if spaces != ("logits", "logits"):
+        case.options["space"] = (
+            spaces if random.random() < 0.5 or spaces[0] != spaces[1] else spaces[0]
+        )
+
+
+def _one_space(*names: str) -> Callable[[Random, Case], None]:
+    def draw(random: Random, case: Case) -> None:
+        space = random.choice(SPACES[:1] * 4 + SPACES)
+        draw_rows(random, case, names, (space, "probs")[: len(names)])
+        if space != "logits":
+            case.options["space"] = space
+
+    return draw
+
+
+def _only_logits(*names: str) -> Callable[[Random, Case], None]:
+    return lambda random, case: draw_rows(random, case, names, ("logits",) * len(names))
+
+
+def _distillation(random: Random, case: Case) -> None:
+    draw_rows(random, case, ("student_logits", "teacher_logits"), ("logits", "logits"))
+    kind = random.choice(("kl", "reverse_kl", "jensen_shannon", "total_variation", "renyi"))
+    if kind != "kl":
+        case.options["divergence"] = kind
+    case.options["batch"] = (case.shape[0],)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A function of kldiv."""
+
+    name: str
+    draw: Callable[[Random, Case], None]
+    truth: Callable[[ModuleType, str, dict[str, Any], dict[str, Any]], Truth]
+    differentiable: tuple[str, ...]
+    options: tuple[str, ...]
+    pair: bool = False
+    """Whether space and temperature may be pairs."""
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+_CALL = ("isa", "front", "threads", "flush", "batch", "axis", "where")
+_ROWS = (*_CALL, "weights", "reduction", "denominator", "wrt", "grad_output", "out", "layouts")
+_PAIR = ("space", "temperature", *_ROWS)
+_LOSS = ("space", "temperature", "label_smoothing", "class_weights", "z_loss", "softcap")
+_P, _PQ, _Z, _LOGITS = ("p",), ("p", "q"), ("z",), ("logits",)
+
+SUBJECTS = (
+    Subject("kl", _two_spaces, divergence, _PQ, _PAIR, pair=True),
+    Subject("reverse_kl", _two_spaces, divergence, _PQ, _PAIR, pair=True),
+    Subject("jensen_shannon", _two_spaces, divergence, _PQ, ("beta", *_PAIR), pair=True),
+    Subject("total_variation", _two_spaces, divergence, _PQ, _PAIR, pair=True),
+    Subject("renyi", _two_spaces, divergence, _PQ, ("alpha", *_PAIR), pair=True),
+    Subject(
+        "cross_entropy",
+        _one_space("logits"),
+        cross_entropy,
+        _LOGITS,
+        (*_LOSS, "labels", "ignore_index", *_ROWS),
+    ),
+    Subject(
+        "cross_entropy",
+        _one_space("logits", "targets"),
+        cross_entropy,
+        ("logits", "targets"),
+        (*_LOSS, *_ROWS),
+    ),
+    Subject("entropy", _one_space("p"), entropy, _P, _PAIR),
+    Subject("logsumexp", _only_logits("z"), logsumexp, _Z, ("temperature", *_ROWS)),
+    Subject(
+        "log_softmax", _only_logits("z"), log_softmax, (), ("temperature", *_CALL, "out", "layouts")
+    ),
+    Subject(
+        "compare",
+        _only_logits("p", "q"),
+        comparison,
+        (),
+        ("temperature", "labels", *_CALL, "layouts"),
+    ),
+    Subject(
+        "gather_log_probs",
+        _only_logits("z"),
+        gather_log_probs,
+        (),
+        ("temperature", "labels", "ignore_index", *_CALL, "layouts"),
+    ),
+    Subject(
+        "distillation_loss",
+        _distillation,
+        distillation,
+        ("student_logits",),
+        (
+            "divergence",
+            "beta",
+            "order",
+            "temperature",
+            "scale_by_t_squared",
+            "mix",
+            "label_smoothing",
+            "labels",
+            "ignore_index",
+            "isa",
+            "front",
+            "threads",
+            "flush",
+            "where",
+            "weights",
+            "reduction",
+            "denominator",
+            "wrt",
+            "grad_output",
+            "layouts",
+            "inplace",
+        ),
+    ),
+)
+
+
+def truths(case: Case, row: int, *, arbiter: bool = False) -> Truth:
+    """What is true of one row of a case."""
+    subject = case.subject
+    numbers = {name: tuple(rows[row].tolist()) for name, rows in case.rows.items()}
+    if "labels" in case.options:
+        numbers["label"] = int(case.options["labels"][row])
+    options = {
+        name: tuple(value.tolist()) if isinstance(value, np.ndarray) else value
+        for name, value in case.options.items()
+        if name in OPTIONS and OPTIONS[name].of_numbers and name not in ("dtypes", "labels")
+    }
+    options["wide"] = case.is_wide
+    key = (subject.name, *numbers.items(), *options.items())
+    if not arbiter and key in _known:
+        return _known[key]
+    o = oracle_for(_spread(case, row), arbiter=arbiter)
+    truth = subject.truth(o, subject.name, numbers, options)
+    truth.value = wide(truth.value) if isinstance(truth.value, list) else wide([truth.value])[0]
+    for field in (truth.fields or {}).values():
+        field.value = wide([field.value])[0]
+    gradient, known = truth.gradient, {}
+
+    def once(wrt: str) -> Any:
+        if wrt not in known:
+            # The precision may have been set for another row since.
+            oracle_for(_spread(case, row), arbiter=arbiter)
+            known[wrt] = wide(gradient(wrt))
+        return known[wrt]
+
+    truth.gradient = once
+    if arbiter:
+        return truth
+    if len(_known) > 2000:
+        _known.clear()
+    _known[key] = truth
+    return truth
+
+
+_known: dict[Any, Truth] = {}
+
+
+def _spread(case: Case, row: int) -> float:
+    """The largest exponent of a row."""
+    temperature = case.options.get("temperature", 1.0)
+    coldest = min(temperature) if isinstance(temperature, tuple) else temperature
+    largest = 0.0
+    for rows in case.rows.values():
+        finite = [abs(x) for x in rows[row].tolist() if math.isfinite(x)]
+        largest = max(largest, max(finite, default=0.0))
+    return (
+        largest
+        / min(coldest, 1.0)
+        * max(1.0, case.options.get("alpha", 1.0), case.options.get("order", 1.0))
+    )

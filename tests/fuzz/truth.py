@@ -1,0 +1,331 @@
+"""What is true of one row of each kind of function, and how far off a result may be.
+
+The values and gradients are the oracle's; what is said here is what docs/numerics.md allows beyond
+the relative bound of a dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .exact import wide
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass
+class Truth:
+    """What one row should give, and how far off it may be beyond the bound of its dtype."""
+
+    value: Any
+    gradient: Callable[[str], Any] = lambda _: np.zeros(0)
+    least: float | None = None
+    """The value counts as this large when its error is made relative; else by its dtype."""
+    first_order: bool = False
+    """Whether the value is of first order where rows are close, as gradients are."""
+    rounding: float = 0.0
+    """Of the value: what is rounded in f64 although the value may be small."""
+    gradient_rounding: Callable[[str], Any] = lambda _: 0.0
+    relative: float = 0.0
+    """Of the value: parts whose own relative error is bounded."""
+    gradient_relative: float = 0.0
+    conditioning: Callable[[], float] = lambda: 1.0
+    """What formulas in torch operations multiply their rounding by."""
+    scale: Callable[[str], float] = lambda _: 1.0
+    """What gradients are multiplied by, from which small ones count as 0."""
+    never_negative: bool = False
+    fields: dict[str, Truth] | None = None
+    """Of a function that gives several numbers a row."""
+    terms: Callable[[str], float] = lambda _: 0.0
+    """The size of what a gradient of logits is the difference of."""
+
+
+def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
+    """A divergence of two rows."""
+    p, q = row["p"], row["q"]
+    sides = {k: options[k] for k in ("space", "temperature") if k in options}
+    parameter = {k: options[k] for k in ("beta", "alpha") if k in options}
+    if name == "jensen_shannon":
+        parameter.setdefault("beta", 0.5)
+    value = o.divergence(name, p, q, **sides, **parameter)
+    spaces, temperatures = (
+        o._pair(options.get("space", "logits")),
+        o._pair(options.get("temperature", 1)),
+    )
+    truth = Truth(value, first_order=name == "total_variation")
+    truth.gradient = lambda wrt: o.gradient(name, p, q, wrt, **sides, **parameter)
+    truth.scale = lambda wrt: (
+        1 / temperatures["pq".index(wrt)] if spaces["pq".index(wrt)] == "logits" else 1.0
+    )
+    given = spaces != ("logits", "logits")
+    order = abs(parameter["alpha"] - 1) if name == "renyi" and parameter["alpha"] != 1 else 1.0
+    truth.never_negative = not given
+    if o.mp.isnan(value):
+        return truth
+    a, b = (
+        o.probabilities(r, space=s, temperature=t)
+        for r, s, t in zip((p, q), spaces, temperatures, strict=True)
+    )
+
+    def logarithms() -> tuple[list[float], list[float]]:
+        return [_log(o, x) for x in a], [_log(o, x) for x in b]
+
+    def entropies() -> float:
+        sides = zip((a, b), logarithms(), strict=True)
+        return sum(float(x) * ln for side, lns in sides for x, ln in zip(side, lns, strict=True))
+
+    def terms(wrt: str) -> float:
+        side = "pq".index(wrt)
+        if spaces[side] != "logits":
+            return 0.0
+        pairs = ((x, y) for x, y in zip(a, b, strict=True) if x > 0 and y > 0)
+        found = (float(max(x, y) * abs(o.mp.log(x / y))) for x, y in pairs)
+        return math.hypot(*found) * max(1.0, parameter.get("alpha", 1.0)) / temperatures[side]
+
+    truth.terms = terms
+    if given:
+        moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
+        mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
+        truth.rounding = (moved + (name == "renyi") + mixed) / order
+        if mixed:
+            # Every logarithm that the two spaces meet as is rounded.
+            truth.gradient_rounding = lambda wrt: _rounded_logarithms(
+                truth,
+                wrt,
+                spaces,
+                temperatures,
+                *logarithms(),
+                mixed,
+                max(1.0, parameter.get("alpha", 1.0)),
+            )
+    if name == "total_variation":
+        # Rows that are the same have no kink: p = q, and the slope is 0.
+        same = p == q and spaces[0] == spaces[1] and temperatures[0] == temperatures[1]
+        truth.gradient_rounding = lambda wrt: (
+            0.0
+            if same
+            else _kinks(
+                wrt, spaces, temperatures, a, b, *logarithms(), 1e-13 if options["wide"] else 1e-6
+            )
+        )
+    steep = max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0)
+    truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) * steep
+    return truth
+
+
+def _log(o: ModuleType, x: Any) -> float:
+    """|ln x| as a float, and 0 for 0."""
+    if x <= 0:
+        return 0.0
+    double = float(x)
+    return abs(math.log(double)) if double > 1e-300 else abs(float(o.mp.log(x)))
+
+
+def _rounded_logarithms(
+    truth: Truth,
+    wrt: str,
+    spaces: Any,
+    temperatures: Any,
+    ln_a: Any,
+    ln_b: Any,
+    mixed: float,
+    order: float,
+) -> Any:
+    side = "pq".index(wrt)
+    if spaces[side] == "logits":
+        return order * mixed / temperatures[side]
+    gradient = np.nan_to_num(np.abs(wide(truth.gradient(wrt))), posinf=0.0)
+    return order * (mixed + (1 + gradient) * (np.array(ln_a) + np.array(ln_b)))
+
+
+def _kinks(
+    wrt: str, spaces: Any, temperatures: Any, a: Any, b: Any, ln_a: Any, ln_b: Any, rounding: float
+) -> Any:
+    """Classes whose p and q agree to rounding may get either sign."""
+    if spaces[0] == spaces[1] == "probs":
+        return 0.0
+    side = "pq".index(wrt)
+    near = np.array(
+        [
+            abs(x - y) <= rounding * max(x, y) * (1 + ln_x + ln_y)
+            for x, y, ln_x, ln_y in zip(a, b, ln_a, ln_b, strict=True)
+        ]
+    )
+    own = np.array([float(x) for x in (a, b)[side]])
+    if spaces[side] == "logits":
+        return float((near * own).sum()) / temperatures[side] / EPS
+    return near * (own if spaces[side] == "log_probs" else 1.0) / EPS
+
+
+def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
+    """Cross-entropy with a label or a distribution; options are those of the oracle."""
+    logits = row["logits"]
+    target = row["targets"] if "targets" in row else row["label"]
+    options = {k: v for k, v in options.items() if v is not None}
+    kept = {k: v for k, v in options.items() if k in _CROSS_ENTROPY}
+    smoothing = kept.get("label_smoothing", 0.0)
+    truth = Truth(o.cross_entropy(logits, target, **kept))
+    truth.gradient = lambda wrt: o.cross_entropy_gradient(logits, target, wrt, **kept)
+    temperature = kept.get("temperature", 1.0)
+    truth.scale = lambda wrt: 1 / temperature if wrt == "logits" else 1.0
+    m = o.masses(len(logits), target, smoothing, kept.get("class_weights"))
+    if o.mp.isnan(truth.value):
+        return truth
+    total = float(sum(abs(x) for x in m))
+    sides = {k: kept[k] for k in ("space", "temperature", "softcap") if k in kept}
+
+    def surprises() -> list[float]:
+        return [_log(o, x) for x in o.probabilities(logits, **sides)]
+
+    if kept.get("space", "logits") != "logits" or min(m) < 0:
+        truth.rounding = sum(abs(float(x)) * y for x, y in zip(m, surprises(), strict=True))
+    # A capped logit is a rounded number.
+    capped = _cap(logits, kept.get("softcap")) / temperature * min(total, _size(truth.value))
+    truth.rounding += capped
+    if "targets" in row:
+        capped = max(1.0, capped / (total or 1.0)) * total
+    truth.gradient_rounding = lambda wrt: capped / temperature if wrt == "logits" else 0.0
+    if kept.get("z_loss"):
+        lse = o.logsumexp(logits, temperature=temperature, softcap=kept.get("softcap"))
+        lse = abs(float(lse))
+        if math.isfinite(lse):
+            truth.relative = 2 * kept["z_loss"] * lse * max(1.0, lse)
+            truth.gradient_relative = 2 * kept["z_loss"] * max(1.0, lse) / temperature
+    truth.conditioning = lambda: 1 + total * (1 + max(surprises())) + truth.relative
+    return truth
+
+
+def _cap(logits: tuple[float, ...], softcap: float | None) -> float:
+    """The largest capped logit."""
+    if softcap is None:
+        return 0.0
+    return min(softcap, max((abs(x) for x in logits if math.isfinite(x)), default=0.0))
+
+
+_CROSS_ENTROPY = ("space", "temperature", "label_smoothing", "class_weights", "z_loss", "softcap")
+
+
+def entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
+    """The entropy of a row."""
+    kept = {k: options[k] for k in ("space", "temperature") if k in options}
+    truth = Truth(o.entropy(row["p"], **kept))
+    truth.gradient = lambda wrt: o.entropy_gradient(row["p"], **kept)
+    truth.scale = lambda wrt: 1 / kept.get("temperature", 1.0)
+    p = o.probabilities(row["p"], **kept)
+    if o.mp.isnan(truth.value):
+        return truth
+    terms = [abs(float(o.rel_entr(x, 1))) for x in p]
+    truth.terms = lambda wrt: math.hypot(*terms) / kept.get("temperature", 1.0)
+    if kept.get("space", "logits") != "logits":
+        truth.rounding = sum(terms)
+    truth.conditioning = lambda: 1 + max(_log(o, x) for x in p)
+    return truth
+
+
+def logsumexp(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
+    """The log-sum-exp of a row."""
+    temperature = options.get("temperature", 1.0)
+    truth = Truth(o.logsumexp(row["z"], temperature=temperature), least=1.0)
+    truth.gradient = lambda wrt: o.logsumexp_gradient(row["z"], temperature=temperature)
+    truth.scale = lambda wrt: 1 / temperature
+    return truth
+
+
+def log_softmax(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
+    """All log-probabilities of a row."""
+    return Truth(o.log_softmax(row["z"], temperature=options.get("temperature", 1.0)))
+
+
+def gather_log_probs(
+    o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]
+) -> Truth:
+    """The log-probability of the label of a row."""
+    truth = cross_entropy(o, name, {"logits": row["z"], "label": row["label"]}, options)
+    truth.value, gradient = -truth.value, truth.gradient
+    truth.gradient = lambda wrt: [-x for x in gradient("logits")]
+    truth.scale = lambda wrt: 1 / options.get("temperature", 1.0)
+    return truth
+
+
+def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
+    """A divergence of teacher and student mixed with cross-entropy."""
+    kind, temperature = options.get("divergence", "kl"), options.get("temperature", 1.0)
+    parameter = {"alpha": options.get("order", 0.5)} if kind == "renyi" else {}
+    if kind == "jensen_shannon":
+        parameter = {"beta": options.get("beta", 0.5)}
+    pair = {"p": row["teacher_logits"], "q": row["student_logits"]}
+    one = divergence(
+        o, kind, pair, {"temperature": temperature, "wide": options["wide"], **parameter}
+    )
+    mix = o.mp.mpf(options.get("mix", 0.5))
+    factor = mix * o.mp.mpf(temperature) ** 2 if options.get("scale_by_t_squared") else mix
+    if mix == 1 or "label" not in row:
+        other = None
+    else:
+        smoothing = {"label_smoothing": options.get("label_smoothing", 0.0)}
+        other = cross_entropy(
+            o, name, {"logits": row["student_logits"], "label": row["label"]}, smoothing
+        )
+    scaled = abs(float(factor))
+    truth = Truth(_mixed(factor, one.value, 1 - mix, other and other.value, o))
+    truth.first_order = one.first_order
+    truth.conditioning = lambda: (
+        scaled * one.conditioning() + (other.conditioning() if other else 0.0)
+    )
+    truth.gradient = lambda wrt: [
+        _mixed(factor, x, 1 - mix, y, o)
+        for x, y in zip(
+            one.gradient("q"),
+            other.gradient("logits") if other else [None] * len(pair["q"]),
+            strict=True,
+        )
+    ]
+    # Each part has its own bound; where they cancel, the sum keeps the errors of both.
+    truth.gradient_relative = scaled * _norm(one.gradient("q")) + (
+        float(1 - mix) * _norm(other.gradient("logits")) if other else 0.0
+    )
+    truth.relative = scaled * _size(one.value) + (
+        float(1 - mix) * _size(other.value) if other else 0.0
+    )
+    truth.gradient_rounding = lambda wrt: scaled * one.gradient_rounding("q")
+    truth.terms = lambda wrt: scaled * one.terms("q")
+    truth.scale = lambda wrt: max(1.0, scaled / temperature)
+    return truth
+
+
+def _mixed(factor: Any, x: Any, rest: Any, y: Any, o: ModuleType) -> Any:
+    parts = [f * v for f, v in ((factor, x), (rest, y)) if v is not None and f != 0]
+    return o.mp.fsum(parts) if parts else o.mp.zero
+
+
+def _size(x: Any) -> float:
+    return abs(float(x)) if math.isfinite(float(x)) else 0.0
+
+
+def _norm(x: Any) -> float:
+    return math.hypot(*(_size(v) for v in x))
+
+
+def comparison(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
+    """All fields of a comparison, each with a truth of its own."""
+    kept = {"temperature": options.get("temperature", 1.0), "wide": options["wide"]}
+    names = ("kl", "reverse_kl", "jensen_shannon", "total_variation")
+    fields = {field: divergence(o, field, row, dict(kept)) for field in names}
+    for side in "pq":
+        fields[f"entropy_{side}"] = entropy(o, name, {"p": row[side]}, kept)
+        if "label" in row:
+            labelled = {"logits": row[side], "label": row["label"]}
+            fields[f"nll_{side}"] = cross_entropy(o, name, labelled, kept)
+    truth = Truth(o.mp.zero)
+    truth.fields = fields
+    if any(o.mp.isnan(field.value) for field in fields.values()):
+        # A row that cannot be computed with is NaN in every field.
+        for field in fields.values():
+            field.value = o.mp.nan
+    return truth

@@ -1,0 +1,113 @@
+"""The fuzzer of tests/fuzz: a fixed seed of it, and that it finds what it is there to find."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import kldiv
+import oracle
+from fuzz import bounds, search, shrink
+from fuzz.calls import Outcome
+from fuzz.case import Case, make
+from fuzz.frontends import run
+from fuzz.subjects import SUBJECTS
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SEED = 20260117
+SECONDS = 40.0
+
+
+@pytest.fixture(autouse=True)
+def settings(threads):
+    """What the fuzzer sets is set back."""
+
+
+@pytest.mark.slow
+def test_a_fixed_seed_finds_nothing():
+    result = search.search(SEED, 0, 1, SECONDS, 10**9, 1)
+    texts = [text for pairs in result["texts"].values() for _, text in pairs]
+    assert not texts, "\n\n".join(texts)
+    assert result["done"] > 1000
+
+
+def test_the_first_cases_of_a_seed():
+    result = search.search(SEED, 0, 1, 60.0, 400, 1)
+    texts = [text for pairs in result["texts"].values() for _, text in pairs]
+    assert not texts, "\n\n".join(texts)
+
+
+def test_a_case_is_made_again_from_its_seed_and_number():
+    for index in range(0, 200, 7):
+        one, other = make(5, index), make(5, index)
+        assert one.subject is other.subject
+        assert shrink.snippet(one, bounds.Find("", 0.0, 0.0)) == shrink.snippet(
+            other, bounds.Find("", 0.0, 0.0)
+        )
+
+
+def subject(name):
+    return next(s for s in SUBJECTS if s.name == name)
+
+
+PLAIN = {"p": np.array([[0.5, -1.0, 2.0]]), "q": np.array([[1.0, 0.25, -0.5]])}
+
+
+@pytest.mark.parametrize("error", [3e-13, 1e-6, np.nan, np.inf])
+@pytest.mark.parametrize("what", ["value", "gradient"])
+def test_a_wrong_number_is_found(what, error):
+    case = Case(subject("kl"), PLAIN, {"wrt": ("q",)})
+    outcome = run(case)
+    assert bounds.check(case, outcome) is None
+    wrong = dataclasses.replace(
+        outcome, gradients={k: g.copy() for k, g in outcome.gradients.items()}
+    )
+    if what == "value":
+        wrong.value = outcome.value * (1 + error)
+    else:
+        wrong.gradients["q"][0, 1] += error * np.linalg.norm(outcome.gradients["q"])
+    for arbiter in (False, True):
+        assert what in bounds.check(case, wrong, arbiter=arbiter).kind
+
+
+def test_a_value_of_another_shape_or_dtype_is_found():
+    case = Case(subject("kl"), PLAIN)
+    value = run(case).value
+    assert "shape" in bounds.check(case, Outcome(value[0])).kind
+    assert "dtype" in bounds.check(case, Outcome(value.astype(np.float32))).kind
+
+
+def test_a_find_is_made_small(monkeypatch):
+    def broken(p, q, *, alpha, **options):
+        value = kldiv.kl.__wrapped__ and renyi(p, q, alpha=alpha, **options)
+        return value * (1.001 if alpha > 3 else 1.0)
+
+    renyi = kldiv.renyi
+    monkeypatch.setattr(kldiv, "renyi", broken)
+    rows = {name: np.tile(rows, (3, 3)) for name, rows in PLAIN.items()}
+    options = {"alpha": 4.1234567, "temperature": 2.5, "weights": np.ones(3), "reduction": "mean"}
+    case = Case(subject("renyi"), rows, options)
+    find = shrink.find_in(case)
+    assert find.kind == "value"
+    small, now = shrink.shrunk(case, find)
+    assert now.kind == "value"
+    assert small.shape[0] == 1
+    assert small.shape[1] <= 2
+    assert set(small.options) == {"alpha"}
+    text = shrink.snippet(small, now)
+    assert "kldiv.renyi(p, q, alpha=4.0)" in text
+    assert len(text.splitlines()) == 4
+
+
+def test_its_oracle_is_the_oracle():
+    from fuzz.exact import oracle_for
+
+    fast = oracle_for(100.0)
+    p, q = (0.3, -2.0, 1e-9, 5.0), (0.1, -40.0, 3.0, 5.0)
+    for name, parameter in oracle.DIVERGENCES.items():
+        for options in ({}, {"temperature": (2.0, 0.5)}, {"space": ("log_probs", "logits")}):
+            one = fast.divergence(name, p, q, **options, **parameter)
+            other = oracle.divergence(name, p, q, **options, **parameter)
+            # Texts of 40 digits, in which no double takes part.
+            assert oracle.mp.almosteq(oracle.mp.mpf(str(one)), other, 1e-50)
