@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from kldiv import _kldiv
@@ -44,7 +43,6 @@ from kldiv._side_inputs import (
     as_class_weights,
     as_labels,
     as_mask,
-    label_error,
 )
 
 Space = str | tuple[str, str]
@@ -707,12 +705,9 @@ def gather_log_probs(
     indices, ignored = as_labels("labels", labels, rows, ignored)
     mask = as_mask("where", where, rows)
     scale = as_float("temperature", temperature)
-    try:
-        values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
-    except IndexError as error:
-        raise label_error(error) from None
-    with np.errstate(all="ignore"):
-        shaped: Value = values.astype(result_dtype(rows), copy=False).reshape(rows.batch_shape)[()]
+    values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
+    # Of a single row a scalar, as NumPy makes it.
+    shaped: Value = values.reshape(rows.batch_shape)[()]
     return shaped
 
 
