@@ -118,7 +118,7 @@ def normalized(space: str, normalize: Any) -> str:
     """What the extension calls the numbers of a space, taken as given or divided by their sum."""
     if normalize is False:
         return space
-    if not isinstance(normalize, bool | np.bool_):
+    if not isinstance(normalize, (bool, np.bool_)):
         raise TypeError(f"normalize must be True or False, got {normalize!r}")
     # Log-probabilities that are normalised are what logits are.
     return (
@@ -321,9 +321,25 @@ class DistillationRequest:
         return values
 
 
+def entropy_of_side(
+    p: Any,
+    space: str,
+    temperature: Any,
+    axis: int,
+    where: Any,
+    weights: Any,
+    reduction: str,
+    denominator: Any,
+) -> EntropyRequest:
+    """Entropy of rows whose space is named as the extension names it."""
+    rows = as_rows("p", p, axis)
+    reducer = Reducer.parse(rows, result_dtype(rows), where, weights, reduction, denominator)
+    return EntropyRequest({"p": rows}, space, as_float("temperature", temperature), reducer)
+
+
 @dataclass(slots=True)
 class EntropyRequest:
-    """Entropy of rows in a space."""
+    """See `entropy_of_side`."""
 
     rows: dict[str, Rows]
     space: str

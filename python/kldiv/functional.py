@@ -35,6 +35,7 @@ from kldiv._requests import (
     as_space,
     differentiable,
     divergence,
+    entropy_of_side,
     normalized,
 )
 from kldiv._requests import value_and_grad as _value_and_grad
@@ -550,10 +551,8 @@ def entropy(
     .. [1] C. E. Shannon, "A Mathematical Theory of Communication", Bell System Technical Journal
        27 (1948). :doi:`10.1002/j.1538-7305.1948.tb01338.x`
     """
-    rows = as_rows("p", p, axis)
-    reducer = Reducer.parse(rows, result_dtype(rows), where, weights, reduction, denominator)
-    given = normalized(as_space("space", space), normalize)
-    return EntropyRequest({"p": rows}, given, as_float("temperature", temperature), reducer)
+    side = normalized(as_space("space", space), normalize)
+    return entropy_of_side(p, side, temperature, axis, where, weights, reduction, denominator)
 
 
 @differentiable
