@@ -440,7 +440,7 @@ def separate(request: Request, upstream: Array | None, outputs: Collection[Array
 
 def check_probabilities(
     request: Request,
-    values: Array | float,
+    values: Value,
     outputs: dict[str, Operand],
     ignored: Array | None = None,
 ) -> None:
@@ -450,7 +450,7 @@ def check_probabilities(
     """
     if was_shown(NegativeProbabilityWarning):
         return
-    if not (values != values if isinstance(values, float) else np.isnan(values).any()):
+    if not (np.isnan(values).any() if isinstance(values, np.ndarray) else values != values):
         return
     kept = request.reducer.kept()
     if ignored is not None:
