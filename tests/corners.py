@@ -284,7 +284,6 @@ LOSSES = (
     {"softcap": 0.125},
     {"softcap": 5.0},
     {"softcap": 1e30},
-    {"softcap": 1e308},
     {"softcap": 5.0, "z_loss": 0.01, "label_smoothing": 0.1, "temperature": 2.0},
 )
 

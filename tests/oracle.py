@@ -52,7 +52,7 @@ def _pair(value):
 
 
 def _row(row):
-    return [x if isinstance(x, mpmath.mpf) else mp.mpf(float(x)) for x in row]
+    return [x if isinstance(x, mp.mpf) else mp.mpf(float(x)) for x in row]
 
 
 def _capped(z, softcap):

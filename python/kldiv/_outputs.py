@@ -56,9 +56,10 @@ def given_output(
         raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
     if out.shape != rows.shape:
         raise ValueError(f"{name} has shape {out.shape} but {rows.name} has shape {rows.shape}")
-    if out.dtype not in (rows.array.dtype, dtype) or not out.dtype.isnative:
+    if not out.dtype.isnative or out.dtype not in (rows.operand[0].dtype, dtype):
         allowed = " or ".join(dict.fromkeys((rows.dtype_name, dtype.name)))
-        raise TypeError(f"{name} has dtype {out.dtype}; expected {allowed}")
+        order = "" if out.dtype.isnative else ", in native byte order"
+        raise TypeError(f"{name} has dtype {out.dtype}; expected {allowed}{order}")
     if not out.flags.writeable:
         raise ValueError(f"{name} is read-only")
     if not _is_disjoint(out):

@@ -72,16 +72,22 @@ def look_like_probabilities(rows: Array) -> bool:
     classes = rows.shape[-1]
     if classes < 2 or not rows.size:
         return False
+    # The first numbers tell most rows apart, at 0.1 µs each; an operation on arrays takes 1 µs.
+    for position in range(min(classes, 8)):
+        if not 0.0 <= rows.item(position) <= 1.0:
+            return False
     tolerance = SUM_TOLERANCE_HALF if rows.itemsize == 2 else SUM_TOLERANCE
     batch = np.ndindex(rows.shape[:-1])
-    for index, _ in zip(batch, range(ROWS_LOOKED_AT), strict=False):
-        row = rows[index]
-        # Few numbers tell most rows apart; a vocabulary of them takes 50 µs.
-        for part in (row[:64], row):
-            if not ((part >= 0) & (part <= 1)).all():
+    # Of bfloat16 a comparison with NaN warns.
+    with np.errstate(all="ignore"):
+        for index, _ in zip(batch, range(ROWS_LOOKED_AT), strict=False):
+            row = rows[index]
+            # Few numbers tell most rows apart; a vocabulary of them takes 50 µs.
+            for part in (row[:64], row):
+                if not ((part >= 0) & (part <= 1)).all():
+                    return False
+            if abs(float(row.sum(dtype=np.float64)) - 1) > tolerance:
                 return False
-        if abs(float(row.sum(dtype=np.float64)) - 1) > tolerance:
-            return False
     return True
 
 

@@ -12,7 +12,6 @@ from kldiv._side_inputs import as_mask, as_real, as_weights
 
 Value = Array | np.floating[Any]
 REDUCTIONS = ("none", "sum", "mean", "batchmean")
-_TINY, _HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(slots=True)
@@ -80,16 +79,3 @@ class Reducer:
             return self.where
         positive: Array = self.weights != 0
         return positive if self.where is None else positive & self.where
-
-    def wrap(self, result: Array | float) -> Value:
-        """The result of the extension; a number in its dtype, as an array already is."""
-        if not isinstance(result, float):
-            return result
-        scalar: np.floating[Any]
-        if self.dtype.itemsize == 8 or _TINY <= abs(result) <= _HUGE:
-            scalar = self.dtype.type(result)
-        else:
-            # Beyond float32 it is infinite or 0, about which NumPy may complain.
-            with np.errstate(all="ignore"):
-                scalar = self.dtype.type(result)
-        return scalar

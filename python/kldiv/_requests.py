@@ -29,7 +29,7 @@ from kldiv._probabilities import (
 )
 from kldiv._reducer import REDUCTIONS as REDUCTIONS
 from kldiv._reducer import Reducer, Value
-from kldiv._side_inputs import as_class_index, as_labels, label_error
+from kldiv._side_inputs import as_class_index, as_labels
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -99,6 +99,8 @@ def as_space(name: str, value: Any) -> str:
 
 def sides_of(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[float, float]]:
     """Space and temperature of p and of q."""
+    if space == "logits" and type(temperature) is float:
+        return ("logits", "logits"), (temperature, temperature)
     spaces = pair_of("space", space, as_space)
     temperatures = pair_of("temperature", temperature, as_float)
     if spaces != ("logits", "logits") and not isinstance(temperature, (tuple, list)):
@@ -114,7 +116,9 @@ def sides_of(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[float
 
 def normalized(space: str, normalize: Any) -> str:
     """What the extension calls the numbers of a space, taken as given or divided by their sum."""
-    if not isinstance(normalize, bool | np.bool_):
+    if normalize is False:
+        return space
+    if not isinstance(normalize, (bool, np.bool_)):
         raise TypeError(f"normalize must be True or False, got {normalize!r}")
     # Log-probabilities that are normalised are what logits are.
     return (
@@ -137,10 +141,29 @@ def divergence(
     denominator: Any,
 ) -> DivergenceRequest:
     """A divergence of two arrays of rows."""
-    p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
-    check_same_shape(p_rows, q_rows)
     (p_space, q_space), temperatures = sides_of(space, temperature)
     spaces = normalized(p_space, normalize), normalized(q_space, normalize)
+    return divergence_of_sides(
+        kind, parameter, p, q, spaces, temperatures, axis, where, weights, reduction, denominator
+    )
+
+
+def divergence_of_sides(
+    kind: str,
+    parameter: float,
+    p: Any,
+    q: Any,
+    spaces: tuple[str, str],
+    temperatures: tuple[float, float],
+    axis: int,
+    where: Any,
+    weights: Any,
+    reduction: str,
+    denominator: Any,
+) -> DivergenceRequest:
+    """A divergence of two arrays of rows, whose spaces are named as the extension names them."""
+    p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
+    check_same_shape(p_rows, q_rows)
     reducer = Reducer.parse(
         p_rows, result_dtype(p_rows, q_rows), where, weights, reduction, denominator
     )
@@ -151,7 +174,7 @@ def divergence(
 
 @dataclass(slots=True)
 class DivergenceRequest:
-    """See `divergence`."""
+    """See `divergence_of_sides`."""
 
     kind: str
     parameter: float
@@ -165,7 +188,7 @@ class DivergenceRequest:
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
-        values = _kldiv.divergence(
+        values: Value = _kldiv.divergence(
             self.kind,
             self.parameter,
             self.rows["p"].operand,
@@ -178,7 +201,7 @@ class DivergenceRequest:
         )
         if not PROBABILITIES.isdisjoint(self.spaces):
             check_probabilities(self, values, outputs)
-        return self.reducer.wrap(values)
+        return values
 
 
 @dataclass(slots=True)
@@ -215,23 +238,20 @@ class CrossEntropyRequest:
             self.z_loss,
             self.softcap,
         )
-        try:
-            values = _kldiv.cross_entropy(
-                self.rows["logits"].operand,
-                self.labels,
-                None if targets is None else targets.operand,
-                self.ignore_index,
-                loss,
-                self.reducer.options(grad_output),
-                outputs.get("logits"),
-                outputs.get("targets"),
-            )
-        except IndexError as error:
-            raise label_error(error) from None
+        values: Value = _kldiv.cross_entropy(
+            self.rows["logits"].operand,
+            self.labels,
+            None if targets is None else targets.operand,
+            self.ignore_index,
+            loss,
+            self.reducer.options(grad_output),
+            outputs.get("logits"),
+            outputs.get("targets"),
+        )
         if self.space == "probs" or targets is not None:
             ignored = None if self.labels is None else self.labels == self.ignore_index
             check_probabilities(self, values, outputs, ignored)
-        return self.reducer.wrap(values)
+        return values
 
 
 def distillation(
@@ -289,24 +309,37 @@ class DistillationRequest:
 
     def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
-        try:
-            values = _kldiv.distillation(
-                self.rows["teacher"].operand,
-                self.rows["student"].operand,
-                self.labels,
-                self.loss,
-                self.reducer.options(grad_output),
-                outputs.get("teacher"),
-                outputs.get("student"),
-            )
-        except IndexError as error:
-            raise label_error(error) from None
-        return self.reducer.wrap(values)
+        values: Value = _kldiv.distillation(
+            self.rows["teacher"].operand,
+            self.rows["student"].operand,
+            self.labels,
+            self.loss,
+            self.reducer.options(grad_output),
+            outputs.get("teacher"),
+            outputs.get("student"),
+        )
+        return values
+
+
+def entropy_of_side(
+    p: Any,
+    space: str,
+    temperature: Any,
+    axis: int,
+    where: Any,
+    weights: Any,
+    reduction: str,
+    denominator: Any,
+) -> EntropyRequest:
+    """Entropy of rows whose space is named as the extension names it."""
+    rows = as_rows("p", p, axis)
+    reducer = Reducer.parse(rows, result_dtype(rows), where, weights, reduction, denominator)
+    return EntropyRequest({"p": rows}, space, as_float("temperature", temperature), reducer)
 
 
 @dataclass(slots=True)
 class EntropyRequest:
-    """Entropy of rows in a space."""
+    """See `entropy_of_side`."""
 
     rows: dict[str, Rows]
     space: str
@@ -325,10 +358,12 @@ class EntropyRequest:
         """Compute the value, and write the gradient asked for."""
         options = self.reducer.options(grad_output)
         operand = self.rows["p"].operand
-        values = _kldiv.entropy(operand, self.space, self.temperature, options, outputs.get("p"))
+        values: Value = _kldiv.entropy(
+            operand, self.space, self.temperature, options, outputs.get("p")
+        )
         if self.space in PROBABILITIES:
             check_probabilities(self, values, outputs)
-        return self.reducer.wrap(values)
+        return values
 
 
 @dataclass(slots=True)
@@ -347,9 +382,8 @@ class LogSumExpRequest:
         """Compute the value, and write the gradient asked for."""
         options = self.reducer.options(grad_output)
         operand = self.rows["z"].operand
-        return self.reducer.wrap(
-            _kldiv.logsumexp(operand, self.temperature, options, outputs.get("z"))
-        )
+        values: Value = _kldiv.logsumexp(operand, self.temperature, options, outputs.get("z"))
+        return values
 
 
 def value_and_grad(
@@ -406,7 +440,7 @@ def separate(request: Request, upstream: Array | None, outputs: Collection[Array
 
 def check_probabilities(
     request: Request,
-    values: Array | float,
+    values: Value,
     outputs: dict[str, Operand],
     ignored: Array | None = None,
 ) -> None:
@@ -416,7 +450,7 @@ def check_probabilities(
     """
     if was_shown(NegativeProbabilityWarning):
         return
-    if not (values != values if isinstance(values, float) else np.isnan(values).any()):
+    if not (np.isnan(values).any() if isinstance(values, np.ndarray) else values != values):
         return
     kept = request.reducer.kept()
     if ignored is not None:

@@ -109,13 +109,6 @@ def as_class_index(name: str, value: Any) -> int | None:
     return value if value is None or type(value) is int else as_integer(name, value)
 
 
-def label_error(error: IndexError) -> IndexError:
-    """What the extension says of a label out of range, and what to do."""
-    return IndexError(
-        f"{error}; give rows without a label the index ignore_index, or leave them out with where"
-    )
-
-
 def _within_int64(array: Array, ignore_index: int | None) -> tuple[Array, int | None]:
     """Labels beyond int64 as others that are out of range, or ignored, like them."""
     # No batch has 2⁶³ − 2 classes.

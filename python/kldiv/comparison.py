@@ -12,7 +12,7 @@ from kldiv import _kldiv
 from kldiv._arrays import Array, Operand, Rows, as_rows, check_same_shape, result_dtype
 from kldiv._probabilities import check_logits, negative_probability
 from kldiv._requests import sides_of
-from kldiv._side_inputs import as_class_index, as_labels, as_mask, label_error
+from kldiv._side_inputs import as_class_index, as_labels, as_mask
 from kldiv.summary import Summary
 
 
@@ -147,33 +147,27 @@ def compare(
         raise ValueError(f"temperature is one number for both, got {temperature!r}")
     scale = max(temperatures, key=lambda one: one != 1.0)
     ignored = as_class_index("ignore_index", ignore_index)
-    indices = unlabelled = None
+    indices = None
     if labels is not None:
         indices, ignored = as_labels("labels", labels, p_rows, ignored)
-        if ignored is not None and (found := indices == ignored).any():
-            # Any class: what is said of it is left out below.
-            unlabelled, indices = found, np.where(found, 0, indices)
+    else:
+        ignored = None
     mask = as_mask("where", where, p_rows)
     check_logits({"p": p_rows, "q": q_rows}, spaces)
     p_logits = _as_logits(p_rows, spaces[0], scale, mask)
     q_logits = _as_logits(q_rows, spaces[1], scale, mask)
-    try:
-        raw = _kldiv.compare(p_logits, q_logits, indices, scale, mask)
-    except IndexError as error:
-        raise label_error(error) from None
-    dtype = result_dtype(p_rows, q_rows)
+    found = _kldiv.compare(p_logits, q_logits, indices, scale, mask, ignored)
     shape = p_rows.batch_shape
-    if unlabelled is not None:
-        for name in ("nll_p", "nll_q"):
-            raw[name][unlabelled if mask is None else unlabelled & mask] = np.nan
+    dtype = result_dtype(p_rows, q_rows)
 
     def shaped(values: Array) -> Array:
+        # Of probabilities they are float64, as the logits made of them.
         cast = values.astype(dtype, copy=False) if values.dtype.kind == "f" else values
         return cast.reshape(shape)
 
     kept = np.ones(shape, np.bool_) if mask is None else mask.reshape(shape)
     with np.errstate(all="ignore"):
-        columns: dict[str, Any] = {name: shaped(values) for name, values in raw.items()}
+        columns: dict[str, Any] = {name: shaped(values) for name, values in found.items()}
     return Comparison(where=kept, **columns)
 
 

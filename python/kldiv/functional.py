@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from kldiv import _kldiv
@@ -36,6 +35,7 @@ from kldiv._requests import (
     as_space,
     differentiable,
     divergence,
+    entropy_of_side,
     normalized,
 )
 from kldiv._requests import value_and_grad as _value_and_grad
@@ -44,7 +44,6 @@ from kldiv._side_inputs import (
     as_class_weights,
     as_labels,
     as_mask,
-    label_error,
 )
 
 Space = str | tuple[str, str]
@@ -85,13 +84,15 @@ def kl(
     never negative, and exactly 0 on identical rows, for logits. Probabilities and
     log-probabilities are taken as given, as `scipy.special.rel_entr` does: rows that do not sum
     to one follow the formula term by term, and the value may be negative, though not below
-    P ln(P/Q) for sums P and Q. `scipy.stats.entropy` divides each row by its sum first.
+    P ln(P/Q) for sums P and Q. `scipy.stats.entropy` divides each row by its sum first, and so does
+    `normalize`.
 
     Gradients: q − p with respect to the logits of q and p (ln p − ln q − KL) with respect to
     those of p (both divided by the temperature); −p and p (ln p − ln q + 1) with respect to
     log-probabilities; −p/q and ln(p/q) + 1 with respect to probabilities, whose limits −inf are
-    given at q = 0 < p and at p = 0 < q. Where the value is infinite the gradient with respect to
-    the logits of p is NaN; that of q is finite.
+    given at q = 0 < p and at p = 0 < q. With `normalize` a gradient g with respect to
+    probabilities becomes (g − Σ p g) / Σw for the weights w that are divided. Where the value is
+    infinite the gradient with respect to the logits of p is NaN; that of q is finite.
 
     Parameters
     ----------
@@ -234,7 +235,7 @@ def jensen_shannon(
     KL there make a jump). It is finite: at most −β ln β − (1−β) ln(1−β) for rows that sum to one,
     which is ln 2 for β = ½, and −Pβ ln β − Q(1−β) ln(1−β) for probabilities that sum to P and Q.
     Those are taken as given; `scipy.spatial.distance.jensenshannon` divides each row by its sum
-    first, and takes the square root.
+    first, as `normalize` does, and takes the square root.
 
     Gradients: with a = βp ln(p/m) and b = (1−β)q ln(q/m), a − p Σa and b − q Σb with respect to
     logits (divided by the temperature), a and b with respect to log-probabilities, a/p and b/q
@@ -362,7 +363,7 @@ def renyi(
     p, q : array_like
         As for `kl`.
     alpha : float
-        The order, positive and finite.
+        The order, from 1e-300 to 1e300.
     space, normalize, temperature, axis, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
@@ -447,7 +448,7 @@ def cross_entropy(
     z_loss : float
         ζ ≥ 0, for logits only.
     softcap : float, optional
-        c > 0: logits become c tanh(z/c) before anything else; −inf stays −inf.
+        c from 1e-30 to 1e30: logits become c tanh(z/c) before anything else; −inf stays −inf.
     axis, where, weights
         As for `kl`.
     reduction : {"none", "sum", "mean", "batchmean"}
@@ -534,7 +535,7 @@ def entropy(
 
     A class contributes 0 where p = 0. Between 0 and ln C for C classes and rows that sum to one;
     probabilities and log-probabilities are taken as given, where `scipy.stats.entropy` divides
-    each row by its sum first.
+    each row by its sum first, as `normalize` does.
 
     Gradients: −p (ln p + H) / T with respect to logits, −p (ln p + 1) with respect to
     log-probabilities, −(ln p + 1) with respect to probabilities, with the limit +inf at p = 0.
@@ -552,10 +553,8 @@ def entropy(
     .. [1] C. E. Shannon, "A Mathematical Theory of Communication", Bell System Technical Journal
        27 (1948). :doi:`10.1002/j.1538-7305.1948.tb01338.x`
     """
-    rows = as_rows("p", p, axis)
-    reducer = Reducer.parse(rows, result_dtype(rows), where, weights, reduction, denominator)
-    given = normalized(as_space("space", space), normalize)
-    return EntropyRequest({"p": rows}, given, as_float("temperature", temperature), reducer)
+    side = normalized(as_space("space", space), normalize)
+    return entropy_of_side(p, side, temperature, axis, where, weights, reduction, denominator)
 
 
 @differentiable
@@ -707,12 +706,9 @@ def gather_log_probs(
     indices, ignored = as_labels("labels", labels, rows, ignored)
     mask = as_mask("where", where, rows)
     scale = as_float("temperature", temperature)
-    try:
-        values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
-    except IndexError as error:
-        raise label_error(error) from None
-    with np.errstate(all="ignore"):
-        shaped: Value = values.astype(result_dtype(rows), copy=False).reshape(rows.batch_shape)[()]
+    values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
+    # Of a single row a scalar, as NumPy makes it.
+    shaped: Value = values.reshape(rows.batch_shape)[()]
     return shaped
 
 

@@ -11,14 +11,14 @@ from kldiv.jax.calls import call
 Space = str | tuple[str, str]
 Temperature = float | tuple[float, float]
 
+_OF_SIDES = ("space", "normalize", "temperature")
 _OVER_ROWS = ("axis", "where", "weights", "reduction", "denominator")
 
 
 def _divergence(
-    name: str, p: Any, q: Any, space: Space, temperature: Temperature, rest: Any, **parameter: float
+    name: str, p: Any, q: Any, sides: tuple[Any, ...], rest: Any, **parameter: float
 ) -> jax.Array:
-    options = dict(zip(_OVER_ROWS, rest, strict=True))
-    options |= {"space": space, "temperature": temperature, **parameter}
+    options = dict(zip((*_OF_SIDES, *_OVER_ROWS), (*sides, *rest), strict=True)) | parameter
     return call(name, {"p": p, "q": q}, options)
 
 
@@ -27,6 +27,7 @@ def kl(
     q: Any,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Any = None,
@@ -59,7 +60,7 @@ def kl(
     Array([-0.0308,  0.0368, -0.0059], dtype=float32)
     """
     rest = (axis, where, weights, reduction, denominator)
-    return _divergence("kl", p, q, space, temperature, rest)
+    return _divergence("kl", p, q, (space, normalize, temperature), rest)
 
 
 def reverse_kl(
@@ -67,6 +68,7 @@ def reverse_kl(
     q: Any,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Any = None,
@@ -85,7 +87,7 @@ def reverse_kl(
     0.368064
     """
     rest = (axis, where, weights, reduction, denominator)
-    return _divergence("reverse_kl", p, q, space, temperature, rest)
+    return _divergence("reverse_kl", p, q, (space, normalize, temperature), rest)
 
 
 def jensen_shannon(
@@ -94,6 +96,7 @@ def jensen_shannon(
     *,
     beta: float = 0.5,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Any = None,
@@ -112,7 +115,7 @@ def jensen_shannon(
     0.101749
     """
     rest = (axis, where, weights, reduction, denominator)
-    return _divergence("jensen_shannon", p, q, space, temperature, rest, beta=beta)
+    return _divergence("jensen_shannon", p, q, (space, normalize, temperature), rest, beta=beta)
 
 
 def total_variation(
@@ -120,6 +123,7 @@ def total_variation(
     q: Any,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Any = None,
@@ -138,7 +142,7 @@ def total_variation(
     0.400000
     """
     rest = (axis, where, weights, reduction, denominator)
-    return _divergence("total_variation", p, q, space, temperature, rest)
+    return _divergence("total_variation", p, q, (space, normalize, temperature), rest)
 
 
 def renyi(
@@ -147,6 +151,7 @@ def renyi(
     *,
     alpha: float,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Any = None,
@@ -165,7 +170,7 @@ def renyi(
     1.021651
     """
     rest = (axis, where, weights, reduction, denominator)
-    return _divergence("renyi", p, q, space, temperature, rest, alpha=alpha)
+    return _divergence("renyi", p, q, (space, normalize, temperature), rest, alpha=alpha)
 
 
 def cross_entropy(
@@ -222,6 +227,7 @@ def entropy(
     p: Any,
     *,
     space: str = "logits",
+    normalize: bool = False,
     temperature: float = 1.0,
     axis: int = -1,
     where: Any = None,
@@ -241,6 +247,7 @@ def entropy(
     options = dict(
         zip(_OVER_ROWS, (axis, where, weights, reduction, denominator), strict=True),
         space=space,
+        normalize=normalize,
         temperature=temperature,
     )
     return call("entropy", {"p": p}, options)

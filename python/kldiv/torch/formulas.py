@@ -52,13 +52,11 @@ class Side:
 
     def spoiled(self, rows: Tensor) -> Tensor:
         """0 for every row, with a gradient of NaN for some."""
-        # Any finite function of all classes; ln p carries NaN on to all logits of the row.
-        total = (self.ln if self.space == "logits" else self.given).sum(-1).sigmoid()
-        return torch.where(rows, torch.where(rows, 0.0 * total, 1.0).sqrt(), 0.0)
+        return spoiled(self.given, rows)
 
     def limit_at_zero(self, classes: Tensor, sign: float) -> Tensor:
         """0 for every row, with a gradient of ±∞ for some classes of probability 0."""
-        if self.space != "probs":
+        if self.space not in ("probs", "unnormalized"):
             return torch.zeros_like(self.bad, dtype=self.given.dtype)
         return steep(self.given, classes, sign)
 
@@ -69,21 +67,49 @@ def steep(x: Tensor, classes: Tensor, sign: float) -> Tensor:
     return torch.where(classes, sign * root, 0.0).sum(-1)
 
 
-def distribution(x: Tensor, space: str, temperature: Number = 1.0) -> Side:
-    """Rows in a space as a distribution."""
-    if space == "probs":
-        present = x > 0
-        ln = torch.where(present, torch.where(present, x, 1.0).log(), -torch.inf)
-        valid = (x.amin(-1) >= 0) & (x.amax(-1) < torch.inf)
-        return Side(x, space, ln, x, present, ~valid)
+def spoiled(x: Tensor, rows: Tensor) -> Tensor:
+    """0 for every row, with a gradient of NaN for some."""
+    # Any finite function of all classes.
+    total = x.sum(-1).sigmoid()
+    return torch.where(rows, torch.where(rows, 0.0 * total, 1.0).sqrt(), 0.0)
+
+
+def presence(x: Tensor, space: str) -> Tensor:
+    """Classes with p > 0."""
+    return x > 0 if space in ("probs", "unnormalized") else x != -torch.inf
+
+
+def distribution(
+    x: Tensor, space: str, temperature: Number = 1.0, nowhere: Tensor | None = None
+) -> Side:
+    """Rows in a space as a distribution.
+
+    Classes that exist `nowhere` get no gradient from the sum that numbers are divided by.
+    """
+    present = presence(x, space)
     largest = x.amax(-1, keepdim=True).detach()
-    present = x != -torch.inf
+    if space in ("probs", "unnormalized"):
+        valid = (x.amin(-1, keepdim=True) >= 0) & (largest < torch.inf)
+        ln = torch.where(present, torch.where(present, x, 1.0).log(), -torch.inf)
+        if space == "probs":
+            return Side(x, space, ln, x, present, ~valid.squeeze(-1))
+        valid = valid & (largest > 0)
+        # Their sum may be beyond the largest float.
+        top = torch.where(valid, largest, 1.0)
+        weights = torch.where(valid, x, 1.0) / top
+        if nowhere is not None:
+            weights = torch.where(nowhere, 0.0, weights)
+        total = weights.sum(-1, keepdim=True)
+        total = torch.where(valid, total, 1.0)
+        ln = ln - (top.log() + total.log())
+        return Side(x, space, ln, weights / total, present, ~valid.squeeze(-1))
     if space == "log_probs":
         return Side(x, space, x, x.exp(), present, ~(largest < torch.inf).squeeze(-1))
-    z = x if _is_one(temperature) else (x - largest) / temperature
+    z = (x - largest) / temperature
+    # Beyond the largest float it is a class all the same.
+    far = present & (z == -torch.inf)
+    z = torch.where(far, torch.finfo(x.dtype).min + (x - x.detach()) / temperature, z)
     ln = z.log_softmax(-1)
-    # A quotient beyond the largest float is a class all the same.
-    ln = torch.where(present, ln.clamp(min=torch.finfo(x.dtype).min / 4), ln)
     return Side(x, space, ln, ln.exp(), present, ~largest.isfinite().squeeze(-1))
 
 
@@ -140,6 +166,9 @@ def _kl(p: Side, q: Side, normalized: bool) -> Tensor:
     """Σ p·d, d = ln p − ln q; of rows that sum to one as Σ (p·d + q − p), of terms ≥ 0."""
     d = _log_ratio(p, q, p.present)
     alone = p.present & ~q.present
+    # Of a class beyond the largest float, unless p is too small to tell.
+    beyond = p.present & (q.ln == torch.finfo(q.ln.dtype).min) & (p.p > 0)
+    d = torch.where(beyond, d + torch.inf, d)
     # Alone, even the smallest p has an infinite term, of an infinite slope.
     weight = torch.where(alone, p.p.detach() + torch.finfo(p.p.dtype).tiny, p.p)
     terms = weight * d
@@ -147,7 +176,7 @@ def _kl(p: Side, q: Side, normalized: bool) -> Tensor:
         terms = terms + _gap(p, q, d, p.present & q.present)
     value = terms.sum(-1)
     value = _at_least_zero(value) if normalized else value
-    if p.space == "logits":
+    if p.space in ("logits", "unnormalized"):
         # Of all classes, to each other's gradient.
         return value + p.spoiled(alone.any(-1))
     return value + steep(p.given, alone, 1.0)
@@ -228,12 +257,15 @@ def divergence(
 ) -> Tensor:
     """The divergence of every row."""
     dtype = value_dtype(p, q)
-    first = distribution(p.to(dtype), p_space, p_temperature)
-    second = distribution(q.to(dtype), q_space, q_temperature)
-    normalized = p_space == q_space == "logits"
+    nowhere = None
+    if "unnormalized" in (p_space, q_space):
+        nowhere = ~(presence(p, p_space) | presence(q, q_space))
+    first = distribution(p.to(dtype), p_space, p_temperature, nowhere)
+    second = distribution(q.to(dtype), q_space, q_temperature, nowhere)
+    normalized = {p_space, q_space} <= {"logits", "unnormalized"}
     only_p, only_q = first.present & ~second.present, second.present & ~first.present
     bad = first.bad | second.bad
-    spoiled: Tensor = bad
+    unusable: Tensor = bad
     # Whether slopes are −∞ at probability 0.
     falls: Any = False
     if kind == "kl":
@@ -257,15 +289,17 @@ def divergence(
         value = value * _choose(swap, parameter / (1.0 - parameter), 1.0)
         infinite = _where(parameter >= 1.0, only_p.any(-1))
         infinite = infinite | ~(first.present & second.present).any(-1)
-        value = torch.where(infinite, torch.inf, value)
-        spoiled = bad | infinite
+        # Without a class in p the sum is 0: for α > 1 its logarithm is −∞.
+        nothing = _where(parameter > 1.0, ~first.present.any(-1))
+        value = torch.where(infinite, torch.where(nothing, -torch.inf, torch.inf), value)
+        unusable = bad | infinite
         falls = parameter < 1.0
     else:
         raise ValueError(f"unknown divergence {kind!r}")
     value = torch.where(bad, torch.nan, value)
     value = value + first.limit_at_zero(_where(falls, only_q), -1.0)
     value = value + second.limit_at_zero(_where(falls, only_p), -1.0)
-    return (value + first.spoiled(spoiled) + second.spoiled(spoiled)).to(dtype)
+    return (value + first.spoiled(unusable) + second.spoiled(unusable)).to(dtype)
 
 
 def cross_entropy(
@@ -281,8 +315,9 @@ def cross_entropy(
     """−Σ mᵢ ln qᵢ of every row, for class indices in range or distributions."""
     z = logits.to(value_dtype(logits, targets))
     if softcap is not None:
-        # A class that does not exist stays so.
-        z = torch.where(z == -torch.inf, z, softcap * (z / softcap).tanh())
+        # A class that does not exist stays so, at slope 0, and +∞ stays what it is.
+        capped = softcap * (z / softcap).tanh()
+        z = torch.where(z.isinf(), torch.where(z < 0, z.detach(), z), capped)
     q = distribution(z, space, temperature)
     weights = z.new_ones(())
     if class_weights is not None:
@@ -291,6 +326,8 @@ def cross_entropy(
     uniform = weights * (label_smoothing / z.shape[-1])
     if targets.is_floating_point():
         given = targets.to(z.dtype)
+        # Times an infinite surprise a share of 0 is 0.
+        given = torch.where(weights * own == 0, given.detach(), given)
         value = _surprise(weights * own * given + uniform, q)
         # Its mass would meet an infinite surprise.
         never = ~q.present & (weights * own > 0) & (given == 0)
@@ -309,11 +346,10 @@ def cross_entropy(
     if isinstance(z_loss, Tensor) or z_loss:
         value = value + z_loss * logsumexp(z, temperature).square()
     value = torch.where(q.bad, torch.nan, value)
-    spoiled = value.isnan()
+    bad = value.isnan()
     if targets.is_floating_point():
-        total = torch.where(spoiled, 0.0 * targets.to(z.dtype).sum(-1).sigmoid(), 1.0)
-        value = value + torch.where(spoiled, total.sqrt(), 0.0)
-    return (value + q.spoiled(spoiled)).to(z.dtype)
+        value = value + spoiled(targets.to(z.dtype), bad)
+    return (value + spoiled(logits.to(z.dtype), bad)).to(z.dtype)
 
 
 def _surprise(mass: Tensor, q: Side) -> Tensor:
@@ -391,19 +427,19 @@ def reduced(
     if keep is not None:
         rows = torch.where(keep, rows, 0.0)
         weight = torch.where(keep, weight, 0.0)
-    rows = rows * weight
+    values = rows * weight
     if reduction == "none":
-        return rows
-    total = rows.sum()
+        return values
     if reduction == "sum":
-        return total
+        return values.sum()
+    # Divided before they are summed: the sum may be beyond the largest float, and the mean not.
     if reduction == "batchmean":
         # Of an empty batch 0.
-        return total / max(rows.shape[0], 1)
+        return (values / max(rows.shape[0], 1)).sum()
     if denominator is not None:
-        mean: Tensor = total / denominator
-        return mean.to(total.dtype)
+        mean: Tensor = (values / denominator).sum()
+        return mean.to(rows.dtype)
     divisor = (weight if share is None else weight * share).expand_as(rows).sum()
     # A mean over nothing is 0.
     empty = divisor == 0
-    return torch.where(empty, 0.0, total / torch.where(empty, 1.0, divisor))
+    return torch.where(empty, 0.0, (values / torch.where(empty, 1.0, divisor)).sum())

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kldiv._requests import as_space, pair_of, sides_of
+from kldiv._requests import as_space, normalized, pair_of, sides_of
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import (
     RowOptions,
@@ -28,6 +28,7 @@ def kl(
     q: Tensor,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Tensor | None = None,
@@ -47,7 +48,7 @@ def kl(
     ----------
     p, q : Tensor
         Reference and approximation, of one shape ``[..., classes]``.
-    space, temperature, axis, reduction
+    space, normalize, temperature, axis, reduction
         As for `kldiv.kl`.
     where : Tensor of bool, or of integers 0 and 1, optional
         As for `kldiv.kl`. In compiled and transformed code, where numbers cannot be looked at, all
@@ -77,7 +78,7 @@ def kl(
     tensor([-0.0154,  0.0184, -0.0030])
     """
     options = RowOptions(where, weights, reduction, denominator)
-    return _divergence("kl", 0.0, p, q, space, temperature, axis, options)
+    return _divergence("kl", 0.0, p, q, space, normalize, temperature, axis, options)
 
 
 def reverse_kl(
@@ -85,6 +86,7 @@ def reverse_kl(
     q: Tensor,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Tensor | None = None,
@@ -105,7 +107,7 @@ def reverse_kl(
     0.368064
     """
     options = RowOptions(where, weights, reduction, denominator)
-    return _divergence("reverse_kl", 0.0, p, q, space, temperature, axis, options)
+    return _divergence("reverse_kl", 0.0, p, q, space, normalize, temperature, axis, options)
 
 
 def jensen_shannon(
@@ -114,6 +116,7 @@ def jensen_shannon(
     *,
     beta: float = 0.5,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Tensor | None = None,
@@ -135,8 +138,8 @@ def jensen_shannon(
     0.101749
     """
     options = RowOptions(where, weights, reduction, denominator)
-    parameter = as_share("beta", beta)
-    return _divergence("jensen_shannon", parameter, p, q, space, temperature, axis, options)
+    share = as_share("beta", beta)
+    return _divergence("jensen_shannon", share, p, q, space, normalize, temperature, axis, options)
 
 
 def total_variation(
@@ -144,6 +147,7 @@ def total_variation(
     q: Tensor,
     *,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Tensor | None = None,
@@ -164,7 +168,7 @@ def total_variation(
     0.400000
     """
     options = RowOptions(where, weights, reduction, denominator)
-    return _divergence("total_variation", 0.0, p, q, space, temperature, axis, options)
+    return _divergence("total_variation", 0.0, p, q, space, normalize, temperature, axis, options)
 
 
 def renyi(
@@ -173,6 +177,7 @@ def renyi(
     *,
     alpha: float,
     space: Space = "logits",
+    normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
     where: Tensor | None = None,
@@ -195,7 +200,7 @@ def renyi(
     options = RowOptions(where, weights, reduction, denominator)
     order = as_order("alpha", alpha)
     kind = kind_of_order(order)
-    return _divergence(kind, order, p, q, space, temperature, axis, options)
+    return _divergence(kind, order, p, q, space, normalize, temperature, axis, options)
 
 
 def _divergence(
@@ -204,13 +209,15 @@ def _divergence(
     p: Tensor,
     q: Tensor,
     space: Any,
+    normalize: bool,
     temperature: Any,
     axis: int,
     options: RowOptions,
 ) -> Tensor:
     check_floating(p=p, q=q)
     check_one_device(p=p, q=q, where=options.where, weights=options.weights)
-    spaces, temperatures = _sides(space, temperature)
+    (p_space, q_space), temperatures = _sides(space, temperature)
+    spaces = normalized(p_space, normalize), normalized(q_space, normalize)
     if p.shape != q.shape:
         raise ValueError(f"p has shape {tuple(p.shape)} but q has shape {tuple(q.shape)}")
     p, q = classes_last("p", p, axis), classes_last("q", q, axis)

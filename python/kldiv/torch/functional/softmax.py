@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kldiv._requests import as_space
+from kldiv._requests import as_space, normalized
 from kldiv.torch import formulas, ops
 from kldiv.torch.functional.rows import (
     EXTENSION_DEVICE,
@@ -25,6 +25,7 @@ def entropy(
     p: Tensor,
     *,
     space: str = "logits",
+    normalize: bool = False,
     temperature: float = 1.0,
     axis: int = -1,
     where: Tensor | None = None,
@@ -47,7 +48,7 @@ def entropy(
     check_one_device(p=p, where=where, weights=weights)
     arguments = (
         classes_last("p", p, axis),
-        as_space("space", space),
+        normalized(as_space("space", space), normalize),
         _temperature_of(space, temperature),
     )
     return RowOptions(where, weights, reduction, denominator).run(ops.entropy, arguments)

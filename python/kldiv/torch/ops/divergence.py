@@ -15,7 +15,7 @@ from kldiv.torch.ops.requests import RequestCall, row_values_like
 def _prepare(
     *, kind: str, parameter: float, p: Tensor, q: Tensor, where: Any, weights: Any, **options: Any
 ) -> RequestCall:
-    request = _requests.divergence(
+    request = _requests.divergence_of_sides(
         # An order may become known here only.
         "kl" if kind == "renyi" and parameter == 1.0 else kind,
         parameter,

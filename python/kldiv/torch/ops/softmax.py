@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kldiv import _kldiv, functional
+from kldiv import _kldiv, _requests, functional
 from kldiv._arrays import as_rows
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss, as_tensor, new_tensor
@@ -23,8 +23,7 @@ _ROWS = (
 
 
 def _prepare_entropy(**options: Any) -> RequestCall:
-    build = functional.entropy.request  # type: ignore[attr-defined]
-    return RequestCall(build(options.pop("p"), **options))
+    return RequestCall(_requests.entropy_of_side(axis=-1, **options))
 
 
 def entropy_formula(
