@@ -119,6 +119,11 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         pair.ln_larger
     }
 
+    /// Whether rows that are taken as given are best summed that way to begin with.
+    fn rescales_given_rows(self) -> bool {
+        false
+    }
+
     /// The same divergence with f relative to that of the largest score, [`Divergence::finish`] making up for it.
     fn rescaled(self, largest: f64) -> Self {
         let _ = largest;

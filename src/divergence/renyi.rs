@@ -228,6 +228,11 @@ impl Divergence for Renyi {
         (Renyi { ln_sum: above.ln_1p(), ..self }, 1.0 + above)
     }
 
+    /// Large orders multiply the rounding of Σp − 1 and Σq − 1, from which f̃ of such rows makes S.
+    fn rescales_given_rows(self) -> bool {
+        self.alpha > 2.0
+    }
+
     fn rescaled(self, largest: f64) -> Self {
         Renyi { largest: Some(largest), ..self }
     }

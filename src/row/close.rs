@@ -390,9 +390,10 @@ impl<V: Lanes> View<V> {
     #[inline(always)]
     fn add<const P: bool, const STEADY: bool>(&self, runs: &mut [V; SUMS], extremes: &mut Extremes<V>, x: V, y: V) {
         if V::Scalar::WIDE {
-            let exists = V::or(self.lowest.lt(x), self.lowest.lt(y));
+            // Not the complement: NaN must stay NaN.
+            let absent = V::and(x.le(self.lowest), y.le(self.lowest));
             let (x, y) = (x.at_least(self.lowest), y.at_least(self.lowest));
-            let t = V::select(exists, self.log_ratio.of(x, y), V::splat(self.token, 0.0));
+            let t = V::select(absent, V::splat(self.token, 0.0), self.log_ratio.of(x, y));
             extremes.largest_t = extremes.largest_t.max(t);
             extremes.smallest_t = extremes.smallest_t.min(t);
             let w = exp(self.token, (x - self.top) * self.rate);

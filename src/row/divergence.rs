@@ -187,6 +187,9 @@ impl<D: Divergence> Call<'_, D> {
             self.mend_infinite(value, &gradients);
             return Finished::Done(value);
         }
+        if self.divergence.rescales_given_rows() && !self.both_normalized() && !self.is_infinite() {
+            return Finished::Done(self.rescaled(gradients));
+        }
         let mode = Mode::before_gradients(wanted);
         let gauge = self.gauge(wanted);
         let sums = self.pass(None, mode, gauge);

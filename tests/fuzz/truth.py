@@ -93,6 +93,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         return size * max(1.0, parameter.get("alpha", 1.0))
 
     truth.terms = terms
+    if name == "renyi":
+        truth.relative = _rounded_powers(o, a, b, parameter["alpha"])
     if given:
         moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
         mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
@@ -121,6 +123,20 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     steep = max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0)
     truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) * steep
     return truth
+
+
+def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
+    """What ln Σ p^α q^(1−α) may be off by, 10⁻¹⁵·α·|ln p| of each power, relative to the bound of f64."""
+    order = o.mp.mpf(alpha)
+    pairs = [(o.mp.log(x), o.mp.log(y)) for x, y in zip(a, b, strict=True) if x > 0 and y > 0]
+    if not pairs or alpha == 1:
+        return 0.0
+    powers = [o.mp.exp(order * x + (1 - order) * y) for x, y in pairs]
+    lns = [float(power * max(abs(x), abs(y))) for power, (x, y) in zip(powers, pairs, strict=True)]
+    total = float(o.mp.fsum(powers))
+    if not 0 < total < math.inf or max(lns) < 100 * total:
+        return 0.0
+    return 1e-2 * alpha * sum(lns) / total / abs(alpha - 1)
 
 
 def _log(o: ModuleType, x: Any) -> float:
