@@ -191,6 +191,7 @@ pub fn cross_entropy(
             label_smoothing: loss.label_smoothing,
             class_weights: weights.as_ref().map(|rows| rows.row(0)),
             z_loss: loss.z_loss,
+            wide: false,
         };
         let values = driver.for_rows(logits.count(), classes, |index, blocks| {
             // SAFETY: the driver hands out every index once.

@@ -122,6 +122,7 @@ impl Visitor for Batch<'_> {
                 student: Distribution::new(student.row(index), Space::Logits, loss.temperature),
                 label: labels.map(|labels| labels[index] as usize),
                 label_smoothing: loss.label_smoothing,
+                wide,
                 exchanges_rows: loss.kind.exchanges_rows(),
             };
             if both {

@@ -201,11 +201,7 @@ pub fn gather_log_probs(
             let z = Distribution::new(logits.row(index), Space::Logits, temperature);
             let mut wide = !z.allows_narrow_lanes();
             let sum = z.statistics(driver.isa, blocks, &mut wide);
-            if sum == LogSumExp::EMPTY {
-                f64::NAN
-            } else {
-                -z.surprise(labels[index] as usize, sum, driver.isa) + 0.0
-            }
+            if sum == LogSumExp::EMPTY { f64::NAN } else { -z.surprise(labels[index] as usize, sum, driver.isa) + 0.0 }
         })
     })
 }

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use super::{Class, Divergence, Infinite};
 use crate::row::pair::Pair;
 use crate::simd::Lanes;
+use crate::simd::exp::saturating_exp;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Kl;
@@ -33,7 +34,14 @@ impl Divergence for Kl {
 
     #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
-        (pair.log_ratio() + V::splat(pair.token(), 1.0), -(pair.p() / pair.q()))
+        /// Below it a probability that was found as an exponential has few digits, or none.
+        const SMALLEST: f64 = 1e-290;
+        let token = pair.token();
+        let (zero, one) = (V::splat(token, 0.0), V::splat(token, 1.0));
+        let divides = V::splat(token, SMALLEST).lt(pair.q());
+        let quotient = pair.p() / V::select(divides, pair.q(), one);
+        let ratio = V::select(divides, quotient, saturating_exp(token, pair.log_ratio()));
+        (pair.log_ratio() + one, -V::select(pair.has().0, ratio, zero))
     }
 
     type Disjoint = Infallible;

@@ -105,11 +105,23 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         false
     }
 
+    /// The same divergence whose [`slopes_per_probability`](Divergence::slopes_per_probability) are relative to the row's sum,
+    /// and what they were divided by: where φ′ makes up for slopes that leave the range of f64.
+    fn at_sum(self, near: f64) -> (Self, f64) {
+        let _ = near;
+        (self, 1.0)
+    }
+
     /// What grows with f, and stays in range where f does not: for a divergence with an outer function whose sum can leave
     /// the range of f64. Of classes that both rows have.
     #[inline(always)]
     fn score<V: Lanes>(self, pair: &Pair<V>) -> V {
         pair.ln_larger
+    }
+
+    /// Whether rows that are taken as given are best summed that way to begin with.
+    fn rescales_given_rows(self) -> bool {
+        false
     }
 
     /// The same divergence with f relative to that of the largest score, [`Divergence::finish`] making up for it.

@@ -30,12 +30,14 @@ pub(crate) struct Renyi {
     alpha: f64,
     /// The largest score, once rescaled.
     largest: Option<f64>,
+    /// ln S, once known: slopes per probability are relative to it.
+    ln_sum: f64,
 }
 
 impl Renyi {
     pub(crate) fn new(alpha: f64) -> Result<Self, Error> {
         if ORDERS.contains(&alpha) && alpha != 1.0 {
-            Ok(Renyi { alpha, largest: None })
+            Ok(Renyi { alpha, largest: None, ln_sum: 0.0 })
         } else {
             Err(Error::Parameter { name: "alpha", value: alpha, domain: "from 1e-300 to 1e300 and not 1" })
         }
@@ -104,10 +106,9 @@ impl Divergence for Renyi {
             -(decay.exp * (scaled.expm1 * inverse_rest) + decay.expm1) * inverse_tau,
         );
         let mut value = V::select(close, near, far);
-        // The decay saturates where e^(−τu), here e^((α−1)u), leaves the range of the lanes, and slopes have e^(αu) in them;
-        // the sum must not look finite there.
+        // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there.
         if self.alpha > 1.0 {
-            let lost = V::and(first, V::splat(token, V::Scalar::EXP_FLOOR).lt(rest * u));
+            let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
             value = V::select(V::and(lost, pair.shared()), V::splat(token, f64::INFINITY), value);
         }
         // e^(−τu) − 1, and e^(−τu) − e^(−u).
@@ -158,7 +159,9 @@ impl Divergence for Renyi {
             let ln_p = pair.where_p_larger(pair.ln_larger, pair.ln_larger + d);
             ((ln_f - ln_p, ln_f - (ln_p - d)), (self.alpha / order, -1.0))
         } else {
-            ((V::splat(token, order) * d, V::splat(token, self.alpha) * d), (1.0 / order, -1.0 / self.alpha))
+            let ln_sum = V::splat(token, -self.ln_sum);
+            let exponent = |power: f64| d.mul_add(V::splat(token, power), ln_sum);
+            ((exponent(order), exponent(self.alpha)), (1.0 / order, -1.0 / self.alpha))
         };
         (Self::slope(pair, exponents.0, factors.0), Self::slope(pair, exponents.1, factors.1))
     }
@@ -215,6 +218,19 @@ impl Divergence for Renyi {
         let unit = self.unit();
         let (tau, _) = Self::by_larger(pair, (1.0 - self.alpha) / unit, self.alpha / unit);
         pair.ln_larger * V::splat(token, 1.0 / unit) - tau * pair.u
+    }
+
+    fn at_sum(self, near: f64) -> (Self, f64) {
+        if self.largest.is_some() {
+            return (self, 1.0);
+        }
+        let above = self.alpha * ((self.alpha - 1.0) * near);
+        (Renyi { ln_sum: above.ln_1p(), ..self }, 1.0 + above)
+    }
+
+    /// Large orders multiply the rounding of Σp − 1 and Σq − 1, from which f̃ of such rows makes S.
+    fn rescales_given_rows(self) -> bool {
+        self.alpha > 2.0
     }
 
     fn rescaled(self, largest: f64) -> Self {

@@ -14,8 +14,9 @@ impl TotalVariation {
     fn half_sign<V: Lanes>(pair: &Pair<V>) -> V {
         let half = V::splat(pair.token(), 0.5);
         let zero = V::splat(pair.token(), 0.0);
-        let difference = pair.difference();
-        V::select(zero.lt(difference), half, V::select(difference.lt(zero), -half, zero))
+        // The sign of the log-ratio is right where p and q are too small to be told apart.
+        let d = pair.log_ratio();
+        V::select(zero.lt(d), half, V::select(d.lt(zero), -half, zero))
     }
 }
 

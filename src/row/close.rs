@@ -44,6 +44,9 @@ pub(super) struct Close {
 /// How many times the value its terms may be: the errors of the terms are about 1e-7 of them, most of it random.
 const MOST_TERMS: f64 = 8.0;
 
+/// Largest |δ − c| in f64 lanes, in nats.
+const LARGEST_RATIO: f64 = 2.0;
+
 /// Passes over rows whose first centers are too far off. The second knows δ.
 const TRIES: usize = 3;
 
@@ -162,7 +165,8 @@ impl Close {
             // E t + ln E e^(−t), for rows far apart.
             (value, terms) = (norms.cross - ratio, norms.cross.abs() + ratio.abs());
         }
-        if terms > MOST_TERMS * value {
+        // In f64 lanes δ is to be as precise as t is, which the logarithm of a large mean is not.
+        if terms > MOST_TERMS * value || (wide && ratio.abs() > LARGEST_RATIO) {
             return Some(Found::Delta(delta));
         }
         let cross = norms.cross;
@@ -386,9 +390,10 @@ impl<V: Lanes> View<V> {
     #[inline(always)]
     fn add<const P: bool, const STEADY: bool>(&self, runs: &mut [V; SUMS], extremes: &mut Extremes<V>, x: V, y: V) {
         if V::Scalar::WIDE {
-            let exists = V::or(self.lowest.lt(x), self.lowest.lt(y));
+            // Not the complement: NaN must stay NaN.
+            let absent = V::and(x.le(self.lowest), y.le(self.lowest));
             let (x, y) = (x.at_least(self.lowest), y.at_least(self.lowest));
-            let t = V::select(exists, self.log_ratio.of(x, y), V::splat(self.token, 0.0));
+            let t = V::select(absent, V::splat(self.token, 0.0), self.log_ratio.of(x, y));
             extremes.largest_t = extremes.largest_t.max(t);
             extremes.smallest_t = extremes.smallest_t.min(t);
             let w = exp(self.token, (x - self.top) * self.rate);

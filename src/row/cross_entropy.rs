@@ -29,6 +29,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) class_weights: Option<Row<'a>>,
     /// Coefficient of lse².
     pub(crate) z_loss: f64,
+    /// Whether the result is f64 whatever the dtype of the row.
+    pub(crate) wide: bool,
 }
 
 impl Terms<'_> {
@@ -70,7 +72,7 @@ pub(crate) fn cross_entropy(
         Target::Distribution(_) => None,
     };
     let spread = index.is_none() || terms.label_smoothing != 0.0;
-    let mut wide = spread || !q.allows_narrow_lanes();
+    let mut wide = spread || terms.wide || !q.allows_narrow_lanes();
     let sum = q.statistics(isa, blocks, &mut wide);
     if sum.is_nan() || sum.is_empty() {
         gradients.fill(f64::NAN);

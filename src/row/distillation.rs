@@ -17,6 +17,8 @@ pub(crate) struct Lesson<'a> {
     /// A class index in range; needed where there is a share of cross-entropy.
     pub(crate) label: Option<usize>,
     pub(crate) label_smoothing: f64,
+    /// Whether the result is f64.
+    pub(crate) wide: bool,
     /// Whether the divergence of its type is that of student and teacher, in this order.
     pub(crate) exchanges_rows: bool,
 }
@@ -52,7 +54,8 @@ pub(crate) fn distillation<D: Divergence>(
     let from_label = |class: usize, logits: Option<RowMut<'_>>, added: Option<Row<'_>>| {
         // Labels are about the student as it is, at temperature 1.
         let q = Distribution::new(student.row, Space::Logits, 1.0);
-        let terms = Terms { label_smoothing: lesson.label_smoothing, class_weights: None, z_loss: 0.0 };
+        let terms =
+            Terms { label_smoothing: lesson.label_smoothing, class_weights: None, z_loss: 0.0, wide: lesson.wide };
         let scale = gradients.scale * shares.cross_entropy;
         let out = LossGradients { scale, logits, targets: None, added };
         shares.cross_entropy * cross_entropy(q, Target::Class(class), &terms, isa, blocks, out)

@@ -180,12 +180,15 @@ impl<D: Divergence> Call<'_, D> {
             && at_once(wanted.0, self.p, self.slope_sum_is_zero().0)
             && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
-            let rule = self.gradient_rule(&gradients, &Sums::default(), 1.0);
+            let rule = self.gradient_rule(&gradients, &Sums::default(), (1.0, 1.0));
             let mode = if wanted == (false, true) { Mode::BothOfQ } else { Mode::Both };
             let sums = self.pass(Some((&gradients, rule)), mode, (Gauge::NONE, Gauge::NONE));
             let value = self.value(&sums).0;
             self.mend_infinite(value, &gradients);
             return Finished::Done(value);
+        }
+        if self.divergence.rescales_given_rows() && !self.both_normalized() && !self.is_infinite() {
+            return Finished::Done(self.rescaled(gradients));
         }
         let mode = Mode::before_gradients(wanted);
         let gauge = self.gauge(wanted);
@@ -233,6 +236,18 @@ impl<D: Divergence> Call<'_, D> {
     ) {
         let (sums, gauge) = self.beyond_lone((gradients.p.is_some(), gradients.q.is_some()), *sums, gauge);
         let sums = &sums;
+        // Weights to be normalised take their slopes from f̃, which has no such form.
+        let (divergence, divisor) = if self.p.space == Space::Unnormalized || self.q.space == Space::Unnormalized {
+            (self.divergence, 1.0)
+        } else {
+            self.divergence.at_sum(self.near(sums))
+        };
+        let call = Call { divergence, blocks: self.blocks, ..*self };
+        call.write(gradients, sums, gauge, value, (slope, divisor));
+    }
+
+    /// φ′, and what slopes per probability were divided by.
+    fn write(&self, gradients: &RowGradients<'_>, sums: &Sums, gauge: (Gauge, Gauge), value: f64, slope: (f64, f64)) {
         let rule = self.gradient_rule(gradients, sums, slope);
         let dominant = self.dominant(gradients);
         let mode = Mode::gradients((gradients.p.is_some(), gradients.q.is_some()));
@@ -325,16 +340,21 @@ impl<D: Divergence> Call<'_, D> {
         (infinite.q_zero && support.q_zero) || (infinite.p_zero && support.p_zero)
     }
 
+    /// Σf − (λ + μ).
+    fn near(&self, sums: &Sums) -> f64 {
+        let mut near = sums.value;
+        if !self.both_normalized() {
+            near += self.divergence.linear().0 * sums.excess + self.divergence.linear_sum() * (sums.q - 1.0);
+        }
+        near
+    }
+
     /// φ and φ′.
     fn value(&self, sums: &Sums) -> (f64, f64) {
         if self.is_infinite() {
             return (f64::INFINITY, 1.0);
         }
-        let mut near = sums.value;
-        if !self.both_normalized() {
-            near += self.divergence.linear().0 * sums.excess + self.divergence.linear_sum() * (sums.q - 1.0);
-        }
-        let outer = self.divergence.finish(near);
+        let outer = self.divergence.finish(self.near(sums));
         // Not `max`, which takes a NaN for 0. Adding 0 makes a zero positive.
         let value = if self.both_normalized() && outer.value < 0.0 { 0.0 } else { outer.value };
         (value + 0.0, outer.slope)
@@ -357,7 +377,7 @@ impl<D: Divergence> Call<'_, D> {
         }
     }
 
-    fn gradient_rule(&self, gradients: &RowGradients<'_>, sums: &Sums, slope: f64) -> Rule {
+    fn gradient_rule(&self, gradients: &RowGradients<'_>, sums: &Sums, (slope, divisor): (f64, f64)) -> Rule {
         let (limits, linear) = (self.divergence.slopes_at_zero(), self.divergence.linear());
         // Weights to be normalised are written from the slopes of f̃.
         let limit = |distribution: Distribution<'_>, limit: f64, linear: f64| {
@@ -366,8 +386,10 @@ impl<D: Divergence> Call<'_, D> {
         let limits = (limit(self.p, limits.0, linear.0), limit(self.q, limits.1, linear.1));
         let infinite = self.is_infinite();
         let known = self.slope_sum_is_zero();
-        let weights = |distribution: Distribution<'_>, sum: LogSumExp| {
-            if distribution.space == Space::Unnormalized { (-sum.value(1.0)).exp() } else { 1.0 }
+        let weights = |distribution: Distribution<'_>, sum: LogSumExp| match distribution.space {
+            Space::Unnormalized => (-sum.value(1.0)).exp(),
+            Space::Probs => divisor,
+            Space::Logits | Space::LogProbs => 1.0,
         };
         let (of_p, of_q) = (weights(self.p, self.statistics.p), weights(self.q, self.statistics.q));
         let side =

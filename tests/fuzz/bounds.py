@@ -24,7 +24,7 @@ LEAST = {True: 1e-24, False: 1e-12}
 FORMULA = {True: 2e-12, False: 2e-4}
 """Of formulas in torch operations, relative to the sum of absolute terms."""
 ROUNDINGS = 8 * EPS
-TERMS = 0.0
+TERMS = 8.0
 """Roundings of float64, of the terms that a gradient of logits is the difference of."""
 
 

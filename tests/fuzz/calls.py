@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,10 +61,22 @@ def flat(case: Case, array: Array) -> Array:
     return np.moveaxis(array, case.axis, -1).reshape(case.shape)
 
 
+@contextlib.contextmanager
+def subnormals_kept(flush: bool) -> Iterator[None]:
+    """Where the thread flushes subnormal numbers, keep them for as long as arrays are made."""
+    if not flush:
+        yield
+        return
+    torch = importlib.import_module("torch")
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(True)
+
+
 def arrays_of(case: Case) -> dict[str, Array]:
     """Every array of a case as NumPy passes it, but for overlaps."""
     found = {}
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), subnormals_kept(case.flush):
         for name, rows in case.rows.items():
             stored = rows.astype(DTYPES[case.dtype_of(name)])
             found[name] = lay(arranged(case, stored), case.layout_of(name))

@@ -201,9 +201,10 @@ _known: dict[Any, Truth] = {}
 
 
 def _spread(case: Case, row: int) -> float:
-    """The largest exponent of a row."""
+    """The largest exponent of a row, or how much smaller the value may be."""
     temperature = case.options.get("temperature", 1.0)
-    coldest = min(temperature) if isinstance(temperature, tuple) else temperature
+    both = temperature if isinstance(temperature, tuple) else (temperature, temperature)
+    coldest, hottest = min(both), max(both)
     largest = 0.0
     for rows in case.rows.values():
         finite = [abs(x) for x in rows[row].tolist() if math.isfinite(x)]
@@ -211,5 +212,7 @@ def _spread(case: Case, row: int) -> float:
     return (
         largest
         / min(coldest, 1.0)
+        # What is of second order in the differences at a high temperature.
+        * max(hottest, 1.0) ** 2
         * max(1.0, case.options.get("alpha", 1.0), case.options.get("order", 1.0))
     )

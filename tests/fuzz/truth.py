@@ -85,10 +85,16 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         if spaces[side] != "logits":
             return 0.0
         pairs = ((x, y) for x, y in zip(a, b, strict=True) if x > 0 and y > 0)
-        found = (float(max(x, y) * abs(o.mp.log(x / y))) for x, y in pairs)
-        return math.hypot(*found) * max(1.0, parameter.get("alpha", 1.0)) / temperatures[side]
+        ratios = [(float(max(x, y)), abs(float(o.mp.log(x / y)))) for x, y in pairs]
+        size = math.hypot(*(larger * ln for larger, ln in ratios)) / temperatures[side]
+        if name == "renyi":
+            # Its weights multiply the rounding of a log-ratio by the order.
+            size += max((ln for _, ln in ratios), default=0.0) * _norm(truth.gradient(wrt)) / 4
+        return size * max(1.0, parameter.get("alpha", 1.0))
 
     truth.terms = terms
+    if name == "renyi":
+        truth.relative = _rounded_powers(o, a, b, parameter["alpha"])
     if given:
         moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
         mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
@@ -117,6 +123,20 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     steep = max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0)
     truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) * steep
     return truth
+
+
+def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
+    """What ln Σ p^α q^(1−α) may be off by, 10⁻¹⁵·α·|ln p| of each power, relative to the bound of f64."""
+    order = o.mp.mpf(alpha)
+    pairs = [(o.mp.log(x), o.mp.log(y)) for x, y in zip(a, b, strict=True) if x > 0 and y > 0]
+    if not pairs or alpha == 1:
+        return 0.0
+    powers = [o.mp.exp(order * x + (1 - order) * y) for x, y in pairs]
+    lns = [float(power * max(abs(x), abs(y))) for power, (x, y) in zip(powers, pairs, strict=True)]
+    total = float(o.mp.fsum(powers))
+    if not 0 < total < math.inf or max(lns) < 100 * total:
+        return 0.0
+    return 1e-2 * alpha * sum(lns) / total / abs(alpha - 1)
 
 
 def _log(o: ModuleType, x: Any) -> float:
@@ -188,7 +208,7 @@ def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[s
     # A capped logit is a rounded number.
     capped = _cap(logits, kept.get("softcap")) / temperature * min(total, _size(truth.value))
     truth.rounding += capped
-    if "targets" in row:
+    if "targets" in row or smoothing:
         capped = max(1.0, capped / (total or 1.0)) * total
     truth.gradient_rounding = lambda wrt: capped / temperature if wrt == "logits" else 0.0
     if kept.get("z_loss"):
@@ -293,7 +313,10 @@ def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[st
     truth.relative = scaled * _size(one.value) + (
         float(1 - mix) * _size(other.value) if other else 0.0
     )
-    truth.gradient_rounding = lambda wrt: scaled * one.gradient_rounding("q")
+    truth.gradient_rounding = lambda wrt: (
+        scaled * one.gradient_rounding("q")
+        + (float(1 - mix) * other.gradient_rounding("logits") if other else 0.0)
+    )
     truth.terms = lambda wrt: scaled * one.terms("q")
     truth.scale = lambda wrt: max(1.0, scaled / temperature)
     return truth
