@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,9 @@ import torch
 from torch import Tensor
 
 Number = Any
+
+LARGEST_LN = math.log(sys.float_info.max)
+"""Above, a log-probability has no probability in float64, and its row is NaN."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def distribution(
         ln = torch.where(present, torch.where(present, x, 1.0).log(), -torch.inf)
         return Side(x, space, ln, x, present, ~valid.squeeze(-1))
     if space == "log_probs":
-        return Side(x, space, x, x.exp(), present, ~(largest < torch.inf).squeeze(-1))
+        return Side(x, space, x, x.exp(), present, ~(largest <= LARGEST_LN).squeeze(-1))
     z = x - largest if is_one(temperature) else (x - largest) / temperature
     # Beyond the largest float it is a class all the same.
     far = present & (z == -torch.inf)
