@@ -100,6 +100,18 @@ def test_byte_swapped_and_unaligned(pair):
     assert_same(results(unaligned, q), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_byte_swapped_rows_with_outputs_of_their_dtype(pair, dtype):
+    p, q = pair.astype(dtype)
+    expected = results(p, q, out=np.empty_like(q))
+    swapped = q.astype(q.dtype.newbyteorder())
+    out = np.empty_like(q)
+    assert results(p, swapped, out=out)[1] is out
+    assert_same(results(p, swapped, out=out), expected)
+    with pytest.raises(TypeError, match=r"out has dtype .* in native byte order"):
+        results(p, swapped, out=swapped)
+
+
 def test_subclasses_lists_and_masked_arrays(pair):
     p, q = pair[:, 0]
     expected = results(p, q)

@@ -141,7 +141,7 @@ def test_rows_without_a_label(rng):
     same = kldiv.compare(p, q, np.where(labels == -100, 255, labels).astype(np.uint8),
                          ignore_index=255, where=where)  # fmt: skip
     np.testing.assert_array_equal(same.nll_q, c.nll_q)
-    with pytest.raises(IndexError, match=r"label -100 in row 1 .* leave them out with where"):
+    with pytest.raises(IndexError, match=r"label -100 in row 1 .* mask the row with where"):
         kldiv.compare(p, q, labels, ignore_index=None, where=where)
     with pytest.raises(IndexError, match="label 77 in row 5"):
         kldiv.compare(p, q, labels)

@@ -167,7 +167,7 @@ REFUSED = [
     ("renyi", {"alpha": 0.0}, ValueError, "alpha must be"),
     ("cross_entropy", {"label_smoothing": 2.0}, ValueError, "label_smoothing must be from 0 to 1"),
     ("cross_entropy", {"z_loss": -1.0}, ValueError, "z_loss must be"),
-    ("cross_entropy", {"softcap": 0.0}, ValueError, "softcap must be positive"),
+    ("cross_entropy", {"softcap": 0.0}, ValueError, "softcap must be from 1e-30 to 1e30"),
     ("cross_entropy", {"class_weights": np.ones(9)}, ValueError, r"class_weights has shape \(9,\)"),
     ("cross_entropy", {"class_weights": -np.ones(10)}, ValueError, "class_weights must be finite"),
     ("log_softmax", {"temperature": -1.0}, ValueError, "temperature must be"),

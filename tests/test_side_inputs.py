@@ -98,7 +98,7 @@ def test_labels_and_masks_of_every_integer_dtype(pair, dtype):
     for ignored in (2**63 - 1, 2**64 - 1, None):
         labels = LABELS.astype(dtype)
         labels[3] = limits.max - 1
-        with pytest.raises(IndexError, match=r"in row 3 .* leave them out with where"):
+        with pytest.raises(IndexError, match=r"in row 3 .* mask the row with where"):
             kldiv.cross_entropy(q, labels, ignore_index=ignored)
 
 
@@ -251,6 +251,14 @@ def test_logits_that_are_no_probabilities(pair):
     kldiv.entropy(p)
     kldiv.entropy(np.full((3, 4), 0.25), space="probs")
     kldiv.logsumexp(np.full((3, 4), 0.25))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.usefixtures("warn_again")
+def test_a_look_at_half_rows_with_nan_is_silent():
+    z = np.full((2, 100), 0.5, ml_dtypes.bfloat16)
+    z[:, 50] = np.nan
+    assert np.isnan(kldiv.entropy(z)).all()
 
 
 @pytest.mark.usefixtures("warn_again")
