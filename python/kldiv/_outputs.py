@@ -41,6 +41,10 @@ class Output:
 def fresh_output(rows: Rows, dtype: np.dtype[Any]) -> Output:
     """A new array of the argument's shape."""
     array = np.empty(rows.shape, dtype)
+    if rows.axis == array.ndim - 1:
+        name = floating_name(dtype)
+        assert name is not None
+        return Output(array, (array, name), None)
     return _output(array, classes_last(array, rows.axis), rows.axis, direct=True)
 
 
