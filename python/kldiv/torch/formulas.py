@@ -10,13 +10,12 @@ number, which cannot be looked at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Number = Any
+from kldiv.torch.sides import Number, Side, distribution, is_one, presence, spoiled, steep
 
 
 def value_dtype(*tensors: Tensor) -> torch.dtype:
@@ -34,87 +33,6 @@ def widened(labels: Tensor) -> Tensor:
         # Beyond int64 every label is out of range; keep it so instead of wrapping around.
         wide = torch.where(wide < 0, torch.iinfo(torch.int64).max, wide)
     return wide
-
-
-@dataclass(frozen=True)
-class Side:
-    """Rows as distributions, the classes last."""
-
-    given: Tensor
-    space: str
-    ln: Tensor
-    """Ln p: −∞ for absent classes, and finite for all others."""
-    p: Tensor
-    present: Tensor
-    """Classes with p > 0, whether or not e^(ln p) is above the smallest float."""
-    bad: Tensor
-    """Rows that cannot be computed with."""
-
-    def spoiled(self, rows: Tensor) -> Tensor:
-        """0 for every row, with a gradient of NaN for some."""
-        return spoiled(self.given, rows)
-
-    def limit_at_zero(self, classes: Tensor, sign: float) -> Tensor:
-        """0 for every row, with a gradient of ±∞ for some classes of probability 0."""
-        if self.space not in ("probs", "unnormalized"):
-            return torch.zeros_like(self.bad, dtype=self.given.dtype)
-        return steep(self.given, classes, sign)
-
-
-def steep(x: Tensor, classes: Tensor, sign: float) -> Tensor:
-    """0 for every row, with a gradient of ±∞ for some classes."""
-    root = torch.where(classes, x - x.detach(), 1.0).sqrt()
-    return torch.where(classes, sign * root, 0.0).sum(-1)
-
-
-def spoiled(x: Tensor, rows: Tensor) -> Tensor:
-    """0 for every row, with a gradient of NaN for some."""
-    # Any finite function of all classes.
-    total = x.sum(-1).sigmoid()
-    return torch.where(rows, torch.where(rows, 0.0 * total, 1.0).sqrt(), 0.0)
-
-
-def presence(x: Tensor, space: str) -> Tensor:
-    """Classes with p > 0."""
-    return x > 0 if space in ("probs", "unnormalized") else x != -torch.inf
-
-
-def distribution(
-    x: Tensor, space: str, temperature: Number = 1.0, nowhere: Tensor | None = None
-) -> Side:
-    """Rows in a space as a distribution.
-
-    Classes that exist `nowhere` get no gradient from the sum that numbers are divided by.
-    """
-    present = presence(x, space)
-    largest = x.amax(-1, keepdim=True).detach()
-    if space in ("probs", "unnormalized"):
-        valid = (x.amin(-1, keepdim=True) >= 0) & (largest < torch.inf)
-        ln = torch.where(present, torch.where(present, x, 1.0).log(), -torch.inf)
-        if space == "probs":
-            return Side(x, space, ln, x, present, ~valid.squeeze(-1))
-        valid = valid & (largest > 0)
-        # Their sum may be beyond the largest float.
-        top = torch.where(valid, largest, 1.0)
-        weights = torch.where(valid, x, 1.0) / top
-        if nowhere is not None:
-            weights = torch.where(nowhere, 0.0, weights)
-        total = weights.sum(-1, keepdim=True)
-        total = torch.where(valid, total, 1.0)
-        ln = ln - (top.log() + total.log())
-        return Side(x, space, ln, weights / total, present, ~valid.squeeze(-1))
-    if space == "log_probs":
-        return Side(x, space, x, x.exp(), present, ~(largest < torch.inf).squeeze(-1))
-    z = (x - largest) / temperature
-    # Beyond the largest float it is a class all the same.
-    far = present & (z == -torch.inf)
-    z = torch.where(far, torch.finfo(x.dtype).min + (x - x.detach()) / temperature, z)
-    ln = z.log_softmax(-1)
-    return Side(x, space, ln, ln.exp(), present, ~largest.isfinite().squeeze(-1))
-
-
-def _is_one(number: Number) -> bool:
-    return isinstance(number, float | int) and number == 1.0
 
 
 def _choose(condition: Any, first: Any, second: Any) -> Any:
@@ -385,7 +303,7 @@ def logsumexp(z: Tensor, temperature: Number) -> Tensor:
 def log_softmax(z: Tensor, temperature: Number, where: Tensor | None) -> Tensor:
     """z/T − ln Σ e^(z/T) of every class; 0 for rows left out."""
     z = neutral(z.to(value_dtype(z)), where)
-    if not _is_one(temperature):
+    if not is_one(temperature):
         z = (z - z.amax(-1, keepdim=True).detach()) / temperature
     return neutral(z.log_softmax(-1), where)
 
