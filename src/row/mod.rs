@@ -10,7 +10,8 @@
 //! * [`disjoint`]: the loops of the other divergences over such rows.
 //! * [`first_pass`]: the statistics of two rows.
 //! * [`given`]: KL of two rows of probabilities.
-//! * [`divergence`]: value and gradients of a divergence of two rows; [`second_pass`]: its loops over the classes.
+//! * [`divergence`]: value and gradients of a divergence of two rows; [`second_pass`]: its loops over the classes;
+//!   [`gradient_writer`]: the gradient in the space of what was passed.
 //! * [`cross_entropy`]: cross-entropy with a class index or a distribution.
 //! * [`distillation`]: a divergence and cross-entropy of one student.
 //! * [`pointwise`]: KL element by element, as torch has it.
@@ -29,6 +30,7 @@ pub(crate) mod entropy;
 mod far;
 mod first_pass;
 mod given;
+mod gradient_writer;
 mod known;
 mod outlook;
 pub(crate) mod pair;

@@ -1,11 +1,10 @@
 //! The pass over the classes of two rows that sums values and slopes, or writes gradients, or both.
 
 use super::divergence::RowGradients;
-use super::pair::{Frame, Pair, PairView};
+use super::gradient_writer::{Rule, Side, Writer};
+use super::pair::{Frame, PairView};
 use super::softmax::Distribution;
-use super::space::Space;
 use crate::divergence::Divergence;
-use crate::rows::RowMut;
 use crate::simd::{Kernel, Lanes, RUN, Scalar, Simd, Total};
 
 /// What a pass over the classes does; `MODE` of the kernels is its number.
@@ -129,28 +128,6 @@ impl Sums {
             q_norms: self.q_norms.merge(other.q_norms),
         }
     }
-}
-
-/// How the slopes of a class become the gradient of what was passed.
-#[derive(Clone, Copy)]
-pub(super) struct SideRule {
-    pub(super) space: Space,
-    /// Upstream gradient, φ′ and 1/T.
-    pub(super) scale: f64,
-    /// Σ of the slopes, for logits.
-    pub(super) slope_sum: f64,
-    /// The slope at probability 0, for probabilities.
-    pub(super) limit: f64,
-    /// λ or μ.
-    pub(super) linear: f64,
-    /// Whether classes that make the value infinite have an infinite slope on this side.
-    pub(super) infinite: bool,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Rule {
-    pub(super) p: SideRule,
-    pub(super) q: SideRule,
 }
 
 /// What is taken off the slopes per probability of a side, whose gradient of logits knows no multiple of p.
@@ -390,100 +367,6 @@ fn add_norms<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V
     runs[at] = slope.mul_add_relaxed(slope, runs[at]);
     runs[at + 1] = slope.mul_add_relaxed(probability, runs[at + 1]);
     runs[at + 2] = probability.mul_add_relaxed(probability, runs[at + 2]);
-}
-
-/// Writes the gradient of one side.
-#[derive(Clone, Copy)]
-struct Writer<'a, V: Lanes> {
-    out: RowMut<'a>,
-    rule: SideRule,
-    token: V::Token,
-    scale: V,
-    slope_sum: V,
-    limit: V,
-    linear: V,
-}
-
-impl<'a, V: Lanes> Writer<'a, V> {
-    #[inline(always)]
-    fn new(token: V::Token, out: RowMut<'a>, rule: SideRule) -> Self {
-        Writer {
-            out,
-            rule,
-            token,
-            scale: V::splat(token, rule.scale),
-            slope_sum: V::splat(token, rule.slope_sum),
-            limit: V::splat(token, rule.limit),
-            linear: V::splat(token, rule.linear),
-        }
-    }
-
-    /// Gives back what it writes.
-    #[inline(always)]
-    fn write<const WHOLE: bool>(
-        &self,
-        start: usize,
-        pair: &Pair<V>,
-        side: Side<V>,
-        given: impl FnOnce(Space) -> V,
-        centered: bool,
-    ) -> V {
-        let Side { slope, probability, .. } = side;
-        let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
-            self.scale * if centered { slope - probability * self.slope_sum } else { slope }
-        } else if self.rule.space == Space::Unnormalized {
-            self.scale * self.per_weight(pair, side, given(Space::Probs))
-        } else {
-            self.scale * self.given(pair, side, given(self.rule.space))
-        };
-        if WHOLE {
-            self.out.set_vector(start, gradient);
-        } else {
-            self.out.store(start, gradient);
-        }
-        gradient
-    }
-
-    /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.
-    #[inline(always)]
-    fn given(&self, pair: &Pair<V>, side: Side<V>, slope: V) -> V {
-        let zero = V::splat(self.token, 0.0);
-        let mut slope = slope;
-        if self.rule.infinite {
-            let infinity = V::splat(self.token, f64::INFINITY);
-            slope = V::select(V::and(pair.lone(), side.has), infinity, slope);
-        }
-        if self.rule.space != Space::Probs {
-            return slope;
-        }
-        // A class that neither row has does not exist.
-        V::select(side.has, slope, V::select(pair.lone(), self.limit, zero))
-    }
-}
-
-impl<V: Lanes> Writer<'_, V> {
-    /// Σw times ∂D/∂w where p = w/Σw: slope/p − Σ of the slopes; `given` is ∂f/∂p.
-    #[inline(always)]
-    fn per_weight(&self, pair: &Pair<V>, side: Side<V>, given: V) -> V {
-        /// Smaller probabilities have few digits, or none.
-        const SMALLEST: f64 = 1e-290;
-        let zero = V::splat(self.token, 0.0);
-        let divides = V::splat(self.token, SMALLEST).lt(side.probability);
-        let quotient = side.slope / V::select(divides, side.probability, V::splat(self.token, 1.0));
-        let slope = V::select(divides, quotient, given - self.linear);
-        let slope = V::select(side.has, slope, self.limit);
-        V::select(V::or(pair.has().0, pair.has().1), slope - self.slope_sum, zero)
-    }
-}
-
-/// One side of a class of each lane.
-#[derive(Clone, Copy)]
-struct Side<V: Lanes> {
-    /// Whether it has the class.
-    has: V::Mask,
-    probability: V,
-    /// The derivative with respect to its logarithm.
-    slope: V,
 }
 
 /// ∂f̃/∂ln p per p and ∂f̃/∂ln q per q of one class, given its numbers; 0 where that is no number.

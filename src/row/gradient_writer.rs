@@ -1,0 +1,120 @@
+//! From the slopes of a class to the gradient of what was passed, in every space.
+
+use super::pair::Pair;
+use super::space::Space;
+use crate::rows::RowMut;
+use crate::simd::{Lanes, Scalar};
+
+/// How the slopes of a class become the gradient of what was passed.
+#[derive(Clone, Copy)]
+pub(super) struct SideRule {
+    pub(super) space: Space,
+    /// Upstream gradient, φ′ and 1/T.
+    pub(super) scale: f64,
+    /// Σ of the slopes, for logits.
+    pub(super) slope_sum: f64,
+    /// The slope at probability 0, for probabilities.
+    pub(super) limit: f64,
+    /// λ or μ.
+    pub(super) linear: f64,
+    /// Whether classes that make the value infinite have an infinite slope on this side.
+    pub(super) infinite: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Rule {
+    pub(super) p: SideRule,
+    pub(super) q: SideRule,
+}
+
+/// Writes the gradient of one side.
+#[derive(Clone, Copy)]
+pub(super) struct Writer<'a, V: Lanes> {
+    out: RowMut<'a>,
+    rule: SideRule,
+    token: V::Token,
+    scale: V,
+    slope_sum: V,
+    limit: V,
+    linear: V,
+}
+
+impl<'a, V: Lanes> Writer<'a, V> {
+    #[inline(always)]
+    pub(super) fn new(token: V::Token, out: RowMut<'a>, rule: SideRule) -> Self {
+        Writer {
+            out,
+            rule,
+            token,
+            scale: V::splat(token, rule.scale),
+            slope_sum: V::splat(token, rule.slope_sum),
+            limit: V::splat(token, rule.limit),
+            linear: V::splat(token, rule.linear),
+        }
+    }
+
+    /// Gives back what it writes.
+    #[inline(always)]
+    pub(super) fn write<const WHOLE: bool>(
+        &self,
+        start: usize,
+        pair: &Pair<V>,
+        side: Side<V>,
+        given: impl FnOnce(Space) -> V,
+        centered: bool,
+    ) -> V {
+        let Side { slope, probability, .. } = side;
+        let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
+            self.scale * if centered { slope - probability * self.slope_sum } else { slope }
+        } else if self.rule.space == Space::Unnormalized {
+            self.scale * self.per_weight(pair, side, given(Space::Probs))
+        } else {
+            self.scale * self.given(pair, side, given(self.rule.space))
+        };
+        if WHOLE {
+            self.out.set_vector(start, gradient);
+        } else {
+            self.out.store(start, gradient);
+        }
+        gradient
+    }
+
+    /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.
+    #[inline(always)]
+    fn given(&self, pair: &Pair<V>, side: Side<V>, slope: V) -> V {
+        let zero = V::splat(self.token, 0.0);
+        let mut slope = slope;
+        if self.rule.infinite {
+            let infinity = V::splat(self.token, f64::INFINITY);
+            slope = V::select(V::and(pair.lone(), side.has), infinity, slope);
+        }
+        if self.rule.space != Space::Probs {
+            return slope;
+        }
+        // A class that neither row has does not exist.
+        V::select(side.has, slope, V::select(pair.lone(), self.limit, zero))
+    }
+
+    /// Σw times ∂D/∂w where p = w/Σw: slope/p − Σ of the slopes; `given` is ∂f/∂p.
+    #[inline(always)]
+    fn per_weight(&self, pair: &Pair<V>, side: Side<V>, given: V) -> V {
+        /// Smaller probabilities have few digits, or none.
+        const SMALLEST: f64 = 1e-290;
+        let zero = V::splat(self.token, 0.0);
+        let divides = V::splat(self.token, SMALLEST).lt(side.probability);
+        let quotient = side.slope / V::select(divides, side.probability, V::splat(self.token, 1.0));
+        let slope = V::select(divides, quotient, given - self.linear);
+        let slope = V::select(side.has, slope, self.limit);
+        V::select(V::or(pair.has().0, pair.has().1), slope - self.slope_sum, zero)
+    }
+}
+
+/// One side of a class of each lane.
+#[derive(Clone, Copy)]
+pub(super) struct Side<V: Lanes> {
+    /// Whether it has the class.
+    pub(super) has: V::Mask,
+    pub(super) probability: V,
+    /// The derivative with respect to its logarithm.
+    pub(super) slope: V,
+}
