@@ -16,7 +16,6 @@ use std::convert::Infallible;
 use crate::error::Error;
 use crate::row::disjoint::DisjointPair;
 use crate::row::pair::Pair;
-use crate::row::space::Space;
 use crate::simd::Lanes;
 
 /// A divergence Σ f(pᵢ, qᵢ) over the classes of two rows, or an outer function φ of that sum.
@@ -49,12 +48,6 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     /// ∂f/∂p and ∂f/∂q, of a side that has the class: from the log-ratio, since a probability below the normal range, and
     /// its product with a slope, have few digits to divide one by the other.
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V);
-
-    /// The derivatives of f with respect to the numbers of a space that is taken as given.
-    #[inline(always)]
-    fn slopes_of_given<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>, space: Space) -> (V, V) {
-        if space == Space::Probs { self.slopes_per_probability(pair) } else { self.given_slopes(pair, class) }
-    }
 
     /// (λ, μ).
     fn linear(self) -> (f64, f64) {

@@ -160,8 +160,9 @@ impl Divergence for Renyi {
             ((ln_f - ln_p, ln_f - (ln_p - d)), (self.alpha / order, -1.0))
         } else {
             let ln_sum = V::splat(token, -self.ln_sum);
-            let exponent = |power: f64| d.mul_add(V::splat(token, power), ln_sum);
-            ((exponent(order), exponent(self.alpha)), (1.0 / order, -1.0 / self.alpha))
+            let of_p = d.mul_add(V::splat(token, order), ln_sum);
+            let of_q = d.mul_add(V::splat(token, self.alpha), ln_sum);
+            ((of_p, of_q), (1.0 / order, -1.0 / self.alpha))
         };
         (Self::slope(pair, exponents.0, factors.0), Self::slope(pair, exponents.1, factors.1))
     }

@@ -188,14 +188,13 @@ impl<D: Divergence> Call<'_, D> {
             self.mend_infinite(value, &gradients);
             return Finished::Done(value);
         }
-        if self.divergence.rescales_given_rows() && !self.both_normalized() && !self.is_infinite() {
-            return Finished::Done(self.rescaled(gradients));
-        }
         let mode = Mode::before_gradients(wanted);
         let gauge = self.gauge(wanted);
         let sums = self.pass(None, mode, gauge);
         let (value, slope) = self.value(&sums);
-        if D::HAS_OUTER && !value.is_finite() && !self.is_infinite() {
+        // Identical rows have nothing to lose.
+        let cancels = self.divergence.rescales_given_rows() && !self.both_normalized() && sums.value != 0.0;
+        if D::HAS_OUTER && (cancels || !value.is_finite()) && !self.is_infinite() {
             return if self.wide { Finished::Done(self.rescaled(gradients)) } else { Finished::OutOfRange };
         }
         if wanted.0 || wanted.1 {

@@ -2,6 +2,7 @@
 
 use super::pair::Pair;
 use super::space::Space;
+use crate::divergence::{Class, Divergence};
 use crate::rows::RowMut;
 use crate::simd::{Lanes, Scalar};
 
@@ -53,23 +54,35 @@ impl<'a, V: Lanes> Writer<'a, V> {
         }
     }
 
-    /// Gives back what it writes.
+    /// Gives back what it writes of q's side if `Q`, else of p's.
+    ///
+    /// The divergence and not a closure: what is called in several places is only inlined where it says so.
     #[inline(always)]
-    pub(super) fn write<const WHOLE: bool>(
+    pub(super) fn write<D: Divergence, const Q: bool, const WHOLE: bool>(
         &self,
         start: usize,
+        divergence: D,
         pair: &Pair<V>,
-        side: Side<V>,
-        given: impl FnOnce(Space) -> V,
+        class: &Class<V>,
         centered: bool,
     ) -> V {
-        let Side { slope, probability, .. } = side;
+        let (slope, probability) = if Q { (class.d_ln_q, pair.q()) } else { (class.d_ln_p, pair.p()) };
         let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             self.scale * if centered { slope - probability * self.slope_sum } else { slope }
-        } else if self.rule.space == Space::Unnormalized {
-            self.scale * self.per_weight(pair, side, given(Space::Probs))
         } else {
-            self.scale * self.given(pair, side, given(self.rule.space))
+            let has = if Q { pair.has().1 } else { pair.has().0 };
+            let given = match self.rule.space {
+                Space::LogProbs => divergence.given_slopes(pair, class),
+                _ => divergence.slopes_per_probability(pair),
+            };
+            let given = if Q { given.1 } else { given.0 };
+            let side = Side { has, probability, slope };
+            self.scale
+                * if self.rule.space == Space::Unnormalized {
+                    self.per_weight(pair, side, given)
+                } else {
+                    self.given(pair, has, given)
+                }
         };
         if WHOLE {
             self.out.set_vector(start, gradient);
@@ -81,18 +94,18 @@ impl<'a, V: Lanes> Writer<'a, V> {
 
     /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.
     #[inline(always)]
-    fn given(&self, pair: &Pair<V>, side: Side<V>, slope: V) -> V {
+    fn given(&self, pair: &Pair<V>, has: V::Mask, slope: V) -> V {
         let zero = V::splat(self.token, 0.0);
         let mut slope = slope;
         if self.rule.infinite {
             let infinity = V::splat(self.token, f64::INFINITY);
-            slope = V::select(V::and(pair.lone(), side.has), infinity, slope);
+            slope = V::select(V::and(pair.lone(), has), infinity, slope);
         }
         if self.rule.space != Space::Probs {
             return slope;
         }
         // A class that neither row has does not exist.
-        V::select(side.has, slope, V::select(pair.lone(), self.limit, zero))
+        V::select(has, slope, V::select(pair.lone(), self.limit, zero))
     }
 
     /// Σw times ∂D/∂w where p = w/Σw: slope/p − Σ of the slopes; `given` is ∂f/∂p.
@@ -111,10 +124,10 @@ impl<'a, V: Lanes> Writer<'a, V> {
 
 /// One side of a class of each lane.
 #[derive(Clone, Copy)]
-pub(super) struct Side<V: Lanes> {
+struct Side<V: Lanes> {
     /// Whether it has the class.
-    pub(super) has: V::Mask,
-    pub(super) probability: V,
+    has: V::Mask,
+    probability: V,
     /// The derivative with respect to its logarithm.
-    pub(super) slope: V,
+    slope: V,
 }

@@ -1,7 +1,7 @@
 //! The pass over the classes of two rows that sums values and slopes, or writes gradients, or both.
 
 use super::divergence::RowGradients;
-use super::gradient_writer::{Rule, Side, Writer};
+use super::gradient_writer::{Rule, Writer};
 use super::pair::{Frame, PairView};
 use super::softmax::Distribution;
 use crate::divergence::Divergence;
@@ -342,17 +342,13 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
         }
         if p_writes || q_writes {
             if let (true, Some(writer)) = (p_writes, &self.p_writer) {
-                let given = |space| pass.divergence.slopes_of_given(&pair, &class, space).0;
-                let side = Side { has: pair.has().0, probability: pair.p(), slope: class.d_ln_p };
-                let gradient = writer.write::<WHOLE>(start, &pair, side, given, centered);
+                let gradient = writer.write::<D, false, WHOLE>(start, pass.divergence, &pair, &class, centered);
                 if centered && V::Scalar::WIDE {
                     runs[1] = runs[1] + gradient;
                 }
             }
             if let (true, Some(writer)) = (q_writes, &self.q_writer) {
-                let given = |space| pass.divergence.slopes_of_given(&pair, &class, space).1;
-                let side = Side { has: pair.has().1, probability: pair.q(), slope: class.d_ln_q };
-                let gradient = writer.write::<WHOLE>(start, &pair, side, given, centered);
+                let gradient = writer.write::<D, true, WHOLE>(start, pass.divergence, &pair, &class, centered);
                 if centered && V::Scalar::WIDE {
                     runs[2] = runs[2] + gradient;
                 }

@@ -126,7 +126,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
 
 
 def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
-    """What ln Σ p^α q^(1−α) may be off by, 10⁻¹⁵·α·|ln p| of each power, relative to the bound of f64."""
+    """What 10⁻¹⁵·α·|ln p| of each power makes of ln Σ p^α q^(1−α), relative to the bound of f64."""
     order = o.mp.mpf(alpha)
     pairs = [(o.mp.log(x), o.mp.log(y)) for x, y in zip(a, b, strict=True) if x > 0 and y > 0]
     if not pairs or alpha == 1:
