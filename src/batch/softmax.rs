@@ -5,6 +5,7 @@ use super::divergence::{check_output, check_side};
 use super::driver::Execution;
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
+use crate::row::divergence::LARGEST_NARROW_SCALE;
 use crate::row::entropy::WriteSoftmax;
 use crate::row::softmax::{Distribution, LogSumExp, WriteLogSoftmax};
 use crate::row::space::Space;
@@ -46,7 +47,7 @@ pub fn logsumexp(
                     let scale = reducer.scale(index) * z.inverse_temperature;
                     blocks.map(logits.classes(), |start, len| {
                         let (logits, out) = (z.block(start, len), out.block(start, len));
-                        if wide {
+                        if wide || scale.abs() > LARGEST_NARROW_SCALE {
                             isa.run(WriteSoftmax::<true> { logits, sum, scale, out });
                         } else {
                             isa.run(WriteSoftmax::<false> { logits, sum, scale, out });

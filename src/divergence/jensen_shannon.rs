@@ -97,8 +97,7 @@ impl Divergence for JensenShannon {
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let token = pair.token();
-        let mixture = self.mixture(pair);
-        let Mixture { rest, gamma, value, to_larger, to_smaller } = mixture;
+        let Mixture { rest, gamma, value, to_larger, to_smaller } = self.mixture(pair);
         let larger = pair.larger * V::splat(token, self.factor);
         let d_ln_larger = rest * larger * to_larger;
         let d_ln_smaller = -(gamma * larger * pair.decay.exp * to_smaller);

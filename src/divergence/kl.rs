@@ -34,11 +34,10 @@ impl Divergence for Kl {
 
     #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
-        /// Below it a probability that was found as an exponential has few digits, or none.
-        const SMALLEST: f64 = 1e-290;
         let token = pair.token();
         let (zero, one) = (V::splat(token, 0.0), V::splat(token, 1.0));
-        let divides = V::splat(token, SMALLEST).lt(pair.q());
+        // A probability that was found as an exponential may have become 0.
+        let divides = zero.lt(pair.q());
         let quotient = pair.p() / V::select(divides, pair.q(), one);
         let ratio = V::select(divides, quotient, saturating_exp(token, pair.log_ratio()));
         (pair.log_ratio() + one, -V::select(pair.has().0, ratio, zero))

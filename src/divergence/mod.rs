@@ -112,8 +112,10 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         pair.ln_larger
     }
 
-    /// Whether rows that are taken as given are best summed that way to begin with.
-    fn rescales_given_rows(self) -> bool {
+    /// Whether rows that are taken as given are to be summed that way, since S cancels in Σf̃ + λΣ(p − q) + (λ + μ)(Σq − 1);
+    /// of which these are the first, Σ(p − q), and Σq − 1.
+    fn cancels_of_given_rows(self, near: f64, excess: f64, above_one: f64) -> bool {
+        let _ = (near, excess, above_one);
         false
     }
 

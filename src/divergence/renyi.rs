@@ -39,7 +39,7 @@ impl Renyi {
         if ORDERS.contains(&alpha) && alpha != 1.0 {
             Ok(Renyi { alpha, largest: None, ln_sum: 0.0 })
         } else {
-            Err(Error::Parameter { name: "alpha", value: alpha, domain: "from 1e-300 to 1e300 and not 1" })
+            Err(Error::Parameter { name: "alpha", value: alpha, domain: "from 1e-300 to 1e300" })
         }
     }
 
@@ -229,9 +229,14 @@ impl Divergence for Renyi {
         (Renyi { ln_sum: above.ln_1p(), ..self }, 1.0 + above)
     }
 
-    /// Large orders multiply the rounding of Σp − 1 and Σq − 1, from which f̃ of such rows makes S.
-    fn rescales_given_rows(self) -> bool {
-        self.alpha > 2.0
+    fn cancels_of_given_rows(self, near: f64, excess: f64, above_one: f64) -> bool {
+        /// How many times S its parts may be.
+        const MOST: f64 = 4.0;
+        let parts = [self.alpha * ((self.alpha - 1.0) * near), self.alpha * excess, above_one];
+        let size: f64 = parts.iter().map(|part| part.abs()).sum();
+        let accurate = size <= MOST * (1.0 + parts.iter().sum::<f64>());
+        // Large orders multiply the rounding of the sums; identical rows have nothing to lose.
+        self.largest.is_none() && ((self.alpha > 2.0 && near != 0.0) || !accurate)
     }
 
     fn rescaled(self, largest: f64) -> Self {

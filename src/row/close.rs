@@ -63,7 +63,7 @@ const REACH_OF_Q: f64 = 80.0;
 const LARGEST_CENTER: f64 = 1.5e4;
 
 /// The same in f64 lanes, where two f64 hold it to far below what t is rounded by.
-const LARGEST_WIDE_CENTER: f64 = 1e12;
+const LARGEST_WIDE_CENTER: f64 = 1e5;
 
 /// Sums of a block, weights w = e^((x − largest)/T) and t about the block's own center.
 #[derive(Clone, Copy, Debug)]

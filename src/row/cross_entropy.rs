@@ -3,6 +3,7 @@
 //! mᵢ = wᵢ·((1 − ε)·tᵢ + ε/C) for class weights w, label smoothing ε over C classes, and t the target: 1 at the
 //! index and 0 elsewhere, or as given.
 
+use super::divergence::LARGEST_NARROW_SCALE;
 use super::softmax::{Distribution, DistributionView, LogSumExp};
 use super::space::Space;
 use super::write::{Formula, write};
@@ -124,6 +125,7 @@ pub(crate) fn cross_entropy(
         let scale = gradients.scale * q.inverse_temperature;
         let beside = spread_mass + 2.0 * terms.z_loss * lse;
         let pull = point.mass + beside;
+        let beyond = (pull * scale).abs() > LARGEST_NARROW_SCALE;
         // Everything about the target class is read before it may be overwritten.
         let at_point = index.map(|class| {
             let added = gradients.added.map_or(0.0, |row| row.get(class));
@@ -140,7 +142,7 @@ pub(crate) fn cross_entropy(
                 added: gradients.added.map(|row| row.block(start, len)),
                 out: out.block(start, len),
             };
-            if wide { isa.run(WideGradient(block)) } else { isa.run(NarrowGradient(block)) }
+            if wide || beyond { isa.run(WideGradient(block)) } else { isa.run(NarrowGradient(block)) }
         });
         if let Some((class, gradient)) = at_point {
             out.set(class, gradient);

@@ -28,11 +28,28 @@ pub(crate) struct RowGradients<'a> {
     pub(crate) q: Option<RowMut<'a>>,
 }
 
+/// Largest number that f32 lanes multiply gradients by: their products with slopes stay in range.
+pub(crate) const LARGEST_NARROW_SCALE: f64 = 1e30;
+
 impl RowGradients<'_> {
     /// Sets every gradient to `value`.
     pub(crate) fn fill(&self, value: f64) {
         for out in [self.p, self.q].into_iter().flatten() {
             out.fill(value);
+        }
+    }
+
+    /// Whether the scale is beyond f32 lanes, where it would make ∞ of gradients, or NaN of those that are 0.
+    fn leave_narrow_lanes(&self, inverse_temperature: f64) -> bool {
+        (self.p.is_some() || self.q.is_some()) && (self.scale * inverse_temperature).abs() > LARGEST_NARROW_SCALE
+    }
+
+    /// Multiplies gradients that were written for a scale of 1.
+    fn multiply(&self) {
+        for out in [self.p, self.q].into_iter().flatten() {
+            for class in 0..out.classes() {
+                out.set(class, out.get(class) * self.scale);
+            }
         }
     }
 
@@ -58,6 +75,12 @@ pub(crate) fn divergence<D: Divergence>(
         p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
     let narrow = shares_rate && p.allows_narrow_lanes() && q.allows_narrow_lanes();
     let mut wide = !narrow || divergence.needs_wide_lanes();
+    if narrow && gradients.leave_narrow_lanes(p.inverse_temperature) {
+        let unscaled = RowGradients { scale: 1.0, ..gradients };
+        let value = self::divergence(divergence, p, q, isa, blocks, unscaled);
+        gradients.multiply();
+        return value;
+    }
     // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
     let mut found = None;
     if D::IS_KL {
@@ -192,8 +215,8 @@ impl<D: Divergence> Call<'_, D> {
         let gauge = self.gauge(wanted);
         let sums = self.pass(None, mode, gauge);
         let (value, slope) = self.value(&sums);
-        // Identical rows have nothing to lose.
-        let cancels = self.divergence.rescales_given_rows() && !self.both_normalized() && sums.value != 0.0;
+        let cancels =
+            !self.both_normalized() && self.divergence.cancels_of_given_rows(sums.value, sums.excess, sums.q - 1.0);
         if D::HAS_OUTER && (cancels || !value.is_finite()) && !self.is_infinite() {
             return if self.wide { Finished::Done(self.rescaled(gradients)) } else { Finished::OutOfRange };
         }
@@ -392,17 +415,23 @@ impl<D: Divergence> Call<'_, D> {
             Space::Logits | Space::LogProbs => 1.0,
         };
         let (of_p, of_q) = (weights(self.p, self.statistics.p), weights(self.q, self.statistics.q));
-        let side =
-            |distribution: Distribution<'_>, per_weight, slope_sum, known: bool, finite: bool, limits: (f64, f64)| {
-                SideRule {
-                    space: distribution.space,
-                    scale: gradients.scale * slope * distribution.inverse_temperature * per_weight,
-                    slope_sum: if known { 0.0 } else { slope_sum },
-                    limit: limits.0,
-                    linear: limits.1,
-                    infinite: infinite && !finite,
-                }
-            };
+        let side = |distribution: Distribution<'_>,
+                    per_weight: f64,
+                    slope_sum,
+                    known: bool,
+                    finite: bool,
+                    limits: (f64, f64)| {
+            SideRule {
+                space: distribution.space,
+                // Not infinite, so that nothing times it is nothing.
+                scale: (gradients.scale * slope * distribution.inverse_temperature * per_weight)
+                    .clamp(-f64::MAX, f64::MAX),
+                slope_sum: if known { 0.0 } else { slope_sum },
+                limit: limits.0,
+                linear: limits.1,
+                infinite: infinite && !finite,
+            }
+        };
         Rule {
             p: side(self.p, of_p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, (limits.0, linear.0)),
             q: side(self.q, of_q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, (limits.1, linear.1)),

@@ -125,6 +125,7 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
         q: SideFrame { reference: q_reference, ln_sum: 0.0 },
         delta: TwoFloats::scaled_difference(p_reference, q_reference, p.inverse_temperature),
         delta_of_sums: TwoFloats::ZERO,
+        delta_of_scales: TwoFloats::ZERO,
     };
     let view = PairView::<V>::new(token, p, q, &frame);
     let zero = V::splat(token, 0.0);

@@ -23,6 +23,16 @@ pub(crate) struct SideFrame {
 }
 
 impl SideFrame {
+    /// ln Σ of a row's weights.
+    fn ln_total(self) -> f64 {
+        self.reference + self.ln_sum
+    }
+
+    /// 1/Σ of a row's weights, a number in range.
+    fn scale(self) -> f64 {
+        (-self.ln_total()).exp().clamp(f64::MIN_POSITIVE, f64::MAX)
+    }
+
     /// Makes probabilities of numbers, in f32 lanes.
     #[inline(always)]
     pub(super) fn exp<V: Lanes>(self, token: V::Token, inverse_temperature: f64) -> ScaledExp<V> {
@@ -183,6 +193,8 @@ pub(crate) struct Frame {
     /// The log-sum-exp of p less that of q, so that d = (x − y)/T − delta. In f64 lanes the logits of close rows are as
     /// precise as a single f64 of it, hence two.
     pub(crate) delta: TwoFloats,
+    /// What Σ(q − p) shows beyond the two `scale`, in the space of weights to be normalised.
+    pub(crate) delta_of_scales: TwoFloats,
     /// That of `ln_sum` only, so that d = (x − reference)/T − (y − reference)/T′ − `delta_of_sums`.
     pub(crate) delta_of_sums: TwoFloats,
 }
@@ -196,13 +208,19 @@ impl Frame {
             q: q.into(),
             delta: sums(TwoFloats::scaled_difference(p.largest, q.largest, inverse_temperature)),
             delta_of_sums: sums(TwoFloats::ZERO),
+            delta_of_scales: TwoFloats::ZERO,
         }
     }
 
     /// With the difference of the log-sum-exp for which Σq is 1, where it is 1 + `excess` with the present one.
     pub(super) fn corrected(self, excess: f64) -> Self {
         let correction = -excess.ln_1p();
-        Frame { delta: self.delta.plus(correction), delta_of_sums: self.delta_of_sums.plus(correction), ..self }
+        Frame {
+            delta: self.delta.plus(correction),
+            delta_of_sums: self.delta_of_sums.plus(correction),
+            delta_of_scales: self.delta_of_scales.plus(correction),
+            ..self
+        }
     }
 }
 
@@ -331,6 +349,10 @@ pub(crate) struct PairView<V: Lanes> {
     decay: ScaledExp<V>,
     log_ratio: LogRatio<V>,
     log_ratio_of_two_rates: LogRatioOfTwoRates<V>,
+    /// Of [`Relation::ScaledRatio`]: about 1/Σw of both sides, the difference of their logarithms, and what is left of δ.
+    scales: (V, V),
+    ln_scale_difference: V,
+    delta_of_sums: [V; 3],
 }
 
 /// How the numbers of two rows give ln p − ln q.
@@ -351,7 +373,7 @@ enum Relation {
 impl Relation {
     fn of(p: Distribution<'_>, q: Distribution<'_>, frame: &Frame) -> Self {
         /// Up to here two f64 hold the difference of the log-sum-exp to far below what the log-ratio is rounded by.
-        const LARGEST_DELTA: f64 = 1e12;
+        const LARGEST_DELTA: f64 = 1e5;
         match (p.space.is_logarithmic(), q.space.is_logarithmic()) {
             (false, false) if p.space == Space::Probs && q.space == Space::Probs => Relation::Ratio,
             (false, false) => Relation::ScaledRatio,
@@ -376,6 +398,9 @@ impl<V: Lanes> PairView<V> {
             exp: (frame.p.exp(token, p.inverse_temperature), frame.q.exp(token, q.inverse_temperature)),
             decay: ScaledExp::new(token, -1.0, 0.0, 1.0),
             log_ratio: LogRatio::new(token, p.inverse_temperature, frame.delta),
+            scales: (splat(frame.p.scale()), splat(frame.q.scale())),
+            ln_scale_difference: splat(frame.p.ln_total() - frame.q.ln_total()),
+            delta_of_sums: frame.delta_of_scales.split(token),
             log_ratio_of_two_rates: LogRatioOfTwoRates::new(
                 token,
                 (splat(frame.p.reference), splat(frame.q.reference)),
@@ -425,9 +450,7 @@ impl<V: Lanes> PairView<V> {
             Relation::ScaledRatio => {
                 let one = V::splat(token, 1.0);
                 let (w, v) = (V::select(has_p, given.0, one), V::select(has_q, given.1, one));
-                let [high, middle, low] = self.log_ratio.delta;
-                let (rough, error) = LogRatio::difference(ln::LogRatio::new(token, w, v).ln, high);
-                rough + (error - middle - low)
+                self.scaled_log_ratio(w, v)
             }
             Relation::Logarithms | Relation::Ratio => ln_p - ln_q,
         };
@@ -440,6 +463,28 @@ impl<V: Lanes> PairView<V> {
         let smaller = larger * decay.exp;
         let (p, q) = (V::select(p_larger, larger, smaller), V::select(p_larger, smaller, larger));
         Pair { token, p_larger, has: (has_p, has_q), p, q, larger, ln_larger, u, d, decay }
+    }
+
+    /// ln(w·a) − ln(v·b) for 1/Σw about a and 1/Σv about b, less what is left of δ. The products are exact as sums of two
+    /// numbers, so that the factors between two close rows cost nothing.
+    #[inline(always)]
+    fn scaled_log_ratio(&self, w: V, v: V) -> V {
+        let token = self.token;
+        let (a, b) = self.scales;
+        let (x, y) = (w * a, v * b);
+        let errors = w.mul_add(a, -x) - v.mul_add(b, -y);
+        let (zero, one) = (V::splat(token, 0.0), V::splat(token, 1.0));
+        let positive = V::and(zero.lt(x), zero.lt(y));
+        let (x, y) = (V::select(positive, x, one), V::select(positive, y, one));
+        let difference = x - y;
+        let close = difference.abs().lt(V::splat(token, 0.25) * y);
+        let t = V::select(V::and(close, positive), difference + errors, zero) / y;
+        let far = ln::LogRatio::new(token, x, y).ln;
+        // Products below the range of f64 leave the two logarithms.
+        let apart = ln(token, w) - ln(token, v) - self.ln_scale_difference;
+        let [high, middle, low] = self.delta_of_sums;
+        let d = V::select(positive, V::select(close, ln::Log1p::new(token, t).ln, far), apart);
+        d - high - middle - low
     }
 
     /// The log-ratio of classes that both rows have, cut off where it is beyond all measure; a very large number where one

@@ -49,6 +49,8 @@ def formula(
 ) -> Tensor:
     """The same in torch operations."""
     keep = formulas.kept_rows(where, weights, labels, ignore_index)
+    # Once for both losses, whose gradients are then added before they are rounded.
+    student = student.to(formulas.value_dtype(teacher, student))
     teacher, student = formulas.neutral(teacher, keep), formulas.neutral(student, keep)
     if isinstance(divergence_weight, Tensor) or divergence_weight != 0:
         rows = divergence_weight * formulas.divergence(
