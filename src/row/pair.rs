@@ -141,9 +141,9 @@ impl<V: Lanes> LogRatio<V> {
     pub(super) fn of(&self, x: V, y: V) -> V {
         let (difference, error) = Self::difference(x, y);
         let [high, middle, low] = self.delta;
+        // Small numbers last: rough and middle cancel where the log-ratio is far smaller than either.
         let rough = difference.mul_add(self.rate, -high);
-        let correction = error.mul_add(self.rate, -middle) - low;
-        rough + correction
+        error.mul_add(self.rate, rough - middle) - low
     }
 }
 

@@ -24,6 +24,8 @@ LEAST = {True: 1e-24, False: 1e-12}
 FORMULA = {True: 2e-12, False: 2e-4}
 """Of formulas in torch operations, relative to the sum of absolute terms."""
 ROUNDINGS = 8 * EPS
+RATE = 3.0
+"""How many times the bound a result may be off whose temperature f32 lanes round."""
 TERMS = 8.0
 """Roundings of float64, of the terms that a gradient of logits is the difference of."""
 
@@ -169,7 +171,7 @@ def _value_bound(case: Case, truth: Truth) -> Any:
         )
     least = math.sqrt(LEAST[wide]) if truth.first_order else LEAST[wide]
     return (
-        BOUND[wide] * (max(size, truth.least or least) + truth.relative)
+        BOUND[wide] * _rate(truth, wide) * (max(size, truth.least or least) + truth.relative)
         + ROUNDINGS * truth.rounding
     )
 
@@ -209,6 +211,10 @@ def _gradients(
     return None
 
 
+def _rate(truth: Truth, wide: bool) -> float:
+    return RATE if truth.rounded_rate and not wide else 1.0
+
+
 def _gradient_row(
     case: Case, truth: Truth, name: str, got: Array, factor: Any, dtype: Any
 ) -> Find | None:
@@ -223,7 +229,7 @@ def _gradient_row(
         bound = FORMULA[wide] * (norm + scale * truth.conditioning() * _stretch(case))
     else:
         least = math.sqrt(LEAST[wide]) * scale
-        bound = BOUND[wide] * (max(norm, least) + truth.gradient_relative)
+        bound = BOUND[wide] * _rate(truth, wide) * (max(norm, least) + truth.gradient_relative)
         if TERMS:
             bound += TERMS * EPS * truth.terms(name)
     more = ROUNDINGS * truth.gradient_rounding(name) * np.abs(factor)

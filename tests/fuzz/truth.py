@@ -42,6 +42,8 @@ class Truth:
     never_negative: bool = False
     fields: dict[str, Truth] | None = None
     """Of a function that gives several numbers a row."""
+    rounded_rate: bool = False
+    """Whether f32 lanes round the inverse of the temperature."""
     terms: Callable[[str], float] = lambda _: 0.0
     """The size of what a gradient of logits is the difference of."""
 
@@ -82,23 +84,27 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
 
     def terms(wrt: str) -> float:
         side = "pq".index(wrt)
-        if spaces[side] != "logits":
-            return 0.0
         pairs = ((x, y) for x, y in zip(a, b, strict=True) if x > 0 and y > 0)
         ratios = [(float(max(x, y)), abs(float(o.mp.log(x / y)))) for x, y in pairs]
-        size = math.hypot(*(larger * ln for larger, ln in ratios)) / temperatures[side]
+        size = 0.0
+        if spaces[side] == "logits":
+            size = math.hypot(*(larger * ln for larger, ln in ratios)) / temperatures[side]
         if name == "renyi":
             # Its weights multiply the rounding of a log-ratio by the order.
             size += max((ln for _, ln in ratios), default=0.0) * _norm(truth.gradient(wrt)) / 4
         return size * max(1.0, parameter.get("alpha", 1.0))
 
     truth.terms = terms
+    rates = [
+        np.float32(1 / t) * t for t, s in zip(temperatures, spaces, strict=True) if s == "logits"
+    ]
+    truth.rounded_rate = any(abs(rate - 1) > 1e-15 for rate in rates)
     if name == "renyi":
         truth.relative = _rounded_powers(o, a, b, parameter["alpha"])
     if given:
         moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
         mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
-        truth.rounding = (moved + (name == "renyi") + mixed) / order
+        truth.rounding = (moved + (name == "renyi") + mixed) / min(order, 1.0)
         if mixed:
             # Every logarithm that the two spaces meet as is rounded.
             truth.gradient_rounding = lambda wrt: _rounded_logarithms(
@@ -294,7 +300,7 @@ def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[st
         )
     scaled = abs(float(factor))
     truth = Truth(_mixed(factor, one.value, 1 - mix, other and other.value, o))
-    truth.first_order = one.first_order
+    truth.first_order, truth.rounded_rate = one.first_order, one.rounded_rate
     truth.conditioning = lambda: (
         scaled * one.conditioning() + (other.conditioning() if other else 0.0)
     )
