@@ -227,11 +227,12 @@ def _divergence(
 
 def _sides(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[Any, Any]]:
     """Space and temperature of p and of q."""
-    given = temperature if isinstance(temperature, tuple | list) else (temperature,)
-    for one in given:
-        as_temperature("temperature", one)
+    single = not isinstance(temperature, tuple | list)
+    given = [
+        as_temperature("temperature", one) for one in ([temperature] if single else temperature)
+    ]
     if not is_traced():
-        return sides_of(space, temperature)
+        return sides_of(space, given[0] if single else given)
     # One temperature is for those sides that have one.
     spaces = pair_of("space", space, as_space)
     p_one, q_one = pair_of("temperature", temperature, as_temperature)

@@ -142,7 +142,8 @@ def gather_log_probs(
         None,
     )
     surprise = RowOptions(where, None, "none", None).run(ops.cross_entropy, arguments)
-    return -surprise
+    # Of rows left out 0, and not −0.
+    return 0.0 - surprise
 
 
 def _temperature_of(space: str, temperature: Any) -> Any:
