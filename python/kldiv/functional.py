@@ -94,7 +94,8 @@ def kl(
     log-probabilities; −p/q and ln(p/q) + 1 with respect to probabilities, whose limits −inf are
     given at q = 0 < p and at p = 0 < q. With `normalize` a gradient g with respect to
     probabilities becomes (g − Σ p g) / Σw for the weights w that are divided. Where the value is
-    infinite the gradient with respect to the logits of p is NaN; that of q is finite.
+    infinite the gradient with respect to p is NaN for logits, and with `normalize` in any space;
+    that of q is finite for logits.
 
     Parameters
     ----------
@@ -580,7 +581,8 @@ def logsumexp(
 
     Gradient: softmax(z/T) / T.
 
-    Parameters, returns and exceptions are those of `kl`, with one array of logits.
+    Parameters, returns and exceptions are those of `kl`, with one array of logits and one
+    temperature, and without `space` and `normalize`.
 
     Examples
     --------

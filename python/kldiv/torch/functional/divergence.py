@@ -49,7 +49,8 @@ def kl(
     p, q : Tensor
         Reference and approximation, of one shape ``[..., classes]``.
     space, normalize, temperature, axis, reduction
-        As for `kldiv.kl`.
+        As for `kldiv.kl`. Temperatures, and other numbers, may be tensors of one number; one that
+        requires a gradient raises `ValueError`, since it has none here.
     where : Tensor of bool, or of integers 0 and 1, optional
         As for `kldiv.kl`. In compiled and transformed code, where numbers cannot be looked at, all
         integers but 0 count as True.

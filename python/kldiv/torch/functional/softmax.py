@@ -66,7 +66,8 @@ def logsumexp(
 ) -> Tensor:
     """Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable.
 
-    Parameters, returns and exceptions are those of `kl`, with one tensor of logits.
+    Parameters, returns and exceptions are those of `kl`, with one tensor of logits and one
+    temperature, and without `space` and `normalize`.
 
     Examples
     --------
