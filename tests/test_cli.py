@@ -306,7 +306,9 @@ ERRORS = {
     "negative.npy q.npy": "not a readable .npy file",
     "parsed.npy q.npy": "not a readable .npy file",
     "huge.safetensors q.npy": "safetensors header",
-    "integers.npy q.npy": "int32",
+    "integers.npy q.npy --space probs": "int32; expected floating numbers as logits; this line of "
+    "Python converts it: import numpy; numpy.save('integers-float64.npy', "
+    "numpy.load('integers.npy').astype(",
     "scalar.npy q.npy": "shape ()",
     "no_rows.npy q.npy": "shape (0, 50)",
     "p.pt q.npy": "numpy.save('p.npy', torch.load('p.pt'",

@@ -109,8 +109,18 @@ def test_labels_beyond_every_dtype(pair):
     expected[-1] = 0
     assert np.array_equal(kldiv.cross_entropy(q, labels, ignore_index=2**70), expected)
     for options in ({}, {"ignore_index": 2**63 - 1}, {"ignore_index": HUGE}):
-        with pytest.raises(IndexError, match="row 5"):
-            kldiv.cross_entropy(q, labels, **options)
+        for refused in (
+            lambda: kldiv.cross_entropy(q, labels, **options),  # noqa: B023
+            lambda: kldiv.gather_log_probs(q, labels, **options),  # noqa: B023
+            lambda: kldiv.compare(q, q, labels, **options),  # noqa: B023
+        ):
+            with pytest.raises(IndexError, match=f"label {2**70} in row 5"):
+                refused()
+    # The first of all that are out of range is named; those left out may be anything.
+    with pytest.raises(IndexError, match="label 99 in row 0"):
+        kldiv.cross_entropy(q, [99, *labels[1:]])
+    kept = kldiv.cross_entropy(q, labels, weights=[1.0] * (len(labels) - 1) + [0.0])
+    assert np.array_equal(kept, expected)
 
 
 def test_masks(pair):

@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import kldiv  # noqa: E402
 import kldiv.torch as kt  # noqa: E402
 
 INTEGERS = [
@@ -61,8 +62,10 @@ def test_an_index_of_uint64_that_int64_lacks():
     assert held.tolist() == [3, beyond]
     value = kt.gather_log_probs(logits(2), held, ignore_index=beyond)
     assert value[1] == 0
-    with pytest.raises(IndexError, match="row 1"):
+    with pytest.raises(IndexError, match=f"label {beyond} in row 1"):
         kt.gather_log_probs(logits(2), held)
+    with pytest.raises(IndexError, match=f"label {beyond} in row 1"):
+        kt.distillation_loss(logits(2), logits(2), held)
 
 
 def test_compiled_and_drop_in_labels():
@@ -135,3 +138,67 @@ def test_boolean_weights():
     torch.testing.assert_close(mapped, expected)
     value = kt.distillation_loss(q, p, alpha=1.0, weights=mask)
     assert torch.equal(value, expected)
+
+
+def test_rows_left_out_are_positive_zeros():
+    labels, mask = torch.tensor([0, -100, 1]), torch.tensor([True, True, False])
+    value = kt.gather_log_probs(logits(3), labels, where=mask)
+    assert value.signbit().tolist() == [True, False, False]
+
+
+LABELS = torch.tensor([1, 2, 3, 4])
+NUMBERS = {
+    "kl-temperature": lambda p, x: kt.kl(p, p, temperature=x),
+    "pair-temperature": lambda p, x: kt.reverse_kl(p, p, temperature=(1.0, x)),
+    "beta": lambda p, x: kt.jensen_shannon(p, p, beta=x),
+    "alpha": lambda p, x: kt.renyi(p, p, alpha=x),
+    "denominator": lambda p, x: kt.total_variation(p, p, reduction="mean", denominator=x),
+    "entropy-temperature": lambda p, x: kt.entropy(p, temperature=x),
+    "logsumexp-temperature": lambda p, x: kt.logsumexp(p, temperature=x),
+    "log_softmax-temperature": lambda p, x: kt.log_softmax(p, temperature=x),
+    "gather-temperature": lambda p, x: kt.gather_log_probs(p, LABELS, temperature=x),
+    "loss-temperature": lambda p, x: kt.distillation_loss(p, p, LABELS, temperature=x),
+    "loss-alpha": lambda p, x: kt.distillation_loss(p, p, LABELS, alpha=x),
+    "loss-label_smoothing": lambda p, x: kt.distillation_loss(p, p, LABELS, label_smoothing=x),
+    "loss-num_items_in_batch": lambda p, x: kt.distillation_loss(
+        p, p, LABELS, num_items_in_batch=x
+    ),
+    "loss-beta": lambda p, x: kt.distillation_loss(
+        p, p, LABELS, divergence="jensen_shannon", beta=x
+    ),
+    "loss-order": lambda p, x: kt.distillation_loss(p, p, LABELS, divergence="renyi", order=x),
+    "module-temperature": lambda p, x: kt.DistillationLoss(temperature=x)(p, p, LABELS),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_have_no_gradient(name):
+    loss, p = NUMBERS[name], logits()
+    number = torch.tensor(0.5, requires_grad=True)
+    argument = name.rpartition("-")[2]
+    message = f"{argument} has no gradient here; pass {argument}.detach()"
+    with pytest.raises(ValueError, match=message):
+        loss(p, number)
+    with pytest.raises(ValueError, match=message):
+        torch.func.grad(lambda x: loss(p, x).sum())(number.detach())
+    expected = loss(p, 0.5)
+    assert torch.equal(loss(p, number.detach()), expected)
+    with torch.no_grad():
+        assert torch.equal(loss(p, number), expected)
+
+
+def test_a_smoothing_that_requires_a_gradient_is_refused_as_torch_does():
+    x = torch.zeros(600, 256)
+    smoothing = torch.tensor(0.1, requires_grad=True)
+    with pytest.raises(TypeError, match="label_smoothing"):
+        kt.cross_entropy(x, torch.zeros(600, dtype=torch.int64), label_smoothing=smoothing)
+
+
+def test_numpy_functions_have_no_gradient_of_tensors():
+    p, number = logits(), torch.tensor(0.5, requires_grad=True)
+    with pytest.raises(TypeError, match=r"kldiv\.torch .* take temperature\.detach\(\)"):
+        kldiv.kl(p, p, temperature=(1.0, number))
+    with pytest.raises(TypeError, match=r"take denominator\.detach\(\)"):
+        kldiv.kl(p, p, reduction="mean", denominator=number)
+    with pytest.raises(TypeError, match=r"p is a tensor .* kldiv\.torch"):
+        kldiv.kl([p[0].requires_grad_()], [p[1]])

@@ -52,11 +52,7 @@ def as_array(name: str, value: Any) -> Array:
         return value
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        if value.requires_grad:
-            raise TypeError(
-                f"{name} is a tensor that requires a gradient: the functions of kldiv.torch are "
-                f"differentiable; those of kldiv take {name}.detach()"
-            )
+        check_no_gradient(name, value)
         if value.dtype is torch.bfloat16:
             # NumPy has no bfloat16 of its own for torch to convert to.
             bits: Array = value.view(torch.uint16).numpy()
@@ -70,7 +66,24 @@ def as_array(name: str, value: Any) -> Array:
         return value.view(np.ndarray)
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except RuntimeError:
+        # What torch raises for a tensor among the elements of a list.
+        check_no_gradient(name, value)
+        raise
+
+
+def check_no_gradient(name: str, value: Any) -> None:
+    """Raise `TypeError` for a tensor, or a list of them, whose gradient would be lost."""
+    if isinstance(value, (list, tuple)):
+        for element in value:
+            check_no_gradient(name, element)
+    elif getattr(value, "requires_grad", False):
+        raise TypeError(
+            f"{name} is a tensor that requires a gradient: the functions of kldiv.torch are "
+            f"differentiable in p, q, logits and z; those of kldiv take {name}.detach()"
+        )
 
 
 @functools.cache
@@ -167,6 +180,7 @@ def as_float(name: str, value: Any) -> float:
     refused = (str, bytes, bool, np.bool_, np.complexfloating)
     if isinstance(value, refused) or (isinstance(value, np.ndarray) and value.ndim):
         raise TypeError(f"{name} must be a number, got {value!r}")
+    check_no_gradient(name, value)
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -29,7 +29,7 @@ from kldiv._probabilities import (
 )
 from kldiv._reducer import REDUCTIONS as REDUCTIONS
 from kldiv._reducer import Reducer, Value
-from kldiv._side_inputs import as_class_index, as_labels
+from kldiv._side_inputs import as_class_index, as_labels, check_beyond
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -271,12 +271,21 @@ def distillation(
     denominator: Any,
 ) -> DistillationRequest:
     """A divergence from a teacher mixed with cross-entropy on labels."""
-    rows = {"teacher": as_rows("teacher", teacher, -1), "student": as_rows("student", student, -1)}
+    rows = {
+        "teacher": as_rows("teacher_logits", teacher, -1),
+        "student": as_rows("student_logits", student, -1),
+    }
     check_same_shape(rows["teacher"], rows["student"])
     ignore_index = as_class_index("ignore_index", ignore_index)
     indices = None
+    reducer = Reducer.parse(
+        rows["student"], result_dtype(*rows.values()), where, weights, reduction, denominator
+    )
     if labels is not None:
-        indices, ignore_index = as_labels("labels", labels, rows["student"], ignore_index)
+        given_index = ignore_index
+        indices, ignore_index, beyond = as_labels("labels", labels, rows["student"], ignore_index)
+        if beyond is not None:
+            check_beyond(beyond, rows["student"], given_index, reducer.kept())
     return DistillationRequest(
         rows,
         indices,
@@ -288,9 +297,7 @@ def distillation(
             ignore_index,
             as_float("label_smoothing", label_smoothing),
         ),
-        Reducer.parse(
-            rows["student"], result_dtype(*rows.values()), where, weights, reduction, denominator
-        ),
+        reducer,
     )
 
 
@@ -392,8 +399,12 @@ def value_and_grad(
     """Compute value and gradients of a request."""
     names = request.default_wrt if wrt is None else wrt
     single = isinstance(names, str)
-    wanted: tuple[str, ...] = (names,) if single else tuple(names)
-    distinct = set(wanted)
+    try:
+        wanted: tuple[str, ...] = (names,) if single else tuple(names)
+        distinct = set(wanted)
+    except TypeError:
+        # No names, and refused as such.
+        wanted, distinct = (), set()
     if not wanted or len(distinct) != len(wanted) or not distinct <= request.rows.keys():
         known = ", ".join(repr(name) for name in request.rows)
         raise ValueError(f"wrt must be one or several of {known}, got {wrt!r}")

@@ -81,10 +81,11 @@ def as_real(name: str, value: Any) -> Array:
 
 def as_labels(
     name: str, value: Any, rows: Rows, ignore_index: int | None = None
-) -> tuple[Array, int | None]:
+) -> tuple[Array, int | None, Array | None]:
     """Class indices of any integer dtype, of exactly the batch shape, as int64 in one dimension.
 
-    With them the index to ignore, as int64 too: `None` where no label can be that number.
+    With them the index to ignore, as int64 too: `None` where no label can be that number; and the
+    labels as given if one is beyond int64, for `check_beyond`.
     """
     array = value if type(value) is np.ndarray else as_array(name, value)
     dtype = array.dtype
@@ -95,13 +96,54 @@ def as_labels(
             f"{name} has shape {array.shape} but {rows.name} has shape {rows.shape}, "
             f"whose batch shape is {rows.batch_shape}"
         )
+    beyond = None
     if dtype is not _INT64:
         if dtype.kind == "O" or (dtype.kind == "u" and dtype.itemsize == 8):
+            if ((array < _SMALLEST) | (array > _LARGEST)).any():
+                beyond = array.reshape(-1)
             array, ignore_index = _within_int64(array, ignore_index)
         array = array.astype(_INT64, copy=False)
     if ignore_index is not None and not _SMALLEST <= ignore_index <= _LARGEST:
         ignore_index = None
-    return _flat(array), ignore_index
+    return _flat(array), ignore_index, beyond
+
+
+def check_beyond(
+    labels: Array | None, rows: Rows, ignore_index: int | None, kept: Array | None
+) -> None:
+    """Raise the extension's `IndexError` for labels of which one is beyond int64.
+
+    To the extension it is some other label out of range, and would be named as that.
+    """
+    if labels is None:
+        return
+    classes = rows.operand[0].shape[-1]
+    bad = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        bad &= labels != ignore_index
+    if kept is not None:
+        bad &= kept
+    if bad.any():
+        row = int(bad.argmax())
+        ignored = "" if ignore_index is None else f" (ignore_index is {ignore_index})"
+        raise IndexError(
+            f"label {labels[row]} in row {row} is out of range for {classes} classes{ignored}; "
+            f"pass ignore_index={labels[row]} or mask the row with where"
+        )
+
+
+def check_distributions(targets: Array, rows: Rows) -> None:
+    """Raise for targets that are no distributions, and may be meant as class indices."""
+    if targets.dtype.kind == "b":
+        raise TypeError(
+            "targets has dtype bool; class indices are integers, and distributions floating"
+        )
+    if targets.shape == rows.batch_shape:
+        raise ValueError(
+            f"targets has dtype {targets.dtype} and the batch shape {targets.shape} of "
+            f"{rows.name}: class indices are integers, and distributions have the shape "
+            f"{rows.shape} of {rows.name}"
+        )
 
 
 def as_class_index(name: str, value: Any) -> int | None:

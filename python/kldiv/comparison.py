@@ -12,7 +12,7 @@ from kldiv import _kldiv
 from kldiv._arrays import Array, Operand, Rows, as_rows, check_same_shape, result_dtype
 from kldiv._probabilities import check_logits, negative_probability
 from kldiv._requests import sides_of
-from kldiv._side_inputs import as_class_index, as_labels, as_mask
+from kldiv._side_inputs import as_class_index, as_labels, as_mask, check_beyond
 from kldiv.summary import Summary
 
 
@@ -146,13 +146,12 @@ def compare(
     if isinstance(temperature, (tuple, list)):
         raise ValueError(f"temperature is one number for both, got {temperature!r}")
     scale = max(temperatures, key=lambda one: one != 1.0)
-    ignored = as_class_index("ignore_index", ignore_index)
-    indices = None
+    ignore_index = as_class_index("ignore_index", ignore_index)
+    indices = ignored = beyond = None
     if labels is not None:
-        indices, ignored = as_labels("labels", labels, p_rows, ignored)
-    else:
-        ignored = None
+        indices, ignored, beyond = as_labels("labels", labels, p_rows, ignore_index)
     mask = as_mask("where", where, p_rows)
+    check_beyond(beyond, p_rows, ignore_index, mask)
     check_logits({"p": p_rows, "q": q_rows}, spaces)
     p_logits = _as_logits(p_rows, spaces[0], scale, mask)
     q_logits = _as_logits(q_rows, spaces[1], scale, mask)

@@ -44,6 +44,8 @@ from kldiv._side_inputs import (
     as_class_weights,
     as_labels,
     as_mask,
+    check_beyond,
+    check_distributions,
 )
 
 Space = str | tuple[str, str]
@@ -92,7 +94,8 @@ def kl(
     log-probabilities; −p/q and ln(p/q) + 1 with respect to probabilities, whose limits −inf are
     given at q = 0 < p and at p = 0 < q. With `normalize` a gradient g with respect to
     probabilities becomes (g − Σ p g) / Σw for the weights w that are divided. Where the value is
-    infinite the gradient with respect to the logits of p is NaN; that of q is finite.
+    infinite the gradient with respect to p is NaN for logits, and with `normalize` in any space;
+    that of q is finite for logits.
 
     Parameters
     ----------
@@ -490,12 +493,13 @@ def cross_entropy(
     rows = as_rows("logits", logits, axis)
     given = as_array("targets", targets)
     arguments = {"logits": rows}
-    labels = None
-    ignore_index = as_class_index("ignore_index", ignore_index)
+    labels = beyond = None
+    ignored = ignore_index = as_class_index("ignore_index", ignore_index)
     if given.dtype.kind in "iuO":
-        labels, ignore_index = as_labels("targets", given, rows, ignore_index)
+        labels, ignored, beyond = as_labels("targets", given, rows, ignore_index)
         dtype = result_dtype(rows)
     else:
+        check_distributions(given, rows)
         arguments["targets"] = as_rows("targets", given, axis)
         check_same_shape(rows, arguments["targets"])
         dtype = result_dtype(rows, arguments["targets"])
@@ -503,18 +507,21 @@ def cross_entropy(
             raise ValueError(
                 "ignore_index applies to class indices only; mask rows of distributions with where"
             )
-        ignore_index = None
+        ignored = None
+    reducer = Reducer.parse(rows, dtype, where, weights, reduction, denominator)
+    if beyond is not None:
+        check_beyond(beyond, rows, ignore_index, reducer.kept())
     return CrossEntropyRequest(
         arguments,
         labels,
-        ignore_index,
+        ignored,
         as_space("space", space),
         as_float("temperature", temperature),
         as_float("label_smoothing", label_smoothing),
         as_class_weights("class_weights", class_weights, rows),
         as_float("z_loss", z_loss),
         None if softcap is None else as_float("softcap", softcap),
-        Reducer.parse(rows, dtype, where, weights, reduction, denominator),
+        reducer,
     )
 
 
@@ -574,7 +581,8 @@ def logsumexp(
 
     Gradient: softmax(z/T) / T.
 
-    Parameters, returns and exceptions are those of `kl`, with one array of logits.
+    Parameters, returns and exceptions are those of `kl`, with one array of logits and one
+    temperature, and without `space` and `normalize`.
 
     Examples
     --------
@@ -702,9 +710,10 @@ def gather_log_probs(
     array([-0.464369])
     """
     rows = as_rows("z", z, axis)
-    ignored = as_class_index("ignore_index", ignore_index)
-    indices, ignored = as_labels("labels", labels, rows, ignored)
+    ignore_index = as_class_index("ignore_index", ignore_index)
+    indices, ignored, beyond = as_labels("labels", labels, rows, ignore_index)
     mask = as_mask("where", where, rows)
+    check_beyond(beyond, rows, ignore_index, mask)
     scale = as_float("temperature", temperature)
     values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
     # Of a single row a scalar, as NumPy makes it.

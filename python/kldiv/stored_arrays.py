@@ -64,7 +64,7 @@ class StoredArray:
         if self.dtype.name not in content.dtypes:
             raise LogitFileError(
                 f"{self.name} has dtype {self.dtype.name}; expected {content.numbers} "
-                f"as {content.name}"
+                f"as {content.name}{self._conversion(content)}"
             )
         needed = self.offset + math.prod(self.shape) * self.dtype.itemsize
         present = self.path.stat().st_size
@@ -72,6 +72,18 @@ class StoredArray:
             raise LogitFileError(
                 f"{self.path} is truncated: {present:,} bytes, but its header describes {needed:,}"
             )
+
+    def _conversion(self, content: Content) -> str:
+        """How integers, as counts are, become the floating numbers that are expected."""
+        if self.dtype.kind not in "iub" or "float64" not in content.dtypes:
+            return ""
+        if self.path.suffix.lower() != ".npy":
+            return "; convert it to float64"
+        new = self.path.with_name(f"{self.path.stem}-float64.npy")
+        return (
+            "; this line of Python converts it: import numpy; "
+            f'numpy.save({str(new)!r}, numpy.load({str(self.path)!r}).astype("float64"))'
+        )
 
     def all(self) -> Array:
         """The whole array."""

@@ -102,6 +102,8 @@ def _is_ours(
         return False
     if reduction not in ("none", "sum", "mean") or not 0.0 <= label_smoothing <= 1.0:
         return False
+    if isinstance(label_smoothing, Tensor) and label_smoothing.requires_grad:
+        return False
     if torch._C._are_functorch_transforms_active() or not isinstance(ignore_index, int):
         return False
     traced = is_traced() or not are_plain([input, target, weight])

@@ -16,6 +16,7 @@ from kldiv.torch.functional.divergence import kind_of_order
 from kldiv.torch.functional.rows import (
     RowOptions,
     as_class_index,
+    as_flag,
     as_labels,
     as_mask,
     as_number,
@@ -160,7 +161,9 @@ def distillation_loss(
         ignore_index,
         label_smoothing,
         reduction,
+        detach_teacher,
         vocabulary,
+        inplace,
     )
     ignored: int | None = None
     if labels is not None:
@@ -170,9 +173,14 @@ def distillation_loss(
     student, teacher = _same_width(student_logits, teacher_logits, vocabulary)
     if detach_teacher:
         teacher = teacher.detach()
-    where, denominator = _of_items(num_items_in_batch, reduction, where, student)
+    keep, denominator = _of_items(num_items_in_batch, reduction, where, student)
     options = (labels, *loss.shares(), ignored, loss.label_smoothing)
-    rows = RowOptions(where, weights, reduction, denominator)
+    if num_items_in_batch is not None and denominator is None and not (is_traced() or composes()):
+        # No row counts, but what the rows come with is refused all the same.
+        with torch.no_grad():
+            given = RowOptions(where, weights, "sum", None)
+            given.run(ops.distillation, (teacher, student, *options))
+    rows = RowOptions(keep, weights, reduction, denominator)
     if not inplace:
         return rows.run(ops.distillation, (teacher, student, *options))
     return _in_place(student_logits, student, teacher, rows, options)
@@ -201,13 +209,20 @@ class LossOptions:
         ignore_index: Any,
         label_smoothing: Any,
         reduction: Any,
+        detach_teacher: Any,
         vocabulary: Any,
+        inplace: Any,
     ) -> LossOptions:
         """Check them."""
         check_one_of("divergence", divergence, _kldiv.DIVERGENCES)
         check_one_of("reduction", reduction, REDUCTIONS)
         check_one_of("vocabulary", vocabulary, VOCABULARIES)
         as_class_index("ignore_index", ignore_index)
+        as_flag("detach_teacher", detach_teacher)
+        if as_flag("inplace", inplace) and reduction == "none":
+            raise ValueError(
+                "inplace=True needs a reduction: the gradient is written before backward"
+            )
         kind, parameter = divergence, 0.0
         if beta is not None and divergence != "jensen_shannon":
             raise ValueError(f"beta is a parameter of 'jensen_shannon', not of {divergence!r}")
@@ -224,7 +239,7 @@ class LossOptions:
             kind,
             parameter,
             as_temperature("temperature", temperature),
-            scale_by_t_squared,
+            as_flag("scale_by_t_squared", scale_by_t_squared),
             as_share("alpha", alpha),
             as_share("label_smoothing", label_smoothing),
         )
@@ -285,8 +300,6 @@ def _in_place(
     base = student._base
     if is_traced() or composes() or not are_plain([student]):
         refused = "inplace=True is for eager mode; other modes plan their memory themselves"
-    elif rows.reduction == "none":
-        refused = "inplace=True needs a reduction: the gradient is written before backward"
     elif student is not given:
         refused = "inplace=True needs logits of equal width"
     elif teacher.requires_grad:

@@ -49,7 +49,8 @@ def kl(
     p, q : Tensor
         Reference and approximation, of one shape ``[..., classes]``.
     space, normalize, temperature, axis, reduction
-        As for `kldiv.kl`.
+        As for `kldiv.kl`. Temperatures, and other numbers, may be tensors of one number; one that
+        requires a gradient raises `ValueError`, since it has none here.
     where : Tensor of bool, or of integers 0 and 1, optional
         As for `kldiv.kl`. In compiled and transformed code, where numbers cannot be looked at, all
         integers but 0 count as True.
@@ -227,11 +228,12 @@ def _divergence(
 
 def _sides(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[Any, Any]]:
     """Space and temperature of p and of q."""
-    given = temperature if isinstance(temperature, tuple | list) else (temperature,)
-    for one in given:
-        as_temperature("temperature", one)
+    single = not isinstance(temperature, tuple | list)
+    given = [
+        as_temperature("temperature", one) for one in ([temperature] if single else temperature)
+    ]
     if not is_traced():
-        return sides_of(space, temperature)
+        return sides_of(space, given[0] if single else given)
     # One temperature is for those sides that have one.
     spaces = pair_of("space", space, as_space)
     p_one, q_one = pair_of("temperature", temperature, as_temperature)

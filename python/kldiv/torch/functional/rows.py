@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,9 @@ TEMPERATURES = (1e-30, 1e30)
 
 def as_number(name: str, value: Any) -> Any:
     """A number as a float; in traced code what stands for one, or a tensor of one."""
+    if isinstance(value, Tensor):
+        check_no_gradient(name, value)
+        value = value.detach()
     if is_traced():
         if isinstance(value, Tensor):
             return one_number(name, value)
@@ -47,6 +51,12 @@ def as_number(name: str, value: Any) -> Any:
         if isinstance(value, symbols) and not isinstance(value, bool):
             return value
     return as_float(name, value)
+
+
+def check_no_gradient(name: str, tensor: Tensor) -> None:
+    """Raise `ValueError` where the gradient of a tensor that is no rows would be lost."""
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{name} has no gradient here; pass {name}.detach()")
 
 
 def _holds_numbers(tensor: Tensor) -> bool:
@@ -60,6 +70,7 @@ def can_be_looked_at(tensor: Tensor) -> bool:
 
 def one_number(name: str, tensor: Tensor) -> Tensor:
     """A tensor of one number, without axes and without a gradient."""
+    check_no_gradient(name, tensor)
     if tensor.numel() != 1:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected one number")
     return tensor.detach().reshape(())
@@ -74,6 +85,13 @@ def as_temperature(name: str, value: Any) -> Any:
     return number
 
 
+def as_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def as_share(name: str, value: Any) -> Any:
     """A number from 0 to 1."""
     number = as_number(name, value)
@@ -86,7 +104,7 @@ def as_order(name: str, value: Any) -> Any:
     """The order of a Rényi divergence."""
     number = as_number(name, value)
     if not isinstance(number, Tensor) and not 1e-300 <= number <= 1e300:
-        raise ValueError(f"{name} must be from 1e-300 to 1e300 and not 1, got {number}")
+        raise ValueError(f"{name} must be from 1e-300 to 1e300, got {number}")
     return number
 
 
@@ -101,8 +119,13 @@ def as_labels(name: str, labels: Tensor, ignore_index: Any) -> tuple[Tensor, int
     limits = torch.iinfo(labels.dtype)
     if ignored is not None and not limits.min <= ignored <= limits.max:
         ignored = None
+    largest = torch.iinfo(torch.int64).max
+    representable = ignored is None or ignored <= largest
+    if labels.dtype == torch.uint64 and representable and can_be_looked_at(labels):
+        # As they are, to be named in an error.
+        return labels, ignored
     wide = formulas.widened(labels)
-    if ignored is not None and ignored > torch.iinfo(torch.int64).max:
+    if ignored is not None and not representable:
         # A label of uint64 that int64 cannot be: as one that is out of range too.
         wide, ignored = torch.where(labels.view(torch.int64) == ignored - 2**64, -1, wide), -1
     return wide, ignored
@@ -155,8 +178,7 @@ def as_weights(name: str, weights: Tensor | None) -> Tensor | None:
         return None
     if weights.is_complex():
         raise TypeError(f"{name} has dtype {_short(weights.dtype)}; expected real numbers")
-    if weights.requires_grad and torch.is_grad_enabled():
-        raise ValueError(f"{name} has no gradient here; pass {name}.detach()")
+    check_no_gradient(name, weights)
     return weights.to(torch.float32) if weights.dtype == torch.bool else weights
 
 

@@ -66,7 +66,8 @@ def logsumexp(
 ) -> Tensor:
     """Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable.
 
-    Parameters, returns and exceptions are those of `kl`, with one tensor of logits.
+    Parameters, returns and exceptions are those of `kl`, with one tensor of logits and one
+    temperature, and without `space` and `normalize`.
 
     Examples
     --------
@@ -142,7 +143,8 @@ def gather_log_probs(
         None,
     )
     surprise = RowOptions(where, None, "none", None).run(ops.cross_entropy, arguments)
-    return -surprise
+    # Of rows left out 0, and not −0.
+    return 0.0 - surprise
 
 
 def _temperature_of(space: str, temperature: Any) -> Any:

@@ -59,7 +59,9 @@ class DistillationLoss(torch.nn.Module):
             ignore_index,
             label_smoothing,
             reduction,
+            detach_teacher,
             vocabulary,
+            inplace,
         )
         self.divergence = divergence
         self.temperature = temperature

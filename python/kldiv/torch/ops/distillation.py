@@ -25,7 +25,8 @@ def _prepare(*, kind: str, parameter: float, **arguments: Any) -> RequestCall:
 def _value_like(*, teacher: Tensor, student: Tensor, reduction: str, **_: Any) -> Tensor:
     if teacher.shape != student.shape:
         raise ValueError(
-            f"teacher has shape {tuple(teacher.shape)} but student has shape {tuple(student.shape)}"
+            f"teacher_logits has shape {tuple(teacher.shape)} but student_logits has shape "
+            f"{tuple(student.shape)}"
         )
     return row_values_like((teacher, student), reduction)
 
