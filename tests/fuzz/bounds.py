@@ -170,6 +170,9 @@ def _value_bound(case: Case, truth: Truth) -> Any:
             + ROUNDINGS * truth.rounding
         )
     least = math.sqrt(LEAST[wide]) if truth.first_order else LEAST[wide]
+    if truth.first_order and not wide:
+        # The difference of two logits is rounded to twice the digits of float32.
+        least = max(least, 1e-8 * truth.offset)
     return (
         BOUND[wide] * _rate(truth, wide) * (max(size, truth.least or least) + truth.relative)
         + ROUNDINGS * truth.rounding
@@ -229,6 +232,8 @@ def _gradient_row(
         bound = FORMULA[wide] * (norm + scale * truth.conditioning() * _stretch(case))
     else:
         least = math.sqrt(LEAST[wide]) * scale
+        if not wide:
+            least = max(least, 1e-8 * truth.offset * scale)
         bound = BOUND[wide] * _rate(truth, wide) * (max(norm, least) + truth.gradient_relative)
         if TERMS:
             bound += TERMS * EPS * truth.terms(name)

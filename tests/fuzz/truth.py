@@ -42,6 +42,8 @@ class Truth:
     never_negative: bool = False
     fields: dict[str, Truth] | None = None
     """Of a function that gives several numbers a row."""
+    offset: float = 0.0
+    """By what one row of logits is above the other, in nats."""
     rounded_rate: bool = False
     """Whether f32 lanes round the inverse of the temperature."""
     terms: Callable[[str], float] = lambda _: 0.0
@@ -98,6 +100,10 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     rates = [
         np.float32(1 / t) * t for t, s in zip(temperatures, spaces, strict=True) if s == "logits"
     ]
+    if spaces == ("logits", "logits") and temperatures[0] == temperatures[1]:
+        finite = [[float(x) for x in row if math.isfinite(x)] for row in (p, q)]
+        offset = abs(max(finite[0], default=0.0) - max(finite[1], default=0.0))
+        truth.offset = float(offset) / temperatures[0]
     truth.rounded_rate = any(abs(rate - 1) > 1e-15 for rate in rates)
     if name == "renyi":
         truth.relative = _rounded_powers(o, a, b, parameter["alpha"])

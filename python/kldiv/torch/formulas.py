@@ -117,9 +117,9 @@ def _jensen_shannon(beta: Number, p: Side, q: Side) -> Tensor:
     near = b * p.p * low - m * torch.log1p(b * growth)
     high = d.clamp(min=1.0)
     to_p = (b + (1.0 - b) * (-high).exp()).log()
-    # Beyond, e^d leaves the range of floats.
-    most = 700.0 if d.dtype == torch.float64 else 80.0
-    to_q = torch.log1p(b * (high.clamp(max=most).exp() - 1.0))
+    # Beyond, e^d leaves the range of floats, or its derivative the other way.
+    most = torch.clamp(-b.log(), max=700.0 if d.dtype == torch.float64 else 80.0)
+    to_q = torch.log1p(b * (torch.minimum(high, most).exp() - 1.0))
     to_q = torch.where(high < most, to_q, high + to_p)
     far = -b * p.p * to_p - (1.0 - b) * q.p * to_q
     # Of a class that one side lacks, ln m is that of its share.
