@@ -60,6 +60,9 @@ def fit(case: Case) -> Case:
             student, teacher = case.rows["student_logits"], case.rows["teacher_logits"]
             dtype = case.dtype_of("student_logits")
             o["dtypes"] = dict.fromkeys(case.rows, dtype)
+            if dtype != "float64":
+                # f32 lanes may take very low logits for a −∞ that they meet.
+                student = np.maximum(student, -(2.0**15))
             teacher = np.concatenate([stored(teacher[:1], dtype), student[:-1]])
             case = replace(case, rows={"student_logits": student, "teacher_logits": teacher})
     else:
@@ -91,8 +94,13 @@ def fit(case: Case) -> Case:
         if case.front in ("torch.func", "jax"):
             # torch's own operations lose them.
             o.pop("flush", None)
-        if not case.is_wide and len(case.rows) == 2:
+        if not case.is_wide and len(case.rows) == 2 and case.inplace != "shifted":
             case = replace(case, rows=_told_apart(case))
+        if "targets" in case.rows and case.dtype_of("targets") == "float64":
+            # Products with class weights stay above the smallest number.
+            targets = case.rows["targets"]
+            targets = np.where((targets > 0) & (targets < 1e-250), 1e-250, targets)
+            case = replace(case, rows={**case.rows, "targets": targets})
         if case.front == "torch.func" and case.options.get("scale_by_t_squared"):
             # Beyond the range of float32.
             o["temperature"] = min(case.options.get("temperature", 1.0), 1e15)

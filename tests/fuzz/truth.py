@@ -247,6 +247,8 @@ def entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, An
     """The entropy of a row."""
     kept = {k: options[k] for k in ("space", "temperature") if k in options}
     truth = Truth(o.entropy(row["p"], **kept))
+    rate = np.float32(1 / kept.get("temperature", 1.0)) * kept.get("temperature", 1.0)
+    truth.rounded_rate = abs(rate - 1) > 1e-15
     truth.gradient = lambda wrt: o.entropy_gradient(row["p"], **kept)
     truth.scale = lambda wrt: 1 / kept.get("temperature", 1.0)
     p = o.probabilities(row["p"], **kept)
