@@ -103,6 +103,12 @@ def test_limits_are_the_limiting_functions(isa, dtype):
     assert kldiv.renyi(p, p.copy(), alpha=1e300) == 0.0
 
 
+def test_orders_next_to_0_of_rows_with_a_finite_mask(isa):
+    p, q = np.array([28.7, 7.3, 14.3]), np.array([-3.4e38, 0.85, -1.9])
+    check("renyi", p, q, "float64", alpha=2e-15)
+    check("renyi", q, p, "float64", alpha=1 - 2e-15)
+
+
 @pytest.mark.parametrize("alpha", [0.0, -1.0, 1e-301, 1e301, 1e308, INF, np.nan])
 def test_orders_out_of_range_are_refused(alpha):
     with pytest.raises(ValueError, match="alpha must be from 1e-300 to 1e300"):

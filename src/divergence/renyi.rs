@@ -95,15 +95,17 @@ impl Divergence for Renyi {
         // Of τu, or of −τ′u.
         let exponent = V::select(first, tau * u, -(rest * u));
         let scaled = exp::Decay::new(token, exponent);
+        // Products with e^(−u) first: it is 0 where the others are large.
+        let of_smaller = decay.exp * scaled.expm1;
         let near = V::select(
             first,
             (decay.excess - scaled.excess * inverse_tau) * inverse_rest,
-            (decay.deficit(token, u) - decay.exp * (scaled.excess * inverse_rest)) * inverse_tau,
+            (decay.deficit(token, u) - decay.exp * scaled.excess * inverse_rest) * inverse_tau,
         );
         let far = V::select(
             first,
             (decay.expm1 - scaled.expm1 * inverse_tau) * inverse_rest,
-            -(decay.exp * (scaled.expm1 * inverse_rest) + decay.expm1) * inverse_tau,
+            -(of_smaller * inverse_rest + decay.expm1) * inverse_tau,
         );
         let mut value = V::select(close, near, far);
         // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there.
@@ -112,7 +114,6 @@ impl Divergence for Renyi {
             value = V::select(V::and(lost, pair.shared()), V::splat(token, f64::INFINITY), value);
         }
         // e^(−τu) − 1, and e^(−τu) − e^(−u).
-        let of_smaller = decay.exp * scaled.expm1;
         let to_larger = V::select(first, scaled.expm1, of_smaller + decay.expm1);
         let difference = V::select(close, scaled.expm1 - decay.expm1, scaled.exp - decay.exp);
         let to_smaller = V::select(first, difference, of_smaller);
