@@ -153,7 +153,7 @@ def _told_apart(case: Case) -> dict[str, np.ndarray]:
 def _within_torch(rows: np.ndarray, dtype: str) -> np.ndarray:
     """Numbers that torch's own operations are made for: docs/torch.md names the others."""
     # Powers of two, which every dtype has that can come near them.
-    smallest, largest = (2.0**-996, 2.0**996) if dtype == "float64" else (2.0**-119, 2.0**119)
+    smallest, largest = (2.0**-996, 2.0**996) if dtype == "float64" else (2.0**-90, 2.0**90)
     size = np.abs(rows)
     rows = np.where((size > largest) & np.isfinite(rows), np.sign(rows) * largest, rows)
     return np.where((size > 0) & (size < smallest), np.sign(rows) * smallest, rows)

@@ -97,9 +97,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         return size * max(1.0, parameter.get("alpha", 1.0))
 
     truth.terms = terms
-    rates = [
-        np.float32(1 / t) * t for t, s in zip(temperatures, spaces, strict=True) if s == "logits"
-    ]
+    rates = [_rate(t) for t, s in zip(temperatures, spaces, strict=True) if s == "logits"]
     if spaces == ("logits", "logits") and temperatures[0] == temperatures[1]:
         finite = [[float(x) for x in row if math.isfinite(x)] for row in (p, q)]
         offset = abs(max(finite[0], default=0.0) - max(finite[1], default=0.0))
@@ -120,7 +118,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
                 temperatures,
                 *logarithms(),
                 mixed,
-                max(1.0, parameter.get("alpha", 1.0)),
+                max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0),
             )
     if name == "total_variation":
         # Rows that are the same have no kink: p = q, and the slope is 0.
@@ -135,6 +133,11 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     steep = max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0)
     truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) * steep
     return truth
+
+
+def _rate(temperature: float) -> float:
+    """The inverse temperature of f32 lanes, relative to the exact one."""
+    return float(np.float32(1 / temperature)) * temperature
 
 
 def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
@@ -247,8 +250,7 @@ def entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, An
     """The entropy of a row."""
     kept = {k: options[k] for k in ("space", "temperature") if k in options}
     truth = Truth(o.entropy(row["p"], **kept))
-    rate = np.float32(1 / kept.get("temperature", 1.0)) * kept.get("temperature", 1.0)
-    truth.rounded_rate = abs(rate - 1) > 1e-15
+    truth.rounded_rate = abs(_rate(kept.get("temperature", 1.0)) - 1) > 1e-15
     truth.gradient = lambda wrt: o.entropy_gradient(row["p"], **kept)
     truth.scale = lambda wrt: 1 / kept.get("temperature", 1.0)
     p = o.probabilities(row["p"], **kept)
