@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SEED = 20260117
 SECONDS = 55.0
 # The same ones on a fast machine and, but for what there is no time for, on a slow one.
-CASES = 20_000
+CASES = 40_000
 
 
 @pytest.fixture(autouse=True)
