@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -24,6 +25,9 @@ CASES = 40_000
 @pytest.fixture(autouse=True)
 def settings(threads):
     """What the fuzzer sets is set back."""
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
 
 
 @pytest.mark.slow
