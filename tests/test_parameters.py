@@ -174,10 +174,32 @@ def test_small_and_large_temperatures_of_one_row(isa, dtype):
         assert comparison.entropy_p == pytest.approx(value, rel=10 * BOUND[dtype], abs=1e-30)
 
 
+@pytest.mark.parametrize("name", DIVERGENCES)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_temperatures_whose_inverse_no_float_holds(isa, name, dtype):
+    """Of rows that a rounded 1/T would move by more than they differ, for a value or a gradient."""
+    for kind in ("close", "far", "independent"):
+        p, q = make_rows(kind, dtype, 9)
+        q = q + np.asarray(60, q.dtype)
+        for temperature in (0.003, 0.7, 1.1, 3.0, 30.0, 900.0):
+            check(name, p, q, "float32", temperature, **DIVERGENCES[name])
+            # One class has all, and the rest of both rows is small.
+            check(name, p[:1], q[:1], "float32", temperature, **DIVERGENCES[name])
+            few = [p[:3].copy(), q[:3].copy()]
+            few[0][0] = few[1][1] = 20 * max(1.0, temperature)
+            few[1][1] -= few[1][1] / 2
+            check(name, *few, "float32", temperature, **DIVERGENCES[name])
+
+
 @pytest.mark.parametrize("mass", [5e-324, 1e-300, 1e-200, 1.0])
 def test_any_mass_on_a_masked_class_is_infinite(isa, mass):
     z = np.array([0.0, -INF, 1.0])
     assert kldiv.cross_entropy(z, np.array([0.5, mass, 0.5])) == INF
+    # Also where its product with the class weight falls below the smallest number.
+    weights = np.array([1.0, 1e-9, 1.0])
+    assert kldiv.cross_entropy(z, np.array([0.5, mass, 0.5]), class_weights=weights) == INF
+    weights[1] = 0
+    assert np.isfinite(kldiv.cross_entropy(z, np.array([0.5, mass, 0.5]), class_weights=weights))
     assert np.isfinite(kldiv.cross_entropy(z, np.array([0.5, 0.0, 0.5])))
     # Smoothed away it has no part in the loss, and no gradient.
     target = np.array([0.5, 0.0, 0.5])
@@ -210,6 +232,14 @@ def test_caps_from_saturation_to_none(isa, dtype, softcap):
             mp.fsum((mp.mpf(float(g)) - e) ** 2 for g, e in zip(gradient, exact, strict=True))
         )
         assert error <= bound * max(mp.sqrt(mp.fsum(e * e for e in exact)), floor)
+
+
+def test_probabilities_whose_ratio_no_float_holds(isa):
+    for p in (0.9, 1.0, 3.0, 400.0, 1e30):
+        for q in (1.2e-38, 2e-38, 5.9e-39, 3e-39, 1e-45, 1e-30):
+            rows = np.array([p, 0.1], np.float32), np.array([q, 0.9], np.float32)
+            exact = oracle.divergence("kl", *rows, space="probs")
+            assert kldiv.kl(*rows, space="probs") == pytest.approx(float(exact), rel=1e-6)
 
 
 TINY = {

@@ -221,3 +221,41 @@ def test_uniform_and_one_class_rows(isa, case):
     assert function(np.zeros((2, 1)), np.full((2, 1), 7.0), **options).tolist() == [0.0, 0.0]
     uniform = in_space(np.zeros((1, 4096)), "logits").astype(np.float32)
     assert kldiv.entropy(uniform)[0] == pytest.approx(np.log(4096), rel=1e-7)
+
+
+@pytest.mark.parametrize("low", [3e4, 6e4, 7.1e4, 8e4, 9e4, 1e5, 1e9, 3e38])
+@pytest.mark.parametrize("width", [2, 70, 5000])
+def test_a_low_finite_logit_is_no_mask(isa, low, width):
+    """However low: against a masked class, with next to no probability, the value is infinite."""
+    for temperature in (1.0, 0.7):
+        p, q = np.zeros((2, 1, width), np.float32)
+        p[0, -3:-1], q[0, -3:-1] = -INF, -INF
+        p[0, 0] = q[0, 0] = 0.5
+        p[0, 1] = -low * temperature
+        q[0, 1] = -INF
+        options = {"temperature": temperature}
+        assert kldiv.kl(p, q, **options) == INF
+        assert kldiv.kl(q, p, **options) == 0
+        assert kldiv.reverse_kl(q, p, **options) == INF
+        assert kldiv.reverse_kl(p, q, **options) == 0
+        assert np.isnan(kldiv.value_and_grad(kldiv.kl, p, q, wrt="p", **options)[1]).all()
+        comparison = kldiv.compare(p, q, **options)
+        assert comparison.kl == INF
+        assert comparison.reverse_kl == 0
+
+
+@pytest.mark.parametrize("low", [1e4, 1e5, 1e6, 1221399228.0, 1931865072.0, 3612992132.0, 1e12])
+def test_finite_masks(isa, rng, low):
+    """Classes that nothing is on, among the first and the others, leave the digits of the rest."""
+    for width in (17, 200, 5000):
+        p = (10 * rng.normal(size=(1, width))).astype(np.float32)
+        q = (3 * rng.normal(size=(1, width))).astype(np.float32)
+        masked = rng.random(width) < 0.4
+        masked[:2] = True
+        p[0, masked] = -low
+        p[0, ~masked] += 10
+        expected = kldiv.kl(p.astype(float), q.astype(float))
+        assert kldiv.kl(p, q) == pytest.approx(expected, rel=1e-6)
+        q[0, masked] = -low
+        expected = kldiv.kl(p.astype(float), q.astype(float))
+        assert kldiv.kl(p, q) == pytest.approx(expected, rel=1e-6)

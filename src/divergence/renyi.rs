@@ -108,19 +108,25 @@ impl Divergence for Renyi {
             -(of_smaller * inverse_rest + decay.expm1) * inverse_tau,
         );
         let mut value = V::select(close, near, far);
-        // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there.
+        // Of a class that one row lacks f is 0, whatever the order does to u.
+        let lone = pair.lone();
+        let mut no_slope = lone;
+        // The decay saturates where e^(−τu) leaves the range of the lanes; the sum must not look finite there, unless p is so
+        // small that nothing is left of p^α q^(1−α).
         if self.alpha > 1.0 {
-            let lost = exponent.lt(V::splat(token, -V::Scalar::EXP_FLOOR));
-            value = V::select(V::and(lost, pair.shared()), V::splat(token, f64::INFINITY), value);
+            let floor = V::splat(token, -V::Scalar::EXP_FLOOR);
+            let lost = V::and(exponent.lt(floor), pair.shared());
+            let nothing = (pair.ln_larger - exponent).lt(floor);
+            value = V::select(lost, V::select(nothing, zero, V::splat(token, f64::INFINITY)), value);
+            no_slope = V::or(lone, V::and(lost, nothing));
         }
         // e^(−τu) − 1, and e^(−τu) − e^(−u).
         let to_larger = V::select(first, scaled.expm1, of_smaller + decay.expm1);
         let difference = V::select(close, scaled.expm1 - decay.expm1, scaled.exp - decay.exp);
         let to_smaller = V::select(first, difference, of_smaller);
-        // Of a class that one row lacks f is 0, whatever the order does to u.
-        let lone = pair.lone();
-        let slope_of_larger = V::select(lone, inverse_tau, -(to_larger * inverse_tau));
-        let slope_of_smaller = V::select(lone, zero, -(to_smaller * inverse_rest));
+        let slope_of_larger = V::select(no_slope, zero, -(to_larger * inverse_tau));
+        let slope_of_smaller = V::select(no_slope, zero, -(to_smaller * inverse_rest));
+        let slope_of_larger = V::select(lone, inverse_tau, slope_of_larger);
         let value = V::select(lone, inverse_tau, value);
         let (d_larger, d_smaller) = (pair.larger * slope_of_larger, pair.larger * slope_of_smaller);
         Class {
@@ -145,8 +151,12 @@ impl Divergence for Renyi {
         }
         let token = pair.token();
         let (tau, _) = Self::by_larger(pair, 1.0 - self.alpha, self.alpha);
-        let f =
-            V::select(pair.shared(), pair.larger * exp::saturating_exp(token, -(tau * pair.u)), V::splat(token, 0.0));
+        let zero = V::splat(token, 0.0);
+        let exponent = -(tau * pair.u);
+        // Where e is below all numbers, by its logarithm.
+        let product = pair.larger * exp::saturating_exp(token, exponent);
+        let f = V::select(zero.lt(pair.larger), product, exp::saturating_exp(token, pair.ln_larger + exponent));
+        let f = V::select(pair.shared(), f, zero);
         (f * V::splat(token, 1.0 / (self.alpha - 1.0)), f * V::splat(token, -1.0 / self.alpha))
     }
 

@@ -17,11 +17,11 @@
 
 use super::close_gradients::CloseGradients;
 use super::divergence::RowGradients;
-use super::first_pass::Statistics;
+use super::first_pass::{LARGEST_NARROW_DELTA, Statistics};
 use super::known::{PairKernel, run_known};
 use super::outlook::{Outlook, outlook};
 use super::pair::{Frame, LogRatio, TwoFloats};
-use super::scan::{Support, fits_narrow_lanes, largest};
+use super::scan::{Support, fits_narrow_lanes, holds_finite_below, largest, lowest_narrow_logit};
 use super::softmax::{Distribution, LogSumExp};
 use crate::batch::{BLOCK, Blocks};
 use crate::rows::Row;
@@ -59,8 +59,12 @@ const SMALLEST_WIDE_LOG_RATIO: f64 = -690.0;
 /// Largest ln(q/p) that f32 lanes take, relative to the largest p of the block, in nats.
 const REACH_OF_Q: f64 = 80.0;
 
-/// Largest |c| in f32 lanes, in nats.
-const LARGEST_CENTER: f64 = 1.5e4;
+/// Largest δ − c in f32 lanes: e^(c − δ) is 1 + z, of whose error this is the logarithm of the factor in ln(1 + z).
+const LARGEST_NARROW_RATIO: f64 = 1.0;
+
+/// Part of the lowest logit of f32 lanes, which stands for −∞, that finite ones are above: with c and t in range, a class
+/// that one row lacks is beyond [`LARGEST_LOG_RATIO`].
+const LOWEST_SHARE: f64 = 0.6;
 
 /// The same in f64 lanes, where two f64 hold it to far below what t is rounded by.
 const LARGEST_WIDE_CENTER: f64 = 1e5;
@@ -166,7 +170,8 @@ impl Close {
             (value, terms) = (norms.cross - ratio, norms.cross.abs() + ratio.abs());
         }
         // In f64 lanes δ is to be as precise as t is, which the logarithm of a large mean is not.
-        if terms > MOST_TERMS * value || (wide && ratio.abs() > LARGEST_RATIO) {
+        let imprecise = if wide { ratio.abs() > LARGEST_RATIO } else { ratio > LARGEST_NARROW_RATIO };
+        if terms > MOST_TERMS * value || imprecise {
             return Some(Found::Delta(delta));
         }
         let cross = norms.cross;
@@ -270,15 +275,24 @@ impl<const P: bool> PairKernel for Sums<P> {
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<BlockSums> {
         let Sums { rate, center } = self;
-        let Outlook { largest: top, center, steady } = match center {
-            Some(center) => Outlook { largest: largest::<V>(token, p), center, steady: false },
+        let Outlook { largest: top, smallest, center, mut steady } = match center {
+            Some(center) => Outlook { largest: largest::<V>(token, p), smallest: 0.0, center, steady: false },
             None => outlook::<V>(token, p, q, rate),
         };
+        if !V::Scalar::WIDE {
+            let lowest = LOWEST_SHARE * lowest_narrow_logit(rate);
+            if smallest < lowest
+                && (holds_finite_below::<V>(token, p, lowest) || holds_finite_below::<V>(token, q, lowest))
+            {
+                return None;
+            }
+            steady &= smallest >= lowest && LogRatio::<V>::has_exact_rate(rate);
+        }
         // A masked block, NaN or ∞ where these show them; elsewhere the sums do.
         let in_range = if V::Scalar::WIDE {
             top.abs() < V::Scalar::HUGE && center.high.abs() <= LARGEST_WIDE_CENTER
         } else {
-            fits_narrow_lanes(top, rate) && center.high.abs() <= LARGEST_CENTER
+            fits_narrow_lanes(top, rate) && center.high.abs() <= LARGEST_NARROW_DELTA
         };
         if !in_range {
             return None;
@@ -401,7 +415,8 @@ impl<V: Lanes> View<V> {
             return Self::add_terms::<P>(runs, w, w * t, w * decay.expm1, w * decay.excess);
         }
         let one = V::splat(self.token, 1.0);
-        let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
+        // Steady blocks have no −∞.
+        let (x, y) = if STEADY { (x, y) } else { (self.exps.0.bounded(x), self.exps.1.bounded(y)) };
         let t = if STEADY { self.log_ratio.without_error(x, y) } else { self.log_ratio.of(x, y) };
         let w = self.exps.0.at(x);
         let cross = w * t;

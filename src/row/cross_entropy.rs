@@ -237,6 +237,20 @@ impl Masses<'_> {
         };
         self.weights::<V>(token, start) * smoothed
     }
+
+    /// Numbers with the signs of mᵢ at `start`, also where a product falls below the smallest number.
+    #[inline(always)]
+    fn signs<V: Lanes>(&self, token: V::Token, start: usize) -> V {
+        let zero = V::splat(token, 0.0);
+        let smoothed = match self.given {
+            Some(given) if self.uniform == 0.0 => given.load::<V>(token, start, 0.0),
+            Some(given) => {
+                given.load::<V>(token, start, 0.0).mul_add(V::splat(token, self.own), V::splat(token, self.uniform))
+            }
+            None => V::splat(token, self.uniform),
+        };
+        V::select(zero.lt(self.weights::<V>(token, start)), smoothed, zero)
+    }
 }
 
 /// What the masses of a row or block sum to.
@@ -296,12 +310,14 @@ impl Kernel for SpreadSum<'_> {
         while start < classes {
             let (z, _) = view.capped(self.q.row.load::<S::F64>(simd, start, self.q.space.absent()));
             let mut m = self.masses.load::<S::F64>(simd, start);
+            let mut signs = self.masses.signs::<S::F64>(simd, start);
             if start + S::F64::N > classes {
                 // Uniform masses must not reach past the end of the row.
                 m = m.keep_first(simd, classes - start);
+                signs = signs.keep_first(simd, classes - start);
             }
             let has = view.has(z);
-            let on_nothing = S::F64::select(has, zero, m);
+            let on_nothing = S::F64::select(has, zero, signs);
             lost = (lost.0.max(on_nothing), lost.1.min(on_nothing));
             loss = loss - S::F64::select(has, m, zero) * view.ln_p(z);
             mass = mass + m;

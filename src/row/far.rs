@@ -10,7 +10,7 @@
 
 use super::divergence::RowGradients;
 use super::known::{PairKernel, run_known};
-use super::pair::Frame;
+use super::pair::{Frame, LogRatio, TwoFloats};
 use super::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
 use super::write::{Formulas, write_sides};
@@ -326,8 +326,7 @@ impl PairKernel for FarGradients<'_> {
             p_exp: ScaledExp::new(token, rate, self.ln_divisors.0, 1.0),
             q_exp: ScaledExp::new(token, rate, self.ln_divisors.1, 1.0),
             scale: V::splat(token, self.gradients.scale * rate),
-            rate: V::splat(token, rate),
-            offset: V::splat(token, -self.offset),
+            from_mean: LogRatio::new(token, rate, TwoFloats { high: self.offset, low: 0.0 }),
         };
         write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
     }
@@ -342,8 +341,8 @@ struct KlGradients<'a, V: Lanes> {
     p_exp: ScaledExp<V>,
     q_exp: ScaledExp<V>,
     scale: V,
-    rate: V,
-    offset: V,
+    /// d − value.
+    from_mean: LogRatio<V>,
 }
 
 impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
@@ -353,6 +352,6 @@ impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
         let x = self.p.lanes::<V, WHOLE>(self.token, start, self.lowest);
         let y = self.q.lanes::<V, WHOLE>(self.token, start, self.lowest);
         let (p, q) = (self.p_exp.at(x), self.q_exp.at(y));
-        (self.scale * p * (x - y).mul_add_relaxed(self.rate, self.offset), self.scale * (q - p))
+        (self.scale * p * self.from_mean.rough(x, y), self.scale * (q - p))
     }
 }

@@ -16,6 +16,10 @@ pub(crate) struct Statistics {
     pub(crate) support: Support,
 }
 
+/// Largest difference of the two log-sum-exp that f32 lanes take, in nats: a log-ratio is rounded by 2^−49 of it, which is
+/// to be less than 10⁻¹².
+pub(super) const LARGEST_NARROW_DELTA: f64 = 256.0;
+
 /// Why there are no statistics.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum NoStatistics {
@@ -239,7 +243,9 @@ impl Statistics {
             let parts = blocks.map(classes, |start, len| {
                 FirstPass { p: p.block(start, len), q: q.block(start, len), isa, exact }.run(wide)
             });
-            return Self::merge(&parts, p.inverse_temperature);
+            let found = Self::merge(&parts, p.inverse_temperature)?;
+            let fits = wide || found.frame.delta.value().abs() <= LARGEST_NARROW_DELTA;
+            return if fits { Ok(found) } else { Err(NoStatistics::NeedsWideLanes) };
         }
         debug_assert!(wide, "only two rows of logits with one temperature may run in f32 lanes");
         let mut wide = true;

@@ -19,6 +19,9 @@ use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 /// Values from here on, relative to Σp + Σq, are accurate as plain sums.
 const SMALLEST_SHARE: f64 = 0.25;
 
+/// Largest p/q of f32 lanes, which scale by powers of two, and divide by q.
+const LARGEST_RATIO: f64 = 8.507_059_173_023_462e37; // 2^126
+
 /// The value; `None` for rows that need a closer look (NaN, a negative number, sums that cancel).
 pub(super) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Option<f64> {
     if p.space != Space::Probs || q.space != Space::Probs {
@@ -90,7 +93,7 @@ impl PairKernel for FarKl<'_> {
         let zero = V::splat(token, 0.0);
         let log_ratio = RoughLogRatio::<V>::new(token);
         let mut totals = [Total::<V>::zero(token); 3];
-        let mut smallest = V::splat(token, f64::INFINITY);
+        let mut smallest = [V::splat(token, f64::INFINITY); 2];
         let (classes, whole) = (p.classes(), p.whole::<V>());
         let mut start = 0;
         while start < whole {
@@ -98,7 +101,7 @@ impl PairKernel for FarKl<'_> {
             let stop = whole.min(start + RUN * V::N);
             while start < stop {
                 let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
-                smallest = smallest.min(p.min(q));
+                smallest = [smallest[0].min(p), smallest[1].min(q)];
                 runs[0] = p.mul_add_relaxed(log_ratio.of(p, q), runs[0]);
                 runs[1] = runs[1] + p;
                 runs[2] = runs[2] + q;
@@ -111,14 +114,16 @@ impl PairKernel for FarKl<'_> {
         if start < classes {
             // Numbers that add nothing to the value, and a little to Σq.
             let (p, q) = (p.load::<V>(token, start, 0.0), q.load::<V>(token, start, 1e-30));
-            smallest = smallest.min(p.min(q));
+            smallest = [smallest[0].min(p), smallest[1].min(q)];
             totals[0].add(token, p * log_ratio.of(p, q));
             totals[1].add(token, p);
             totals[2].add(token, q);
         }
         let [value, p_sum, q_sum] = Total::sums(totals);
-        // NaN, ∞, and q = 0 make the value NaN or infinite.
-        (value.is_finite() && -(-smallest).largest() >= 0.0).then_some(PlainSums { value, p: p_sum, q: q_sum })
+        let [smallest_p, smallest_q] = smallest.map(|lanes| -(-lanes).largest());
+        let in_range = smallest_p >= 0.0 && p_sum <= LARGEST_RATIO * smallest_q;
+        // NaN and ∞ make the value NaN or infinite.
+        (value.is_finite() && in_range).then_some(PlainSums { value, p: p_sum, q: q_sum })
     }
 }
 
@@ -211,8 +216,6 @@ impl<V: Lanes> Range<V> {
 
     #[inline(always)]
     fn fits<const ZEROS: bool>(self) -> bool {
-        /// Powers of two that f32 lanes scale by.
-        const LARGEST_RATIO: f64 = 8.507_059_173_023_462e37; // 2^126
         let smallest = -(-self.smallest).largest();
         let positive = smallest > 0.0 || (ZEROS && smallest == 0.0);
         if V::Scalar::WIDE {

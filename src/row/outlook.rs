@@ -8,6 +8,8 @@ use crate::simd::{Lanes, Scalar};
 /// What some of the largest classes of a block tell about it.
 pub(super) struct Outlook {
     pub(super) largest: f64,
+    /// The smallest element of both rows.
+    pub(super) smallest: f64,
     /// For which the norm of p·t is least: it is at most about that of the gradient, p·d.
     pub(super) center: TwoFloats,
     /// Whether the rounding of x − y is as small against t as against x − y.
@@ -23,9 +25,16 @@ pub(super) fn outlook<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>, rate: f
 /// How many times the norm of p·t that of p·c may be, squared, for differences without their rounding errors.
 const STEADY: f64 = 16.0;
 
-/// Pairs of numbers with the largest x so far, some dozens of them.
+/// Pairs of numbers with the largest x so far, some dozens of them, and the smallest of all.
 #[derive(Clone, Copy)]
-struct Tops<V>([(V, V); CHAINS]);
+struct Tops<V> {
+    pairs: [(V, V); CHAINS],
+    /// The smallest elements.
+    smallest: [V; CHAINS],
+}
+
+/// Nats from the first difference to the mean from which the mean is found again, relative to itself.
+const FAR: f64 = 1.0;
 
 /// Chains of comparisons that hide each other's latency.
 const CHAINS: usize = 4;
@@ -35,7 +44,7 @@ impl<V: Lanes> Tops<V> {
     #[inline(always)]
     fn new(token: V::Token, p: Row<'_>, q: Row<'_>) -> Self {
         let lowest = V::splat(token, -V::Scalar::HUGE);
-        let mut tops = Tops([(lowest, lowest); CHAINS]);
+        let mut tops = Tops { pairs: [(lowest, lowest); CHAINS], smallest: [V::splat(token, f64::INFINITY); CHAINS] };
         let (classes, whole) = (p.classes(), p.whole::<V>());
         let mut start = 0;
         while start + CHAINS * V::N <= whole {
@@ -50,32 +59,50 @@ impl<V: Lanes> Tops<V> {
             start += V::N;
         }
         if start < classes {
-            let absent = f64::NEG_INFINITY;
-            tops.take(1, p.load(token, start, absent), q.load(token, start, absent));
+            // The first class of the rows pads them: it changes neither extreme.
+            tops.take(1, p.load(token, start, p.get(0)), q.load(token, start, q.get(0)));
         }
         tops
     }
 
     #[inline(always)]
     fn take(&mut self, chain: usize, x: V, y: V) {
-        let (top, partner) = self.0[chain];
+        let (top, partner) = self.pairs[chain];
         let larger = top.lt(x);
-        self.0[chain] = (V::select(larger, x, top), V::select(larger, y, partner));
+        self.pairs[chain] = (V::select(larger, x, top), V::select(larger, y, partner));
+        self.smallest[chain] = self.smallest[chain].min(x.min(y));
     }
 
     #[inline(always)]
     fn outlook(&self, token: V::Token, rate: f64) -> Outlook {
-        let [a, b, c, d] = self.0;
+        let [a, b, c, d] = self.pairs;
         let largest = a.0.max(b.0).max(c.0.max(d.0)).largest();
+        let [e, f, g, h] = self.smallest;
+        let smallest = -(-e.min(f).min(g.min(h))).largest();
         let top = V::splat(token, largest);
         // Relative to one of the differences, so that the mean of equal ones is exact.
         let some = if a.0.to_array()[0].to_f64() > -V::Scalar::HUGE { a } else { b };
         let first = |lanes: V| lanes.to_array()[0].to_f64();
-        let origin = TwoFloats::scaled_difference(first(some.0), first(some.1), rate);
+        let mut origin = TwoFloats::scaled_difference(first(some.0), first(some.1), rate);
+        let mut moments = self.moments(token, rate, top, origin);
+        // Of classes that are masked in one row only, the difference rounds those of all others.
+        if moments.mean().abs() > FAR {
+            origin = origin.plus(moments.mean());
+            moments = self.moments(token, rate, top, origin);
+        }
+        let Moments { squares, cross, norm } = moments;
+        let center = origin.plus(moments.mean());
+        let steady = center.high * center.high * squares <= STEADY * (norm - cross * moments.mean());
+        Outlook { largest, smallest, center, steady }
+    }
+
+    /// Of log-ratios less `origin`.
+    #[inline(always)]
+    fn moments(&self, token: V::Token, rate: f64, top: V, origin: TwoFloats) -> Moments {
         let log_ratio = LogRatio::new(token, rate, origin);
         let zero = V::splat(token, 0.0);
         let [mut squares, mut cross, mut norm] = [zero; 3];
-        for (x, y) in self.0 {
+        for (x, y) in self.pairs {
             let weight = exp(token, (x - top) * V::splat(token, rate));
             let t = log_ratio.of(x, y);
             let moment = weight * t;
@@ -83,9 +110,19 @@ impl<V: Lanes> Tops<V> {
             cross = weight.mul_add_relaxed(moment, cross);
             norm = moment.mul_add_relaxed(moment, norm);
         }
-        let (squares, cross) = (squares.sum(), cross.sum());
-        let center = origin.plus(cross / squares);
-        let steady = center.high * center.high * squares <= STEADY * (norm.sum() - cross * (cross / squares));
-        Outlook { largest, center, steady }
+        Moments { squares: squares.sum(), cross: cross.sum(), norm: norm.sum() }
+    }
+}
+
+/// Σw², Σw²t and Σw²t².
+struct Moments {
+    squares: f64,
+    cross: f64,
+    norm: f64,
+}
+
+impl Moments {
+    fn mean(&self) -> f64 {
+        self.cross / self.squares
     }
 }

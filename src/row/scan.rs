@@ -93,6 +93,21 @@ pub(crate) fn lowest_narrow_logit(inverse_temperature: f64) -> f64 {
     -2.0 * exp::LARGEST_EXPONENT / (inverse_temperature * std::f64::consts::LOG2_E)
 }
 
+/// Whether a row has a finite element below `lowest`.
+#[inline(always)]
+pub(super) fn holds_finite_below<V: Lanes>(token: V::Token, row: Row<'_>, lowest: f64) -> bool {
+    let (lowest, infinite) = (V::splat(token, lowest), V::splat(token, f64::NEG_INFINITY));
+    let mut start = 0;
+    while start < row.classes() {
+        let x = row.load::<V>(token, start, f64::NEG_INFINITY);
+        if V::any(V::and(x.lt(lowest), infinite.lt(x))) {
+            return true;
+        }
+        start += V::N;
+    }
+    false
+}
+
 /// Index of the first element equal to `value`.
 pub(crate) fn first_at(row: Row<'_>, value: f64, isa: Isa) -> Option<usize> {
     isa.run(FirstAt { row, value })

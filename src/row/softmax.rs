@@ -133,10 +133,12 @@ impl<'a> Distribution<'a> {
             && NARROW_RATES.contains(&self.inverse_temperature)
     }
 
-    /// With 1/temperature rounded to f32, for f32 lanes: everything is to be found at the rate they compute with.
+    /// With 1/temperature as f32 lanes have it, which is the sum of two f32: everything is to be found at the rate they compute
+    /// with, so that the rest of it is no more than a change of the temperature by 10⁻¹⁵.
     pub(crate) fn at_narrow_rate(self) -> Self {
-        let inverse_temperature = f64::from(self.inverse_temperature as f32);
-        Distribution { inverse_temperature, inverse_temperature_error: 0.0, ..self }
+        let high = f64::from(self.inverse_temperature as f32);
+        let low = f64::from((self.inverse_temperature - high) as f32);
+        Distribution { inverse_temperature: high + low, inverse_temperature_error: 0.0, ..self }
     }
 
     /// The number of one class, capped, and the derivative of the cap: the same bits as where the row is summed.

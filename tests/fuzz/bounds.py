@@ -24,8 +24,6 @@ LEAST = {True: 1e-24, False: 1e-12}
 FORMULA = {True: 2e-12, False: 2e-4}
 """Of formulas in torch operations, relative to the sum of absolute terms."""
 ROUNDINGS = 8 * EPS
-RATE = 3.0
-"""How many times the bound a result may be off whose temperature f32 lanes round."""
 TERMS = 8.0
 """Roundings of float64, of the terms that a gradient of logits is the difference of."""
 
@@ -111,8 +109,11 @@ def _kind(what: str, got: Array, expected: Array, wrong: Array) -> str:
     return what
 
 
-def _wrong(got: Array, expected: Array, allowed: Array, dtype: Any) -> Array:
-    """Where a result is off, its own rounding and overflow apart."""
+def _wrong(got: Array, expected: Array, allowed: Array, dtype: Any, before: float = 1.0) -> Array:
+    """Where a result is off, its own rounding and overflow apart.
+
+    `before` is how many times as large a result was on the way.
+    """
     eps, smallest, largest = _limits(dtype)
     finite = np.isfinite(expected)
     size = np.where(finite, np.abs(expected), 0)
@@ -120,8 +121,9 @@ def _wrong(got: Array, expected: Array, allowed: Array, dtype: Any) -> Array:
     wrong = ~(fine | (got == expected) | (np.isnan(got) & np.isnan(expected)))
     if wrong.any():
         # A factor that was multiplied first may have overflowed.
-        beyond = np.abs(expected) + allowed >= largest / 16
-        wrong &= ~(beyond & np.isinf(got) & (np.sign(got) == np.sign(expected)))
+        beyond = (np.abs(expected) + allowed) * before >= largest / 16
+        signed = (np.sign(got) == np.sign(expected)) | (allowed >= largest / 16)
+        wrong &= ~(beyond & np.isinf(got) & signed)
     return wrong
 
 
@@ -170,11 +172,8 @@ def _value_bound(case: Case, truth: Truth) -> Any:
             + ROUNDINGS * truth.rounding
         )
     least = math.sqrt(LEAST[wide]) if truth.first_order else LEAST[wide]
-    if truth.first_order and not wide:
-        # The difference of two logits is rounded to twice the digits of float32.
-        least = max(least, 1e-8 * truth.offset)
     return (
-        BOUND[wide] * _rate(truth, wide) * (max(size, truth.least or least) + truth.relative)
+        BOUND[wide] * (max(size, truth.least or least) + truth.relative)
         + ROUNDINGS * truth.rounding
     )
 
@@ -208,18 +207,16 @@ def _gradients(
                 if got.any():
                     return Find(f"gradient {name} of a row left out", got, np.zeros(len(got)))
                 continue
-            found = _gradient_row(case, known[row], name, got, factors[row], gradient.dtype)
+            found = _gradient_row(
+                case, known[row], name, got, factors[row], upstream[row], gradient.dtype
+            )
             if found is not None:
                 return found
     return None
 
 
-def _rate(truth: Truth, wide: bool) -> float:
-    return RATE if truth.rounded_rate and not wide else 1.0
-
-
 def _gradient_row(
-    case: Case, truth: Truth, name: str, got: Array, factor: Any, dtype: Any
+    case: Case, truth: Truth, name: str, got: Array, factor: Any, upstream: Any, dtype: Any
 ) -> Find | None:
     wide = case.is_wide
     expected = truth.gradient(name)
@@ -232,14 +229,14 @@ def _gradient_row(
         bound = FORMULA[wide] * (norm + scale * truth.conditioning() * _stretch(case))
     else:
         least = math.sqrt(LEAST[wide]) * scale
-        if not wide:
-            least = max(least, 1e-8 * truth.offset * scale)
-        bound = BOUND[wide] * _rate(truth, wide) * (max(norm, least) + truth.gradient_relative)
+        bound = BOUND[wide] * (max(norm, least) + truth.gradient_relative)
         if TERMS:
             bound += TERMS * EPS * truth.terms(name)
     more = ROUNDINGS * truth.gradient_rounding(name) * np.abs(factor)
     bound, expected = bound * np.abs(factor), expected * factor
-    wrong = _wrong(got, expected, bound + more, dtype)
+    # torch writes gradients before it knows the upstream gradient, in the dtype of the rows.
+    before = 1.0 if case.front == "numpy" or not upstream else max(1.0, 1 / abs(upstream))
+    wrong = _wrong(got, expected, bound + more, dtype, before)
     if not wrong.any():
         eps, smallest, _ = _limits(dtype)
         room = 2 * eps * np.abs(expected) + smallest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import sys
 import warnings
 from dataclasses import replace
@@ -60,9 +61,6 @@ def fit(case: Case) -> Case:
             student, teacher = case.rows["student_logits"], case.rows["teacher_logits"]
             dtype = case.dtype_of("student_logits")
             o["dtypes"] = dict.fromkeys(case.rows, dtype)
-            if dtype != "float64":
-                # f32 lanes may take very low logits for a −∞ that they meet.
-                student = np.maximum(student, -(2.0**15))
             teacher = np.concatenate([stored(teacher[:1], dtype), student[:-1]])
             case = replace(case, rows={"student_logits": student, "teacher_logits": teacher})
     else:
@@ -94,18 +92,17 @@ def fit(case: Case) -> Case:
         if case.front in ("torch.func", "jax"):
             # torch's own operations lose them.
             o.pop("flush", None)
-        if not case.is_wide and len(case.rows) == 2 and case.inplace != "shifted":
-            case = replace(case, rows=_told_apart(case))
-        if "targets" in case.rows and case.dtype_of("targets") == "float64":
-            # Products with class weights stay above the smallest number.
-            targets = case.rows["targets"]
-            targets = np.where((targets > 0) & (targets < 1e-250), 1e-250, targets)
-            case = replace(case, rows={**case.rows, "targets": targets})
         if case.front == "torch.func" and case.options.get("scale_by_t_squared"):
             # Beyond the range of float32.
             o["temperature"] = min(case.options.get("temperature", 1.0), 1e15)
+        if case.front == "torch.func" and case.options.get("z_loss"):
+            o["temperature"] = max(case.options.get("temperature", 1.0), 1e-9)
         if case.front == "torch.func":
-            rows = {k: _within_torch(v, case.dtype_of(k)) for k, v in case.rows.items()}
+            if not case.is_wide and case.options.get("alpha", 1.0) > 1e3:
+                # Multiplies the rounding of every log-ratio.
+                o["alpha"] = 1e3
+            coldest = min(np.atleast_1d(case.options.get("temperature", 1.0)))
+            rows = {k: _within_torch(v, case.dtype_of(k), coldest) for k, v in case.rows.items()}
             case = replace(case, rows=rows)
         if case.front == "torch.func" or case.subject.name == "distillation_loss":
             o.pop("threads", None)
@@ -138,22 +135,11 @@ def fit(case: Case) -> Case:
     return case
 
 
-def _told_apart(case: Case) -> dict[str, np.ndarray]:
-    """Rows without a finite logit that meets a −∞ which f32 lanes take for the same."""
-    temperature = case.options.get("temperature", 1.0)
-    coldest = min(temperature) if isinstance(temperature, tuple) else temperature
-    first, second = case.rows
-    rows = dict(case.rows)
-    for own, other in ((first, second), (second, first)):
-        lost = np.isneginf(case.rows[other]) & (case.rows[own] < -4e4 * coldest)
-        rows[own] = np.where(lost, -np.inf, rows[own])
-    return rows
-
-
-def _within_torch(rows: np.ndarray, dtype: str) -> np.ndarray:
+def _within_torch(rows: np.ndarray, dtype: str, temperature: float) -> np.ndarray:
     """Numbers that torch's own operations are made for: docs/torch.md names the others."""
     # Powers of two, which every dtype has that can come near them.
     smallest, largest = (2.0**-996, 2.0**996) if dtype == "float64" else (2.0**-90, 2.0**90)
+    largest *= 2.0 ** min(0, math.floor(math.log2(temperature)))
     size = np.abs(rows)
     rows = np.where((size > largest) & np.isfinite(rows), np.sign(rows) * largest, rows)
     return np.where((size > 0) & (size < smallest), np.sign(rows) * smallest, rows)

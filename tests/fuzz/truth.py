@@ -42,10 +42,6 @@ class Truth:
     never_negative: bool = False
     fields: dict[str, Truth] | None = None
     """Of a function that gives several numbers a row."""
-    offset: float = 0.0
-    """By what one row of logits is above the other, in nats."""
-    rounded_rate: bool = False
-    """Whether f32 lanes round the inverse of the temperature."""
     terms: Callable[[str], float] = lambda _: 0.0
     """The size of what a gradient of logits is the difference of."""
 
@@ -97,12 +93,6 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         return size * max(1.0, parameter.get("alpha", 1.0))
 
     truth.terms = terms
-    rates = [_rate(t) for t, s in zip(temperatures, spaces, strict=True) if s == "logits"]
-    if spaces == ("logits", "logits") and temperatures[0] == temperatures[1]:
-        finite = [[float(x) for x in row if math.isfinite(x)] for row in (p, q)]
-        offset = abs(max(finite[0], default=0.0) - max(finite[1], default=0.0))
-        truth.offset = float(offset) / temperatures[0]
-    truth.rounded_rate = any(abs(rate - 1) > 1e-15 for rate in rates)
     if name == "renyi":
         truth.relative = _rounded_powers(o, a, b, parameter["alpha"])
     if given:
@@ -133,11 +123,6 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     steep = max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0)
     truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) * steep
     return truth
-
-
-def _rate(temperature: float) -> float:
-    """The inverse temperature of f32 lanes, relative to the exact one."""
-    return float(np.float32(1 / temperature)) * temperature
 
 
 def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
@@ -225,7 +210,13 @@ def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[s
     truth.rounding += capped
     if "targets" in row or smoothing:
         capped = max(1.0, capped / (total or 1.0)) * total
-    truth.gradient_rounding = lambda wrt: capped / temperature if wrt == "logits" else 0.0
+    # So is a mass below the normal numbers, of which the gradient of a probability is a quotient.
+    subnormal = _subnormal(m, logits) if kept.get("space") == "probs" else 0.0
+    truth.gradient_rounding = lambda wrt: (
+        capped / temperature + subnormal
+        if wrt == "logits"
+        else _cap(logits, kept.get("softcap")) / temperature
+    )
     if kept.get("z_loss"):
         lse = o.logsumexp(logits, temperature=temperature, softcap=kept.get("softcap"))
         lse = abs(float(lse))
@@ -234,6 +225,15 @@ def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[s
             truth.gradient_relative = 2 * kept["z_loss"] * max(1.0, lse) / temperature
     truth.conditioning = lambda: 1 + total * (1 + max(surprises())) + truth.relative
     return truth
+
+
+def _subnormal(masses: Any, probabilities: Any) -> Any:
+    """What half the smallest number is of probabilities, where a mass is rounded by it."""
+    rounded = [
+        5e-324 / float(p) if 0 < abs(m) < 1e-307 and p > 0 else 0.0
+        for m, p in zip(masses, probabilities, strict=True)
+    ]
+    return np.array(rounded) / EPS
 
 
 def _cap(logits: tuple[float, ...], softcap: float | None) -> float:
@@ -250,7 +250,6 @@ def entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, An
     """The entropy of a row."""
     kept = {k: options[k] for k in ("space", "temperature") if k in options}
     truth = Truth(o.entropy(row["p"], **kept))
-    truth.rounded_rate = abs(_rate(kept.get("temperature", 1.0)) - 1) > 1e-15
     truth.gradient = lambda wrt: o.entropy_gradient(row["p"], **kept)
     truth.scale = lambda wrt: 1 / kept.get("temperature", 1.0)
     p = o.probabilities(row["p"], **kept)
@@ -310,7 +309,7 @@ def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[st
         )
     scaled = abs(float(factor))
     truth = Truth(_mixed(factor, one.value, 1 - mix, other and other.value, o))
-    truth.first_order, truth.rounded_rate = one.first_order, one.rounded_rate
+    truth.first_order = one.first_order
     truth.conditioning = lambda: (
         scaled * one.conditioning() + (other.conditioning() if other else 0.0)
     )

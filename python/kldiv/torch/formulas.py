@@ -100,6 +100,19 @@ def _kl(p: Side, q: Side, normalized: bool) -> Tensor:
     return value + steep(p.given, alone, 1.0)
 
 
+def _total_variation(p: Side, q: Side) -> Tensor:
+    """½ Σ |p − q|, with the sign of ln p − ln q where p and q are too small to be told apart."""
+    difference = p.p - q.p
+    both = p.present & q.present
+    d = torch.where(
+        both,
+        _log_ratio(p, q, both),
+        p.present.to(difference.dtype) - q.present.to(difference.dtype),
+    )
+    sign = torch.where(difference != 0, difference, d).sign().detach()
+    return 0.5 * (sign * difference).sum(-1)
+
+
 def _jensen_shannon(beta: Number, p: Side, q: Side) -> Tensor:
     """Σ [βp·ln(p/m) + (1−β)q·ln(q/m)], m = βp + (1−β)q; β ≤ ½.
 
@@ -193,7 +206,7 @@ def divergence(
         value = _kl(second, first, normalized)
         falls = True
     elif kind == "total_variation":
-        value = 0.5 * (first.p - second.p).abs().sum(-1)
+        value = _total_variation(first, second)
     elif kind == "jensen_shannon":
         swap = parameter > 0.5
         beta = _choose(swap, 1.0 - parameter, parameter)
