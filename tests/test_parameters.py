@@ -109,6 +109,21 @@ def test_orders_next_to_0_of_rows_with_a_finite_mask(isa):
     check("renyi", q, p, "float64", alpha=1 - 2e-15)
 
 
+def test_orders_above_1_of_rows_with_a_finite_mask(isa):
+    """The power of a class that neither row has anything on leaves the range of floats."""
+    p, q = np.array([-1e5, 352.09129, 351.04816]), np.array([-1e5, 3314.5716, 3313.5285])
+    for alpha in (1 + 1e-10, 2.0, 10.0):
+        check("renyi", p, q, "float64", alpha=alpha)
+
+
+def test_slopes_of_the_smallest_probabilities_at_small_orders(isa):
+    p, q = np.array([3.4e-322, 0.034]), np.array([1.1e-11, 4.3e-8])
+    for alpha in (8e-14, 4.6e-14):
+        _, gradient = kldiv.value_and_grad(kldiv.renyi, p, q, wrt="p", alpha=alpha, space="probs")
+        exact = oracle.gradient("renyi", p, q, "p", alpha=alpha, space="probs")
+        assert gradient == pytest.approx([float(x) for x in exact], rel=1e-11)
+
+
 @pytest.mark.parametrize("alpha", [0.0, -1.0, 1e-301, 1e301, 1e308, INF, np.nan])
 def test_orders_out_of_range_are_refused(alpha):
     with pytest.raises(ValueError, match="alpha must be from 1e-300 to 1e300"):
@@ -189,6 +204,21 @@ def test_temperatures_whose_inverse_no_float_holds(isa, name, dtype):
             few[0][0] = few[1][1] = 20 * max(1.0, temperature)
             few[1][1] -= few[1][1] / 2
             check(name, *few, "float32", temperature, **DIVERGENCES[name])
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, -1504.0])
+def test_total_variation_of_a_flat_row(isa, shift):
+    """Whose largest classes differ by more than the rows do, at a 1/T that no float holds."""
+    p, q = np.zeros((2, 16), np.float32)
+    p[0], p[2:] = 30, 0.02 * np.sin(np.arange(14))
+    q += np.float32(shift)
+    for temperature in (30.0, 36.83, 36.83780573050685):
+        exact = float(oracle.divergence("total_variation", p, q, temperature=temperature))
+        for value in (
+            kldiv.compare(p, q, temperature=temperature).total_variation,
+            kldiv.total_variation(p, q, temperature=temperature),
+        ):
+            assert value == pytest.approx(exact, rel=5e-7)
 
 
 @pytest.mark.parametrize("mass", [5e-324, 1e-300, 1e-200, 1.0])

@@ -30,7 +30,7 @@ pub(crate) struct Renyi {
     alpha: f64,
     /// The largest score, once rescaled.
     largest: Option<f64>,
-    /// ln S, once known: slopes per probability are relative to it.
+    /// ln S and more, once known: slopes per probability are relative to it.
     ln_sum: f64,
 }
 
@@ -56,6 +56,11 @@ impl Renyi {
         let token = pair.token();
         let slope = V::splat(token, factor) * exp::saturating_exp(token, exponent);
         V::select(pair.shared(), slope, V::splat(token, 0.0))
+    }
+
+    /// −ln α of small orders, which bring slopes of the smallest probabilities back into range: taken out of their exponents.
+    fn ln_inverse_order(self) -> f64 {
+        (-self.alpha.ln()).clamp(0.0, 40.0)
     }
 
     /// What scores are multiplied by to be logarithms of p^α q^(1−α): large orders are taken out of them.
@@ -168,7 +173,9 @@ impl Divergence for Renyi {
         let (exponents, factors) = if let Some(largest) = self.largest {
             let ln_f = (self.score(pair) - V::splat(token, largest)) * V::splat(token, self.unit());
             let ln_p = pair.where_p_larger(pair.ln_larger, pair.ln_larger + d);
-            ((ln_f - ln_p, ln_f - (ln_p - d)), (self.alpha / order, -1.0))
+            let small = self.ln_inverse_order();
+            let factor = self.alpha * small.exp() / order;
+            ((ln_f - ln_p - V::splat(token, small), ln_f - (ln_p - d)), (factor, -1.0))
         } else {
             let ln_sum = V::splat(token, -self.ln_sum);
             let of_p = d.mul_add(V::splat(token, order), ln_sum);
@@ -237,6 +244,13 @@ impl Divergence for Renyi {
             return (self, 1.0);
         }
         let above = self.alpha * ((self.alpha - 1.0) * near);
+        if self.alpha < 1.0 {
+            let ln_sum = above.ln_1p() + self.ln_inverse_order();
+            return (Renyi { ln_sum, ..self }, (1.0 + above) * self.ln_inverse_order().exp());
+        }
+        if above <= 0.0 {
+            return (self, 1.0);
+        }
         (Renyi { ln_sum: above.ln_1p(), ..self }, 1.0 + above)
     }
 

@@ -398,6 +398,12 @@ impl LogitGradient<'_> {
                 }
                 Space::LogProbs => -m,
                 Space::Probs | Space::Unnormalized => {
+                    // Any mass on probability 0 is of infinite slope.
+                    let m = if self.spread {
+                        V::select(zero.lt(raw), m, self.masses.signs::<V>(token, start))
+                    } else {
+                        zero
+                    };
                     V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero))
                 }
             };

@@ -94,13 +94,13 @@ def fit(case: Case) -> Case:
             o.pop("flush", None)
         if case.front == "torch.func" and case.options.get("scale_by_t_squared"):
             # Beyond the range of float32.
-            o["temperature"] = min(case.options.get("temperature", 1.0), 1e15)
+            o["temperature"] = min(max(case.options.get("temperature", 1.0), 1e-15), 1e15)
         if case.front == "torch.func" and case.options.get("z_loss"):
             o["temperature"] = max(case.options.get("temperature", 1.0), 1e-9)
         if case.front == "torch.func":
-            if not case.is_wide and case.options.get("alpha", 1.0) > 1e3:
+            if "alpha" in o:
                 # Multiplies the rounding of every log-ratio.
-                o["alpha"] = 1e3
+                o["alpha"] = min(o["alpha"], 1e9 if case.is_wide else 1e3)
             coldest = min(np.atleast_1d(case.options.get("temperature", 1.0)))
             rows = {k: _within_torch(v, case.dtype_of(k), coldest) for k, v in case.rows.items()}
             case = replace(case, rows=rows)

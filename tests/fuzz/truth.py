@@ -209,7 +209,7 @@ def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[s
     capped = _cap(logits, kept.get("softcap")) / temperature * min(total, _size(truth.value))
     truth.rounding += capped
     if "targets" in row or smoothing:
-        capped = max(1.0, capped / (total or 1.0)) * total
+        capped = max(1.0, _cap(logits, kept.get("softcap")) / temperature) * total
     # So is a mass below the normal numbers, of which the gradient of a probability is a quotient.
     subnormal = _subnormal(m, logits) if kept.get("space") == "probs" else 0.0
     truth.gradient_rounding = lambda wrt: (
