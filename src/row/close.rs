@@ -286,7 +286,7 @@ impl<const P: bool> PairKernel for Sums<P> {
             {
                 return None;
             }
-            steady &= smallest >= lowest && LogRatio::<V>::has_exact_rate(rate);
+            steady &= smallest >= lowest;
         }
         // A masked block, NaN or ∞ where these show them; elsewhere the sums do.
         let in_range = if V::Scalar::WIDE {

@@ -67,12 +67,7 @@ pub(crate) fn compare(
     blocks: &Blocks,
 ) -> RowComparison {
     let mut wide = !(p.allows_narrow_lanes() && q.allows_narrow_lanes());
-    let given = (p, q);
-    let (mut p, mut q) = (p.at_narrow_rate(), q.at_narrow_rate());
     let statistics = loop {
-        if wide {
-            (p, q) = given;
-        }
         match Statistics::new(p, q, isa, blocks, wide, true) {
             Ok(statistics) => break statistics,
             Err(NoStatistics::NeedsWideLanes) => wide = true,
@@ -94,11 +89,12 @@ pub(crate) fn compare(
         sums
     };
     let mut found = sums(statistics);
-    // Total variation is of first order in what is left of the difference of the two log-sum-exp, Σ(p − q).
-    if !wide && found[6].abs() > LARGEST_EXCESS * found[3] {
-        found = sums(Statistics { frame: statistics.frame.corrected(-found[6]), ..statistics });
+    // Total variation is of first order in the error of the difference of the two log-sum-exp, which is relative to that of
+    // rows that agree in their largest logits.
+    if !wide && found[3] < SMALLEST_SHARE * statistics.frame.delta_of_sums.value().abs() {
+        found = sums(statistics.refined(p, q, isa, blocks));
     }
-    let [kl, reverse_kl, jensen_shannon, total_variation, entropy_p, entropy_q, _] = found;
+    let [kl, reverse_kl, jensen_shannon, total_variation, entropy_p, entropy_q] = found;
     let support = statistics.support;
     let top = |row, largest| first_at(row, largest, isa).map_or(-1, |class| class as i64);
     RowComparison {
@@ -115,11 +111,11 @@ pub(crate) fn compare(
     }
 }
 
-/// Σ(p − q) of f32 lanes that total variation is not to lose digits to, of which it may be off by the half.
-const LARGEST_EXCESS: f64 = 4e-7;
+/// Total variation, relative to what the two log-sum-exp differ by beside the largest logits, from which on it is accurate.
+const SMALLEST_SHARE: f64 = 0.3;
 
-/// The six numbers and Σ(p − q).
-const SUMS: usize = 7;
+/// The numbers of a comparison that are sums over classes.
+const SUMS: usize = 6;
 
 #[derive(Clone, Copy)]
 struct Block<'a> {
@@ -171,11 +167,9 @@ fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; SUMS] {
             runs[0] = runs[0] + pair.kl_term();
             runs[1] = runs[1] + pair.reverse_kl_term();
             runs[2] = runs[2] + even.class(&pair).value;
-            let difference = pair.difference();
-            runs[3] = runs[3] + half * difference.abs();
+            runs[3] = runs[3] + half * pair.difference().abs();
             runs[4] = runs[4] - p_view.p_ln_p(x, pair.p());
             runs[5] = runs[5] - q_view.p_ln_p(y, pair.q());
-            runs[6] = runs[6] + difference;
             start += V::N;
         }
         for (total, run) in totals.iter_mut().zip(runs) {

@@ -91,7 +91,6 @@ pub(crate) fn divergence<D: Divergence>(
     }
     let disjoint = divergence.for_disjoint_rows();
     if narrow && (!wide || disjoint.is_some()) {
-        let (p, q) = (p.at_narrow_rate(), q.at_narrow_rate());
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let norms = if D::IS_KL { wanted } else { (false, false) };
         if let Some(far) = Far::new(p, q, isa, blocks, norms) {
@@ -110,27 +109,26 @@ pub(crate) fn divergence<D: Divergence>(
             }
         }
     }
-    if shares_rate && (D::IS_KL || !wide) {
-        let (p, q) = if wide { (p, q) } else { (p.at_narrow_rate(), q.at_narrow_rate()) };
-        if let Some(close) = Close::new(p, q, isa, blocks, wide, D::IS_KL && gradients.p.is_some()) {
-            if D::IS_KL {
-                let value = *found.get_or_insert(close.value);
-                if close.write(p, q, isa, blocks, wide, &gradients) {
-                    return value;
-                }
-            } else if !close.p_lacks {
-                let statistics = close.statistics(p.inverse_temperature);
-                match (Call { divergence, p, q, isa, blocks, wide, statistics }).finish(gradients) {
-                    Finished::Done(value) => return value,
-                    Finished::ValueOnly(value) => found = Some(value),
-                    Finished::OutOfRange => {}
-                }
-                wide = true;
+    if shares_rate
+        && (D::IS_KL || !wide)
+        && let Some(close) = Close::new(p, q, isa, blocks, wide, D::IS_KL && gradients.p.is_some())
+    {
+        if D::IS_KL {
+            let value = *found.get_or_insert(close.value);
+            if close.write(p, q, isa, blocks, wide, &gradients) {
+                return value;
             }
+        } else if !close.p_lacks {
+            let statistics = close.statistics(p.inverse_temperature);
+            match (Call { divergence, p, q, isa, blocks, wide, statistics }).finish(gradients) {
+                Finished::Done(value) => return value,
+                Finished::ValueOnly(value) => found = Some(value),
+                Finished::OutOfRange => {}
+            }
+            wide = true;
         }
     }
     loop {
-        let (p, q) = if wide { (p, q) } else { (p.at_narrow_rate(), q.at_narrow_rate()) };
         match Statistics::new(p, q, isa, blocks, wide, false) {
             Ok(statistics) => {
                 let call = Call { divergence, p, q, isa, blocks, wide, statistics };

@@ -4,12 +4,14 @@ use super::softmax::{Distribution, DistributionView, LogSumExp};
 use super::space::Space;
 use crate::batch::Blocks;
 use crate::rows::RowMut;
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
 /// The entropy; writes its gradient times `scale` to `out`.
+///
+/// That of logits is ln Σ e^(z − max z) + Σ p·(max z − z), of terms ≥ 0 that nothing cancels in: f32 lanes will do.
 pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: Option<(f64, RowMut<'_>)>) -> f64 {
-    let mut wide = true;
-    let sum = p.statistics(isa, blocks, &mut wide);
+    let mut wide = !p.allows_narrow_lanes();
+    let mut sum = p.statistics(isa, blocks, &mut wide);
     if sum.is_nan() || sum.is_empty() {
         if let Some((_, out)) = gradient {
             out.fill(f64::NAN);
@@ -17,10 +19,22 @@ pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: 
         return f64::NAN;
     }
     let classes = p.row.classes();
-    let parts = blocks.map(classes, |start, len| isa.run(Value { p: p.block(start, len), sum }));
-    let (value, mean) = parts.iter().fold((0.0, 0.0), |all, part| (all.0 + part.0, all.1 + part.1));
-    let value = value + 0.0;
+    let below = |sum, wide| {
+        let parts = blocks.map(classes, |start, len| {
+            let p = p.block(start, len);
+            if wide { isa.run(Below::<true> { p, sum }) } else { isa.run(Below::<false> { p, sum }) }
+        });
+        parts.iter().sum::<f64>()
+    };
+    let mut mean = below(sum, wide);
+    // Adding 0 makes a zero positive.
+    let value = if p.space == Space::Logits { sum.ln_sum() + mean } else { mean } + 0.0;
     if let Some((scale, out)) = gradient {
+        if !wide {
+            // The gradient is a difference.
+            sum = p.statistics(isa, blocks, &mut true);
+            mean = below(sum, true);
+        }
         blocks.map(classes, |start, len| {
             isa.run(Gradient { p: p.block(start, len), sum, value, mean, scale, out: out.block(start, len) });
         });
@@ -28,30 +42,44 @@ pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: 
     value
 }
 
-/// Σ −p ln p of a block, and Σ p·(ln p − ln max p).
-struct Value<'a> {
+/// Σ p·(max z − z)/T of a block of logits; of other spaces Σ −p ln p.
+struct Below<'a, const WIDE: bool> {
     p: Distribution<'a>,
     sum: LogSumExp,
 }
 
-impl Kernel for Value<'_> {
-    type Output = (f64, f64);
+impl<const WIDE: bool> Kernel for Below<'_, WIDE> {
+    type Output = f64;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> (f64, f64) {
-        let view = DistributionView::<S::F64>::new(simd, self.p, self.sum);
-        let mut total = S::F64::splat(simd, 0.0);
-        let mut mean = total;
-        let zero = total;
+    fn run<S: Simd>(self, simd: S) -> f64 {
+        if WIDE { self.sum::<S::F64>(simd) } else { self.sum::<S::F32>(simd) }
+    }
+}
+
+impl<const WIDE: bool> Below<'_, WIDE> {
+    #[inline(always)]
+    fn sum<V: Lanes>(&self, token: V::Token) -> f64 {
+        let view = DistributionView::<V>::new(token, self.p, self.sum);
+        let (row, absent) = (self.p.row, self.p.space.absent());
+        let mut total = Total::<V>::zero(token);
         let mut start = 0;
-        while start < self.p.row.classes() {
-            let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
-            let p = view.p(x);
-            total = total - view.p_ln_p(x, p);
-            mean = mean + S::F64::select(view.has(x), p * view.below_largest(x), zero);
-            start += S::F64::N;
+        while start < row.classes() {
+            let mut run = V::splat(token, 0.0);
+            let stop = row.classes().min(start + RUN * V::N);
+            while start < stop {
+                let x = row.load::<V>(token, start, absent);
+                let p = view.p(x);
+                run = if self.p.space == Space::Logits {
+                    run - p * view.below_largest(x)
+                } else {
+                    run - view.p_ln_p(x, p)
+                };
+                start += V::N;
+            }
+            total.add(token, run);
         }
-        (total.sum(), mean.sum())
+        total.sum()
     }
 }
 
@@ -76,7 +104,7 @@ impl Kernel for Gradient<'_> {
         let rate =
             if self.p.space == Space::Unnormalized { (-self.sum.value(1.0)).exp() } else { self.p.inverse_temperature };
         let scale = S::F64::splat(simd, self.scale * rate);
-        let mean = S::F64::splat(simd, self.mean);
+        let mean = S::F64::splat(simd, -self.mean);
         let level = S::F64::splat(simd, if self.p.space.is_normalized() { self.value } else { 1.0 });
         let mut start = 0;
         while start < self.p.row.classes() {

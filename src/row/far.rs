@@ -10,14 +10,14 @@
 
 use super::divergence::RowGradients;
 use super::known::{PairKernel, run_known};
-use super::pair::{Frame, LogRatio, TwoFloats};
+use super::pair::Frame;
 use super::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
 use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
 use super::write::{Formulas, write_sides};
 use crate::batch::Blocks;
 use crate::rows::Row;
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
+use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
 const SMALLEST_VALUE: f64 = 0.5;
@@ -318,6 +318,8 @@ impl PairKernel for FarGradients<'_> {
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) {
         let rate = self.p.inverse_temperature;
+        // As in a `LogRatio`: 1/T is rounded, and what is taken off its multiple by the same factor.
+        let narrow_rate = V::Scalar::from_f64(rate).to_f64();
         let formulas = KlGradients::<V> {
             token,
             p,
@@ -326,7 +328,8 @@ impl PairKernel for FarGradients<'_> {
             p_exp: ScaledExp::new(token, rate, self.ln_divisors.0, 1.0),
             q_exp: ScaledExp::new(token, rate, self.ln_divisors.1, 1.0),
             scale: V::splat(token, self.gradients.scale * rate),
-            from_mean: LogRatio::new(token, rate, TwoFloats { high: self.offset, low: 0.0 }),
+            rate: V::splat(token, narrow_rate),
+            offset: V::splat(token, -self.offset * (narrow_rate / rate)),
         };
         write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
     }
@@ -341,8 +344,8 @@ struct KlGradients<'a, V: Lanes> {
     p_exp: ScaledExp<V>,
     q_exp: ScaledExp<V>,
     scale: V,
-    /// d − value.
-    from_mean: LogRatio<V>,
+    rate: V,
+    offset: V,
 }
 
 impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
@@ -352,6 +355,6 @@ impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
         let x = self.p.lanes::<V, WHOLE>(self.token, start, self.lowest);
         let y = self.q.lanes::<V, WHOLE>(self.token, start, self.lowest);
         let (p, q) = (self.p_exp.at(x), self.q_exp.at(y));
-        (self.scale * p * self.from_mean.rough(x, y), self.scale * (q - p))
+        (self.scale * p * (x - y).mul_add_relaxed(self.rate, self.offset), self.scale * (q - p))
     }
 }

@@ -228,6 +228,15 @@ impl Kernel for SumOfDifferences<'_> {
     }
 }
 
+/// As in [`Statistics::merge`]: Σ(q − p) seen with a rough difference of the log-sum-exp shows what that is off by.
+fn refined(frame: Frame, p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Frame {
+    let parts = blocks.map(p.row.classes(), |start, len| {
+        isa.run(SumOfDifferences { p: p.block(start, len), q: q.block(start, len), frame })
+    });
+    let excess: f64 = parts.iter().sum();
+    if excess.abs() < 0.5 { frame.corrected(excess) } else { frame }
+}
+
 impl Statistics {
     /// Statistics of two rows: the first pass. Unless `exact`, the sums only serve as divisors.
     pub(crate) fn new(
@@ -259,16 +268,14 @@ impl Statistics {
         let support = parts.iter().fold(Support::default(), |all, &part| all.merge(part));
         let mut frame = Frame::of(p_sum, q_sum, p.inverse_temperature);
         if p.space.is_normalized() && q.space.is_normalized() {
-            // As in `merge`: Σ(q − p) seen with the rough difference shows what that is off by.
-            let parts = blocks.map(classes, |start, len| {
-                isa.run(SumOfDifferences { p: p.block(start, len), q: q.block(start, len), frame })
-            });
-            let excess: f64 = parts.iter().sum();
-            if excess.abs() < 0.5 {
-                frame = frame.corrected(excess);
-            }
+            frame = refined(frame, p, q, isa, blocks);
         }
         Ok(Statistics { frame, p: p_sum, q: q_sum, support })
+    }
+
+    /// With the difference of the two log-sum-exp as f64 lanes find it.
+    pub(crate) fn refined(self, p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Self {
+        Statistics { frame: refined(self.frame, p, q, isa, blocks), ..self }
     }
 
     /// Statistics of two rows of logits with one temperature, from their blocks in order.

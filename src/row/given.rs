@@ -93,7 +93,8 @@ impl PairKernel for FarKl<'_> {
         let zero = V::splat(token, 0.0);
         let log_ratio = RoughLogRatio::<V>::new(token);
         let mut totals = [Total::<V>::zero(token); 3];
-        let mut smallest = [V::splat(token, f64::INFINITY); 2];
+        let q_row = q;
+        let mut smallest = V::splat(token, f64::INFINITY);
         let (classes, whole) = (p.classes(), p.whole::<V>());
         let mut start = 0;
         while start < whole {
@@ -101,7 +102,7 @@ impl PairKernel for FarKl<'_> {
             let stop = whole.min(start + RUN * V::N);
             while start < stop {
                 let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
-                smallest = [smallest[0].min(p), smallest[1].min(q)];
+                smallest = smallest.min(p.min(q));
                 runs[0] = p.mul_add_relaxed(log_ratio.of(p, q), runs[0]);
                 runs[1] = runs[1] + p;
                 runs[2] = runs[2] + q;
@@ -114,17 +115,31 @@ impl PairKernel for FarKl<'_> {
         if start < classes {
             // Numbers that add nothing to the value, and a little to Σq.
             let (p, q) = (p.load::<V>(token, start, 0.0), q.load::<V>(token, start, 1e-30));
-            smallest = [smallest[0].min(p), smallest[1].min(q)];
+            smallest = smallest.min(p.min(q));
             totals[0].add(token, p * log_ratio.of(p, q));
             totals[1].add(token, p);
             totals[2].add(token, q);
         }
         let [value, p_sum, q_sum] = Total::sums(totals);
-        let [smallest_p, smallest_q] = smallest.map(|lanes| -(-lanes).largest());
-        let in_range = smallest_p >= 0.0 && p_sum <= LARGEST_RATIO * smallest_q;
+        let smallest = -(-smallest).largest();
+        // No 1/q that is a number takes such a p out of range.
+        let in_range =
+            p_sum <= 0.5 || p_sum <= LARGEST_RATIO * smallest || p_sum <= LARGEST_RATIO * least::<V>(token, q_row);
         // NaN and ∞ make the value NaN or infinite.
-        (value.is_finite() && in_range).then_some(PlainSums { value, p: p_sum, q: q_sum })
+        (value.is_finite() && smallest >= 0.0 && in_range).then_some(PlainSums { value, p: p_sum, q: q_sum })
     }
+}
+
+/// The smallest element.
+#[inline(always)]
+fn least<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
+    let mut smallest = V::splat(token, f64::INFINITY);
+    let mut start = 0;
+    while start < row.classes() {
+        smallest = smallest.min(row.load::<V>(token, start, f64::INFINITY));
+        start += V::N;
+    }
+    -(-smallest).largest()
 }
 
 /// Σ(p·ln(p/q) + q − p) and Σ(p − q) of a block.

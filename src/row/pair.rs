@@ -80,6 +80,11 @@ impl TwoFloats {
         TwoFloats { high, low: difference.mul_add(rate, -high) + error * rate }
     }
 
+    fn times(self, factor: f64) -> Self {
+        let high = self.high * factor;
+        TwoFloats { high, low: self.high.mul_add(factor, -high) + self.low * factor }
+    }
+
     pub(super) fn plus(self, addend: f64) -> Self {
         let high = self.high + addend;
         let shadow = high - self.high;
@@ -110,17 +115,17 @@ impl TwoFloats {
 /// (x − y)/T − delta of two rows with one temperature.
 #[derive(Clone, Copy)]
 pub(super) struct LogRatio<V> {
-    /// 1/T; in f32 lanes as the unevaluated sum of two, since close rows are no larger than what one is off by.
-    rate: (V, V),
+    rate: V,
     delta: [V; 3],
 }
 
 impl<V: Lanes> LogRatio<V> {
     #[inline(always)]
     pub(super) fn new(token: V::Token, inverse_temperature: f64, delta: TwoFloats) -> Self {
-        let high = V::Scalar::from_f64(inverse_temperature).to_f64();
-        let rate = (V::splat(token, high), V::splat(token, inverse_temperature - high));
-        LogRatio { rate, delta: delta.split(token) }
+        // f32 lanes round 1/T. With delta rounded by the same factor the log-ratio is, too, and loses nothing to cancellation.
+        let rate = V::Scalar::from_f64(inverse_temperature).to_f64();
+        let delta = if V::Scalar::WIDE { delta } else { delta.times(rate / inverse_temperature) };
+        LogRatio { rate: V::splat(token, rate), delta: delta.split(token) }
     }
 
     /// x − y and its rounding error.
@@ -131,23 +136,11 @@ impl<V: Lanes> LogRatio<V> {
         (difference, (x - (difference - shadow)) - (y + shadow))
     }
 
-    /// The log-ratio, but for the rounding of x − y and of 1/T.
+    /// The log-ratio, but for the rounding of x − y.
     #[inline(always)]
     pub(super) fn without_error(&self, x: V, y: V) -> V {
         let [high, middle, _] = self.delta;
-        (x - y).mul_add(self.rate.0, -high) - middle
-    }
-
-    /// The log-ratio of classes far apart.
-    #[inline(always)]
-    pub(super) fn rough(&self, x: V, y: V) -> V {
-        let difference = x - y;
-        difference.mul_add_relaxed(self.rate.0, difference.mul_add_relaxed(self.rate.1, -self.delta[0]))
-    }
-
-    /// Whether the lanes hold 1/T itself.
-    pub(super) fn has_exact_rate(inverse_temperature: f64) -> bool {
-        V::Scalar::from_f64(inverse_temperature).to_f64() == inverse_temperature
+        (x - y).mul_add(self.rate, -high) - middle
     }
 
     /// The log-ratio. The subtraction is exact as the sum of two numbers, so that a constant added to one of two close
@@ -157,12 +150,8 @@ impl<V: Lanes> LogRatio<V> {
         let (difference, error) = Self::difference(x, y);
         let [high, middle, low] = self.delta;
         // Small numbers last: rough and middle cancel where the log-ratio is far smaller than either.
-        let rough = difference.mul_add(self.rate.0, -high);
-        let mut rest = rough - middle;
-        if !V::Scalar::WIDE {
-            rest = difference.mul_add(self.rate.1, rest);
-        }
-        error.mul_add(self.rate.0, rest) - low
+        let rough = difference.mul_add(self.rate, -high);
+        error.mul_add(self.rate, rough - middle) - low
     }
 }
 

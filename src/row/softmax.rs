@@ -133,14 +133,6 @@ impl<'a> Distribution<'a> {
             && NARROW_RATES.contains(&self.inverse_temperature)
     }
 
-    /// With 1/temperature as f32 lanes have it, which is the sum of two f32: everything is to be found at the rate they compute
-    /// with, so that the rest of it is no more than a change of the temperature by 10⁻¹⁵.
-    pub(crate) fn at_narrow_rate(self) -> Self {
-        let high = f64::from(self.inverse_temperature as f32);
-        let low = f64::from((self.inverse_temperature - high) as f32);
-        Distribution { inverse_temperature: high + low, inverse_temperature_error: 0.0, ..self }
-    }
-
     /// The number of one class, capped, and the derivative of the cap: the same bits as where the row is summed.
     pub(crate) fn capped(self, class: usize, isa: Isa) -> (f64, f64) {
         let z = self.row.get(class);
@@ -253,9 +245,12 @@ impl<V: Lanes> DistributionView<V> {
             .max(V::splat(self.token, -V::Scalar::HUGE))
     }
 
-    /// ln p − ln max p of the capped numbers of logits that the row has, in f64 lanes.
+    /// ln p − ln max p of the capped numbers of logits; some finite number where the row lacks the class.
     #[inline(always)]
     pub(crate) fn below_largest(&self, z: V) -> V {
+        if !V::Scalar::WIDE {
+            return (self.exp.bounded(z) - self.reference.0) * self.inverse_temperature;
+        }
         let z = V::select(self.has(z), z, self.reference.0);
         ((z - self.reference.0) * self.inverse_temperature).max(V::splat(self.token, -V::Scalar::HUGE))
     }
