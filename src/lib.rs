@@ -30,26 +30,24 @@ mod batch;
 mod divergence;
 mod element;
 mod error;
-mod float_environment;
 mod memory;
-mod pool;
-mod process;
 #[cfg(feature = "python")]
 mod python;
 mod reduction;
 mod row;
 mod rows;
 mod simd;
+mod threads;
 
 pub use batch::{
-    Comparison, CrossEntropy, Distillation, Execution, Gradients, PairOfRows, Stream, Targets, compare, cross_entropy,
+    Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Stream, Targets, compare, cross_entropy,
     distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pointwise_kl, stream,
 };
 pub use divergence::Kind;
 pub use element::{Dtype, Element};
 pub use error::Error;
-pub use pool::{MAX_THREADS, num_threads, set_num_threads};
 pub use reduction::{Reduced, Reduction, RowOptions};
-pub use row::space::Space;
+pub use row::distribution::Space;
 pub use rows::{Rows, RowsMut};
 pub use simd::Isa;
+pub use threads::{Execution, MAX_THREADS, num_threads, set_num_threads};

@@ -2,14 +2,13 @@
 
 use super::cross_entropy::check_labels;
 use super::divergence::{check_same_shape, check_side};
-use super::driver::Execution;
 use crate::error::Error;
 use crate::memory;
 use crate::reduction::RowOptions;
 use crate::row::comparison::RowComparison;
-use crate::row::softmax::Distribution;
-use crate::row::space::Space;
+use crate::row::distribution::{Distribution, Space};
 use crate::rows::Rows;
+use crate::threads::Execution;
 
 /// What two batches have to do with each other: one number a row in every field, in nats. Rows not kept hold 0.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,14 +1,13 @@
 //! Cross-entropy of batches, with gradients.
 
 use super::divergence::{check_output, check_same_shape, check_side};
-use super::driver::Execution;
 use crate::error::Error;
 use crate::memory;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::cross_entropy::{LossGradients, Target, Terms};
-use crate::row::softmax::Distribution;
-use crate::row::space::Space;
+use crate::row::distribution::{Distribution, Space};
 use crate::rows::{Rows, RowsMut};
+use crate::threads::Execution;
 
 /// What every row is compared with.
 #[derive(Clone, Debug)]
@@ -96,7 +95,7 @@ impl CrossEntropy<'_> {
 }
 
 /// The first label out of range among the rows `kept`.
-pub(super) fn check_labels(
+pub(crate) fn check_labels(
     labels: &[i64],
     rows: &Rows<'_>,
     ignore_index: Option<i64>,
@@ -121,7 +120,7 @@ pub(super) fn check_labels(
 }
 
 /// The rows that count where those labelled `ignore_index` do not; `None` where the mask of `options` says it all.
-pub(super) fn rows_with_labels(
+pub(crate) fn rows_with_labels(
     labels: Option<&[i64]>,
     ignore_index: Option<i64>,
     options: &RowOptions<'_>,

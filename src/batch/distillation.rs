@@ -1,19 +1,17 @@
 //! A divergence from a teacher mixed with cross-entropy on labels, in one call.
 
-use std::cell::Cell;
-
 use super::cross_entropy::{check_labels, rows_with_labels};
 use super::divergence::{Gradients, check_output, check_same_shape, check_side};
-use super::driver::{Driver, Execution};
 use crate::divergence::{Divergence, Kind, Visitor};
 use crate::element::Dtype;
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::distillation::{Lesson, Shares, distillation as row_distillation};
-use crate::row::divergence::RowGradients;
-use crate::row::softmax::Distribution;
-use crate::row::space::Space;
+use crate::row::distribution::{Distribution, Space};
+use crate::row::gradients::RowGradients;
 use crate::rows::{Row, RowMut, Rows, RowsMut};
+use crate::threads::{Driver, Execution};
+use std::cell::Cell;
 
 /// The loss of a student with a teacher: divergence·D(teacher, student) + `cross_entropy`·CE(student, label).
 #[derive(Clone, Copy, Debug)]

@@ -1,15 +1,13 @@
 //! Divergences of batches, with gradients.
 
-use std::ops::RangeInclusive;
-
-use super::driver::{Driver, Execution};
 use crate::divergence::{Divergence, Kind, Visitor};
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
-use crate::row::divergence::RowGradients;
-use crate::row::softmax::Distribution;
-use crate::row::space::Space;
+use crate::row::distribution::{Distribution, Space};
+use crate::row::gradients::RowGradients;
 use crate::rows::{Rows, RowsMut};
+use crate::threads::{Driver, Execution};
+use std::ops::RangeInclusive;
 
 /// The rows of one side, and what their numbers are.
 #[derive(Clone, Debug)]
@@ -43,7 +41,7 @@ pub struct Gradients<'a> {
 const TEMPERATURES: RangeInclusive<f64> = 1e-30..=1e30;
 
 /// Checks what can be known of one side before any row is read.
-pub(super) fn check_side(argument: &'static str, rows: &Rows<'_>, space: Space, temperature: f64) -> Result<(), Error> {
+pub(crate) fn check_side(argument: &'static str, rows: &Rows<'_>, space: Space, temperature: f64) -> Result<(), Error> {
     if rows.classes() == 0 {
         return Err(Error::NoClasses { argument, shape: rows.shape() });
     }
@@ -61,7 +59,7 @@ pub(super) fn check_side(argument: &'static str, rows: &Rows<'_>, space: Space, 
 }
 
 /// That an output has the shape of its input.
-pub(super) fn check_output(argument: &'static str, out: Option<&RowsMut<'_>>, rows: &Rows<'_>) -> Result<(), Error> {
+pub(crate) fn check_output(argument: &'static str, out: Option<&RowsMut<'_>>, rows: &Rows<'_>) -> Result<(), Error> {
     match out {
         Some(out) if out.shape() != rows.shape() => Err(Error::ShapeMismatch {
             first: argument,
@@ -74,7 +72,7 @@ pub(super) fn check_output(argument: &'static str, out: Option<&RowsMut<'_>>, ro
 }
 
 /// That two inputs have one shape.
-pub(super) fn check_same_shape(names: (&'static str, &'static str), rows: (&Rows<'_>, &Rows<'_>)) -> Result<(), Error> {
+pub(crate) fn check_same_shape(names: (&'static str, &'static str), rows: (&Rows<'_>, &Rows<'_>)) -> Result<(), Error> {
     if rows.0.shape() == rows.1.shape() {
         Ok(())
     } else {

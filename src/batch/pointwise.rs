@@ -1,11 +1,11 @@
 //! KL element by element, as torch defines it.
 
 use super::divergence::{Gradients, check_output, check_same_shape};
-use super::driver::Execution;
 use crate::error::Error;
-use crate::row::divergence::RowGradients;
-use crate::row::pointwise::PointwiseKl;
+use crate::row::gradients::RowGradients;
+use crate::row::kl::pointwise::PointwiseKl;
 use crate::rows::Rows;
+use crate::threads::Execution;
 
 /// Σ p (ln p − ln q) over all elements, with q given by its logarithm, and p too if `log_p`; writes `scale` times the
 /// gradients of what is given.

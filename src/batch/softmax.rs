@@ -2,14 +2,14 @@
 
 use super::cross_entropy::check_labels;
 use super::divergence::{check_output, check_side};
-use super::driver::Execution;
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
-use crate::row::divergence::LARGEST_NARROW_SCALE;
+use crate::row::distribution::softmax::WriteLogSoftmax;
+use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::entropy::WriteSoftmax;
-use crate::row::softmax::{Distribution, LogSumExp, WriteLogSoftmax};
-use crate::row::space::Space;
+use crate::row::gradients::LARGEST_NARROW_SCALE;
 use crate::rows::{Rows, RowsMut};
+use crate::threads::Execution;
 
 /// ln Σ e^(z/T) of every row; writes ∂L/∂z, which is softmax, to `gradient`.
 ///

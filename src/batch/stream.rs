@@ -1,12 +1,12 @@
 //! What moving the data of a call takes without computing anything: the limit that every function is held against.
 
-use std::hint::black_box;
-
-use super::driver::Execution;
 use crate::error::Error;
-use crate::row::write::{Formula, write};
+use crate::row::write::Formula;
+use crate::row::write::write;
 use crate::rows::{Row, RowMut, Rows, RowsMut};
 use crate::simd::{Kernel, Lanes, Simd};
+use crate::threads::Execution;
+use std::hint::black_box;
 
 /// Vectors whose maxima are kept apart, so that none waits for the one before.
 const CHAINS: usize = 4;

@@ -14,10 +14,10 @@
 //!
 //! e·[r(h − rw·(1 − e^(−u))) + (m/e)·L(rw)] for rw < 1, e·[r·ln(e/m) − γe^(−u)·ln(m/e(1 + v))] beyond.
 
+use super::disjoint_pair::DisjointPair;
+use super::pair::Pair;
 use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
 use crate::error::Error;
-use crate::row::disjoint::DisjointPair;
-use crate::row::pair::Pair;
 use crate::simd::Lanes;
 use crate::simd::ln::{Log1p, atanh_tail_on_third, ln};
 
@@ -60,7 +60,7 @@ struct Mixture<V> {
 impl JensenShannon {
     #[inline(always)]
     fn mixture<V: Lanes>(self, pair: &Pair<V>) -> Mixture<V> {
-        let token = pair.token();
+        let token = pair.token;
         let one = V::splat(token, 1.0);
         let beta = V::splat(token, self.beta);
         let other = V::splat(token, 1.0 - self.beta);
@@ -96,7 +96,7 @@ impl Divergence for JensenShannon {
 
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
-        let token = pair.token();
+        let token = pair.token;
         let Mixture { rest, gamma, value, to_larger, to_smaller } = self.mixture(pair);
         let larger = pair.larger * V::splat(token, self.factor);
         let d_ln_larger = rest * larger * to_larger;
@@ -111,7 +111,7 @@ impl Divergence for JensenShannon {
     #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
         let Mixture { rest, gamma, to_larger, to_smaller, .. } = self.mixture(pair);
-        let factor = V::splat(pair.token(), self.factor);
+        let factor = V::splat(pair.token, self.factor);
         let of_larger = factor * rest * to_larger;
         let of_smaller = -(factor * gamma * to_smaller);
         (pair.where_p_larger(of_larger, of_smaller), pair.where_p_larger(of_smaller, of_larger))
@@ -124,7 +124,7 @@ impl Divergence for JensenShannon {
 
     #[inline(always)]
     fn slopes_beyond_lone<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
-        let token = pair.token();
+        let token = pair.token;
         let one = V::splat(token, 1.0);
         let (of_p, of_q) = self.lone_slopes();
         let (beta, other) = (V::splat(token, self.beta), V::splat(token, 1.0 - self.beta));
@@ -142,8 +142,8 @@ impl Divergence for JensenShannon {
         let larger = pair.larger * V::splat(token, self.factor) * rest;
         let of_larger = -(larger * log.ln);
         let differences = (
-            pair.p().mul_add(V::splat(token, -of_p), class.d_ln_p),
-            pair.q().mul_add(V::splat(token, -of_q), class.d_ln_q),
+            pair.p.mul_add(V::splat(token, -of_p), class.d_ln_p),
+            pair.q.mul_add(V::splat(token, -of_q), class.d_ln_q),
         );
         (
             V::select(small, pair.where_p_larger(of_larger, differences.0), differences.0),

@@ -4,8 +4,9 @@
 
 use std::convert::Infallible;
 
+use super::pair::Pair;
 use super::{Class, Divergence, Infinite};
-use crate::row::pair::Pair;
+
 use crate::simd::Lanes;
 use crate::simd::exp::saturating_exp;
 
@@ -20,7 +21,7 @@ impl Divergence for Kl {
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let value = pair.kl_term();
-        Class { value, d_ln_p: pair.p() * pair.log_ratio(), d_ln_q: -pair.difference() }
+        Class { value, d_ln_p: pair.p * pair.log_ratio, d_ln_q: -pair.difference() }
     }
 
     fn linear(self) -> (f64, f64) {
@@ -29,18 +30,18 @@ impl Divergence for Kl {
 
     #[inline(always)]
     fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
-        (class.d_ln_p + pair.p(), -pair.p())
+        (class.d_ln_p + pair.p, -pair.p)
     }
 
     #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
-        let token = pair.token();
+        let token = pair.token;
         let (zero, one) = (V::splat(token, 0.0), V::splat(token, 1.0));
         // A probability that was found as an exponential may have become 0.
-        let divides = zero.lt(pair.q());
-        let quotient = pair.p() / V::select(divides, pair.q(), one);
-        let ratio = V::select(divides, quotient, saturating_exp(token, pair.log_ratio()));
-        (pair.log_ratio() + one, -V::select(pair.has().0, ratio, zero))
+        let divides = zero.lt(pair.q);
+        let quotient = pair.p / V::select(divides, pair.q, one);
+        let ratio = V::select(divides, quotient, saturating_exp(token, pair.log_ratio));
+        (pair.log_ratio + one, -V::select(pair.has.0, ratio, zero))
     }
 
     type Disjoint = Infallible;

@@ -1,22 +1,24 @@
-//! The divergences: one trait, one table, one file each.
+//! The divergences: one trait, one table, one file each, and the two vocabularies they are written in, [`Pair`] and
+//! [`DisjointPair`].
 //!
 //! To add one: a file with a type that implements [`Divergence`], and a line in the table below.
 
+mod disjoint_pair;
 mod jensen_shannon;
 mod kl;
+mod pair;
 mod renyi;
 #[cfg(test)]
 mod tests;
 mod total_variation;
 
+pub(crate) use disjoint_pair::DisjointPair;
 pub(crate) use jensen_shannon::JensenShannon;
-
-use std::convert::Infallible;
+pub(crate) use pair::Pair;
 
 use crate::error::Error;
-use crate::row::disjoint::DisjointPair;
-use crate::row::pair::Pair;
 use crate::simd::Lanes;
+use std::convert::Infallible;
 
 /// A divergence Σ f(pᵢ, qᵢ) over the classes of two rows, or an outer function φ of that sum.
 ///
@@ -41,8 +43,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     #[inline(always)]
     fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
         let (lambda, mu) = self.linear();
-        let splat = |value| V::splat(pair.token(), value);
-        (pair.p().mul_add(splat(lambda), class.d_ln_p), pair.q().mul_add(splat(mu), class.d_ln_q))
+        let splat = |value| V::splat(pair.token, value);
+        (pair.p.mul_add(splat(lambda), class.d_ln_p), pair.q.mul_add(splat(mu), class.d_ln_q))
     }
 
     /// ∂f/∂p and ∂f/∂q, of a side that has the class: from the log-ratio, since a probability below the normal range, and

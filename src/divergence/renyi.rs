@@ -15,10 +15,10 @@
 //! S leaves the range of floats where p and q differ by hundreds of nats, while its logarithm stays a plain number, and
 //! f̃ cancels where they have little in common (S below ½). Such rows are summed again, p^α q^(1−α) relative to the largest.
 
+use super::disjoint_pair::DisjointPair;
+use super::pair::Pair;
 use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
 use crate::error::Error;
-use crate::row::disjoint::DisjointPair;
-use crate::row::pair::Pair;
 use crate::simd::exp::{self, ScaledExp};
 use crate::simd::{Lanes, Scalar};
 
@@ -46,14 +46,14 @@ impl Renyi {
     /// Of two numbers for 1 − α and α: that of τ, and that of τ′.
     #[inline(always)]
     fn by_larger<V: Lanes>(pair: &Pair<V>, complement: f64, alpha: f64) -> (V, V) {
-        let (complement, alpha) = (V::splat(pair.token(), complement), V::splat(pair.token(), alpha));
+        let (complement, alpha) = (V::splat(pair.token, complement), V::splat(pair.token, alpha));
         (pair.where_p_larger(complement, alpha), pair.where_p_larger(alpha, complement))
     }
 
     /// factor·e^exponent for classes that both rows have, else 0.
     #[inline(always)]
     fn slope<V: Lanes>(pair: &Pair<V>, exponent: V, factor: f64) -> V {
-        let token = pair.token();
+        let token = pair.token;
         let slope = V::splat(token, factor) * exp::saturating_exp(token, exponent);
         V::select(pair.shared(), slope, V::splat(token, 0.0))
     }
@@ -71,7 +71,7 @@ impl Renyi {
     /// p^α q^(1−α) relative to the largest; 0 for classes that one row lacks.
     #[inline(always)]
     fn relative<V: Lanes>(self, pair: &Pair<V>, largest: f64) -> V {
-        let token = pair.token();
+        let token = pair.token;
         let above = (self.score(pair) - V::splat(token, largest)) * V::splat(token, self.unit());
         V::select(pair.shared(), exp::exp(token, above), V::splat(token, 0.0))
     }
@@ -83,7 +83,7 @@ impl Divergence for Renyi {
 
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
-        let token = pair.token();
+        let token = pair.token;
         if let Some(largest) = self.largest {
             // Slopes of ln S, α·f and (1−α)·f over α − 1: what is left out, a multiple of p and of q, drops out of the
             // gradient of logits.
@@ -154,7 +154,7 @@ impl Divergence for Renyi {
         if self.largest.is_some() {
             return (class.d_ln_p, class.d_ln_q);
         }
-        let token = pair.token();
+        let token = pair.token;
         let (tau, _) = Self::by_larger(pair, 1.0 - self.alpha, self.alpha);
         let zero = V::splat(token, 0.0);
         let exponent = -(tau * pair.u);
@@ -167,8 +167,8 @@ impl Divergence for Renyi {
 
     #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
-        let token = pair.token();
-        let (order, d) = (self.alpha - 1.0, pair.log_ratio());
+        let token = pair.token;
+        let (order, d) = (self.alpha - 1.0, pair.log_ratio);
         // f/p and f/q as exponentials of their own.
         let (exponents, factors) = if let Some(largest) = self.largest {
             let ln_f = (self.score(pair) - V::splat(token, largest)) * V::splat(token, self.unit());
@@ -233,7 +233,7 @@ impl Divergence for Renyi {
 
     #[inline(always)]
     fn score<V: Lanes>(self, pair: &Pair<V>) -> V {
-        let token = pair.token();
+        let token = pair.token;
         let unit = self.unit();
         let (tau, _) = Self::by_larger(pair, (1.0 - self.alpha) / unit, self.alpha / unit);
         pair.ln_larger * V::splat(token, 1.0 / unit) - tau * pair.u

@@ -1,8 +1,8 @@
 //! ½ Σ |p − q|. Where p = q the function has a kink, and the derivative used is 0.
 
+use super::disjoint_pair::DisjointPair;
+use super::pair::Pair;
 use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
-use crate::row::disjoint::DisjointPair;
-use crate::row::pair::Pair;
 use crate::simd::Lanes;
 
 #[derive(Clone, Copy)]
@@ -12,10 +12,10 @@ impl TotalVariation {
     /// ½ sign(p − q).
     #[inline(always)]
     fn half_sign<V: Lanes>(pair: &Pair<V>) -> V {
-        let half = V::splat(pair.token(), 0.5);
-        let zero = V::splat(pair.token(), 0.0);
+        let half = V::splat(pair.token, 0.5);
+        let zero = V::splat(pair.token, 0.0);
         // The sign of the log-ratio is right where p and q are too small to be told apart.
-        let d = pair.log_ratio();
+        let d = pair.log_ratio;
         V::select(zero.lt(d), half, V::select(d.lt(zero), -half, zero))
     }
 }
@@ -26,8 +26,8 @@ impl Divergence for TotalVariation {
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let half_sign = Self::half_sign(pair);
-        let value = V::splat(pair.token(), 0.5) * pair.difference().abs();
-        Class { value, d_ln_p: half_sign * pair.p(), d_ln_q: -(half_sign * pair.q()) }
+        let value = V::splat(pair.token, 0.5) * pair.difference().abs();
+        Class { value, d_ln_p: half_sign * pair.p, d_ln_q: -(half_sign * pair.q) }
     }
 
     #[inline(always)]
@@ -42,9 +42,9 @@ impl Divergence for TotalVariation {
 
     #[inline(always)]
     fn slopes_beyond_lone<V: Lanes>(self, pair: &Pair<V>, _: &Class<V>) -> (V, V) {
-        let half = V::splat(pair.token(), 0.5);
+        let half = V::splat(pair.token, 0.5);
         let half_sign = Self::half_sign(pair);
-        ((half_sign - half) * pair.p(), -((half_sign + half) * pair.q()))
+        ((half_sign - half) * pair.p, -((half_sign + half) * pair.q))
     }
 
     type Disjoint = Self;

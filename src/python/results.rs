@@ -10,7 +10,8 @@ use numpy::{Element, PyArrayDescrMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::{Dtype, float_environment};
+use crate::Dtype;
+use crate::threads::float_environment;
 
 /// One number, as a scalar of float64 or of float32.
 pub(super) fn scalar_of(py: Python<'_>, dtype: Dtype, number: f64) -> PyResult<Bound<'_, PyAny>> {

@@ -1,12 +1,13 @@
 //! Everything about two rows of logits at once: divergences, entropies, and the classes they favour.
 
-use super::first_pass::{NoStatistics, Statistics};
-use super::pair::{Frame, PairView};
-use super::scan::first_at;
-use super::softmax::{Distribution, DistributionView};
-use crate::batch::Blocks;
 use crate::divergence::{Divergence, JensenShannon};
+use crate::row::distribution::Distribution;
+use crate::row::distribution::scan::first_at;
+use crate::row::distribution::softmax::DistributionView;
+use crate::row::divergence::first_pass::{NoStatistics, Statistics};
+use crate::row::pair::{Frame, PairView};
 use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
+use crate::threads::Blocks;
 
 /// What two rows have to do with each other, in nats.
 #[derive(Clone, Copy, Debug)]
@@ -168,8 +169,8 @@ fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; SUMS] {
             runs[1] = runs[1] + pair.reverse_kl_term();
             runs[2] = runs[2] + even.class(&pair).value;
             runs[3] = runs[3] + half * pair.difference().abs();
-            runs[4] = runs[4] - p_view.p_ln_p(x, pair.p());
-            runs[5] = runs[5] - q_view.p_ln_p(y, pair.q());
+            runs[4] = runs[4] - p_view.p_ln_p(x, pair.p);
+            runs[5] = runs[5] - q_view.p_ln_p(y, pair.q);
             start += V::N;
         }
         for (total, run) in totals.iter_mut().zip(runs) {

@@ -3,15 +3,15 @@
 //! mᵢ = wᵢ·((1 − ε)·tᵢ + ε/C) for class weights w, label smoothing ε over C classes, and t the target: 1 at the
 //! index and 0 elsewhere, or as given.
 
-use super::divergence::LARGEST_NARROW_SCALE;
-use super::softmax::{Distribution, DistributionView, LogSumExp};
-use super::space::Space;
-use super::write::{Formula, write};
-use crate::batch::Blocks;
 use crate::element::Dtype;
+use crate::row::distribution::softmax::DistributionView;
+use crate::row::distribution::{Distribution, LogSumExp, Space};
+use crate::row::gradients::LARGEST_NARROW_SCALE;
+use crate::row::write::{Formula, write};
 use crate::rows::{Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
+use crate::threads::Blocks;
 
 /// What the row is compared with.
 #[derive(Clone, Copy)]

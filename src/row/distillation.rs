@@ -1,13 +1,13 @@
 //! What a student learns from a teacher and a label at once: a divergence from the teacher, and cross-entropy.
 
 use super::cross_entropy::{LossGradients, Target, Terms, cross_entropy};
-use super::divergence::{RowGradients, divergence};
-use super::softmax::Distribution;
-use super::space::Space;
-use crate::batch::Blocks;
+use super::divergence::divergence;
 use crate::divergence::Divergence;
+use crate::row::distribution::{Distribution, Space};
+use crate::row::gradients::RowGradients;
 use crate::rows::{Row, RowMut};
 use crate::simd::Isa;
+use crate::threads::Blocks;
 
 /// The rows of teacher and student, and the label.
 #[derive(Clone, Copy)]

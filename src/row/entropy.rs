@@ -1,10 +1,10 @@
 //! Entropy of one row, −Σ p ln p.
 
-use super::softmax::{Distribution, DistributionView, LogSumExp};
-use super::space::Space;
-use crate::batch::Blocks;
+use crate::row::distribution::softmax::DistributionView;
+use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::rows::RowMut;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::threads::Blocks;
 
 /// The entropy; writes its gradient times `scale` to `out`.
 ///

@@ -5,7 +5,7 @@ use crate::rows::Row;
 use crate::simd::{Lanes, Scalar};
 
 /// What is computed of two rows in one kind of lanes.
-pub(super) trait PairKernel {
+pub(crate) trait PairKernel {
     type Output;
 
     /// `#[inline(always)]` in every implementation.
@@ -15,7 +15,7 @@ pub(super) trait PairKernel {
 /// Runs `kernel` in the lanes `V`: compiled once for each dtype they are for, which loops over two rows of that dtype
 /// have as a constant, and once for mixtures; once for all where the lanes gain nothing from it.
 #[inline(always)]
-pub(super) fn run_known<V: Lanes, K: PairKernel>(token: V::Token, p: Row<'_>, q: Row<'_>, kernel: K) -> K::Output {
+pub(crate) fn run_known<V: Lanes, K: PairKernel>(token: V::Token, p: Row<'_>, q: Row<'_>, kernel: K) -> K::Output {
     match (p.dtype(), q.dtype()) {
         _ if !V::KNOWN_DTYPES => kernel.run::<V>(token, p, q),
         (Dtype::F64, Dtype::F64) if V::Scalar::WIDE => kernel.run::<V>(token, p.known(Dtype::F64), q.known(Dtype::F64)),

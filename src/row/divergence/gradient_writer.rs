@@ -1,36 +1,36 @@
 //! From the slopes of a class to the gradient of what was passed, in every space.
 
-use super::pair::Pair;
-use super::space::Space;
+use crate::divergence::Pair;
 use crate::divergence::{Class, Divergence};
+use crate::row::distribution::Space;
 use crate::rows::RowMut;
 use crate::simd::{Lanes, Scalar};
 
 /// How the slopes of a class become the gradient of what was passed.
 #[derive(Clone, Copy)]
-pub(super) struct SideRule {
-    pub(super) space: Space,
+pub(crate) struct SideRule {
+    pub(crate) space: Space,
     /// Upstream gradient, φ′ and 1/T.
-    pub(super) scale: f64,
+    pub(crate) scale: f64,
     /// Σ of the slopes, for logits.
-    pub(super) slope_sum: f64,
+    pub(crate) slope_sum: f64,
     /// The slope at probability 0, for probabilities.
-    pub(super) limit: f64,
+    pub(crate) limit: f64,
     /// λ or μ.
-    pub(super) linear: f64,
+    pub(crate) linear: f64,
     /// Whether classes that make the value infinite have an infinite slope on this side.
-    pub(super) infinite: bool,
+    pub(crate) infinite: bool,
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Rule {
-    pub(super) p: SideRule,
-    pub(super) q: SideRule,
+pub(crate) struct Rule {
+    pub(crate) p: SideRule,
+    pub(crate) q: SideRule,
 }
 
 /// Writes the gradient of one side.
 #[derive(Clone, Copy)]
-pub(super) struct Writer<'a, V: Lanes> {
+pub(crate) struct Writer<'a, V: Lanes> {
     out: RowMut<'a>,
     rule: SideRule,
     token: V::Token,
@@ -42,7 +42,7 @@ pub(super) struct Writer<'a, V: Lanes> {
 
 impl<'a, V: Lanes> Writer<'a, V> {
     #[inline(always)]
-    pub(super) fn new(token: V::Token, out: RowMut<'a>, rule: SideRule) -> Self {
+    pub(crate) fn new(token: V::Token, out: RowMut<'a>, rule: SideRule) -> Self {
         Writer {
             out,
             rule,
@@ -58,7 +58,7 @@ impl<'a, V: Lanes> Writer<'a, V> {
     ///
     /// The divergence and not a closure: what is called in several places is only inlined where it says so.
     #[inline(always)]
-    pub(super) fn write<D: Divergence, const Q: bool, const WHOLE: bool>(
+    pub(crate) fn write<D: Divergence, const Q: bool, const WHOLE: bool>(
         &self,
         start: usize,
         divergence: D,
@@ -66,11 +66,11 @@ impl<'a, V: Lanes> Writer<'a, V> {
         class: &Class<V>,
         centered: bool,
     ) -> V {
-        let (slope, probability) = if Q { (class.d_ln_q, pair.q()) } else { (class.d_ln_p, pair.p()) };
+        let (slope, probability) = if Q { (class.d_ln_q, pair.q) } else { (class.d_ln_p, pair.p) };
         let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             self.scale * if centered { slope - probability * self.slope_sum } else { slope }
         } else {
-            let has = if Q { pair.has().1 } else { pair.has().0 };
+            let has = if Q { pair.has.1 } else { pair.has.0 };
             let given = match self.rule.space {
                 Space::LogProbs => divergence.given_slopes(pair, class),
                 _ => divergence.slopes_per_probability(pair),
@@ -118,7 +118,7 @@ impl<'a, V: Lanes> Writer<'a, V> {
         let quotient = side.slope / V::select(divides, side.probability, V::splat(self.token, 1.0));
         let slope = V::select(divides, quotient, given - self.linear);
         let slope = V::select(side.has, slope, self.limit);
-        V::select(V::or(pair.has().0, pair.has().1), slope - self.slope_sum, zero)
+        V::select(V::or(pair.has.0, pair.has.1), slope - self.slope_sum, zero)
     }
 }
 

@@ -1,35 +1,35 @@
 //! The loops over the classes of two rows of logits that have little in common, in f32 lanes.
 //!
-//! There p and q themselves are accurate enough, without the care that [`pair`](super::pair) takes of close rows. The
-//! statistics are those that [`far`](super::far) found.
+//! There p and q themselves are accurate enough, without the care that [`Pair`](crate::divergence::Pair) takes of close rows. The
+//! statistics are those that [`far`](crate::row::kl::far) found.
 
-use super::divergence::RowGradients;
-use super::pair::{Frame, LogRatio, SideFrame};
-use super::second_pass::{Norms, Sums};
-use super::softmax::Distribution;
-use super::write::{Formulas, write_sides};
-use crate::batch::Blocks;
-use crate::divergence::{Disjoint, DisjointView};
+use crate::divergence::{Disjoint, DisjointPair, DisjointView};
+use crate::row::distribution::Distribution;
+use crate::row::divergence::second_pass::{Norms, Sums};
+use crate::row::gradients::RowGradients;
+use crate::row::pair::{Frame, LogRatio, SideFrame};
+use crate::row::write::{Formulas, write_sides};
 use crate::rows::Row;
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
+use crate::threads::Blocks;
 
 /// Two rows of logits with little in common, or a block of them.
 #[derive(Clone, Copy)]
-pub(super) struct DisjointRows<'a, D> {
-    pub(super) divergence: D,
-    pub(super) p: Distribution<'a>,
-    pub(super) q: Distribution<'a>,
-    pub(super) frame: Frame,
+pub(crate) struct DisjointRows<'a, D> {
+    pub(crate) divergence: D,
+    pub(crate) p: Distribution<'a>,
+    pub(crate) q: Distribution<'a>,
+    pub(crate) frame: Frame,
 }
 
 /// What is taken from the slopes of a side to give the gradient of its logits, and what that is multiplied by.
 #[derive(Clone, Copy)]
-pub(super) struct Centering {
+pub(crate) struct Centering {
     /// Upstream gradient, φ′ and 1/T.
-    pub(super) scale: f64,
+    pub(crate) scale: f64,
     /// Σ of the slopes.
-    pub(super) slope_sum: f64,
+    pub(crate) slope_sum: f64,
 }
 
 impl<D: Disjoint> DisjointRows<'_, D> {
@@ -46,7 +46,7 @@ impl<D: Disjoint> DisjointRows<'_, D> {
     }
 
     /// Σf and, of the wanted sides, the sums and norms of the slopes.
-    pub(super) fn sums(self, isa: Isa, blocks: &Blocks, wanted: (bool, bool)) -> Sums {
+    pub(crate) fn sums(self, isa: Isa, blocks: &Blocks, wanted: (bool, bool)) -> Sums {
         let parts = blocks.map(self.p.row.classes(), |start, len| {
             let block = self.block(start, len);
             match wanted {
@@ -60,7 +60,7 @@ impl<D: Disjoint> DisjointRows<'_, D> {
     }
 
     /// Writes the gradients; `centering` is of p and of q.
-    pub(super) fn write(
+    pub(crate) fn write(
         self,
         isa: Isa,
         blocks: &Blocks,
@@ -75,18 +75,6 @@ impl<D: Disjoint> DisjointRows<'_, D> {
             });
         });
     }
-}
-
-/// One class of each lane.
-#[derive(Clone, Copy)]
-pub(crate) struct DisjointPair<V: Lanes> {
-    pub(crate) token: V::Token,
-    pub(crate) p: V,
-    pub(crate) q: V,
-    /// x − y, and its rounding error.
-    pub(crate) difference: (V, V),
-    /// ln p − ln q.
-    pub(crate) log_ratio: V,
 }
 
 /// Both rows of a block, vector by vector.
@@ -111,7 +99,7 @@ impl<'a, V: Lanes, W: DisjointView<V>> Pairs<'a, V, W> {
             token,
             p: p.row,
             q: q.row,
-            lowest: super::scan::lowest_narrow_logit(rate),
+            lowest: crate::row::distribution::scan::lowest_narrow_logit(rate),
             exps: (exp(frame.p), exp(frame.q)),
             log_ratio: LogRatio::new(token, rate, frame.delta),
             view: divergence.view::<V>(token, rate, frame.delta.value()),

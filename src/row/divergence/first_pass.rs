@@ -1,11 +1,12 @@
 //! The first pass over two rows: both log-sum-exp, their difference, and the classes that only one row has.
 
-use super::pair::{Frame, PairView, SideFrame, TwoFloats};
-use super::scan::{FindSupport, Scan, Support, scan};
-use super::softmax::{Distribution, LogSumExp};
-use super::space::Space;
-use crate::batch::{BLOCK, Blocks};
+use crate::row::distribution::scan::{Scan, scan};
+use crate::row::distribution::{Distribution, LogSumExp, Space};
+use crate::row::kl::close::Close;
+use crate::row::pair::{FindSupport, Frame, LARGEST_NARROW_DELTA, PairView, SideFrame, Support};
+use crate::row::two_floats::TwoFloats;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::threads::{BLOCK, Blocks};
 
 /// What the first pass over a pair of rows finds.
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +16,6 @@ pub(crate) struct Statistics {
     pub(crate) q: LogSumExp,
     pub(crate) support: Support,
 }
-
-/// Largest difference of the two log-sum-exp that f32 lanes take, in nats: a log-ratio is rounded by 2^−49 of it, which is
-/// to be less than 10⁻¹².
-pub(super) const LARGEST_NARROW_DELTA: f64 = 256.0;
 
 /// Why there are no statistics.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -192,13 +189,13 @@ fn add<V: Lanes, const EXACT: bool>(
     runs[2] = runs[2] - pair.difference();
     if EXACT {
         let (p_below, q_below) = (x.lt(tops.0), y.lt(tops.1));
-        runs[0] = runs[0] + V::select(p_below, pair.p(), zero);
-        runs[1] = runs[1] + V::select(q_below, pair.q(), zero);
+        runs[0] = runs[0] + V::select(p_below, pair.p, zero);
+        runs[1] = runs[1] + V::select(q_below, pair.q, zero);
         counts[0] = counts[0] + V::select(p_below, zero, one);
         counts[1] = counts[1] + V::select(q_below, zero, one);
     } else {
-        runs[0] = runs[0] + pair.p();
-        runs[1] = runs[1] + pair.q();
+        runs[0] = runs[0] + pair.p;
+        runs[1] = runs[1] + pair.q;
     }
 }
 
@@ -238,6 +235,13 @@ fn refined(frame: Frame, p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blo
 }
 
 impl Statistics {
+    /// Those that [`Close`] found, for f32 lanes; where p lacks nothing that q has.
+    pub(crate) fn of_close_rows(close: &Close, inverse_temperature: f64) -> Self {
+        let frame = close.frame(inverse_temperature);
+        let q = LogSumExp { largest: frame.q.reference, rest: close.p.rest };
+        Statistics { frame, p: close.p, q, support: Support::default() }
+    }
+
     /// Statistics of two rows: the first pass. Unless `exact`, the sums only serve as divisors.
     pub(crate) fn new(
         p: Distribution<'_>,

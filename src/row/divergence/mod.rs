@@ -2,65 +2,31 @@
 //!
 //! The first pass finds the statistics, the second the sums, a third writes the gradients; where the gradients need
 //! no sum of their own, the second and the third are one.
+//!
+//! * [`first_pass`]: the statistics of two rows; [`second_pass`]: the loops over their classes.
+//! * [`disjoint`]: those over rows that have little in common.
+//! * [`gradient_writer`]: the gradient in the space of what was passed.
 
-use super::close::Close;
-use super::disjoint::{Centering, DisjointRows};
-use super::far::Far;
-use super::first_pass::{NoStatistics, Statistics};
-use super::given;
-use super::gradient_writer::{Rule, SideRule};
-use super::scan::first_at;
-use super::second_pass::{Gauge, LargestClass, Mode, Narrow, SecondPass, SlopesAt, Sums, Wide};
-use super::softmax::{Distribution, LogSumExp};
-use super::space::Space;
-use crate::batch::Blocks;
+mod disjoint;
+pub(crate) mod first_pass;
+mod gradient_writer;
+pub(crate) mod second_pass;
+
 use crate::divergence::{Disjoint, Divergence, Outer};
 use crate::element::Dtype;
+use crate::row::distribution::scan::first_at;
+use crate::row::distribution::{Distribution, LogSumExp, Space};
+use crate::row::divergence::disjoint::{Centering, DisjointRows};
+use crate::row::divergence::first_pass::{NoStatistics, Statistics};
+use crate::row::divergence::gradient_writer::{Rule, SideRule};
+use crate::row::divergence::second_pass::{Gauge, LargestClass, Mode, Narrow, SecondPass, SlopesAt, Sums, Wide};
+use crate::row::gradients::RowGradients;
+use crate::row::kl::close::Close;
+use crate::row::kl::far::Far;
+use crate::row::kl::probabilities;
 use crate::rows::RowMut;
 use crate::simd::Isa;
-
-/// Where to write the gradients of one row, and what to multiply them by.
-#[derive(Clone, Copy)]
-pub(crate) struct RowGradients<'a> {
-    /// ∂L/∂value: upstream gradient, weight and the reduction's divisor.
-    pub(crate) scale: f64,
-    pub(crate) p: Option<RowMut<'a>>,
-    pub(crate) q: Option<RowMut<'a>>,
-}
-
-/// Largest number that f32 lanes multiply gradients by: their products with slopes stay in range.
-pub(crate) const LARGEST_NARROW_SCALE: f64 = 1e30;
-
-impl RowGradients<'_> {
-    /// Sets every gradient to `value`.
-    pub(crate) fn fill(&self, value: f64) {
-        for out in [self.p, self.q].into_iter().flatten() {
-            out.fill(value);
-        }
-    }
-
-    /// Whether the scale is beyond f32 lanes, where it would make ∞ of gradients, or NaN of those that are 0.
-    fn leave_narrow_lanes(&self, inverse_temperature: f64) -> bool {
-        (self.p.is_some() || self.q.is_some()) && (self.scale * inverse_temperature).abs() > LARGEST_NARROW_SCALE
-    }
-
-    /// Multiplies gradients that were written for a scale of 1.
-    fn multiply(&self) {
-        for out in [self.p, self.q].into_iter().flatten() {
-            for class in 0..out.classes() {
-                out.set(class, out.get(class) * self.scale);
-            }
-        }
-    }
-
-    pub(crate) fn block(&self, start: usize, len: usize) -> Self {
-        RowGradients {
-            scale: self.scale,
-            p: self.p.map(|out| out.block(start, len)),
-            q: self.q.map(|out| out.block(start, len)),
-        }
-    }
-}
+use crate::threads::Blocks;
 
 /// The value of `divergence` between `p` and `q`; writes the gradients asked for.
 pub(crate) fn divergence<D: Divergence>(
@@ -84,7 +50,7 @@ pub(crate) fn divergence<D: Divergence>(
     // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
     let mut found = None;
     if D::IS_KL {
-        found = given::kl(p, q, isa, blocks);
+        found = probabilities::kl(p, q, isa, blocks);
         if let (Some(value), None, None) = (found, gradients.p, gradients.q) {
             return value;
         }
@@ -119,7 +85,7 @@ pub(crate) fn divergence<D: Divergence>(
                 return value;
             }
         } else if !close.p_lacks {
-            let statistics = close.statistics(p.inverse_temperature);
+            let statistics = Statistics::of_close_rows(&close, p.inverse_temperature);
             match (Call { divergence, p, q, isa, blocks, wide, statistics }).finish(gradients) {
                 Finished::Done(value) => return value,
                 Finished::ValueOnly(value) => found = Some(value),

@@ -1,15 +1,15 @@
 //! The pass over the classes of two rows that sums values and slopes, or writes gradients, or both.
 
-use super::divergence::RowGradients;
-use super::gradient_writer::{Rule, Writer};
-use super::pair::{Frame, PairView};
-use super::softmax::Distribution;
 use crate::divergence::Divergence;
+use crate::row::distribution::Distribution;
+use crate::row::divergence::gradient_writer::{Rule, Writer};
+use crate::row::gradients::RowGradients;
+use crate::row::pair::{Frame, PairView};
 use crate::simd::{Kernel, Lanes, RUN, Scalar, Simd, Total};
 
 /// What a pass over the classes does; `MODE` of the kernels is its number.
 #[derive(Clone, Copy)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Sums = 0,
     SumsAndSlopes = 1,
     Gradients = 2,
@@ -25,7 +25,7 @@ pub(super) enum Mode {
 
 impl Mode {
     /// For the sides whose gradients are to follow.
-    pub(super) fn before_gradients(wanted: (bool, bool)) -> Self {
+    pub(crate) fn before_gradients(wanted: (bool, bool)) -> Self {
         match wanted {
             (true, true) => Mode::SumsAndSlopes,
             (true, false) => Mode::SumsAndSlopesOfP,
@@ -35,7 +35,7 @@ impl Mode {
     }
 
     /// Writing the gradients of these sides.
-    pub(super) fn gradients(wanted: (bool, bool)) -> Self {
+    pub(crate) fn gradients(wanted: (bool, bool)) -> Self {
         match wanted {
             (true, false) => Mode::GradientsOfP,
             (false, true) => Mode::GradientsOfQ,
@@ -68,30 +68,30 @@ const fn only_writes(mode: u8) -> bool {
 
 /// Sums over the classes of a row or block.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     /// Σ f̃.
-    pub(super) value: f64,
+    pub(crate) value: f64,
     /// Σ ∂f̃/∂ln p; of a pass that writes gradients, their sum.
-    pub(super) d_ln_p: f64,
+    pub(crate) d_ln_p: f64,
     /// Σ ∂f̃/∂ln q; of a pass that writes gradients, their sum.
-    pub(super) d_ln_q: f64,
+    pub(crate) d_ln_q: f64,
     /// Σ(p − q).
-    pub(super) excess: f64,
+    pub(crate) excess: f64,
     /// Σq.
-    pub(super) q: f64,
-    pub(super) p_norms: Norms,
-    pub(super) q_norms: Norms,
+    pub(crate) q: f64,
+    pub(crate) p_norms: Norms,
+    pub(crate) q_norms: Norms,
 }
 
 /// What tells how much of the gradient a − p·Σa of a side cancels.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Norms {
+pub(crate) struct Norms {
     /// Σa².
-    pub(super) slopes: f64,
+    pub(crate) slopes: f64,
     /// Σa·p.
-    pub(super) cross: f64,
+    pub(crate) cross: f64,
     /// Σp².
-    pub(super) probabilities: f64,
+    pub(crate) probabilities: f64,
 }
 
 impl Norms {
@@ -113,11 +113,11 @@ impl Norms {
 
 impl Sums {
     /// Whether a wanted gradient cancels too much for f32 lanes.
-    pub(super) fn cancel(&self, wanted: (bool, bool)) -> bool {
+    pub(crate) fn cancel(&self, wanted: (bool, bool)) -> bool {
         (wanted.0 && self.p_norms.cancel(self.d_ln_p)) || (wanted.1 && self.q_norms.cancel(self.d_ln_q))
     }
 
-    pub(super) fn merge(self, other: Self) -> Self {
+    pub(crate) fn merge(self, other: Self) -> Self {
         Sums {
             value: self.value + other.value,
             d_ln_p: self.d_ln_p + other.d_ln_p,
@@ -132,7 +132,7 @@ impl Sums {
 
 /// What is taken off the slopes per probability of a side, whose gradient of logits knows no multiple of p.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Gauge {
+pub(crate) enum Gauge {
     /// This number.
     Number(f64),
     /// [`Divergence::lone_slopes`], without their difference.
@@ -140,7 +140,7 @@ pub(super) enum Gauge {
 }
 
 impl Gauge {
-    pub(super) const NONE: Self = Gauge::Number(0.0);
+    pub(crate) const NONE: Self = Gauge::Number(0.0);
 
     fn number(self) -> f64 {
         match self {
@@ -150,14 +150,14 @@ impl Gauge {
     }
 }
 
-pub(super) struct SecondPass<'a, D> {
-    pub(super) divergence: D,
-    pub(super) p: Distribution<'a>,
-    pub(super) q: Distribution<'a>,
-    pub(super) frame: Frame,
+pub(crate) struct SecondPass<'a, D> {
+    pub(crate) divergence: D,
+    pub(crate) p: Distribution<'a>,
+    pub(crate) q: Distribution<'a>,
+    pub(crate) frame: Frame,
     /// What slopes are relative to, in f64 lanes.
-    pub(super) gauge: (Gauge, Gauge),
-    pub(super) gradients: Option<(RowGradients<'a>, Rule)>,
+    pub(crate) gauge: (Gauge, Gauge),
+    pub(crate) gradients: Option<(RowGradients<'a>, Rule)>,
 }
 
 impl<D: Copy> SecondPass<'_, D> {
@@ -184,8 +184,8 @@ impl<D: Copy> SecondPass<'_, D> {
     }
 }
 
-pub(super) struct Narrow<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
-pub(super) struct Wide<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
+pub(crate) struct Narrow<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
+pub(crate) struct Wide<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
 
 impl<D: Divergence, const MODE: u8> Kernel for Narrow<'_, D, MODE> {
     type Output = Sums;
@@ -312,7 +312,7 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
         let pair = self.view.pair(x, y);
         let mut class = pass.divergence.class(&pair);
         if V::Scalar::WIDE {
-            let (p, q) = (pair.p().mul_add(self.gauges.0, class.d_ln_p), pair.q().mul_add(self.gauges.1, class.d_ln_q));
+            let (p, q) = (pair.p.mul_add(self.gauges.0, class.d_ln_p), pair.q.mul_add(self.gauges.1, class.d_ln_q));
             if D::HAS_LONE_SLOPES && (self.beyond_lone.0 || self.beyond_lone.1) {
                 let beyond = pass.divergence.slopes_beyond_lone(&pair, &class);
                 class.d_ln_p = if self.beyond_lone.0 { beyond.0 } else { p };
@@ -330,14 +330,14 @@ impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
                 runs[2] = runs[2] + class.d_ln_q;
             }
             if p_slopes && !V::Scalar::WIDE {
-                add_norms(runs, 5, class.d_ln_p, pair.p());
+                add_norms(runs, 5, class.d_ln_p, pair.p);
             }
             if q_slopes && !V::Scalar::WIDE {
-                add_norms(runs, 8, class.d_ln_q, pair.q());
+                add_norms(runs, 8, class.d_ln_q, pair.q);
             }
             if V::Scalar::WIDE {
                 runs[3] = runs[3] + pair.difference();
-                runs[4] = runs[4] + pair.q();
+                runs[4] = runs[4] + pair.q;
             }
         }
         if p_writes || q_writes {
@@ -366,12 +366,12 @@ fn add_norms<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V
 }
 
 /// ∂f̃/∂ln p per p and ∂f̃/∂ln q per q of one class, given its numbers; 0 where that is no number.
-pub(super) struct SlopesAt<'a, D> {
-    pub(super) divergence: D,
-    pub(super) p: Distribution<'a>,
-    pub(super) q: Distribution<'a>,
-    pub(super) frame: Frame,
-    pub(super) numbers: (f64, f64),
+pub(crate) struct SlopesAt<'a, D> {
+    pub(crate) divergence: D,
+    pub(crate) p: Distribution<'a>,
+    pub(crate) q: Distribution<'a>,
+    pub(crate) frame: Frame,
+    pub(crate) numbers: (f64, f64),
 }
 
 impl<D: Divergence> Kernel for SlopesAt<'_, D> {
@@ -386,16 +386,16 @@ impl<D: Divergence> Kernel for SlopesAt<'_, D> {
             let ratio = (slope / probability).to_array()[0];
             if ratio.is_finite() { ratio } else { 0.0 }
         };
-        (per(class.d_ln_p, pair.p()), per(class.d_ln_q, pair.q()))
+        (per(class.d_ln_p, pair.p), per(class.d_ln_q, pair.q))
     }
 }
 
 /// The largest [`Divergence::score`] of a block, of the classes that both rows have; −∞ where there is none.
-pub(super) struct LargestClass<'a, D> {
-    pub(super) divergence: D,
-    pub(super) p: Distribution<'a>,
-    pub(super) q: Distribution<'a>,
-    pub(super) frame: Frame,
+pub(crate) struct LargestClass<'a, D> {
+    pub(crate) divergence: D,
+    pub(crate) p: Distribution<'a>,
+    pub(crate) q: Distribution<'a>,
+    pub(crate) frame: Frame,
 }
 
 impl<D: Divergence> Kernel for LargestClass<'_, D> {

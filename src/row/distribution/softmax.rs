@@ -1,138 +1,16 @@
 //! One row as a distribution: its log-sum-exp, its probabilities, and what is written from them.
 
-use super::pair::Rate;
-use super::scan::{fits_narrow_lanes, largest, scan};
-use super::space::Space;
-use crate::batch::{BLOCK, Blocks};
+use super::{Distribution, LogSumExp};
 use crate::element::Dtype;
+use crate::row::distribution::Space;
+use crate::row::distribution::scan::{fits_narrow_lanes, largest, scan};
 use crate::rows::{Row, RowMut};
 use crate::simd::exp::{Decay, ScaledExp, exp};
 use crate::simd::ln::ln;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::threads::{BLOCK, Blocks};
 
-/// ln Σ e^(z/T) as the largest logit and Σ of the other classes' e^((z − largest)/T).
-///
-/// Leaving the largest one out of the sum keeps ln p of a class with p near 1 accurate: it is −ln(1 + rest).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct LogSumExp {
-    pub(crate) largest: f64,
-    pub(crate) rest: f64,
-}
-
-impl LogSumExp {
-    /// Of no class at all.
-    pub(crate) const EMPTY: Self = LogSumExp { largest: f64::NEG_INFINITY, rest: -1.0 };
-    /// Of a row that is a distribution as given.
-    pub(crate) const GIVEN: Self = LogSumExp { largest: 0.0, rest: 0.0 };
-    /// Of a row that cannot be computed with.
-    pub(crate) const INVALID: Self = LogSumExp { largest: f64::NAN, rest: f64::NAN };
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.largest == f64::NEG_INFINITY
-    }
-
-    pub(crate) fn is_nan(self) -> bool {
-        self.largest.is_nan()
-    }
-
-    /// ln Σ e^((z − largest)/T).
-    pub(crate) fn ln_sum(self) -> f64 {
-        self.rest.ln_1p()
-    }
-
-    /// ln Σ e^(z/T).
-    pub(crate) fn value(self, inverse_temperature: f64) -> f64 {
-        self.largest * inverse_temperature + self.ln_sum()
-    }
-
-    /// −ln p of a class with logit z.
-    pub(crate) fn surprise(self, z: f64, inverse_temperature: f64) -> f64 {
-        (self.largest - z) * inverse_temperature + self.ln_sum()
-    }
-
-    /// p − 1 of a class with logit z.
-    pub(crate) fn probability_minus_one(self, z: f64, inverse_temperature: f64) -> f64 {
-        if z == self.largest {
-            -self.rest / (1.0 + self.rest)
-        } else {
-            (-self.surprise(z, inverse_temperature)).exp_m1()
-        }
-    }
-
-    /// The share of `whole`'s sum that is this part's.
-    pub(crate) fn relative_to(self, whole: Self, inverse_temperature: f64) -> f64 {
-        if self.is_empty() {
-            0.0
-        } else {
-            ((self.largest - whole.largest) * inverse_temperature - whole.ln_sum()).exp() * (1.0 + self.rest)
-        }
-    }
-
-    /// Of a row, from its blocks in order.
-    pub(crate) fn merge(blocks: impl Iterator<Item = Self> + Clone, inverse_temperature: f64) -> Self {
-        let mut largest = f64::NEG_INFINITY;
-        for block in blocks.clone() {
-            if block.is_nan() {
-                return Self::INVALID;
-            }
-            largest = largest.max(block.largest);
-        }
-        if largest == f64::NEG_INFINITY {
-            return Self::EMPTY;
-        }
-        let mut rest = 0.0;
-        let mut left_out = false;
-        for block in blocks.filter(|block| !block.is_empty()) {
-            if block.largest == largest && !left_out {
-                left_out = true;
-                rest += block.rest;
-            } else {
-                rest += ((block.largest - largest) * inverse_temperature).exp() * (1.0 + block.rest);
-            }
-        }
-        LogSumExp { largest, rest }
-    }
-}
-
-/// A row, or a block of it, and how its numbers become probabilities.
-#[derive(Clone, Copy)]
-pub(crate) struct Distribution<'a> {
-    pub(crate) row: Row<'a>,
-    pub(crate) space: Space,
-    /// 1 / temperature; 1 unless the space is logits.
-    pub(crate) inverse_temperature: f64,
-    /// What it is short of that.
-    pub(crate) inverse_temperature_error: f64,
-    /// c of the cap c·tanh(z/c) on logits; a class with logit −∞ stays masked.
-    pub(crate) softcap: Option<f64>,
-}
-
-/// Temperatures for which f32 lanes keep every intermediate number finite.
-const NARROW_RATES: std::ops::RangeInclusive<f64> = 1e-3..=1e3;
-
-impl<'a> Distribution<'a> {
-    pub(crate) fn new(row: Row<'a>, space: Space, temperature: f64) -> Self {
-        let rate = Rate::of_temperature(temperature);
-        Distribution { row, space, inverse_temperature: rate.high, inverse_temperature_error: rate.low, softcap: None }
-    }
-
-    pub(crate) fn block(self, start: usize, len: usize) -> Self {
-        Distribution { row: self.row.block(start, len), ..self }
-    }
-
-    /// 1 / temperature, to twice the precision.
-    pub(crate) fn rate(self) -> Rate {
-        Rate { high: self.inverse_temperature, low: self.inverse_temperature_error }
-    }
-
-    /// Whether f32 lanes are accurate enough to begin with; the range of its numbers is seen later.
-    pub(crate) fn allows_narrow_lanes(self) -> bool {
-        self.space == Space::Logits
-            && self.row.dtype() != Dtype::F64
-            && self.softcap.is_none()
-            && NARROW_RATES.contains(&self.inverse_temperature)
-    }
-
+impl Distribution<'_> {
     /// The number of one class, capped, and the derivative of the cap: the same bits as where the row is summed.
     pub(crate) fn capped(self, class: usize, isa: Isa) -> (f64, f64) {
         let z = self.row.get(class);
@@ -335,9 +213,9 @@ fn plain_sum<V: Lanes>(token: V::Token, row: Row<'_>, rate: f64) -> Option<LogSu
 }
 
 /// How far a block may rise above the number its exponentials are taken relative to, in nats.
-pub(super) const REACH: f64 = 20.0; // sums of squares stay far inside the range of f32
+pub(crate) const REACH: f64 = 20.0; // sums of squares stay far inside the range of f32
 /// Classes from a load to the prefetch of the same iteration: 4 KiB of f32, some 200 ns of arithmetic.
-pub(super) const AHEAD: usize = 1024;
+pub(crate) const AHEAD: usize = 1024;
 
 /// Σe^((z − reference)/T), and the largest logit. NaN if an element is, and the largest +∞ if one is.
 #[inline(always)]

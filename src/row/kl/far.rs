@@ -2,30 +2,31 @@
 //!
 //! The value is Σp(x − y)/T less the difference of the two log-sum-exp. Its error is that of the exponentials, relative
 //! to Σp|d| + 1 ≤ value + 3 (where q > p, p|d| ≤ q − p), so that it serves for large values only; smaller ones have
-//! [`first_pass`](super::first_pass). The gradients q − p and p·(d − value) are differences too, and are taken where
+//! [`first_pass`](crate::row::divergence::first_pass). The gradients q − p and p·(d − value) are differences too, and are taken where
 //! they are no smaller than a quarter, and a sixth, of their terms: q − p has the errors of two exponentials, d − value
 //! only those of one subtraction.
 //!
 //! Other divergences of rows that have nothing in common take their probabilities from here.
 
-use super::divergence::RowGradients;
-use super::known::{PairKernel, run_known};
-use super::pair::Frame;
-use super::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
-use super::softmax::{AHEAD, Distribution, LogSumExp, REACH};
-use super::write::{Formulas, write_sides};
-use crate::batch::Blocks;
+use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
+use crate::row::distribution::softmax::{AHEAD, REACH};
+use crate::row::distribution::{Distribution, LogSumExp};
+use crate::row::gradients::RowGradients;
+use crate::row::known::{PairKernel, run_known};
+use crate::row::pair::Frame;
+use crate::row::write::{Formulas, write_sides};
 use crate::rows::Row;
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::threads::Blocks;
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
 const SMALLEST_VALUE: f64 = 0.5;
 
 /// What one pass finds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Far {
-    pub(super) value: f64,
+pub(crate) struct Far {
+    pub(crate) value: f64,
     p: LogSumExp,
     q: LogSumExp,
     /// The difference of the two log-sum-exp.
@@ -56,7 +57,7 @@ struct Norms {
 
 impl Far {
     /// `None` for rows that are not far apart, or not for f32 lanes.
-    pub(super) fn new(
+    pub(crate) fn new(
         p: Distribution<'_>,
         q: Distribution<'_>,
         isa: Isa,
@@ -118,14 +119,14 @@ impl Far {
     }
 
     /// Whether slopes are better taken relative to those of rows that have nothing in common.
-    pub(super) fn is_disjoint(&self) -> bool {
+    pub(crate) fn is_disjoint(&self) -> bool {
         /// In nats: f32 lanes round x − y and δ.
         const LARGEST_DELTA: f64 = 4.0;
         self.value >= 2.0 && self.delta.abs() <= LARGEST_DELTA
     }
 
     /// How the two rows become probabilities.
-    pub(super) fn frame(&self, inverse_temperature: f64) -> Frame {
+    pub(crate) fn frame(&self, inverse_temperature: f64) -> Frame {
         Frame::of(self.p, self.q, inverse_temperature)
     }
 
@@ -136,7 +137,7 @@ impl Far {
     }
 
     /// Writes the gradients, if f32 lanes can.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         p: Distribution<'_>,
         q: Distribution<'_>,

@@ -8,7 +8,7 @@
 //!
 //! Unlike the divergences of this crate these take what floating-point arithmetic makes of infinities: 0·∞ is NaN.
 
-use super::divergence::RowGradients;
+use crate::row::gradients::RowGradients;
 use crate::rows::Row;
 use crate::simd::exp::exp;
 use crate::simd::ln::ln;

@@ -13,28 +13,28 @@
 //!
 //! δ = c − ln(1 + z) comes out as precise as t, and serves the gradients p·(e^(−d) − 1) and p·(d − KL) with d = t + c − δ,
 //! and the other divergences. Rows with a class that q lacks, or with very different logits, have
-//! [`first_pass`](super::first_pass).
+//! [`first_pass`](crate::row::divergence::first_pass).
 
-use super::close_gradients::CloseGradients;
-use super::divergence::RowGradients;
-use super::first_pass::{LARGEST_NARROW_DELTA, Statistics};
-use super::known::{PairKernel, run_known};
-use super::outlook::{Outlook, outlook};
-use super::pair::{Frame, LogRatio, TwoFloats};
-use super::scan::{Support, fits_narrow_lanes, holds_finite_below, largest, lowest_narrow_logit};
-use super::softmax::{Distribution, LogSumExp};
-use crate::batch::{BLOCK, Blocks};
+use crate::row::distribution::scan::{fits_narrow_lanes, holds_finite_below, largest, lowest_narrow_logit};
+use crate::row::distribution::{Distribution, LogSumExp};
+use crate::row::gradients::RowGradients;
+use crate::row::kl::close_gradients::CloseGradients;
+use crate::row::kl::outlook::{Outlook, outlook};
+use crate::row::known::{PairKernel, run_known};
+use crate::row::pair::{Frame, LARGEST_NARROW_DELTA, LogRatio};
+use crate::row::two_floats::TwoFloats;
 use crate::rows::Row;
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::threads::{BLOCK, Blocks};
 
 /// What the pass finds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Close {
-    pub(super) value: f64,
+pub(crate) struct Close {
+    pub(crate) value: f64,
     /// Whether q may have classes that p lacks.
-    pub(super) p_lacks: bool,
-    p: LogSumExp,
+    pub(crate) p_lacks: bool,
+    pub(crate) p: LogSumExp,
     delta: TwoFloats,
     /// δ + KL, the mean of (x − y)/T over p; known where the gradient of p is wanted.
     mean: TwoFloats,
@@ -97,7 +97,7 @@ struct Norms {
 
 impl Close {
     /// `None` for rows of other kinds.
-    pub(super) fn new(
+    pub(crate) fn new(
         p: Distribution<'_>,
         q: Distribution<'_>,
         isa: Isa,
@@ -182,21 +182,14 @@ impl Close {
         Some(Found::Accurate(Close { value: value.max(0.0), p_lacks, p, delta, mean, p_gradient_cancels }))
     }
 
-    /// The statistics of the two rows, for f32 lanes; where p lacks nothing that q has.
-    pub(super) fn statistics(&self, inverse_temperature: f64) -> Statistics {
-        let frame = self.frame(inverse_temperature);
-        let q = LogSumExp { largest: frame.q.reference, rest: self.p.rest };
-        Statistics { frame, p: self.p, q, support: Support::default() }
-    }
-
     /// Both log-sum-exp as that of p, and δ taken off the reference of q.
-    fn frame(&self, inverse_temperature: f64) -> Frame {
+    pub(crate) fn frame(&self, inverse_temperature: f64) -> Frame {
         let q = LogSumExp { largest: self.p.largest - self.delta.value() / inverse_temperature, rest: self.p.rest };
         Frame { delta: self.delta, ..Frame::of(self.p, q, inverse_temperature) }
     }
 
     /// Writes the gradients, unless that of p cancels.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         p: Distribution<'_>,
         q: Distribution<'_>,

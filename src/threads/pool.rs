@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use rayon::ThreadPool;
 
+use super::float_environment;
+use super::process::Process;
 use crate::error::Error;
-use crate::float_environment;
-use crate::process::Process;
 
 /// Largest number of threads that can be asked for.
 pub const MAX_THREADS: usize = 256;

@@ -1,24 +1,25 @@
 //! The first look at a block of two rows: some of its largest classes.
 
-use super::pair::{LogRatio, TwoFloats};
+use crate::row::pair::LogRatio;
+use crate::row::two_floats::TwoFloats;
 use crate::rows::Row;
 use crate::simd::exp::exp;
 use crate::simd::{Lanes, Scalar};
 
 /// What some of the largest classes of a block tell about it.
-pub(super) struct Outlook {
-    pub(super) largest: f64,
+pub(crate) struct Outlook {
+    pub(crate) largest: f64,
     /// The smallest element of both rows.
-    pub(super) smallest: f64,
+    pub(crate) smallest: f64,
     /// For which the norm of p·t is least: it is at most about that of the gradient, p·d.
-    pub(super) center: TwoFloats,
+    pub(crate) center: TwoFloats,
     /// Whether the rounding of x − y is as small against t as against x − y.
-    pub(super) steady: bool,
+    pub(crate) steady: bool,
 }
 
 /// Looks at a block of which neither row lacks a class, with p as e^(x/T).
 #[inline(always)]
-pub(super) fn outlook<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>, rate: f64) -> Outlook {
+pub(crate) fn outlook<V: Lanes>(token: V::Token, p: Row<'_>, q: Row<'_>, rate: f64) -> Outlook {
     Tops::<V>::new(token, p, q).outlook(token, rate)
 }
 

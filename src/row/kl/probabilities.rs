@@ -4,17 +4,17 @@
 //! (p − q)·s + 2p·s³A, of second order where p and q are close; and Σ(p − q), whose terms are exact there, is summed in
 //! f64. Where p and q differ by more than a factor of two, a power of two is taken out of their ratio first: in f32 lanes by
 //! their exponents, which subnormal numbers do not show. Rows with such go to f64 lanes, where f32 has none, and to
-//! [`first_pass`](super::first_pass).
+//! [`first_pass`](crate::row::divergence::first_pass).
 
-use super::known::{PairKernel, run_known};
-use super::scan::PROBE;
-use super::softmax::{AHEAD, Distribution};
-use super::space::Space;
-use crate::batch::Blocks;
 use crate::element::Dtype;
+use crate::row::distribution::scan::PROBE;
+use crate::row::distribution::softmax::AHEAD;
+use crate::row::distribution::{Distribution, Space};
+use crate::row::known::{PairKernel, run_known};
 use crate::rows::Row;
 use crate::simd::ln::{RoughLogRatio, assemble, atanh_tail_on_third, reduced_ratio};
 use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::threads::Blocks;
 
 /// Values from here on, relative to Σp + Σq, are accurate as plain sums.
 const SMALLEST_SHARE: f64 = 0.25;
@@ -23,7 +23,7 @@ const SMALLEST_SHARE: f64 = 0.25;
 const LARGEST_RATIO: f64 = 8.507_059_173_023_462e37; // 2^126
 
 /// The value; `None` for rows that need a closer look (NaN, a negative number, sums that cancel).
-pub(super) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Option<f64> {
+pub(crate) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> Option<f64> {
     if p.space != Space::Probs || q.space != Space::Probs {
         return None;
     }

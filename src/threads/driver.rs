@@ -4,16 +4,13 @@
 //! each row by itself, so that results have the same bits for any number of threads.
 
 use rayon::prelude::*;
-use smallvec::SmallVec;
 
+use super::blocks::{Blocks, Workers};
+use super::float_environment::{self, Caller};
+use super::pool;
 use crate::error::Error;
-use crate::float_environment::{self, Caller};
+use crate::memory;
 use crate::simd::Isa;
-use crate::{memory, pool};
-
-/// Classes per block: 16 KiB of f32, half of a first-level cache, so that two rows of it fit. Sums are f32 within a
-/// block and f64 across blocks.
-pub(crate) const BLOCK: usize = 4096;
 
 /// Rows × classes below which waking other threads costs more than it saves: 20 to 30 µs, in which one of them computes
 /// kl of as many.
@@ -46,7 +43,7 @@ impl Default for Execution<'_> {
 impl Execution<'_> {
     /// The body of a public function: what is done for every call is done here. Only the body has a [`Driver`], so that
     /// no row is computed outside of the standard floating-point environment.
-    pub(super) fn run<R>(&self, body: impl FnOnce(&Driver<'_>) -> Result<R, Error>) -> Result<R, Error> {
+    pub(crate) fn run<R>(&self, body: impl FnOnce(&Driver<'_>) -> Result<R, Error>) -> Result<R, Error> {
         float_environment::standard(|caller| {
             pool::check_num_threads(self.threads)?;
             body(&Driver { isa: self.isa, threads: self.threads, interrupted: self.interrupted, caller })
@@ -55,67 +52,16 @@ impl Execution<'_> {
 }
 
 /// A call being executed.
-pub(super) struct Driver<'a> {
-    pub(super) isa: Isa,
+pub(crate) struct Driver<'a> {
+    pub(crate) isa: Isa,
     threads: usize,
     interrupted: &'a (dyn Fn() -> bool + Sync),
     caller: Caller,
 }
 
-/// The threads of a call.
-#[derive(Clone, Copy)]
-struct Workers {
-    pool: &'static rayon::ThreadPool,
-    caller: Caller,
-}
-
-impl Workers {
-    /// Runs `work` on them, and waits. A thread of another pool, of the caller's, meanwhile does what that pool has to do.
-    fn run<R: Send>(self, work: impl FnOnce() -> R + Send) -> R {
-        self.caller.lend(|| self.pool.install(work))
-    }
-}
-
-/// Runs what is done to the blocks of one row.
-pub(crate) struct Blocks {
-    workers: Option<Workers>,
-}
-
-/// Results of the blocks of a row, in order; on the stack for rows of up to 262,144 classes on one thread.
-pub(crate) enum Partials<T> {
-    One([T; 1]),
-    Many(SmallVec<[T; 64]>),
-}
-
-impl<T> std::ops::Deref for Partials<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        match self {
-            Partials::One(one) => one,
-            Partials::Many(many) => many,
-        }
-    }
-}
-
-impl Blocks {
-    /// `block(start, len)` for all blocks of a row of at least one class; the results in order.
-    pub(crate) fn map<T: Send>(&self, classes: usize, block: impl Fn(usize, usize) -> T + Sync) -> Partials<T> {
-        if classes <= BLOCK {
-            return Partials::One([block(0, classes)]);
-        }
-        let count = classes.div_ceil(BLOCK);
-        let run = |index: usize| block(index * BLOCK, BLOCK.min(classes - index * BLOCK));
-        Partials::Many(match self.workers {
-            Some(workers) => SmallVec::from_vec(workers.run(|| (0..count).into_par_iter().map(run).collect())),
-            None => (0..count).map(run).collect(),
-        })
-    }
-}
-
 impl Driver<'_> {
     /// `row(index, blocks)` for all rows; the results in order.
-    pub(super) fn for_rows<R>(
+    pub(crate) fn for_rows<R>(
         &self,
         count: usize,
         classes: usize,

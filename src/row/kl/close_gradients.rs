@@ -2,22 +2,23 @@
 //!
 //! The statistics are those that [`close`](super::close) found.
 
-use super::divergence::RowGradients;
-use super::known::{PairKernel, run_known};
-use super::pair::{Frame, LogRatio, TwoFloats};
-use super::softmax::Distribution;
-use super::write::{Formulas, write_sides};
+use crate::row::distribution::Distribution;
+use crate::row::gradients::RowGradients;
+use crate::row::known::{PairKernel, run_known};
+use crate::row::pair::{Frame, LogRatio};
+use crate::row::two_floats::TwoFloats;
+use crate::row::write::{Formulas, write_sides};
 use crate::rows::Row;
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
 use crate::simd::{Kernel, Lanes, Scalar, Simd};
 
-pub(super) struct CloseGradients<'a, const WIDE: bool> {
-    pub(super) p: Distribution<'a>,
-    pub(super) q: Distribution<'a>,
-    pub(super) frame: Frame,
+pub(crate) struct CloseGradients<'a, const WIDE: bool> {
+    pub(crate) p: Distribution<'a>,
+    pub(crate) q: Distribution<'a>,
+    pub(crate) frame: Frame,
     /// δ + KL, the mean of (x − y)/T over p.
-    pub(super) mean: TwoFloats,
-    pub(super) gradients: RowGradients<'a>,
+    pub(crate) mean: TwoFloats,
+    pub(crate) gradients: RowGradients<'a>,
 }
 
 impl<const WIDE: bool> Kernel for CloseGradients<'_, WIDE> {

@@ -1,0 +1,14 @@
+//! KL of two rows in one pass over them.
+//!
+//! * [`far`]: rows of logits that have little in common, by plain sums.
+//! * [`close`]: rows of logits that have much in common; [`close_gradients`]: its gradients; [`outlook`]: what some of the
+//!   largest classes tell about a block.
+//! * [`probabilities`]: rows of probabilities taken as given.
+//! * [`pointwise`]: element by element, as torch has it.
+
+pub(crate) mod close;
+mod close_gradients;
+pub(crate) mod far;
+mod outlook;
+pub(crate) mod pointwise;
+pub(crate) mod probabilities;
