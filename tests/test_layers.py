@@ -13,7 +13,7 @@ LAYERS = [
     "element memory",
     "simd",
     "divergence rows threads",
-    "row::two_floats",
+    "row::two_floats row::runs",
     "row::distribution",
     "row::pair",
     "row::gradients row::known row::write",

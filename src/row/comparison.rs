@@ -6,7 +6,9 @@ use crate::row::distribution::scan::first_at;
 use crate::row::distribution::softmax::DistributionView;
 use crate::row::divergence::first_pass::{NoStatistics, Statistics};
 use crate::row::pair::{Frame, PairView};
-use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
+use crate::row::runs::{self, Step};
+use crate::rows::Row;
+use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
 
 /// What two rows have to do with each other, in nats.
@@ -152,30 +154,31 @@ fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; SUMS] {
     let view = PairView::<V>::new(token, block.p, block.q, frame);
     let p_view = DistributionView::<V>::new(token, block.p, block.statistics.p);
     let q_view = DistributionView::<V>::new(token, block.q, block.statistics.q);
-    let half = V::splat(token, 0.5);
-    let even = JensenShannon::EVEN;
-    let zero = V::splat(token, 0.0);
-    let mut totals = [Total::<V>::zero(token); SUMS];
-    let classes = block.p.row.classes();
-    let mut start = 0;
-    while start < classes {
-        let mut runs = [zero; SUMS];
-        let stop = classes.min(start + RUN * V::N);
-        while start < stop {
-            let x = block.p.row.load::<V>(token, start, f64::NEG_INFINITY);
-            let y = block.q.row.load::<V>(token, start, f64::NEG_INFINITY);
-            let pair = view.pair(x, y);
-            runs[0] = runs[0] + pair.kl_term();
-            runs[1] = runs[1] + pair.reverse_kl_term();
-            runs[2] = runs[2] + even.class(&pair).value;
-            runs[3] = runs[3] + half * pair.difference().abs();
-            runs[4] = runs[4] - p_view.p_ln_p(x, pair.p);
-            runs[5] = runs[5] - q_view.p_ln_p(y, pair.q);
-            start += V::N;
-        }
-        for (total, run) in totals.iter_mut().zip(runs) {
-            total.add(token, run);
-        }
+    let mut step = ComparisonStep { token, p: block.p.row, q: block.q.row, view, p_view, q_view };
+    runs::sums(token, block.p.row.classes(), &mut step)
+}
+
+/// Adds classes to the numbers of a comparison.
+struct ComparisonStep<'a, V: Lanes> {
+    token: V::Token,
+    p: Row<'a>,
+    q: Row<'a>,
+    view: PairView<V>,
+    p_view: DistributionView<V>,
+    q_view: DistributionView<V>,
+}
+
+impl<V: Lanes> Step<V, SUMS> for ComparisonStep<'_, V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
+        let x = self.p.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
+        let y = self.q.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
+        let pair = self.view.pair(x, y);
+        runs[0] = runs[0] + pair.kl_term();
+        runs[1] = runs[1] + pair.reverse_kl_term();
+        runs[2] = runs[2] + JensenShannon::EVEN.class(&pair).value;
+        runs[3] = runs[3] + V::splat(self.token, 0.5) * pair.difference().abs();
+        runs[4] = runs[4] - self.p_view.p_ln_p(x, pair.p);
+        runs[5] = runs[5] - self.q_view.p_ln_p(y, pair.q);
     }
-    Total::sums(totals)
 }

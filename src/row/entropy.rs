@@ -2,8 +2,9 @@
 
 use crate::row::distribution::softmax::DistributionView;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
+use crate::row::runs::{self, Step};
 use crate::rows::RowMut;
-use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
 use crate::threads::Blocks;
 
 /// The entropy; writes its gradient times `scale` to `out`.
@@ -61,25 +62,24 @@ impl<const WIDE: bool> Below<'_, WIDE> {
     #[inline(always)]
     fn sum<V: Lanes>(&self, token: V::Token) -> f64 {
         let view = DistributionView::<V>::new(token, self.p, self.sum);
-        let (row, absent) = (self.p.row, self.p.space.absent());
-        let mut total = Total::<V>::zero(token);
-        let mut start = 0;
-        while start < row.classes() {
-            let mut run = V::splat(token, 0.0);
-            let stop = row.classes().min(start + RUN * V::N);
-            while start < stop {
-                let x = row.load::<V>(token, start, absent);
-                let p = view.p(x);
-                run = if self.p.space == Space::Logits {
-                    run - p * view.below_largest(x)
-                } else {
-                    run - view.p_ln_p(x, p)
-                };
-                start += V::N;
-            }
-            total.add(token, run);
-        }
-        total.sum()
+        let [sum] = runs::sums(token, self.p.row.classes(), &mut BelowStep { token, p: self.p, view });
+        sum
+    }
+}
+
+struct BelowStep<'a, V: Lanes> {
+    token: V::Token,
+    p: Distribution<'a>,
+    view: DistributionView<V>,
+}
+
+impl<V: Lanes> Step<V, 1> for BelowStep<'_, V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, [sum]: &mut [V; 1]) {
+        let x = self.p.row.lanes::<V, WHOLE>(self.token, start, self.p.space.absent());
+        let p = self.view.p(x);
+        let logits = self.p.space == Space::Logits;
+        *sum = if logits { *sum - p * self.view.below_largest(x) } else { *sum - self.view.p_ln_p(x, p) };
     }
 }
 

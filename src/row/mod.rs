@@ -5,6 +5,7 @@
 //! * [`divergence`]: value and gradients of any divergence of two rows.
 //! * [`cross_entropy`], [`entropy`], [`distillation`], [`comparison`]: the other functions of the crate.
 //! * [`gradients`]: where gradients go; [`write`](mod@write): writing a row of results.
+//! * [`runs`]: the loop over the vectors of a block.
 //! * [`known`]: kernels over two rows of one dtype; [`two_floats`]: numbers with twice the precision.
 
 pub(crate) mod comparison;
@@ -17,5 +18,6 @@ pub(crate) mod gradients;
 pub(crate) mod kl;
 mod known;
 mod pair;
+mod runs;
 mod two_floats;
 pub(crate) mod write;

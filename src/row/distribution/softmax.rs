@@ -4,6 +4,7 @@ use super::{Distribution, LogSumExp};
 use crate::element::Dtype;
 use crate::row::distribution::Space;
 use crate::row::distribution::scan::{fits_narrow_lanes, largest, scan};
+use crate::row::runs::{self, Step};
 use crate::rows::{Row, RowMut};
 use crate::simd::exp::{Decay, ScaledExp, exp};
 use crate::simd::ln::ln;
@@ -281,26 +282,33 @@ fn sum<V: Lanes>(token: V::Token, distribution: Distribution<'_>) -> Option<LogS
     let uncapped = DistributionView::<V>::new(token, distribution, LogSumExp::GIVEN);
     let largest = uncapped.capped(V::splat(token, found.largest)).0.largest();
     let view = DistributionView::<V>::new(token, distribution, LogSumExp { largest, rest: 0.0 });
-    let top = V::splat(token, largest);
     let zero = V::splat(token, 0.0);
-    let one = V::splat(token, 1.0);
-    let mut total = Total::<V>::zero(token);
-    let mut count = zero;
-    let mut start = 0;
-    while start < row.classes() {
-        let mut rest = zero;
-        let stop = row.classes().min(start + RUN * V::N);
-        while start < stop {
-            row.prefetch(token, start, BLOCK);
-            let (z, _) = view.capped(row.load::<V>(token, start, f64::NEG_INFINITY));
-            let below = z.lt(top);
-            rest = rest + V::select(below, view.p(z), zero);
-            count = count + V::select(below, zero, one);
-            start += V::N;
+    let mut step = RestStep { token, row, view, top: V::splat(token, largest), count: zero };
+    let [rest] = runs::sums(token, row.classes(), &mut step);
+    Some(LogSumExp { largest, rest: rest + (step.count.sum() - 1.0) })
+}
+
+/// Adds classes to the sum of all but the largest, which are counted.
+struct RestStep<'a, V: Lanes> {
+    token: V::Token,
+    row: Row<'a>,
+    view: DistributionView<V>,
+    top: V,
+    count: V,
+}
+
+impl<V: Lanes> Step<V, 1> for RestStep<'_, V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, [rest]: &mut [V; 1]) {
+        let (zero, one) = (V::splat(self.token, 0.0), V::splat(self.token, 1.0));
+        if WHOLE {
+            self.row.prefetch(self.token, start, BLOCK);
         }
-        total.add(token, rest);
+        let (z, _) = self.view.capped(self.row.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY));
+        let below = z.lt(self.top);
+        *rest = *rest + V::select(below, self.view.p(z), zero);
+        self.count = self.count + V::select(below, zero, one);
     }
-    Some(LogSumExp { largest, rest: total.sum() + (count.sum() - 1.0) })
 }
 
 /// ln Σw of a block of which w is the largest, as of logits ln w.

@@ -8,10 +8,11 @@ use crate::row::distribution::Distribution;
 use crate::row::divergence::second_pass::{Norms, Sums};
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, LogRatio, SideFrame};
+use crate::row::runs::{self, Step};
 use crate::row::write::{Formulas, write_sides};
 use crate::rows::Row;
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, Kernel, Lanes, RUN, Simd, Total};
+use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
 
 /// Two rows of logits with little in common, or a block of them.
@@ -141,25 +142,9 @@ const SUMS: usize = 9;
 #[inline(always)]
 fn sums<V: Lanes, D: Disjoint, const P: bool, const Q: bool>(token: V::Token, rows: &DisjointRows<'_, D>) -> Sums {
     let pairs = Pairs::<V, D::View<V>>::new(token, rows);
-    let zero = V::splat(token, 0.0);
-    let mut totals = [Total::<V>::zero(token); SUMS];
-    let (classes, whole) = (rows.p.row.classes(), rows.p.row.whole::<V>());
-    let mut start = 0;
-    while start < whole {
-        let mut runs = [zero; SUMS];
-        let stop = whole.min(start + RUN * V::N);
-        while start < stop {
-            add::<V, P, Q>(&mut runs, &pairs.at::<true>(start), &pairs.view);
-            start += V::N;
-        }
-        add_runs::<V, P, Q>(token, &mut totals, runs);
-    }
-    if start < classes {
-        let mut runs = [zero; SUMS];
-        add::<V, P, Q>(&mut runs, &pairs.at::<false>(start), &pairs.view);
-        add_runs::<V, P, Q>(token, &mut totals, runs);
-    }
-    let [value, d_ln_p, p_slopes, p_cross, pp, d_ln_q, q_slopes, q_cross, qq] = Total::sums(totals);
+    let mut step = DisjointStep::<V, D::View<V>, P, Q>(pairs);
+    let [value, d_ln_p, p_slopes, p_cross, pp, d_ln_q, q_slopes, q_cross, qq] =
+        runs::sums(token, rows.p.row.classes(), &mut step);
     Sums {
         value,
         d_ln_p,
@@ -170,19 +155,26 @@ fn sums<V: Lanes, D: Disjoint, const P: bool, const Q: bool>(token: V::Token, ro
     }
 }
 
-#[inline(always)]
-fn add<V: Lanes, const P: bool, const Q: bool>(
-    runs: &mut [V; SUMS],
-    pair: &DisjointPair<V>,
-    view: &impl DisjointView<V>,
-) {
-    let class = view.class(pair);
-    runs[0] = runs[0] + class.value;
-    if P {
-        add_slope(runs, 1, class.d_ln_p, pair.p);
+/// Adds classes to the sums.
+struct DisjointStep<'a, V: Lanes, W, const P: bool, const Q: bool>(Pairs<'a, V, W>);
+
+impl<V: Lanes, W: DisjointView<V>, const P: bool, const Q: bool> Step<V, SUMS> for DisjointStep<'_, V, W, P, Q> {
+    #[inline(always)]
+    fn has_sum(at: usize) -> bool {
+        [true, P, P, P, P, Q, Q, Q, Q][at]
     }
-    if Q {
-        add_slope(runs, 5, class.d_ln_q, pair.q);
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
+        let pair = self.0.at::<WHOLE>(start);
+        let class = self.0.view.class(&pair);
+        runs[0] = runs[0] + class.value;
+        if P {
+            add_slope(runs, 1, class.d_ln_p, pair.p);
+        }
+        if Q {
+            add_slope(runs, 5, class.d_ln_q, pair.q);
+        }
     }
 }
 
@@ -192,16 +184,6 @@ fn add_slope<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V
     runs[at + 1] = slope.mul_add_relaxed(slope, runs[at + 1]);
     runs[at + 2] = slope.mul_add_relaxed(probability, runs[at + 2]);
     runs[at + 3] = probability.mul_add_relaxed(probability, runs[at + 3]);
-}
-
-#[inline(always)]
-fn add_runs<V: Lanes, const P: bool, const Q: bool>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
-    let wanted = [true, P, P, P, P, Q, Q, Q, Q];
-    for ((total, run), wanted) in totals.iter_mut().zip(runs).zip(wanted) {
-        if wanted {
-            total.add(token, run);
-        }
-    }
 }
 
 struct GradientsKernel<'a, D> {

@@ -4,8 +4,10 @@ use crate::row::distribution::scan::{Scan, scan};
 use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::kl::close::Close;
 use crate::row::pair::{FindSupport, Frame, LARGEST_NARROW_DELTA, PairView, SideFrame, Support};
+use crate::row::runs::{Step, sums};
 use crate::row::two_floats::TwoFloats;
-use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::rows::Row;
+use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
 use crate::threads::{BLOCK, Blocks};
 
 /// What the first pass over a pair of rows finds.
@@ -130,37 +132,10 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     };
     let view = PairView::<V>::new(token, p, q, &frame);
     let zero = V::splat(token, 0.0);
-    let (p_top, q_top) = (V::splat(token, p_reference), V::splat(token, q_reference));
-    let mut totals = [Total::<V>::zero(token); 3];
-    let mut counts = [zero; 2];
-    let tops = (p_top, q_top);
-    let (classes, whole) = (p.row.classes(), p.row.whole::<V>());
-    let mut start = 0;
-    while start < whole {
-        let mut runs = [zero; 3];
-        let stop = whole.min(start + RUN * V::N);
-        while start < stop {
-            p.row.prefetch(token, start, BLOCK);
-            q.row.prefetch(token, start, BLOCK);
-            let (x, y) = (p.row.vector::<V>(token, start), q.row.vector::<V>(token, start));
-            add::<V, EXACT>(token, &view, tops, (x, y), &mut runs, &mut counts);
-            start += V::N;
-        }
-        for (total, run) in totals.iter_mut().zip(runs) {
-            total.add(token, run);
-        }
-    }
-    if start < classes {
-        let mut runs = [zero; 3];
-        let absent = f64::NEG_INFINITY;
-        let (x, y) = (p.row.load::<V>(token, start, absent), q.row.load::<V>(token, start, absent));
-        add::<V, EXACT>(token, &view, tops, (x, y), &mut runs, &mut counts);
-        for (total, run) in totals.iter_mut().zip(runs) {
-            total.add(token, run);
-        }
-    }
-    let [p_count, q_count] = counts;
-    let [p_rest, q_rest, excess] = Total::sums(totals);
+    let tops = (V::splat(token, p_reference), V::splat(token, q_reference));
+    let mut step = FirstStep::<V, EXACT> { token, p: p.row, q: q.row, view, tops, counts: [zero; 2] };
+    let [p_rest, q_rest, excess] = sums(token, p.row.classes(), &mut step);
+    let [p_count, q_count] = step.counts;
     let side = |empty: bool, reference: f64, count: V, rest: f64| {
         if empty { LogSumExp::EMPTY } else { LogSumExp { largest: reference, rest: rest + (count.sum() - 1.0) } }
     };
@@ -171,31 +146,38 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     block
 }
 
-/// Adds the classes of two vectors to the sums of p′, q′ (without the largest if `EXACT`) and q′ − p′, and counts the
-/// largest.
-#[inline(always)]
-fn add<V: Lanes, const EXACT: bool>(
+/// Adds classes to the sums of p′, q′ (without the largest if `EXACT`) and q′ − p′, and counts the largest.
+struct FirstStep<'a, V: Lanes, const EXACT: bool> {
     token: V::Token,
-    view: &PairView<V>,
+    p: Row<'a>,
+    q: Row<'a>,
+    view: PairView<V>,
     tops: (V, V),
-    numbers: (V, V),
-    runs: &mut [V; 3],
-    counts: &mut [V; 2],
-) {
-    let zero = V::splat(token, 0.0);
-    let one = V::splat(token, 1.0);
-    let (x, y) = numbers;
-    let pair = view.pair(x, y);
-    runs[2] = runs[2] - pair.difference();
-    if EXACT {
-        let (p_below, q_below) = (x.lt(tops.0), y.lt(tops.1));
-        runs[0] = runs[0] + V::select(p_below, pair.p, zero);
-        runs[1] = runs[1] + V::select(q_below, pair.q, zero);
-        counts[0] = counts[0] + V::select(p_below, zero, one);
-        counts[1] = counts[1] + V::select(q_below, zero, one);
-    } else {
-        runs[0] = runs[0] + pair.p;
-        runs[1] = runs[1] + pair.q;
+    counts: [V; 2],
+}
+
+impl<V: Lanes, const EXACT: bool> Step<V, 3> for FirstStep<'_, V, EXACT> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; 3]) {
+        if WHOLE {
+            self.p.prefetch(self.token, start, BLOCK);
+            self.q.prefetch(self.token, start, BLOCK);
+        }
+        let x = self.p.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
+        let y = self.q.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
+        let pair = self.view.pair(x, y);
+        runs[2] = runs[2] - pair.difference();
+        if EXACT {
+            let (zero, one) = (V::splat(self.token, 0.0), V::splat(self.token, 1.0));
+            let (p_below, q_below) = (x.lt(self.tops.0), y.lt(self.tops.1));
+            runs[0] = runs[0] + V::select(p_below, pair.p, zero);
+            runs[1] = runs[1] + V::select(q_below, pair.q, zero);
+            self.counts[0] = self.counts[0] + V::select(p_below, zero, one);
+            self.counts[1] = self.counts[1] + V::select(q_below, zero, one);
+        } else {
+            runs[0] = runs[0] + pair.p;
+            runs[1] = runs[1] + pair.q;
+        }
     }
 }
 

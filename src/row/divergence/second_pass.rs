@@ -5,7 +5,8 @@ use crate::row::distribution::Distribution;
 use crate::row::divergence::gradient_writer::{Rule, Writer};
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, PairView};
-use crate::simd::{Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::row::runs::{Step, sums};
+use crate::simd::{Kernel, Lanes, Scalar, Simd};
 
 /// What a pass over the classes does; `MODE` of the kernels is its number.
 #[derive(Clone, Copy)]
@@ -235,8 +236,7 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
             q_writer = Some(Writer::new(token, out, rule.q));
         }
     }
-    let zero = V::splat(token, 0.0);
-    let loops = Loop {
+    let mut step = SecondStep::<V, D, MODE> {
         token,
         pass,
         view,
@@ -245,24 +245,7 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
         gauges: (V::splat(token, -pass.gauge.0.number()), V::splat(token, -pass.gauge.1.number())),
         beyond_lone: (pass.gauge.0 == Gauge::Lone, pass.gauge.1 == Gauge::Lone),
     };
-    let mut totals = [Total::<V>::zero(token); SUMS];
-    let (classes, whole) = (pass.p.row.classes(), pass.p.row.whole::<V>());
-    let mut start = 0;
-    while start < whole {
-        let mut runs = [zero; SUMS];
-        let stop = whole.min(start + RUN * V::N);
-        while start < stop {
-            loops.step::<MODE, true>(start, &mut runs);
-            start += V::N;
-        }
-        add_runs::<V, MODE>(token, &mut totals, runs);
-    }
-    if start < classes {
-        let mut runs = [zero; SUMS];
-        loops.step::<MODE, false>(start, &mut runs);
-        add_runs::<V, MODE>(token, &mut totals, runs);
-    }
-    let totals = Total::sums(totals);
+    let totals = sums(token, pass.p.row.classes(), &mut step);
     let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
     Sums {
         value: totals[0],
@@ -278,17 +261,8 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
 /// Number of sums of a pass, of which each mode has some ([`sums_at`]).
 const SUMS: usize = 11;
 
-#[inline(always)]
-fn add_runs<V: Lanes, const MODE: u8>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
-    for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
-        if sums_at(MODE, V::Scalar::WIDE, at) {
-            total.add(token, run);
-        }
-    }
-}
-
 /// What a pass does with each vector of classes.
-struct Loop<'a, V: Lanes, D> {
+struct SecondStep<'a, V: Lanes, D, const MODE: u8> {
     token: V::Token,
     pass: &'a SecondPass<'a, D>,
     view: PairView<V>,
@@ -298,9 +272,14 @@ struct Loop<'a, V: Lanes, D> {
     beyond_lone: (bool, bool),
 }
 
-impl<V: Lanes, D: Divergence> Loop<'_, V, D> {
+impl<V: Lanes, D: Divergence, const MODE: u8> Step<V, SUMS> for SecondStep<'_, V, D, MODE> {
     #[inline(always)]
-    fn step<const MODE: u8, const WHOLE: bool>(&self, start: usize, runs: &mut [V; SUMS]) {
+    fn has_sum(at: usize) -> bool {
+        sums_at(MODE, V::Scalar::WIDE, at)
+    }
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
         let (token, pass) = (self.token, self.pass);
         let sums = !only_writes(MODE);
         let (p_writes, q_writes) = writes(MODE);

@@ -22,10 +22,11 @@ use crate::row::kl::close_gradients::CloseGradients;
 use crate::row::kl::outlook::{Outlook, outlook};
 use crate::row::known::{PairKernel, run_known};
 use crate::row::pair::{Frame, LARGEST_NARROW_DELTA, LogRatio};
+use crate::row::runs::{Step, sums};
 use crate::row::two_floats::TwoFloats;
 use crate::rows::Row;
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
-use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
 use crate::threads::{BLOCK, Blocks};
 
 /// What the pass finds.
@@ -251,23 +252,23 @@ impl<const WIDE: bool, const P: bool> Kernel for CloseSums<'_, WIDE, P> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        let sums = Sums::<P> { rate: self.p.inverse_temperature, center: self.center };
+        let kernel = BlockKernel::<P> { rate: self.p.inverse_temperature, center: self.center };
         let (p, q) = (self.p.row, self.q.row);
-        if WIDE { run_known::<S::F64, _>(simd, p, q, sums) } else { run_known::<S::F32, _>(simd, p, q, sums) }
+        if WIDE { run_known::<S::F64, _>(simd, p, q, kernel) } else { run_known::<S::F32, _>(simd, p, q, kernel) }
     }
 }
 
-struct Sums<const P: bool> {
+struct BlockKernel<const P: bool> {
     rate: f64,
     center: Option<TwoFloats>,
 }
 
-impl<const P: bool> PairKernel for Sums<P> {
+impl<const P: bool> PairKernel for BlockKernel<P> {
     type Output = Option<BlockSums>;
 
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<BlockSums> {
-        let Sums { rate, center } = self;
+        let BlockKernel { rate, center } = self;
         let Outlook { largest: top, smallest, center, mut steady } = match center {
             Some(center) => Outlook { largest: largest::<V>(token, p), smallest: 0.0, center, steady: false },
             None => outlook::<V>(token, p, q, rate),
@@ -302,23 +303,18 @@ impl<const P: bool> PairKernel for Sums<P> {
                 ScaledExp::new(token, rate, top * rate - center.value(), 1.0),
             ),
         };
-        let mut extremes = Extremes { largest_t: zero, smallest_t: zero, largest_y: view.lowest };
-        let mut totals = [Total::<V>::zero(token); SUMS];
-        if steady {
-            view.whole_vectors::<P, true>((p, q), &mut totals, &mut extremes);
+        let extremes = Extremes { largest_t: zero, smallest_t: zero, largest_y: view.lowest };
+        // Classes past the end have no weight, and t = 0: in f64 lanes as classes that neither row has.
+        let absent = if V::Scalar::WIDE { f64::NEG_INFINITY } else { top - 2000.0 / rate };
+        let absent = (absent, absent - center.value() / rate);
+        let (found, extremes) = if steady {
+            let mut step = CloseStep::<V, P, true> { p, q, view, absent, extremes };
+            (sums(token, p.classes(), &mut step), step.extremes)
         } else {
-            view.whole_vectors::<P, false>((p, q), &mut totals, &mut extremes);
-        }
-        let start = p.whole::<V>();
-        if start < p.classes() {
-            // Classes past the end have no weight, and t = 0: in f64 lanes as classes that neither row has.
-            let absent = if V::Scalar::WIDE { f64::NEG_INFINITY } else { top - 2000.0 / rate };
-            let (x, y) = (p.load(token, start, absent), q.load(token, start, absent - center.value() / rate));
-            let mut runs = [zero; SUMS];
-            view.add::<P, false>(&mut runs, &mut extremes, x, y);
-            add_runs::<V, P>(token, &mut totals, runs);
-        }
-        let [sum, difference, excess, cross, pp, cross_p, cross_cross] = Total::sums(totals);
+            let mut step = CloseStep::<V, P, false> { p, q, view, absent, extremes };
+            (sums(token, p.classes(), &mut step), step.extremes)
+        };
+        let [sum, difference, excess, cross, pp, cross_p, cross_cross] = found;
         let (largest_t, smallest_t) = (extremes.largest_t.largest(), -(-extremes.smallest_t).largest());
         let q_in_range = if V::Scalar::WIDE {
             smallest_t >= SMALLEST_WIDE_LOG_RATIO
@@ -341,15 +337,6 @@ impl<const P: bool> PairKernel for Sums<P> {
 /// Number of sums: the first three, Σ w·t in f64 lanes, and all with norms.
 const SUMS: usize = 7;
 
-#[inline(always)]
-fn add_runs<V: Lanes, const P: bool>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
-    for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
-        if P || at < 3 || (at == 3 && V::Scalar::WIDE) {
-            total.add(token, run);
-        }
-    }
-}
-
 /// The largest and smallest t, and the largest y: in f32 lanes of vectors with some |t| > 1 only.
 #[derive(Clone, Copy)]
 struct Extremes<V> {
@@ -370,30 +357,37 @@ struct View<V: Lanes> {
     exps: (ScaledExp<V>, ScaledExp<V>),
 }
 
-impl<V: Lanes> View<V> {
+/// Adds classes to the sums.
+struct CloseStep<'a, V: Lanes, const P: bool, const STEADY: bool> {
+    p: Row<'a>,
+    q: Row<'a>,
+    view: View<V>,
+    /// What pads both rows.
+    absent: (f64, f64),
+    extremes: Extremes<V>,
+}
+
+impl<V: Lanes, const P: bool, const STEADY: bool> Step<V, SUMS> for CloseStep<'_, V, P, STEADY> {
     #[inline(always)]
-    fn whole_vectors<const P: bool, const STEADY: bool>(
-        &self,
-        (p, q): (Row<'_>, Row<'_>),
-        totals: &mut [Total<V>; SUMS],
-        extremes: &mut Extremes<V>,
-    ) {
-        let (token, whole) = (self.token, p.whole::<V>());
-        let mut start = 0;
-        while start < whole {
-            let mut runs = [V::splat(token, 0.0); SUMS];
-            let stop = whole.min(start + RUN * V::N);
-            while start < stop {
-                // The next block, whose scan has nothing to compute while it waits for memory.
-                p.prefetch(token, start, BLOCK);
-                q.prefetch(token, start, BLOCK);
-                self.add::<P, STEADY>(&mut runs, extremes, p.vector(token, start), q.vector(token, start));
-                start += V::N;
-            }
-            add_runs::<V, P>(token, totals, runs);
-        }
+    fn has_sum(at: usize) -> bool {
+        P || at < 3 || (at == 3 && V::Scalar::WIDE)
     }
 
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
+        let token = self.view.token;
+        if WHOLE {
+            // The next block, whose scan has nothing to compute while it waits for memory.
+            self.p.prefetch(token, start, BLOCK);
+            self.q.prefetch(token, start, BLOCK);
+        }
+        let x = self.p.lanes::<V, WHOLE>(token, start, self.absent.0);
+        let y = self.q.lanes::<V, WHOLE>(token, start, self.absent.1);
+        self.view.add::<P, STEADY>(runs, &mut self.extremes, x, y);
+    }
+}
+
+impl<V: Lanes> View<V> {
     #[inline(always)]
     fn add<const P: bool, const STEADY: bool>(&self, runs: &mut [V; SUMS], extremes: &mut Extremes<V>, x: V, y: V) {
         if V::Scalar::WIDE {

@@ -14,10 +14,11 @@ use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::RowGradients;
 use crate::row::known::{PairKernel, run_known};
 use crate::row::pair::Frame;
+use crate::row::runs::{Step, sums};
 use crate::row::write::{Formulas, write_sides};
 use crate::rows::Row;
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
 use crate::threads::Blocks;
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
@@ -184,13 +185,13 @@ impl<const P: bool, const Q: bool> PairKernel for FarSums<'_, P, Q> {
     fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<BlockSums> {
         let rate = self.p.inverse_temperature;
         let references = (first_largest::<V>(token, p), first_largest::<V>(token, q));
-        let sums = BlockAt::<V> { token, p, q, rate, references };
-        let (found, largest) = sums.run::<P, Q>();
+        let block = BlockAt::<V> { token, p, q, rate, references };
+        let (found, largest) = block.run::<P, Q>();
         let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
         if within(largest.0, references.0) && within(largest.1, references.1) {
             return found;
         }
-        BlockAt { references: largest, ..sums }.run::<P, Q>().0
+        BlockAt { references: largest, ..block }.run::<P, Q>().0
     }
 }
 
@@ -214,36 +215,14 @@ impl<V: Lanes> BlockAt<'_, V> {
         }
         // Pads the last vector: both exponentials and the difference are 0.
         let lowest = lowest_narrow_logit(rate);
-        let zero = V::splat(token, 0.0);
         let exps = (
             ScaledExp::<V>::new(token, rate, references.0 * rate, 1.0),
             ScaledExp::<V>::new(token, rate, references.1 * rate, 1.0),
         );
-        let mut totals = [Total::<V>::zero(token); SUMS];
-        let mut largest = (V::splat(token, lowest), V::splat(token, lowest));
-        let (classes, whole) = (p.classes(), p.whole::<V>());
-        let mut start = 0;
-        while start < whole {
-            let mut runs = [zero; SUMS];
-            let stop = whole.min(start + RUN * V::N);
-            while start < stop {
-                p.prefetch(token, start, AHEAD);
-                q.prefetch(token, start, AHEAD);
-                let (x, y) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
-                largest = (largest.0.max(x), largest.1.max(y));
-                add::<V, P, Q>(&mut runs, (&exps.0, &exps.1), x, y);
-                start += V::N;
-            }
-            add_runs::<V, P, Q>(token, &mut totals, runs);
-        }
-        if start < classes {
-            let mut runs = [zero; SUMS];
-            let (x, y) = (p.load::<V>(token, start, lowest), q.load::<V>(token, start, lowest));
-            largest = (largest.0.max(x), largest.1.max(y));
-            add::<V, P, Q>(&mut runs, (&exps.0, &exps.1), x, y);
-            add_runs::<V, P, Q>(token, &mut totals, runs);
-        }
-        let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = Total::sums(totals);
+        let lowest_lanes = V::splat(token, lowest);
+        let mut step = FarStep::<V, P, Q> { token, p, q, lowest, exps, largest: (lowest_lanes, lowest_lanes) };
+        let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = sums(token, p.classes(), &mut step);
+        let largest = step.largest;
         // −∞ and NaN make a sum NaN.
         let found = (p_sum.is_finite() && q_sum.is_finite() && cross.is_finite()).then_some(BlockSums {
             p: LogSumExp { largest: references.0, rest: p_sum - 1.0 },
@@ -264,33 +243,46 @@ fn first_largest<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
     largest::<V>(token, row.block(0, row.classes().min(2 * V::N)))
 }
 
-/// Adds the classes of two vectors to the sums.
-#[inline(always)]
-fn add<V: Lanes, const P: bool, const Q: bool>(runs: &mut [V; SUMS], exps: (&ScaledExp<V>, &ScaledExp<V>), x: V, y: V) {
-    let (p, q, difference) = (exps.0.at(x), exps.1.at(y), x - y);
-    runs[0] = runs[0] + p;
-    runs[1] = runs[1] + q;
-    runs[2] = p.mul_add_relaxed(difference, runs[2]);
-    if P || Q {
-        runs[3] = p.mul_add_relaxed(p, runs[3]);
-    }
-    if Q {
-        runs[4] = q.mul_add_relaxed(q, runs[4]);
-        runs[5] = p.mul_add_relaxed(q, runs[5]);
-    }
-    if P {
-        let cross = p * difference;
-        runs[6] = cross.mul_add_relaxed(cross, runs[6]);
-        runs[7] = p.mul_add_relaxed(cross, runs[7]);
-    }
+/// Adds classes to the sums.
+struct FarStep<'a, V: Lanes, const P: bool, const Q: bool> {
+    token: V::Token,
+    p: Row<'a>,
+    q: Row<'a>,
+    lowest: f64,
+    exps: (ScaledExp<V>, ScaledExp<V>),
+    largest: (V, V),
 }
 
-#[inline(always)]
-fn add_runs<V: Lanes, const P: bool, const Q: bool>(token: V::Token, totals: &mut [Total<V>; SUMS], runs: [V; SUMS]) {
-    let wanted = [true, true, true, P || Q, Q, Q, P, P];
-    for ((total, run), wanted) in totals.iter_mut().zip(runs).zip(wanted) {
-        if wanted {
-            total.add(token, run);
+impl<V: Lanes, const P: bool, const Q: bool> Step<V, SUMS> for FarStep<'_, V, P, Q> {
+    #[inline(always)]
+    fn has_sum(at: usize) -> bool {
+        [true, true, true, P || Q, Q, Q, P, P][at]
+    }
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
+        if WHOLE {
+            self.p.prefetch(self.token, start, AHEAD);
+            self.q.prefetch(self.token, start, AHEAD);
+        }
+        let x = self.p.lanes::<V, WHOLE>(self.token, start, self.lowest);
+        let y = self.q.lanes::<V, WHOLE>(self.token, start, self.lowest);
+        self.largest = (self.largest.0.max(x), self.largest.1.max(y));
+        let (p, q, difference) = (self.exps.0.at(x), self.exps.1.at(y), x - y);
+        runs[0] = runs[0] + p;
+        runs[1] = runs[1] + q;
+        runs[2] = p.mul_add_relaxed(difference, runs[2]);
+        if P || Q {
+            runs[3] = p.mul_add_relaxed(p, runs[3]);
+        }
+        if Q {
+            runs[4] = q.mul_add_relaxed(q, runs[4]);
+            runs[5] = p.mul_add_relaxed(q, runs[5]);
+        }
+        if P {
+            let cross = p * difference;
+            runs[6] = cross.mul_add_relaxed(cross, runs[6]);
+            runs[7] = p.mul_add_relaxed(cross, runs[7]);
         }
     }
 }

@@ -11,9 +11,10 @@ use crate::row::distribution::scan::PROBE;
 use crate::row::distribution::softmax::AHEAD;
 use crate::row::distribution::{Distribution, Space};
 use crate::row::known::{PairKernel, run_known};
+use crate::row::runs::{self, Step};
 use crate::rows::Row;
 use crate::simd::ln::{RoughLogRatio, assemble, atanh_tail_on_third, reduced_ratio};
-use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
+use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd, Total};
 use crate::threads::Blocks;
 
 /// Values from here on, relative to Σp + Σq, are accurate as plain sums.
@@ -90,43 +91,38 @@ impl PairKernel for FarKl<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<PlainSums> {
-        let zero = V::splat(token, 0.0);
         let log_ratio = RoughLogRatio::<V>::new(token);
-        let mut totals = [Total::<V>::zero(token); 3];
-        let q_row = q;
-        let mut smallest = V::splat(token, f64::INFINITY);
-        let (classes, whole) = (p.classes(), p.whole::<V>());
-        let mut start = 0;
-        while start < whole {
-            let mut runs = [zero; 3];
-            let stop = whole.min(start + RUN * V::N);
-            while start < stop {
-                let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
-                smallest = smallest.min(p.min(q));
-                runs[0] = p.mul_add_relaxed(log_ratio.of(p, q), runs[0]);
-                runs[1] = runs[1] + p;
-                runs[2] = runs[2] + q;
-                start += V::N;
-            }
-            for (total, run) in totals.iter_mut().zip(runs) {
-                total.add(token, run);
-            }
-        }
-        if start < classes {
-            // Numbers that add nothing to the value, and a little to Σq.
-            let (p, q) = (p.load::<V>(token, start, 0.0), q.load::<V>(token, start, 1e-30));
-            smallest = smallest.min(p.min(q));
-            totals[0].add(token, p * log_ratio.of(p, q));
-            totals[1].add(token, p);
-            totals[2].add(token, q);
-        }
-        let [value, p_sum, q_sum] = Total::sums(totals);
+        let mut step = FarStep { token, p, q, log_ratio, smallest: V::splat(token, f64::INFINITY) };
+        let [value, p_sum, q_sum] = runs::sums(token, p.classes(), &mut step);
+        let smallest = step.smallest;
         let smallest = -(-smallest).largest();
         // No 1/q that is a number takes such a p out of range.
         let in_range =
-            p_sum <= 0.5 || p_sum <= LARGEST_RATIO * smallest || p_sum <= LARGEST_RATIO * least::<V>(token, q_row);
+            p_sum <= 0.5 || p_sum <= LARGEST_RATIO * smallest || p_sum <= LARGEST_RATIO * least::<V>(token, q);
         // NaN and ∞ make the value NaN or infinite.
         (value.is_finite() && smallest >= 0.0 && in_range).then_some(PlainSums { value, p: p_sum, q: q_sum })
+    }
+}
+
+/// Adds classes to Σp·ln(p/q), Σp and Σq, and finds the smallest number.
+struct FarStep<'a, V: Lanes> {
+    token: V::Token,
+    p: Row<'a>,
+    q: Row<'a>,
+    log_ratio: RoughLogRatio<V>,
+    smallest: V,
+}
+
+impl<V: Lanes> Step<V, 3> for FarStep<'_, V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; 3]) {
+        // What pads adds nothing to the value, and a little to Σq.
+        let p = self.p.lanes::<V, WHOLE>(self.token, start, 0.0);
+        let q = self.q.lanes::<V, WHOLE>(self.token, start, 1e-30);
+        self.smallest = self.smallest.min(p.min(q));
+        runs[0] = p.mul_add_relaxed(self.log_ratio.of(p, q), runs[0]);
+        runs[1] = runs[1] + p;
+        runs[2] = runs[2] + q;
     }
 }
 
@@ -175,34 +171,37 @@ impl<const WIDE: bool> PairKernel for GivenKl<'_, WIDE> {
 /// range.
 #[inline(always)]
 fn sums<V: Lanes, const ZEROS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
-    let zero = V::splat(token, 0.0);
-    let (mut near, mut excess) = (Total::<V>::zero(token), Total::<V>::zero(token));
     let infinity = V::splat(token, f64::INFINITY);
-    let mut range = Range { smallest: infinity, smallest_positive: infinity, largest: zero };
-    let mut start = 0;
-    while start < p.whole::<V>() {
-        let mut run = zero;
-        let stop = p.whole::<V>().min(start + RUN * V::N);
-        while start < stop {
-            p.prefetch(token, start, AHEAD);
-            q.prefetch(token, start, AHEAD);
-            let (p, q) = (p.vector::<V>(token, start), q.vector::<V>(token, start));
-            range.take::<ZEROS>(token, p, q);
-            excess.add(token, p - q);
-            run = run + term::<V, ZEROS>(token, p, q);
-            start += V::N;
-        }
-        near.add(token, run);
-    }
-    if start < p.classes() {
-        let (p, q) = (p.load::<V>(token, start, 1.0), q.load::<V>(token, start, 1.0));
-        range.take::<ZEROS>(token, p, q);
-        excess.add(token, p - q);
-        near.add(token, term::<V, ZEROS>(token, p, q));
-    }
-    let (near, excess) = (near.sum(), excess.sum());
+    let range = Range { smallest: infinity, smallest_positive: infinity, largest: V::splat(token, 0.0) };
+    let mut step = NearStep::<V, ZEROS> { token, p, q, excess: Total::zero(token), range };
+    let [near] = runs::sums(token, p.classes(), &mut step);
+    let (excess, range) = (step.excess.sum(), step.range);
     // NaN and +∞ make the excess NaN or infinite; q = 0 < p makes the other sum infinite.
     (excess.is_finite() && !near.is_nan() && range.fits::<ZEROS>()).then_some((near, excess))
+}
+
+/// Adds classes to Σ(p·ln(p/q) + q − p); and to Σ(p − q), whose terms are exact where p and q are close, in f64.
+struct NearStep<'a, V: Lanes, const ZEROS: bool> {
+    token: V::Token,
+    p: Row<'a>,
+    q: Row<'a>,
+    excess: Total<V>,
+    range: Range<V>,
+}
+
+impl<V: Lanes, const ZEROS: bool> Step<V, 1> for NearStep<'_, V, ZEROS> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, start: usize, [near]: &mut [V; 1]) {
+        if WHOLE {
+            self.p.prefetch(self.token, start, AHEAD);
+            self.q.prefetch(self.token, start, AHEAD);
+        }
+        let p = self.p.lanes::<V, WHOLE>(self.token, start, 1.0);
+        let q = self.q.lanes::<V, WHOLE>(self.token, start, 1.0);
+        self.range.take::<ZEROS>(self.token, p, q);
+        self.excess.add(self.token, p - q);
+        *near = *near + term::<V, ZEROS>(self.token, p, q);
+    }
 }
 
 /// What tells whether the lanes can take the numbers of two rows.
