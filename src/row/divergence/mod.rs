@@ -1,30 +1,28 @@
 //! Value and gradients of a divergence of two rows.
 //!
-//! The first pass finds the statistics, the second the sums, a third writes the gradients; where the gradients need
-//! no sum of their own, the second and the third are one.
+//! Rows go one of several [`Way`]s, the first that can take them. The general one takes two or three passes over the rows: the
+//! first finds the statistics, the second the sums, a third writes the gradients; where the gradients need no sum of their
+//! own, the second and the third are one.
 //!
-//! * [`first_pass`]: the statistics of two rows; [`second_pass`]: the loops over their classes.
-//! * [`disjoint`]: those over rows that have little in common.
+//! * [`passes`]: the general way; [`first_pass`]: the statistics of two rows; [`second_pass`]: the loops over their classes.
+//! * [`disjoint`]: rows that have little in common.
 //! * [`gradient_writer`]: the gradient in the space of what was passed.
 
 mod disjoint;
 pub(crate) mod first_pass;
 mod gradient_writer;
-pub(crate) mod second_pass;
+mod passes;
+mod second_pass;
 
 use crate::divergence::{Disjoint, Divergence, Outer};
-use crate::element::Dtype;
-use crate::row::distribution::scan::first_at;
-use crate::row::distribution::{Distribution, LogSumExp, Space};
+use crate::row::distribution::{Distribution, Space};
 use crate::row::divergence::disjoint::{Centering, DisjointRows};
 use crate::row::divergence::first_pass::{NoStatistics, Statistics};
-use crate::row::divergence::gradient_writer::{Rule, SideRule};
-use crate::row::divergence::second_pass::{Gauge, LargestClass, Mode, Narrow, SecondPass, SlopesAt, Sums, Wide};
+use crate::row::divergence::passes::Call;
 use crate::row::gradients::RowGradients;
 use crate::row::kl::close::Close;
 use crate::row::kl::far::Far;
 use crate::row::kl::probabilities;
-use crate::rows::RowMut;
 use crate::simd::Isa;
 use crate::threads::Blocks;
 
@@ -37,399 +35,173 @@ pub(crate) fn divergence<D: Divergence>(
     blocks: &Blocks,
     gradients: RowGradients<'_>,
 ) -> f64 {
-    let shares_rate =
+    let one_rate =
         p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
-    let narrow = shares_rate && p.allows_narrow_lanes() && q.allows_narrow_lanes();
-    let mut wide = !narrow || divergence.needs_wide_lanes();
+    let narrow = one_rate && p.allows_narrow_lanes() && q.allows_narrow_lanes();
+    let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow };
     if narrow && gradients.leave_narrow_lanes(p.inverse_temperature) {
-        let unscaled = RowGradients { scale: 1.0, ..gradients };
-        let value = self::divergence(divergence, p, q, isa, blocks, unscaled);
+        task.gradients.scale = 1.0;
+        let value = task.run();
         gradients.multiply();
         return value;
     }
-    // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
-    let mut found = None;
-    if D::IS_KL {
-        found = probabilities::kl(p, q, isa, blocks);
-        if let (Some(value), None, None) = (found, gradients.p, gradients.q) {
-            return value;
-        }
-    }
-    let disjoint = divergence.for_disjoint_rows();
-    if narrow && (!wide || disjoint.is_some()) {
-        let wanted = (gradients.p.is_some(), gradients.q.is_some());
-        let norms = if D::IS_KL { wanted } else { (false, false) };
-        if let Some(far) = Far::new(p, q, isa, blocks, norms) {
-            if D::IS_KL {
-                if wanted == (false, false) || far.write(p, q, isa, blocks, &gradients) {
-                    return far.value;
-                }
-                found = Some(far.value);
-            } else if let Some(divergence) = disjoint.filter(|_| far.is_disjoint()) {
-                let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature) };
-                match finish_disjoint(rows, isa, blocks, gradients) {
-                    Finished::Done(value) => return value,
-                    Finished::ValueOnly(value) => (found, wide) = (Some(value), true),
-                    Finished::OutOfRange => {}
-                }
-            }
-        }
-    }
-    if shares_rate
-        && (D::IS_KL || !wide)
-        && let Some(close) = Close::new(p, q, isa, blocks, wide, D::IS_KL && gradients.p.is_some())
-    {
-        if D::IS_KL {
-            let value = *found.get_or_insert(close.value);
-            if close.write(p, q, isa, blocks, wide, &gradients) {
-                return value;
-            }
-        } else if !close.p_lacks {
-            let statistics = Statistics::of_close_rows(&close, p.inverse_temperature);
-            match (Call { divergence, p, q, isa, blocks, wide, statistics }).finish(gradients) {
-                Finished::Done(value) => return value,
-                Finished::ValueOnly(value) => found = Some(value),
-                Finished::OutOfRange => {}
-            }
-            wide = true;
-        }
-    }
-    loop {
-        match Statistics::new(p, q, isa, blocks, wide, false) {
-            Ok(statistics) => {
-                let call = Call { divergence, p, q, isa, blocks, wide, statistics };
-                match call.finish(gradients) {
-                    Finished::Done(value) => return found.unwrap_or(value),
-                    Finished::ValueOnly(value) => found = found.or(Some(value)),
-                    Finished::OutOfRange => {}
-                }
-                wide = true;
-            }
-            Err(NoStatistics::NeedsWideLanes) => wide = true,
-            Err(NoStatistics::Invalid) => {
-                gradients.fill(f64::NAN);
-                return f64::NAN;
-            }
-        }
-    }
+    task.run()
 }
 
-/// Value and gradients of rows that have little in common.
-fn finish_disjoint<D: Disjoint>(
-    rows: DisjointRows<'_, D>,
-    isa: Isa,
-    blocks: &Blocks,
-    gradients: RowGradients<'_>,
-) -> Finished {
-    let wanted = (gradients.p.is_some(), gradients.q.is_some());
-    let sums = rows.sums(isa, blocks, wanted);
-    let Some(Outer { value, slope }) = rows.divergence.finish(sums.value) else {
-        return Finished::OutOfRange;
-    };
-    if sums.cancel(wanted) {
-        return Finished::ValueOnly(value);
-    }
-    if wanted != (false, false) {
-        let scale = gradients.scale * slope * rows.p.inverse_temperature;
-        let centering = |slope_sum| Centering { scale, slope_sum };
-        rows.write(isa, blocks, &gradients, (centering(sums.d_ln_p), centering(sums.d_ln_q)));
-    }
-    Finished::Done(value)
+/// A way to value and gradients.
+#[derive(Clone, Copy)]
+enum Way {
+    /// KL of probabilities taken as given, in one pass: the value.
+    Probabilities,
+    /// KL of logits that have little in common: f32 lanes, one pass and one for the gradients.
+    Far,
+    /// Other divergences of such rows, in f32 lanes with the statistics of that pass.
+    Disjoint,
+    /// Logits that have much in common: KL in one pass and one for the gradients, others with its statistics.
+    Close,
+    /// Statistics, sums and gradients, in f32 lanes.
+    Passes,
 }
 
-/// How far f32 or f64 lanes came.
-enum Finished {
+/// What is tried before the passes in f64 lanes, which take all rows.
+const WAYS: [Way; 5] = [Way::Probabilities, Way::Far, Way::Disjoint, Way::Close, Way::Passes];
+
+/// What a way came to.
+enum Outcome {
     /// Value and gradients.
     Done(f64),
-    /// The value; the gradients cancel too much for f32 lanes.
-    ValueOnly(f64),
-    /// Nothing: the sum leaves the range of f32 lanes.
-    OutOfRange,
+    /// The value. The gradients cancel too much for f32 lanes, or for this way, and have others ahead of them.
+    Value { value: f64, needs_wide_lanes: bool },
+    /// Nothing: these rows, or this divergence, are for others.
+    Nothing,
+    /// Nothing, and so it will be in f32 lanes.
+    NeedsWideLanes,
 }
 
-/// A divergence of two rows whose statistics are known.
-struct Call<'a, D> {
+/// A divergence of two rows.
+struct Task<'a, D> {
     divergence: D,
     p: Distribution<'a>,
     q: Distribution<'a>,
     isa: Isa,
     blocks: &'a Blocks,
-    wide: bool,
-    statistics: Statistics,
+    gradients: RowGradients<'a>,
+    /// Whether both are logits with one temperature.
+    one_rate: bool,
+    /// Whether f32 lanes may take them.
+    narrow: bool,
 }
 
-impl<D: Divergence> Call<'_, D> {
-    fn finish(&self, gradients: RowGradients<'_>) -> Finished {
-        let wanted = (gradients.p.is_some(), gradients.q.is_some());
-        let at_once = |wanted: bool, side: Distribution<'_>, slope_sum_is_zero: bool| {
-            !wanted || !side.space.is_normalized() || slope_sum_is_zero
-        };
-        let fused = !D::HAS_OUTER
-            && at_once(wanted.0, self.p, self.slope_sum_is_zero().0)
-            && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
-        if fused && (wanted.0 || wanted.1) {
-            let rule = self.gradient_rule(&gradients, &Sums::default(), (1.0, 1.0));
-            let mode = if wanted == (false, true) { Mode::BothOfQ } else { Mode::Both };
-            let sums = self.pass(Some((&gradients, rule)), mode, (Gauge::NONE, Gauge::NONE));
-            let value = self.value(&sums).0;
-            self.mend_infinite(value, &gradients);
-            return Finished::Done(value);
-        }
-        let mode = Mode::before_gradients(wanted);
-        let gauge = self.gauge(wanted);
-        let sums = self.pass(None, mode, gauge);
-        let (value, slope) = self.value(&sums);
-        let cancels =
-            !self.both_normalized() && self.divergence.cancels_of_given_rows(sums.value, sums.excess, sums.q - 1.0);
-        if D::HAS_OUTER && (cancels || !value.is_finite()) && !self.is_infinite() {
-            return if self.wide { Finished::Done(self.rescaled(gradients)) } else { Finished::OutOfRange };
-        }
-        if wanted.0 || wanted.1 {
-            if !self.wide && sums.cancel(wanted) {
-                return Finished::ValueOnly(value);
-            }
-            self.write_gradients(&gradients, &sums, gauge, value, slope);
-        }
-        Finished::Done(value)
-    }
-
-    /// The slopes again where they are nearly those of classes that the other row lacks.
-    fn beyond_lone(&self, wanted: (bool, bool), sums: Sums, gauge: (Gauge, Gauge)) -> (Sums, (Gauge, Gauge)) {
-        /// Where the mean slope of a side is off by less than this part of it.
-        const NEAR: f64 = 0.25;
-        let lone = self.divergence.lone_slopes();
-        let near = |wanted: bool, side: Distribution<'_>, gauge: Gauge, sum: f64, lone: f64| match gauge {
-            Gauge::Number(number) if wanted && side.space == Space::Logits => {
-                (number + sum - lone).abs() < NEAR * lone.abs()
-            }
-            _ => false,
-        };
-        let p = near(wanted.0, self.p, gauge.0, sums.d_ln_p, lone.0);
-        let q = near(wanted.1, self.q, gauge.1, sums.d_ln_q, lone.1);
-        if !(D::HAS_LONE_SLOPES && self.wide && (p || q)) {
-            return (sums, gauge);
-        }
-        let gauge = (if p { Gauge::Lone } else { gauge.0 }, if q { Gauge::Lone } else { gauge.1 });
-        (self.pass(None, Mode::SumsAndSlopes, gauge), gauge)
-    }
-
-    fn write_gradients(
-        &self,
-        gradients: &RowGradients<'_>,
-        sums: &Sums,
-        gauge: (Gauge, Gauge),
-        value: f64,
-        slope: f64,
-    ) {
-        let (sums, gauge) = self.beyond_lone((gradients.p.is_some(), gradients.q.is_some()), *sums, gauge);
-        let sums = &sums;
-        // Weights to be normalised take their slopes from f̃, which has no such form.
-        let (divergence, divisor) = if self.p.space == Space::Unnormalized || self.q.space == Space::Unnormalized {
-            (self.divergence, 1.0)
-        } else {
-            self.divergence.at_sum(self.near(sums))
-        };
-        let call = Call { divergence, blocks: self.blocks, ..*self };
-        call.write(gradients, sums, gauge, value, (slope, divisor));
-    }
-
-    /// φ′, and what slopes per probability were divided by.
-    fn write(&self, gradients: &RowGradients<'_>, sums: &Sums, gauge: (Gauge, Gauge), value: f64, slope: (f64, f64)) {
-        let rule = self.gradient_rule(gradients, sums, slope);
-        let dominant = self.dominant(gradients);
-        let mode = Mode::gradients((gradients.p.is_some(), gradients.q.is_some()));
-        let left = self.pass(Some((gradients, rule)), mode, gauge);
-        for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
-            if let Some((out, class)) = top {
-                out.set(class, out.get(class) - left);
+impl<D: Divergence> Task<'_, D> {
+    fn run(&self) -> f64 {
+        // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
+        let mut found = None;
+        let mut wide = !self.narrow || self.divergence.needs_wide_lanes();
+        for way in WAYS {
+            match self.attempt(way, wide) {
+                Outcome::Done(value) => return found.unwrap_or(value),
+                Outcome::Value { value, needs_wide_lanes } => {
+                    found = found.or(Some(value));
+                    wide |= needs_wide_lanes;
+                }
+                Outcome::Nothing => {}
+                Outcome::NeedsWideLanes => wide = true,
             }
         }
-        self.mend_infinite(value, gradients);
+        match self.passes(true) {
+            Outcome::Done(value) | Outcome::Value { value, .. } => found.unwrap_or(value),
+            Outcome::Nothing | Outcome::NeedsWideLanes => f64::NAN,
+        }
     }
 
-    /// The slope per probability of the most probable class of each side, for gradients of logits in f64 lanes.
-    ///
-    /// A multiple of p added to the slopes drops out of a − p·Σa. Taking off the leading class's own leaves Σa to the
-    /// others, and classes that share its slope (those of one sign in total variation) with exactly nothing.
-    fn gauge(&self, wanted: (bool, bool)) -> (Gauge, Gauge) {
-        /// Up to this sum of the others, a probability of 1/300. The slope of a rarer class may be so far from the row's
-        /// that relative to it, the others lose digits.
-        const LEADING: f64 = 299.0;
-        // Where Σa is known to be 0 it is for the slopes as they are.
-        let known = self.slope_sum_is_zero();
-        let slopes = |wanted: bool, known: bool, side: Distribution<'_>, sum: LogSumExp| {
-            if !(wanted && !known && self.wide && side.space == Space::Logits && sum.rest < LEADING) {
-                return (0.0, 0.0);
+    fn attempt(&self, way: Way, wide: bool) -> Outcome {
+        match way {
+            Way::Probabilities if D::IS_KL => self.probabilities(),
+            Way::Far if D::IS_KL && !wide => self.far(),
+            // Also of divergences whose parameters ask for f64 lanes otherwise.
+            Way::Disjoint if !D::IS_KL && self.narrow => self.disjoint(),
+            Way::Close if self.one_rate && (D::IS_KL || !wide) => self.close(wide),
+            Way::Passes if !wide => self.passes(false),
+            _ => Outcome::Nothing,
+        }
+    }
+
+    /// The sides whose gradients are wanted.
+    fn wanted(&self) -> (bool, bool) {
+        (self.gradients.p.is_some(), self.gradients.q.is_some())
+    }
+
+    fn probabilities(&self) -> Outcome {
+        match probabilities::kl(self.p, self.q, self.isa, self.blocks) {
+            Some(value) if self.wanted() == (false, false) => Outcome::Done(value),
+            Some(value) => Outcome::Value { value, needs_wide_lanes: false },
+            None => Outcome::Nothing,
+        }
+    }
+
+    fn far(&self) -> Outcome {
+        let Task { p, q, isa, blocks, .. } = *self;
+        let wanted = self.wanted();
+        match Far::new(p, q, isa, blocks, wanted) {
+            Some(far) if wanted == (false, false) || far.write(p, q, isa, blocks, &self.gradients) => {
+                Outcome::Done(far.value)
             }
-            first_at(side.row, sum.largest, self.isa).map_or((0.0, 0.0), |class| {
-                let numbers = (self.p.row.get(class), self.q.row.get(class));
-                let Call { divergence, p, q, .. } = *self;
-                self.isa.run(SlopesAt { divergence, p, q, frame: self.statistics.frame, numbers })
-            })
+            Some(far) => Outcome::Value { value: far.value, needs_wide_lanes: false },
+            None => Outcome::Nothing,
+        }
+    }
+
+    fn disjoint(&self) -> Outcome {
+        let Task { p, q, isa, blocks, .. } = *self;
+        let Some(divergence) = self.divergence.for_disjoint_rows() else {
+            return Outcome::Nothing;
         };
-        let p = slopes(wanted.0, known.0, self.p, self.statistics.p).0;
-        let q = slopes(wanted.1, known.1, self.q, self.statistics.q).1;
-        (Gauge::Number(p), Gauge::Number(q))
-    }
-
-    /// The class that dominates each side whose gradient is written in f64, if one does.
-    ///
-    /// The gradient of logits sums to zero, and such a row loses digits in that class only, which is mended by what is
-    /// left of the sum. In narrower outputs the loss does not show.
-    fn dominant<'a>(&self, gradients: &RowGradients<'a>) -> [Option<(RowMut<'a>, usize)>; 2] {
-        let sides = [(gradients.p, self.p, self.statistics.p), (gradients.q, self.q, self.statistics.q)];
-        sides.map(|(out, side, sum)| {
-            let out = out.filter(|out| out.dtype() == Dtype::F64 && side.space == Space::Logits && sum.rest < 1.0)?;
-            Some((out, first_at(side.row, sum.largest, self.isa)?))
-        })
-    }
-
-    /// Again, relative to the largest class, where the sum of an outer function leaves the range of f64.
-    fn rescaled(&self, gradients: RowGradients<'_>) -> f64 {
-        let kernel = |start, len| LargestClass {
-            divergence: self.divergence,
-            p: self.p.block(start, len),
-            q: self.q.block(start, len),
-            frame: self.statistics.frame,
+        let Some(far) = Far::new(p, q, isa, blocks, (false, false)).filter(Far::is_disjoint) else {
+            return Outcome::Nothing;
         };
-        let parts = self.blocks.map(self.p.row.classes(), |start, len| self.isa.run(kernel(start, len)));
-        let largest = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        // No class has both p and q, and the sum is 0.
-        if largest == f64::NEG_INFINITY {
-            gradients.fill(f64::NAN);
-            return self.divergence.rescaled(0.0).finish(0.0).value;
+        let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature) };
+        let wanted = self.wanted();
+        let sums = rows.sums(isa, blocks, wanted);
+        let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
+            return Outcome::Nothing;
+        };
+        if sums.cancel(wanted) {
+            return Outcome::Value { value, needs_wide_lanes: true };
         }
-        let divergence = self.divergence.rescaled(largest);
-        let call = Call { divergence, blocks: self.blocks, ..*self };
-        let wanted = (gradients.p.is_some(), gradients.q.is_some());
-        let gauge = call.gauge(wanted);
-        let sums = call.pass(None, Mode::SumsAndSlopes, gauge);
-        let (value, slope) = call.value(&sums);
-        if wanted.0 || wanted.1 {
-            call.write_gradients(&gradients, &sums, gauge, value, slope);
+        if wanted != (false, false) {
+            let scale = self.gradients.scale * slope * p.inverse_temperature;
+            let centering = |slope_sum| Centering { scale, slope_sum };
+            rows.write(isa, blocks, &self.gradients, (centering(sums.d_ln_p), centering(sums.d_ln_q)));
         }
-        value
+        Outcome::Done(value)
     }
 
-    /// Known for rows that sum to one; measured for rows taken as given.
-    fn slope_sum_is_zero(&self) -> (bool, bool) {
-        let known = D::SLOPE_SUM_IS_ZERO;
-        (known.0 && self.both_normalized(), known.1 && self.both_normalized())
-    }
-
-    fn both_normalized(&self) -> bool {
-        self.p.space.is_normalized() && self.q.space.is_normalized()
-    }
-
-    fn is_infinite(&self) -> bool {
-        let infinite = self.divergence.infinite_where();
-        let support = self.statistics.support;
-        (infinite.q_zero && support.q_zero) || (infinite.p_zero && support.p_zero)
-    }
-
-    /// Σf − (λ + μ).
-    fn near(&self, sums: &Sums) -> f64 {
-        let mut near = sums.value;
-        if !self.both_normalized() {
-            near += self.divergence.linear().0 * sums.excess + self.divergence.linear_sum() * (sums.q - 1.0);
+    fn close(&self, wide: bool) -> Outcome {
+        let Task { divergence, p, q, isa, blocks, .. } = *self;
+        let Some(close) = Close::new(p, q, isa, blocks, wide, D::IS_KL && self.wanted().0) else {
+            return Outcome::Nothing;
+        };
+        if D::IS_KL {
+            let written = close.write(p, q, isa, blocks, wide, &self.gradients);
+            let value = close.value;
+            return if written { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } };
         }
-        near
+        if close.p_lacks {
+            return Outcome::Nothing;
+        }
+        let statistics = Statistics::of_close_rows(&close, p.inverse_temperature);
+        Call { divergence, p, q, isa, blocks, wide, statistics }.finish(self.gradients)
     }
 
-    /// φ and φ′.
-    fn value(&self, sums: &Sums) -> (f64, f64) {
-        if self.is_infinite() {
-            return (f64::INFINITY, 1.0);
-        }
-        let outer = self.divergence.finish(self.near(sums));
-        // Not `max`, which takes a NaN for 0. Adding 0 makes a zero positive.
-        let value = if self.both_normalized() && outer.value < 0.0 { 0.0 } else { outer.value };
-        (value + 0.0, outer.slope)
-    }
-
-    /// Where the value is infinite, so is the slope of a side's missing classes, and with logits nothing is left of
-    /// the gradient; but a side whose slopes sum to zero has a finite one (kl's q − p).
-    fn mend_infinite(&self, value: f64, gradients: &RowGradients<'_>) {
-        if value != f64::INFINITY {
-            return;
-        }
-        let sides =
-            [(gradients.p, self.p.space, D::SLOPE_SUM_IS_ZERO.0), (gradients.q, self.q.space, D::SLOPE_SUM_IS_ZERO.1)];
-        for (out, space, finite) in sides {
-            if let Some(out) = out
-                && (D::HAS_OUTER || (space.is_normalized() && !finite))
-            {
-                out.fill(f64::NAN);
+    fn passes(&self, wide: bool) -> Outcome {
+        let Task { divergence, p, q, isa, blocks, .. } = *self;
+        match Statistics::new(p, q, isa, blocks, wide, false) {
+            Ok(statistics) => Call { divergence, p, q, isa, blocks, wide, statistics }.finish(self.gradients),
+            Err(NoStatistics::NeedsWideLanes) => Outcome::NeedsWideLanes,
+            Err(NoStatistics::Invalid) => {
+                self.gradients.fill(f64::NAN);
+                Outcome::Done(f64::NAN)
             }
         }
-    }
-
-    fn gradient_rule(&self, gradients: &RowGradients<'_>, sums: &Sums, (slope, divisor): (f64, f64)) -> Rule {
-        let (limits, linear) = (self.divergence.slopes_at_zero(), self.divergence.linear());
-        // Weights to be normalised are written from the slopes of f̃.
-        let limit = |distribution: Distribution<'_>, limit: f64, linear: f64| {
-            if distribution.space == Space::Unnormalized { limit - linear } else { limit }
-        };
-        let limits = (limit(self.p, limits.0, linear.0), limit(self.q, limits.1, linear.1));
-        let infinite = self.is_infinite();
-        let known = self.slope_sum_is_zero();
-        let weights = |distribution: Distribution<'_>, sum: LogSumExp| match distribution.space {
-            Space::Unnormalized => (-sum.value(1.0)).exp(),
-            Space::Probs => divisor,
-            Space::Logits | Space::LogProbs => 1.0,
-        };
-        let (of_p, of_q) = (weights(self.p, self.statistics.p), weights(self.q, self.statistics.q));
-        let side = |distribution: Distribution<'_>,
-                    per_weight: f64,
-                    slope_sum,
-                    known: bool,
-                    finite: bool,
-                    limits: (f64, f64)| {
-            SideRule {
-                space: distribution.space,
-                // Not infinite, so that nothing times it is nothing.
-                scale: (gradients.scale * slope * distribution.inverse_temperature * per_weight)
-                    .clamp(-f64::MAX, f64::MAX),
-                slope_sum: if known { 0.0 } else { slope_sum },
-                limit: limits.0,
-                linear: limits.1,
-                infinite: infinite && !finite,
-            }
-        };
-        Rule {
-            p: side(self.p, of_p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, (limits.0, linear.0)),
-            q: side(self.q, of_q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, (limits.1, linear.1)),
-        }
-    }
-
-    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode, gauge: (Gauge, Gauge)) -> Sums {
-        let parts = self.blocks.map(self.p.row.classes(), |start, len| {
-            let block = SecondPass {
-                divergence: self.divergence,
-                p: self.p.block(start, len),
-                q: self.q.block(start, len),
-                frame: self.statistics.frame,
-                gauge,
-                gradients: gradients.map(|(outputs, rule)| (outputs.block(start, len), rule)),
-            };
-            // Guards that the compiler knows keep it from making loops that nothing runs: in f32 lanes, values and
-            // gradients come at once for the side whose slopes sum to zero only, and apart for the others only.
-            let fuses_q = D::SLOPE_SUM_IS_ZERO.1;
-            match (self.wide, mode) {
-                (false, Mode::Sums) => self.isa.run(Narrow::<D, 0>(block)),
-                (false, Mode::SumsAndSlopes) => self.isa.run(Narrow::<D, 1>(block)),
-                (false, Mode::Gradients) => self.isa.run(Narrow::<D, 2>(block)),
-                (false, Mode::SumsAndSlopesOfP) => self.isa.run(Narrow::<D, 4>(block)),
-                (false, Mode::SumsAndSlopesOfQ) if !fuses_q => self.isa.run(Narrow::<D, 5>(block)),
-                (false, Mode::GradientsOfP) => self.isa.run(Narrow::<D, 6>(block)),
-                (false, Mode::GradientsOfQ) if !fuses_q => self.isa.run(Narrow::<D, 7>(block)),
-                (false, Mode::BothOfQ) if fuses_q => self.isa.run(Narrow::<D, 8>(block)),
-                (false, _) => unreachable!("a mode of f64 lanes"),
-                (true, Mode::Gradients | Mode::GradientsOfP | Mode::GradientsOfQ) => self.isa.run(Wide::<D, 2>(block)),
-                (true, Mode::Both | Mode::BothOfQ) => self.isa.run(Wide::<D, 3>(block)),
-                (true, _) => self.isa.run(Wide::<D, 1>(block)),
-            }
-        });
-        parts.iter().fold(Sums::default(), |all, &part| all.merge(part))
     }
 }
