@@ -1,6 +1,7 @@
 //! Cross-entropy of batches, with gradients.
 
 use super::divergence::{check_output, check_same_shape, check_side};
+use super::kept_rows::for_kept_rows;
 use crate::error::Error;
 use crate::memory;
 use crate::reduction::{Reduced, Reducer, RowOptions};
@@ -192,29 +193,19 @@ pub fn cross_entropy(
             z_loss: loss.z_loss,
             wide: false,
         };
-        let values = driver.for_rows(logits.count(), classes, |index, blocks| {
-            // SAFETY: the driver hands out every index once.
-            let outputs = unsafe {
-                (
-                    logits_gradient.as_ref().map(|out| out.row(index)),
-                    targets_gradient.as_ref().map(|out| out.row(index)),
-                )
-            };
-            let mut gradients = LossGradients { scale: 0.0, logits: outputs.0, targets: outputs.1, added: None };
-            if !reducer.keeps(index) {
-                gradients.fill(0.0);
-                return 0.0;
-            }
-            gradients.scale = reducer.scale(index);
+        let outputs = [logits_gradient.as_ref(), targets_gradient.as_ref()];
+        let values = for_kept_rows(driver, (logits.count(), classes), &reducer, outputs, |row| {
+            let [logits_out, targets_out] = row.outputs;
+            let gradients = LossGradients { scale: row.scale, logits: logits_out, targets: targets_out, added: None };
             let q = Distribution {
                 softcap: loss.softcap,
-                ..Distribution::new(logits.row(index), loss.space, loss.temperature)
+                ..Distribution::new(logits.row(row.index), loss.space, loss.temperature)
             };
             let target = match targets {
-                Targets::Classes(labels) => Target::Class(labels[index] as usize),
-                Targets::Distributions(rows) => Target::Distribution(rows.row(index)),
+                Targets::Classes(labels) => Target::Class(labels[row.index] as usize),
+                Targets::Distributions(rows) => Target::Distribution(rows.row(row.index)),
             };
-            crate::row::cross_entropy::cross_entropy(q, target, &terms, driver.isa, blocks, gradients)
+            crate::row::cross_entropy::cross_entropy(q, target, &terms, driver.isa, row.blocks, gradients)
         })?;
         Ok(reducer.finish(values))
     })

@@ -2,6 +2,7 @@
 
 use super::cross_entropy::{check_labels, rows_with_labels};
 use super::divergence::{Gradients, check_output, check_same_shape, check_side};
+use super::kept_rows::for_kept_rows;
 use crate::divergence::{Divergence, Kind, Visitor};
 use crate::element::Dtype;
 use crate::error::Error;
@@ -104,31 +105,24 @@ impl Visitor for Batch<'_> {
         let labels = loss.labels.filter(|_| loss.cross_entropy_weight != 0.0);
         let both = labels.is_some() && loss.divergence_weight != 0.0 && gradients.q.is_some();
         let wide = student.dtype() == Dtype::F64 || teacher.dtype() == Dtype::F64;
-        let values = driver.for_rows(student.count(), classes, |index, blocks| {
-            // SAFETY: the driver hands out every index once.
-            let rows = unsafe {
-                (gradients.p.as_ref().map(|out| out.row(index)), gradients.q.as_ref().map(|out| out.row(index)))
-            };
-            let mut outputs = RowGradients { scale: 0.0, p: rows.0, q: rows.1 };
-            if !reducer.keeps(index) {
-                outputs.fill(0.0);
-                return 0.0;
-            }
-            outputs.scale = reducer.scale(index);
+        let outputs = [gradients.p.as_ref(), gradients.q.as_ref()];
+        let values = for_kept_rows(driver, (student.count(), classes), reducer, outputs, |row| {
+            let [p_out, q_out] = row.outputs;
+            let outputs = RowGradients { scale: row.scale, p: p_out, q: q_out };
             let lesson = Lesson {
-                teacher: Distribution::new(teacher.row(index), Space::Logits, loss.temperature),
-                student: Distribution::new(student.row(index), Space::Logits, loss.temperature),
-                label: labels.map(|labels| labels[index] as usize),
+                teacher: Distribution::new(teacher.row(row.index), Space::Logits, loss.temperature),
+                student: Distribution::new(student.row(row.index), Space::Logits, loss.temperature),
+                label: labels.map(|labels| labels[row.index] as usize),
                 label_smoothing: loss.label_smoothing,
                 wide,
                 exchanges_rows: loss.kind.exchanges_rows(),
             };
             if both {
                 with_scratch(wide, classes, |scratch| {
-                    row_distillation(divergence, lesson, shares, isa, blocks, outputs, Some(scratch))
+                    row_distillation(divergence, lesson, shares, isa, row.blocks, outputs, Some(scratch))
                 })
             } else {
-                row_distillation(divergence, lesson, shares, isa, blocks, outputs, None)
+                row_distillation(divergence, lesson, shares, isa, row.blocks, outputs, None)
             }
         })?;
         Ok(reducer.finish(values))

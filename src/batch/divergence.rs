@@ -1,5 +1,6 @@
 //! Divergences of batches, with gradients.
 
+use super::kept_rows::for_kept_rows;
 use crate::divergence::{Divergence, Kind, Visitor};
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
@@ -131,23 +132,13 @@ impl Visitor for Batch<'_> {
     fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
         let [(p, p_space, p_temperature), (q, q_space, q_temperature)] = self.sides;
         let isa = self.driver.isa;
-        let values = self.driver.for_rows(p.count(), p.classes(), |index, blocks| {
-            // SAFETY: the driver hands out every index once.
-            let rows = unsafe {
-                (
-                    self.gradients.p.as_ref().map(|out| out.row(index)),
-                    self.gradients.q.as_ref().map(|out| out.row(index)),
-                )
-            };
-            let mut gradients = RowGradients { scale: 0.0, p: rows.0, q: rows.1 };
-            if !self.reducer.keeps(index) {
-                gradients.fill(0.0);
-                return 0.0;
-            }
-            gradients.scale = self.reducer.scale(index);
-            let p = Distribution::new(p.row(index), p_space, p_temperature);
-            let q = Distribution::new(q.row(index), q_space, q_temperature);
-            crate::row::divergence::divergence(divergence, p, q, isa, blocks, gradients)
+        let outputs = [self.gradients.p.as_ref(), self.gradients.q.as_ref()];
+        let values = for_kept_rows(self.driver, (p.count(), p.classes()), self.reducer, outputs, |row| {
+            let [p_out, q_out] = row.outputs;
+            let gradients = RowGradients { scale: row.scale, p: p_out, q: q_out };
+            let p = Distribution::new(p.row(row.index), p_space, p_temperature);
+            let q = Distribution::new(q.row(row.index), q_space, q_temperature);
+            crate::row::divergence::divergence(divergence, p, q, isa, row.blocks, gradients)
         })?;
         Ok(self.reducer.finish(values))
     }

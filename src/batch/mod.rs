@@ -4,6 +4,7 @@ mod comparison;
 mod cross_entropy;
 mod distillation;
 mod divergence;
+mod kept_rows;
 mod pointwise;
 mod softmax;
 mod stream;

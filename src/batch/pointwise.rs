@@ -1,7 +1,9 @@
 //! KL element by element, as torch defines it.
 
 use super::divergence::{Gradients, check_output, check_same_shape};
+use super::kept_rows::for_kept_rows;
 use crate::error::Error;
+use crate::reduction::{Reducer, RowOptions};
 use crate::row::gradients::RowGradients;
 use crate::row::kl::pointwise::PointwiseKl;
 use crate::rows::Rows;
@@ -29,13 +31,12 @@ pub fn pointwise_kl(
         check_output("the gradient of p", gradients.p.as_ref(), p)?;
         check_output("the gradient of q", gradients.q.as_ref(), ln_q)?;
         let isa = driver.isa;
-        let sums = driver.for_rows(p.count(), p.classes(), |index, blocks| {
-            // SAFETY: the driver hands out every index once.
-            let outputs = unsafe {
-                (gradients.p.as_ref().map(|out| out.row(index)), gradients.q.as_ref().map(|out| out.row(index)))
-            };
-            let gradients = RowGradients { scale, p: outputs.0, q: outputs.1 };
-            let (p, ln_q) = (p.row(index), ln_q.row(index));
+        let reducer = Reducer::new(RowOptions::default(), p.count(), None)?;
+        let outputs = [gradients.p.as_ref(), gradients.q.as_ref()];
+        let sums = for_kept_rows(driver, (p.count(), p.classes()), &reducer, outputs, |row| {
+            let [p_out, q_out] = row.outputs;
+            let gradients = RowGradients { scale, p: p_out, q: q_out };
+            let (p, ln_q, blocks) = (p.row(row.index), ln_q.row(row.index), row.blocks);
             let parts = blocks.map(p.classes(), |start, len| {
                 let gradients = gradients.block(start, len);
                 isa.run(PointwiseKl { p: p.block(start, len), ln_q: ln_q.block(start, len), log_p, gradients })

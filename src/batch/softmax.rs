@@ -1,7 +1,8 @@
 //! Functions of one batch: log-sum-exp, log-softmax, entropy, and the log-probabilities of labels.
 
-use super::cross_entropy::check_labels;
+use super::cross_entropy::{check_labels, rows_with_labels};
 use super::divergence::{check_output, check_side};
+use super::kept_rows::for_kept_rows;
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::distribution::softmax::WriteLogSoftmax;
@@ -28,23 +29,17 @@ pub fn logsumexp(
         check_output("the gradient", gradient.as_ref(), logits)?;
         let reducer = Reducer::new(options, logits.count(), None)?;
         let isa = driver.isa;
-        let values = driver.for_rows(logits.count(), logits.classes(), |index, blocks| {
-            // SAFETY: the driver hands out every index once.
-            let out = gradient.as_ref().map(|out| unsafe { out.row(index) });
-            if !reducer.keeps(index) {
-                if let Some(out) = out {
-                    out.fill(0.0);
-                }
-                return 0.0;
-            }
-            let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+        let shape = (logits.count(), logits.classes());
+        let values = for_kept_rows(driver, shape, &reducer, [gradient.as_ref()], |row| {
+            let (blocks, [out]) = (row.blocks, row.outputs);
+            let z = Distribution::new(logits.row(row.index), Space::Logits, temperature);
             let mut wide = !z.allows_narrow_lanes();
             let sum = z.statistics(isa, blocks, &mut wide);
             if let Some(out) = out {
                 if sum.is_nan() || sum.is_empty() {
                     out.fill(f64::NAN);
                 } else {
-                    let scale = reducer.scale(index) * z.inverse_temperature;
+                    let scale = row.scale * z.inverse_temperature;
                     blocks.map(logits.classes(), |start, len| {
                         let (logits, out) = (z.block(start, len), out.block(start, len));
                         if wide || scale.abs() > LARGEST_NARROW_SCALE {
@@ -114,19 +109,14 @@ pub fn log_softmax(
         check_output("out", Some(&out), logits)?;
         let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), None)?;
         let isa = driver.isa;
-        driver.for_rows(logits.count(), logits.classes(), |index, blocks| {
-            // SAFETY: the driver hands out every index once.
-            let out = unsafe { out.row(index) };
-            if !reducer.keeps(index) {
-                out.fill(0.0);
-                return;
-            }
-            let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+        for_kept_rows(driver, (logits.count(), logits.classes()), &reducer, [Some(&out)], |row| {
+            let (blocks, [Some(out)]) = (row.blocks, row.outputs) else { return 0.0 };
+            let z = Distribution::new(logits.row(row.index), Space::Logits, temperature);
             let mut wide = !z.allows_narrow_lanes();
             let sum = z.statistics(isa, blocks, &mut wide);
             if sum.is_nan() || sum.is_empty() {
                 out.fill(f64::NAN);
-                return;
+                return 0.0;
             }
             blocks.map(logits.classes(), |start, len| {
                 let (distribution, out) = (z.block(start, len), out.block(start, len));
@@ -136,6 +126,7 @@ pub fn log_softmax(
                     isa.run(WriteLogSoftmax::<false> { distribution, sum, out });
                 }
             });
+            0.0
         })?;
         Ok(())
     })
@@ -158,22 +149,10 @@ pub fn entropy(
         check_side("p", p, space, temperature)?;
         check_output("the gradient", gradient.as_ref(), p)?;
         let reducer = Reducer::new(options, p.count(), None)?;
-        let values = driver.for_rows(p.count(), p.classes(), |index, blocks| {
-            // SAFETY: the driver hands out every index once.
-            let out = gradient.as_ref().map(|out| unsafe { out.row(index) });
-            if !reducer.keeps(index) {
-                if let Some(out) = out {
-                    out.fill(0.0);
-                }
-                return 0.0;
-            }
-            let gradient = out.map(|out| (reducer.scale(index), out));
-            crate::row::entropy::entropy(
-                Distribution::new(p.row(index), space, temperature),
-                driver.isa,
-                blocks,
-                gradient,
-            )
+        let values = for_kept_rows(driver, (p.count(), p.classes()), &reducer, [gradient.as_ref()], |row| {
+            let [out] = row.outputs;
+            let p = Distribution::new(p.row(row.index), space, temperature);
+            crate::row::entropy::entropy(p, driver.isa, row.blocks, out.map(|out| (row.scale, out)))
         })?;
         Ok(reducer.finish(values))
     })
@@ -193,16 +172,21 @@ pub fn gather_log_probs(
 ) -> Result<Vec<f64>, Error> {
     execution.run(|driver| {
         check_side("z", logits, Space::Logits, temperature)?;
-        let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), None)?;
-        check_labels(labels, logits, ignore_index, |row| reducer.keeps(row))?;
-        driver.for_rows(logits.count(), logits.classes(), |index, blocks| {
-            if !reducer.keeps(index) || Some(labels[index]) == ignore_index {
-                return 0.0;
-            }
-            let z = Distribution::new(logits.row(index), Space::Logits, temperature);
+        let options = RowOptions { keep, ..RowOptions::default() };
+        options.check(logits.count())?;
+        check_labels(labels, logits, ignore_index, |row| options.keeps(row))?;
+        let with_label = rows_with_labels(Some(labels), ignore_index, &options)?;
+        let options = RowOptions { keep: with_label.as_deref().or(keep), ..options };
+        let reducer = Reducer::new(options, logits.count(), None)?;
+        for_kept_rows(driver, (logits.count(), logits.classes()), &reducer, [], |row| {
+            let z = Distribution::new(logits.row(row.index), Space::Logits, temperature);
             let mut wide = !z.allows_narrow_lanes();
-            let sum = z.statistics(driver.isa, blocks, &mut wide);
-            if sum == LogSumExp::EMPTY { f64::NAN } else { -z.surprise(labels[index] as usize, sum, driver.isa) + 0.0 }
+            let sum = z.statistics(driver.isa, row.blocks, &mut wide);
+            if sum == LogSumExp::EMPTY {
+                f64::NAN
+            } else {
+                -z.surprise(labels[row.index] as usize, sum, driver.isa) + 0.0
+            }
         })
     })
 }
