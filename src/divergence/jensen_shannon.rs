@@ -151,9 +151,7 @@ impl Divergence for JensenShannon {
         )
     }
 
-    type Disjoint = EvenDisjoint;
-
-    fn for_disjoint_rows(self) -> Option<EvenDisjoint> {
+    fn for_disjoint_rows(self) -> Option<impl Disjoint> {
         (self.beta == 0.5 && self.factor == 1.0).then_some(EvenDisjoint)
     }
 

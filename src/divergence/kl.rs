@@ -2,8 +2,6 @@
 //!
 //! f̃ = p·(e^(−d) − 1 + d) with d = ln p − ln q; f = f̃ + p − q.
 
-use std::convert::Infallible;
-
 use super::pair::Pair;
 use super::{Class, Divergence, Infinite};
 
@@ -42,12 +40,6 @@ impl Divergence for Kl {
         let quotient = pair.p / V::select(divides, pair.q, one);
         let ratio = V::select(divides, quotient, saturating_exp(token, pair.log_ratio));
         (pair.log_ratio + one, -V::select(pair.has.0, ratio, zero))
-    }
-
-    type Disjoint = Infallible;
-
-    fn for_disjoint_rows(self) -> Option<Infallible> {
-        None
     }
 
     fn infinite_where(self) -> Infinite {

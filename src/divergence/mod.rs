@@ -89,11 +89,10 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         Outer { value: near, slope: 1.0 }
     }
 
-    /// The same divergence as rows that have little in common see it.
-    type Disjoint: Disjoint;
-
-    /// `None` where there is nothing to gain.
-    fn for_disjoint_rows(self) -> Option<Self::Disjoint>;
+    /// The same divergence as rows that have little in common see it; `None` where there is nothing to gain.
+    fn for_disjoint_rows(self) -> Option<impl Disjoint> {
+        None::<Infallible>
+    }
 
     /// Whether the parameters ask for f64 lanes throughout.
     fn needs_wide_lanes(self) -> bool {

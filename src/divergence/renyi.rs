@@ -195,9 +195,7 @@ impl Divergence for Renyi {
         self.given_slopes(pair, class)
     }
 
-    type Disjoint = DisjointRenyi;
-
-    fn for_disjoint_rows(self) -> Option<DisjointRenyi> {
+    fn for_disjoint_rows(self) -> Option<impl Disjoint> {
         // Larger orders make more of the errors of f32 lanes.
         (self.alpha <= 4.0).then_some(DisjointRenyi { alpha: self.alpha })
     }

@@ -47,9 +47,7 @@ impl Divergence for TotalVariation {
         ((half_sign - half) * pair.p, -((half_sign + half) * pair.q))
     }
 
-    type Disjoint = Self;
-
-    fn for_disjoint_rows(self) -> Option<Self> {
+    fn for_disjoint_rows(self) -> Option<impl Disjoint> {
         Some(self)
     }
 
