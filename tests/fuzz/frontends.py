@@ -95,6 +95,10 @@ def fit(case: Case) -> Case:
         if case.front == "torch.func" and case.options.get("scale_by_t_squared"):
             # Beyond the range of float32.
             o["temperature"] = min(max(case.options.get("temperature", 1.0), 1e-15), 1e15)
+        if case.front == "torch.func" and case.options.get("softcap"):
+            # Multiplied on the way.
+            o["softcap"] = max(case.options["softcap"], 1e-15)
+            o["temperature"] = min(case.options.get("temperature", 1.0), 1e15)
         if case.front == "torch.func" and case.options.get("z_loss"):
             o["temperature"] = max(case.options.get("temperature", 1.0), 1e-9)
         if case.front == "torch.func":

@@ -206,7 +206,9 @@ def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[s
     if kept.get("space", "logits") != "logits" or min(m) < 0:
         truth.rounding = sum(abs(float(x)) * y for x, y in zip(m, surprises(), strict=True))
     # A capped logit is a rounded number.
-    capped = _cap(logits, kept.get("softcap")) / temperature * min(total, _size(truth.value))
+    capped = _cap(logits, kept.get("softcap")) / temperature
+    # Beyond, it does not tell which of two logits is the larger.
+    capped = math.inf if capped * EPS > 1e-3 else capped * min(total, _size(truth.value))
     truth.rounding += capped
     if "targets" in row or smoothing:
         capped = max(1.0, _cap(logits, kept.get("softcap")) / temperature) * total
@@ -308,6 +310,9 @@ def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[st
             o, name, {"logits": row["student_logits"], "label": row["label"]}, smoothing
         )
     scaled = abs(float(factor))
+    if pair["p"] == pair["q"]:
+        # Times T², 60 digits of nothing may be something.
+        one.value, one.gradient = o.mp.zero, lambda _: [o.mp.zero] * len(pair["q"])
     truth = Truth(_mixed(factor, one.value, 1 - mix, other and other.value, o))
     truth.first_order = one.first_order
     truth.conditioning = lambda: (

@@ -208,9 +208,9 @@ fn plain_sum<V: Lanes>(token: V::Token, row: Row<'_>, rate: f64) -> Option<LogSu
         found = sum_at::<V>(token, row, rate, reference)?;
     }
     let (sum, top) = found;
-    // Where the largest class has more than half of the sum, the others are to be summed without it.
-    let dominated = sum * ((reference - top) * rate).exp() < 2.0;
-    (sum.is_finite() && !dominated).then_some(LogSumExp { largest: reference, rest: sum - 1.0 })
+    // Relative to the largest. Where that has more than half of the sum, the others are to be summed without it.
+    let relative = sum * ((reference - top) * rate).exp();
+    (sum.is_finite() && relative >= 2.0).then_some(LogSumExp { largest: top, rest: relative - 1.0 })
 }
 
 /// How far a block may rise above the number its exponentials are taken relative to, in nats.
