@@ -110,6 +110,8 @@ def _speed(found: Runs, titles: tuple[str, ...], label: Callable[[str, str], str
             ours, torch = entries["kldiv"], entries["torch"]
             ratios = (
                 f"{report.significant(report.ratio(ours, entries[name]))} ×"
+                if "failed" not in entries.get(name, {"failed": "not installed"})
+                else "–"
                 for name in ("torch", "compile")
             )
             errors = (f"{entry['error']:.0e}" for entry in (ours, torch))
@@ -136,7 +138,7 @@ def model(found: Runs) -> Iterator[str]:
         arithmetic = each["instructions"] * vectors * header["seconds_per_instruction"]
         arithmetic /= header["threads"]
         memory = each["arrays"] * rows * classes * 4 / header["bytes_per_second"]
-        seconds = each.get("seconds") or measured[each["job"]]
+        seconds = measured.get(each["job"]) or each["seconds"]
         predicted = max(arithmetic, memory)
         numbers = (f"{1e3 * t:.1f} ms" for t in (arithmetic, memory, predicted, seconds))
         off = f"{100 * (predicted / seconds - 1):.0f} %"

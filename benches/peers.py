@@ -117,7 +117,10 @@ def main() -> None:
     options = parse()
     if options.read is not None:
         run = json.loads(options.read.read_text(encoding="utf-8"))
-        if "results" not in run:
+        if "results" not in run:  # a file of named runs
+            if options.run not in run:
+                there = ", ".join(name for name in NAMED if name in run)
+                sys.exit(f"peers.py: error: --run of {options.read}: one of {there}")
             run = run[options.run]
     else:
         run = {"header": {}, "results": []}
@@ -178,6 +181,7 @@ def measure(options: argparse.Namespace, run: dict[str, Any]) -> None:
     """Fill the run in, and keep the file of it up to date."""
     contenders = installed(options.peers)
     unkept = {"--save", "--markdown"}
+    gc.freeze()
     run["header"] = runs.header(
         shlex.join(["python", "benches/peers.py", *(a for a in sys.argv[1:] if a not in unkept)]),
         versions=versions(contenders),
@@ -191,7 +195,7 @@ def measure(options: argparse.Namespace, run: dict[str, Any]) -> None:
     for rows, classes in options.shapes:
         for dtype in options.dtypes:
             inputs = Inputs.make(rows, classes, dtype, options.noise)
-            for job, count in itertools.product(JOBS, options.threads):
+            for count, job in itertools.product(options.threads, JOBS):
                 if job.key in options.jobs:
                     announce(f"{rows} × {classes:,}, {dtype}, {job.title}, {count} threads")
                     run["results"].append(result(job, inputs, contenders, count, options))
@@ -199,6 +203,7 @@ def measure(options: argparse.Namespace, run: dict[str, Any]) -> None:
                 options.json.write_text(json.dumps(run, indent=1), encoding="utf-8")
             if options.save:
                 runs.save(options.run, run)
+    gc.unfreeze()
     announce("")
 
 
@@ -244,7 +249,7 @@ def result(
             found[name] = {"times": []}
             if not name.startswith("limit"):
                 found[name] |= errors(job, inputs, truth, value)
-        gc.collect()
+        gc.collect()  # quick, since what importing the libraries made is frozen
         for turn in range(repeats):
             for name, (number, times) in timers.items():
                 if turn < times:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -77,13 +76,14 @@ def protocol(header: Entry) -> str:
 
 def by_shape(run: Run) -> Iterator[tuple[str, list[Entry]]]:
     """Group the results by shape and threads, and name the groups; jobs before dtypes."""
-    one = len({each.get("threads") for each in run["results"]}) == 1
-    key = "shape", "threads"
-    for _, group in itertools.groupby(run["results"], lambda each: [each.get(k) for k in key]):
-        results = [*group]
+    groups: dict[tuple[str, int | None], list[Entry]] = {}
+    for each in run["results"]:
+        groups.setdefault((shape(each), each.get("threads")), []).append(each)
+    one = len({threads for _, threads in groups}) == 1
+    for (title, threads), results in groups.items():
         order = [*dict.fromkeys(each["job"] for each in results)]
-        title = shape(results[0]) + ("" if one else f", threads: {results[0]['threads']}")
-        yield title, sorted(results, key=lambda each: order.index(each["job"]))
+        results.sort(key=lambda each: order.index(each["job"]))
+        yield title if one else f"{title}, threads: {threads}", results
 
 
 def shape(result: Entry) -> str:
@@ -97,17 +97,20 @@ def table(header: Entry, results: list[Entry]) -> Table:
     peers = [
         name for name in header["contenders"] if any(name in each["entries"] for each in results)
     ]
-    titles = ["job", "dtype", "kldiv", "÷ limit", "fresh", "error", "error of ∂"]
-    yield *titles, *(header["contenders"][name] for name in peers)
+    tensors = any("kldiv, tensors" in each["entries"] for each in results)
+    titles = ["job", "dtype", "kldiv", "÷ limit", "fresh", *["tensors"] * tensors]
+    titles += ["error", "error of ∂", *(header["contenders"][name] for name in peers)]
+    yield tuple(titles)
     for each in results:
         ours = each["entries"]["kldiv"]
-        fresh = each["entries"].get("kldiv, fresh")
+        others = ["kldiv, fresh", *["kldiv, tensors"] * tensors]
+        also = (each["entries"].get(name) for name in others)
         yield (
             each["title"],
             each["dtype"],
             duration(ours["seconds"]),
             f"{over_limit(each, ours):.2f}",
-            duration(fresh["seconds"]) if fresh else "",
+            *(duration(entry["seconds"]) if entry else "" for entry in also),
             f"{ours['error']:.0e}" if "error" in ours else "",
             f"{ours['gradient_error']:.0e}" if "gradient_error" in ours else "",
             *(versus(ours, each["entries"].get(name)) for name in peers),
@@ -174,13 +177,7 @@ def _others(run: Run, result: Entry) -> dict[str, Entry]:
 def small_calls(run: Run) -> Table:
     """Lay out the times in µs of arrays, of tensors and of torch; gradients in new memory."""
     yield "shape", "dtype", "call", "kldiv, NumPy", "kldiv, tensors", "torch eager", "ratios"
-    order = [*dict.fromkeys(each["job"] for each in run["results"])]
-    groups = itertools.groupby(run["results"], lambda each: (each["shape"], each["dtype"]))
-    for each in (
-        each
-        for _, group in groups
-        for each in sorted(group, key=lambda each: order.index(each["job"]))
-    ):
+    for each in run["results"]:
         entries = each["entries"]
         ours = entries.get("kldiv, fresh") or entries["kldiv"]
         tensors, theirs = entries["kldiv, tensors"], entries["torch"]

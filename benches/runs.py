@@ -62,15 +62,15 @@ def cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def file_of(run: Run, folder: Path = FOLDER) -> Path:
+def file_of(run: Run) -> Path:
     """Name the file that keeps a run."""
     cpu = re.sub(r"[^a-z0-9]+", "-", run["header"]["machine"].lower()).strip("-")
-    return folder / f"{run['header']['date']}-{cpu}.json"
+    return FOLDER / f"{run['header']['date']}-{cpu}.json"
 
 
-def save(name: str, run: Run, folder: Path = FOLDER) -> Path:
+def save(name: str, run: Run) -> Path:
     """Keep a run under its name, in the place of one of that day."""
-    path = file_of(run, folder)
+    path = file_of(run)
     kept = read(path) if path.exists() else {}
     kept[name] = run
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,9 +101,9 @@ def read(path: Path) -> dict[str, Run]:
     return kept
 
 
-def newest(folder: Path = FOLDER) -> dict[str, Run]:
+def newest() -> dict[str, Run]:
     """Give the newest run of each name."""
     found: dict[str, Run] = {}
-    for path in sorted(folder.glob("*.json")):  # names begin with the date
+    for path in sorted(FOLDER.glob("*.json")):  # names begin with the date
         found |= read(path)
     return found
