@@ -16,7 +16,7 @@ help:
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
 	@echo "make examples run the experiments of examples/ in full"
 	@echo "make bench   measure the speed of every kernel (a few minutes)"
-	@echo "make docs    measure the accuracy table of docs/numerics.md"
+	@echo "make docs    make the tables and pictures of the documents, of the runs in benches/results"
 
 $(BIN)/maturin:
 	$(PYTHON) -m venv $(VENV)
@@ -79,7 +79,7 @@ bench:
 	cargo bench
 
 docs: $(VENV)/.built $(VENV)/.test
-	$(BIN)/python benches/accuracy.py --write docs/numerics.md
+	$(BIN)/python benches/document.py
 
 clean:
 	rm -rf target $(VENV) python/kldiv/*.so

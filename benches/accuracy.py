@@ -1,8 +1,8 @@
 """Measures the largest errors of kldiv against the oracle of the tests, and writes them down.
 
-    python benches/accuracy.py                            prints the tables
-    python benches/accuracy.py --quick                    narrow rows and one seed
-    python benches/accuracy.py --write docs/numerics.md   puts them between the markers there
+    python benches/accuracy.py           prints the tables
+    python benches/accuracy.py --quick   narrow rows and one seed
+    python benches/accuracy.py --save    keeps the run, of which `make docs` makes the tables
 
 What is swept is stated here once: `cases` makes the inputs, `measure` the errors, and
 ``tests/test_accuracy.py`` holds the same errors against their bounds.
@@ -11,11 +11,9 @@ What is swept is stated here once: `cases` makes the inputs, `measure` the error
 from __future__ import annotations
 
 import argparse
-import platform
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +22,15 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+import accuracy_tables
 import kldiv
+import runs
 from kldiv import _kldiv
 from kldiv._arrays import Operand, as_rows
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(runs.ROOT / "tests"))
 
-import oracle  # noqa: E402  (the tests' directory is on the path only now)
+import oracle
 
 Array = NDArray[Any]
 
@@ -272,9 +271,8 @@ def _gradients(
         yield Error(case, isa, function, quantity, row, error, *found)
 
 
-# --- The tables -----------------------------------------------------------------------------------
+# --- The run ------------------------------------------------------------------------------------
 
-BEGIN, END = "<!-- accuracy: begin -->", "<!-- accuracy: end -->"
 SIZES = [(1, 64), (2, 256), (3, 256), (17, 128), (1000, 8), (4097, 2), (50257, 1), (262144, 1)]
 """Classes, and rows for each seed."""
 QUICK = [(2, 64), (17, 64), (1000, 4), (4097, 1)]
@@ -297,32 +295,53 @@ def sweep(quick: bool) -> Iterator[Error]:
 
 
 def main() -> None:
-    """Measure, and print or write the tables."""
+    """Measure; print the tables, and keep the run if asked to."""
     parser = argparse.ArgumentParser(description="Measure the accuracy of kldiv.")
     parser.add_argument("--quick", action="store_true", help="narrow rows and one seed")
-    parser.add_argument("--write", metavar="FILE", type=Path, help="put the tables into FILE")
-    arguments = parser.parse_args()
+    parser.add_argument("--save", action="store_true", help="keep the run in benches/results")
+    options = parser.parse_args()
+    if options.save and options.quick:
+        parser.error("--save keeps whole runs, without --quick")
     start = time.perf_counter()
+    run = measured(options.quick)
+    if options.save:
+        print(runs.save("accuracy", run))
+    else:
+        print("\n".join(accuracy_tables.lines(run)))
+    print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
+def measured(quick: bool) -> runs.Run:
+    """Measure everything, and keep the largest error of each cell of the tables."""
     worst: dict[tuple[str, ...], Error] = {}
-    for error in sweep(arguments.quick):
+    for error in sweep(quick):
         quantity = "value" if error.quantity == "value" else "gradient"
         group = group_of(error.case)
         for key in (
-            ("dtype", error.function, quantity, error.case.dtype, group),
-            ("isa", error.isa, quantity, error.case.dtype, group),
+            ("function", error.function, quantity, error.case.dtype, group),
+            ("instruction set", error.isa, quantity, error.case.dtype, group),
         ):
             if key not in worst or error.error > worst[key].error:
                 worst[key] = error
-    lines = [*header(arguments.quick), *tables(worst), *closeness_table(arguments.quick)]
-    text = "\n".join(lines)
-    if arguments.write is None:
-        print(text)
+    fields = ("by", "name", "quantity", "dtype", "group")
+    results: list[dict[str, Any]] = [
+        {**dict(zip(fields, key, strict=True)), "error": error.error, "found": str(error)}
+        for key, error in worst.items()
+    ]
+    command = "python benches/accuracy.py" + (" --quick" if quick else "")
+    versions = {"numpy": np.__version__}
+    classes, rows = (4097, 2) if quick else (131072, 2)
+    functions = {"kldiv": kldiv_kl}
+    try:
+        import torch
+    except ModuleNotFoundError:
+        pass
     else:
-        page = arguments.write.read_text(encoding="utf-8")
-        before, rest = page.split(BEGIN)
-        _, after = rest.split(END)
-        arguments.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-    print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+        versions["torch"] = torch.__version__
+        functions["torch"] = torch_kl
+    results += closeness(functions, rows, classes)
+    more = {"isas": ISAS, "versions": versions, "close": {"rows": rows, "classes": classes}}
+    return {"header": runs.header(command, **more), "results": results}
 
 
 def group_of(case: Case) -> str:
@@ -333,99 +352,21 @@ def group_of(case: Case) -> str:
     return "logits"
 
 
-def header(quick: bool) -> list[str]:
-    """State how the numbers came about."""
-    command = "python benches/accuracy.py" + (" --quick" if quick else "")
-    return [
-        f"Measured by `{command}` at commit {commit()}, on {cpu_name()} "
-        f"({', '.join(ISAS)}), kldiv {kldiv.__version__}, NumPy {np.__version__}, "
-        f"Python {platform.python_version()}.",
-        "",
-    ]
-
-
-def commit() -> str:
-    """Name the commit that is measured."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "src", "python")
-    return git("rev-parse", "--short", "HEAD") + (" with uncommitted changes" if changed else "")
-
-
-def cpu_name() -> str:
-    """Name the processor."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.machine()
-
-
-def tables(worst: dict[tuple[str, ...], Error]) -> list[str]:
-    """Lay out the largest errors by function and dtype, and by instruction set."""
-    lines: list[str] = []
-    titles = {
-        "logits": "Logits N(0, 3²), independent or teacher + ε·noise, and a language model's",
-        "peaked": "The same with 30 added to one logit of the teacher",
-        "shifted": "The same with 10⁴ added to every logit of the student",
-    }
-    for group, title in titles.items():
-        dtypes = [d for d in DTYPES if any(k[3:] == (d, group) for k in worst)]
-        for kind, first in (("dtype", "function"), ("isa", "instruction set")):
-            rows = list(dict.fromkeys(k[1] for k in worst if k[0] == kind and k[4] == group))
-            lines += [f"{title}; largest relative error of value / gradient:", ""] * (
-                kind == "dtype"
-            )
-            lines += ["Of all functions, by instruction set:", ""] * (kind == "isa")
-            lines += [f"| {first} | {' | '.join(dtypes)} |", "| --- " * (len(dtypes) + 1) + "|"]
-            for row in rows:
-                cells = []
-                for dtype in dtypes:
-                    found = [
-                        worst.get((kind, row, quantity, dtype, group))
-                        for quantity in ("value", "gradient")
-                    ]
-                    cells.append(" / ".join("–" if e is None else f"{e.error:.1e}" for e in found))
-                lines.append(f"| {row} | {' | '.join(cells)} |")
-            lines.append("")
-    return lines
-
-
-def closeness_table(quick: bool) -> list[str]:
-    """Compare kl with torch's formula on the same rows, by how close they are."""
-    try:
-        import torch
-    except ModuleNotFoundError:
-        torch = None  # type: ignore[assignment]
-    classes, rows = (4097, 2) if quick else (131072, 2)
-    columns = ["ε", "KL", "kldiv float32"] + ["torch float32"] * (torch is not None)
-    columns += ["KL, bfloat16", "kldiv bfloat16"] + ["torch bfloat16"] * (torch is not None)
-    versus = "" if torch is None else f" and of torch {torch.__version__}"
-    lines = [
-        f"Largest relative error of kl{versus} on the same {rows} rows of {classes:,} classes, "
-        "student = teacher + ε·noise. torch's is `kl_div(log_softmax(q), log_softmax(p), "
-        'log_target=True, reduction="none").sum(-1)`, computed in that dtype:',
-        "",
-        f"| {' | '.join(columns)} |",
-        "| --- " * len(columns) + "|",
-    ]
+def closeness(
+    functions: dict[str, Callable[[Case], Array]], rows: int, classes: int
+) -> Iterator[dict[str, Any]]:
+    """Measure kl by several functions on the same rows, by how close they are."""
     for eps in EPSILONS:
-        cells = [f"{eps:g}"]
         for dtype in ("float32", "bfloat16"):
             case = make_case(f"eps={eps:g}", dtype, rows, classes, 1.0, 0)
             expected = oracle.wide(case.p, case.q).value("kl")
-            cells.append(f"{expected.mean():.1e}")
-            for function in (kldiv_kl, torch_kl)[: 1 + (torch is not None)]:
-                # Rows that rounding made identical have no relative error.
-                scale = np.where(expected > 0, expected, 1)
-                cells.append(f"{(np.abs(function(case) - expected) / scale).max():.1e}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+            # Rows that rounding made identical have no relative error.
+            scale = np.where(expected > 0, expected, 1)
+            errors = {
+                name: float((np.abs(function(case) - expected) / scale).max())
+                for name, function in functions.items()
+            }
+            yield {"eps": eps, "dtype": dtype, "kl": float(expected.mean()), "errors": errors}
 
 
 def kldiv_kl(case: Case) -> Array:
@@ -438,12 +379,12 @@ def torch_kl(case: Case) -> Array:
     """Compute kl as torch has it."""
     import torch
 
+    import torch_formulas
+
     torch.set_num_threads(1)
     dtype = getattr(torch, case.dtype)
     p, q = (torch.from_numpy(rows.astype(np.float32)).to(dtype) for rows in (case.p, case.q))
-    ln_p, ln_q = torch.log_softmax(p, -1), torch.log_softmax(q, -1)
-    terms = torch.nn.functional.kl_div(ln_q, ln_p, log_target=True, reduction="none")
-    result: Array = terms.sum(-1).to(torch.float64).numpy()
+    result: Array = torch_formulas.kl(p, q).to(torch.float64).numpy()
     return result
 
 

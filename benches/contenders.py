@@ -7,14 +7,13 @@ installed. `prepare` makes the call for a job, or gives None for what the librar
 from __future__ import annotations
 
 import importlib.metadata
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import kldiv
-from jobs import Array, Call, Inputs, Job
+from jobs import Array, Call, Inputs, Job, as_tensor
 
 
 def _widened(array: Array) -> Array:
@@ -31,8 +30,14 @@ class Torch:
     def __init__(self) -> None:
         import torch
 
-        self.torch = torch
-        torch.set_num_threads(kldiv.get_num_threads())
+        import torch_formulas
+
+        self.torch, self.formulas = torch, torch_formulas
+        self.set_threads(kldiv.get_num_threads())
+
+    def set_threads(self, count: int) -> None:
+        """Use as many threads as kldiv."""
+        self.torch.set_num_threads(count)
 
     def prepare(self, job: Job, inputs: Inputs) -> Call | None:
         """Make the call: value, or value and backward pass."""
@@ -53,65 +58,16 @@ class Torch:
     def _transformed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function
 
-    def _tensor(self, array: Array) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # arrays that are read-only are only read
-            if array.dtype.name == "bfloat16":
-                return self.torch.from_numpy(array.view(np.int16)).view(self.torch.bfloat16)
-            return self.torch.from_numpy(array)
-
     def _arguments(self, job: Job, inputs: Inputs) -> tuple[Any, Any, Callable[..., Any]]:
         """Give what is held constant, what is differentiated, and the function of both."""
-        torch, functional = self.torch, self.torch.nn.functional
-        p, q = (self._tensor(array) for array in inputs.pair(job))
-
-        def kl(p: Any, q: Any) -> Any:
-            ln_p, ln_q = p.log_softmax(-1), q.log_softmax(-1)
-            return functional.kl_div(ln_q, ln_p, reduction="none", log_target=True).sum(-1)
-
-        def reverse_kl(p: Any, q: Any) -> Any:
-            return kl(q, p)
-
-        def js_of_logs(ln_p: Any, ln_q: Any) -> Any:
-            ln_m = torch.logaddexp(ln_p, ln_q) - np.log(2)
-            to_p, to_q = (
-                functional.kl_div(ln_m, ln, reduction="none", log_target=True).sum(-1)
-                for ln in (ln_p, ln_q)
-            )
-            return (to_p + to_q) / 2
-
-        def jensen_shannon(p: Any, q: Any) -> Any:
-            return js_of_logs(p.log_softmax(-1), q.log_softmax(-1))
-
-        def total_variation(p: Any, q: Any) -> Any:
-            return (p.softmax(-1) - q.softmax(-1)).abs().sum(-1) / 2
-
-        def renyi(p: Any, q: Any) -> Any:
-            alpha = job.parameter["alpha"]
-            ln_p, ln_q = p.log_softmax(-1), q.log_softmax(-1)
-            return (alpha * ln_p + (1 - alpha) * ln_q).logsumexp(-1) / (alpha - 1)
-
-        def cross_entropy(labels: Any, z: Any) -> Any:
-            return functional.cross_entropy(z, labels, reduction="none")
-
-        def of_probabilities(p: Any, q: Any) -> Any:
-            return functional.kl_div(q.log(), p, reduction="none").sum(-1)
-
-        def compare(p: Any, q: Any) -> Any:
-            ln_p, ln_q = p.log_softmax(-1), q.log_softmax(-1)
-            p, q, d = ln_p.exp(), ln_q.exp(), ln_p - ln_q
-            p.argmax(-1), q.argmax(-1)
-            variation = (p - q).abs().sum(-1) / 2
-            entropies = (-(p * ln_p).sum(-1), -(q * ln_q).sum(-1))
-            divergences = ((p * d).sum(-1), -(q * d).sum(-1), js_of_logs(ln_p, ln_q), variation)
-            return torch.stack([*divergences, *entropies])
-
+        p, q = (as_tensor(array) for array in inputs.pair(job))
         if job.function == "cross_entropy":
-            return torch.from_numpy(inputs.labels), q, cross_entropy
+            return as_tensor(inputs.labels), q, self.formulas.cross_entropy
         if job.space == "probs":
-            return p, q, of_probabilities
-        known = (kl, reverse_kl, jensen_shannon, total_variation, renyi, compare)
-        return p, q, next(each for each in known if each.__name__ == job.function)
+            return p, q, self.formulas.kl_of_probabilities
+        if job.function == "renyi":
+            return p, q, self.formulas.renyi(**job.parameter)
+        return p, q, getattr(self.formulas, job.function)
 
 
 COMPILED = ("kl", "cross_entropy", "jensen_shannon")

@@ -1,6 +1,6 @@
 """A real distillation step with torch's losses and with kldiv's: wall time and peak memory.
 
-    python benches/distillation_step.py [--batch 4] [--tokens 256] [--steps 5]
+    python benches/distillation_step.py [--batch 4] [--tokens 256] [--steps 5] [--save]
 
 The teacher is SmolLM2-135M-Instruct (49,152 tokens), the student a Llama of 2 layers with its
 vocabulary, the text the documentation of Python; the loss ½·KL(teacher‖student) at T = 2 times T²
@@ -25,8 +25,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+import document
 import kldiv.torch
-from accuracy import commit, cpu_name
+import runs
+import torch_formulas
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
@@ -36,12 +38,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 def torch_loss(student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """As one writes it in torch."""
-    divergence = functional.kl_div(
-        (student / TEMPERATURE).log_softmax(-1).flatten(0, 1),
-        (teacher / TEMPERATURE).log_softmax(-1).flatten(0, 1),
-        reduction="batchmean",
-        log_target=True,
-    )
+    divergence = torch_formulas.kl(teacher / TEMPERATURE, student / TEMPERATURE).mean()
     loss = functional.cross_entropy(student.flatten(0, 1), labels.flatten())
     return ALPHA * TEMPERATURE**2 * divergence + (1 - ALPHA) * loss
 
@@ -121,29 +118,27 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--save", action="store_true", help="keep the run in benches/results")
     parser.add_argument("--only", choices=LOSSES, help="run one loss here, and print JSON")
     options = parser.parse_args()
     if options.only:
         print(json.dumps(run(options.only, options.batch, options.tokens, options.steps)))
         return
-    print(
-        f"{cpu_name()}, {kldiv.isa()}, {kldiv.get_num_threads()} threads, kldiv at {commit()}, "
-        f"torch {torch.__version__}; {options.batch} × {options.tokens} tokens\n"
+    sizes = {option: getattr(options, option) for option in ("batch", "tokens", "steps")}
+    arguments = [f"--{name}={number}" for name, number in sizes.items()]
+    header = runs.header(
+        " ".join(["python benches/distillation_step.py", *arguments]),
+        versions={"torch": torch.__version__},
+        **sizes,
     )
-    print("| loss | step | loss and gradient | memory | first losses |")
-    print("| --- | ---: | ---: | ---: | --- |")
+    found: runs.Run = {"header": header, "results": []}
     for name in LOSSES:
-        command = [sys.executable, __file__, "--only", name]
-        for option in ("batch", "tokens", "steps"):
-            command += [f"--{option}", str(getattr(options, option))]
+        command = [sys.executable, __file__, "--only", name, *arguments]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = json.loads(result.stdout.splitlines()[-1])
-        first = " ".join(f"{loss:.4f}" for loss in found["losses"][:4])
-        print(
-            f"| {name} | {found['step']:.2f} s | {1e3 * found['loss']:.0f} ms "
-            f"| {found['memory'] / 2**20:.0f} MiB | {first} |",
-            flush=True,
-        )
+        found["results"].append({"name": name, **json.loads(result.stdout.splitlines()[-1])})
+    print("\n".join(document.distillation({"distillation": found})))
+    if options.save:
+        print(runs.save("distillation", found))
 
 
 if __name__ == "__main__":

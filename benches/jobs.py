@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -167,9 +168,12 @@ def _softmax(logits: Array, least: Any) -> Array:
     return result
 
 
-def ours(job: Job, inputs: Inputs, *, fresh: bool = False) -> Call:
-    """Make kldiv's call; a `fresh` one allocates the gradient."""
+def ours(job: Job, inputs: Inputs, *, fresh: bool = False, tensors: bool = False) -> Call:
+    """Make kldiv's call; a `fresh` one allocates the gradient. `tensors` are given as they are."""
     p, q = inputs.pair(job)
+    labels: Any = inputs.labels
+    if tensors:
+        p, q, labels = (as_tensor(array) for array in (p, q, labels))
     if job.function == "compare":
 
         def compare() -> Result:
@@ -181,7 +185,7 @@ def ours(job: Job, inputs: Inputs, *, fresh: bool = False) -> Call:
     if job.autograd:
         return by_autograd(job, inputs)
     function = getattr(kldiv, job.function)
-    arguments = (q, inputs.labels) if job.function == "cross_entropy" else (p, q)
+    arguments = (q, labels) if job.function == "cross_entropy" else (p, q)
     keywords: dict[str, Any] = {**job.parameter, "space": job.space}
     if not job.gradient:
         return lambda: (function(*arguments, **keywords), None)
@@ -192,13 +196,11 @@ def ours(job: Job, inputs: Inputs, *, fresh: bool = False) -> Call:
 
 def by_autograd(job: Job, inputs: Inputs) -> Call:
     """Make kldiv's call on tensors; the value is the sum of the rows."""
-    import torch
-
     import kldiv.torch
 
-    p, q = (_tensor(array) for array in inputs.pair(job))
+    p, q = (as_tensor(array) for array in inputs.pair(job))
     leaf = q.requires_grad_()
-    labels = torch.from_numpy(inputs.labels)
+    labels = as_tensor(inputs.labels)
 
     def backward() -> Result:
         leaf.grad = None
@@ -212,12 +214,15 @@ def by_autograd(job: Job, inputs: Inputs) -> Call:
     return backward
 
 
-def _tensor(array: Array) -> Any:
+def as_tensor(array: Array) -> Any:
+    """Make a tensor in the same memory."""
     import torch
 
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # arrays that are read-only are only read
+        if array.dtype.name == "bfloat16":
+            return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
 
 
 def limits(job: Job, inputs: Inputs) -> dict[str, Call]:
