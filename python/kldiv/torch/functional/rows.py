@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kldiv._arrays import as_float
+from kldiv._kldiv import Parameter
 from kldiv._requests import REDUCTIONS
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss
@@ -100,11 +101,11 @@ def as_share(name: str, value: Any) -> Any:
     return number
 
 
-def as_order(name: str, value: Any) -> Any:
-    """The order of a Rényi divergence."""
+def as_parameter(described: Parameter, name: str, value: Any) -> Any:
+    """The parameter of a divergence, which an option calls by a name."""
     number = as_number(name, value)
-    if not isinstance(number, Tensor) and not 1e-300 <= number <= 1e300:
-        raise ValueError(f"{name} must be from 1e-300 to 1e300, got {number}")
+    if not isinstance(number, Tensor) and not described.low <= number <= described.high:
+        raise ValueError(f"{name} must be {described.domain}, got {number}")
     return number
 
 

@@ -17,8 +17,6 @@ from kldiv.torch.ops.requests import RequestCall, row_values_like
 
 
 def _prepare(*, kind: str, parameter: float, **arguments: Any) -> RequestCall:
-    # An order may become known here only.
-    kind = "kl" if kind == "renyi" and parameter == 1.0 else kind
     return RequestCall(_requests.distillation(kind, parameter, **arguments))
 
 
