@@ -40,6 +40,16 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     /// f̃ and its derivatives for one class of each lane.
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V>;
 
+    /// f, ∂f/∂ln p and ∂f/∂ln q of one class as the definition has them, digits lost and all: what tests hold the rest to.
+    #[cfg(test)]
+    fn definition(self, ln_p: f64, ln_q: f64) -> (f64, f64, f64);
+
+    /// φ and φ′ of Σf, in the same way.
+    #[cfg(test)]
+    fn outer_definition(self, sum: f64) -> Outer {
+        Outer { value: sum, slope: 1.0 }
+    }
+
     /// ∂f/∂ln p and ∂f/∂ln q, for rows taken as given: of a side that has the class. To be overridden where adding λp and
     /// μq cancels.
     #[inline(always)]
@@ -339,6 +349,12 @@ impl Kind {
     pub(crate) fn exchanges_rows(self) -> bool {
         self.properties().exchanges_rows
     }
+}
+
+/// x·ln, of which 0·ln 0 is 0.
+#[cfg(test)]
+fn times(x: f64, ln: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x * ln }
 }
 
 struct InfiniteWhere;

@@ -73,6 +73,20 @@ impl Divergence for Renyi {
     const HAS_OUTER: bool = true;
     const HAS_LONE_SLOPES: bool = true;
 
+    #[cfg(test)]
+    fn definition(self, ln_p: f64, ln_q: f64) -> (f64, f64, f64) {
+        let (alpha, complement) = (self.alpha, 1.0 - self.alpha);
+        let nothing = ln_p == f64::NEG_INFINITY || (ln_q == f64::NEG_INFINITY && alpha < 1.0);
+        let power = if nothing { 0.0 } else { (alpha * ln_p + complement * ln_q).exp() };
+        (power, alpha * power, complement * power)
+    }
+
+    #[cfg(test)]
+    fn outer_definition(self, sum: f64) -> Outer {
+        let rest = self.alpha - 1.0;
+        Outer { value: sum.ln() / rest, slope: 1.0 / (rest * sum) }
+    }
+
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let token = pair.token;

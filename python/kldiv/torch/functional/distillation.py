@@ -30,6 +30,7 @@ from kldiv.torch.functional.rows import (
     one_number,
 )
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
+from kldiv.torch.private import base_of
 
 VOCABULARIES = ("equal", "truncate")
 OPTIONS = {"beta": "beta", "alpha": "order"}
@@ -309,7 +310,7 @@ def _in_place(
     given: Tensor, student: Tensor, teacher: Tensor, rows: RowOptions, options: tuple[object, ...]
 ) -> Tensor:
     refused = None
-    base = student._base
+    base = base_of(student)
     if is_traced() or composes() or not are_plain([student]):
         refused = "inplace=True is for eager mode; other modes plan their memory themselves"
     elif student is not given:

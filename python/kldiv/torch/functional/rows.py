@@ -18,6 +18,7 @@ from kldiv._requests import REDUCTIONS
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
+from kldiv.torch.private import assert_on_device
 
 # Where the extension computes; tensors on other devices take formulas in torch operations.
 EXTENSION_DEVICE = "cpu"
@@ -161,7 +162,7 @@ def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
         return wide != 0
     other = (wide != 0) & (wide != 1)
     if mask.device.type == "cuda":
-        torch._assert_async(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
+        assert_on_device(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
     elif mask.device.type == EXTENSION_DEVICE and other.any():
         index = tuple(int(at[0]) for at in other.nonzero(as_tuple=True))
         raise ValueError(
@@ -169,7 +170,7 @@ def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
             f"index {index[0] if len(index) == 1 else index}"
         )
     if mask.device.type == "cuda" and _holds_numbers(mask):
-        torch._assert_async(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
+        assert_on_device(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
     return wide != 0
 
 
