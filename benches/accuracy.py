@@ -31,6 +31,7 @@ from kldiv._arrays import Operand, as_rows
 sys.path.insert(0, str(runs.ROOT / "tests"))
 
 import oracle
+from samples import USUAL
 
 Array = NDArray[Any]
 
@@ -41,15 +42,6 @@ DTYPES: dict[str, Any] = {
     "bfloat16": ml_dtypes.bfloat16,
 }
 ISAS: list[str] = _kldiv.build_info()["isas"]
-DIVERGENCES: list[tuple[str, dict[str, float]]] = [
-    ("kl", {}),
-    ("reverse_kl", {}),
-    ("jensen_shannon", {"beta": 0.5}),
-    ("jensen_shannon", {"beta": 0.1}),
-    ("total_variation", {}),
-    ("renyi", {"alpha": 0.5}),
-    ("renyi", {"alpha": 2.0}),
-]
 EPSILONS = (1.0, 1e-2, 1e-4, 1e-6)
 VALUE_FLOOR = {"float64": 1e-24, "float32": 1e-12, "float16": 1e-12, "bfloat16": 1e-12}
 """True values below it count as this large when an error is made relative.
@@ -164,7 +156,7 @@ def labels_of(case: Case) -> NDArray[np.int64]:
 def measure(case: Case, isas: Sequence[str] = ISAS) -> Iterator[Error]:
     """Measure every function's value and gradients, on every row and instruction set."""
     truth = oracle.wide(case.p, case.q, temperature=case.temperature)
-    for name, parameter in DIVERGENCES:
+    for name, parameter in USUAL:
         label = f"{name}({next(iter(parameter.values()))})" if parameter else name
         value = truth.value(name, **parameter)
         gradients = tuple(truth.gradient(name, wrt, **parameter) for wrt in "pq")

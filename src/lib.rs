@@ -43,7 +43,7 @@ pub use batch::{
     Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Stream, Targets, compare, cross_entropy,
     distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pointwise_kl, stream,
 };
-pub use divergence::Kind;
+pub use divergence::{Description, Kind, Parameter, Properties};
 pub use element::{Dtype, Element};
 pub use error::Error;
 pub use reduction::{Reduced, Reduction, RowOptions};

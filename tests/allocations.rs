@@ -49,13 +49,9 @@ fn allocations(rows: usize, classes: usize, isa: Isa) -> Vec<(&'static str, usiz
         call();
         counts.push((name, ALLOCATIONS.get() - before));
     };
-    for (name, kind) in [
-        ("kl", Kind::Kl),
-        ("reverse_kl", Kind::ReverseKl),
-        ("jensen_shannon", Kind::JensenShannon { beta: 0.3 }),
-        ("total_variation", Kind::TotalVariation),
-        ("renyi", Kind::Renyi { alpha: 0.5 }),
-    ] {
+    for one in Kind::DESCRIPTIONS {
+        // Of a parameter that all of them may have.
+        let (name, kind) = (one.name, Kind::new(one.name, 0.3).unwrap());
         count(name, &mut || {
             let pair = PairOfRows::logits(view(&p), view(&q));
             divergence(kind, &pair, options(), Gradients::default(), execution).unwrap();

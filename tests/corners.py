@@ -15,6 +15,7 @@ import numpy as np
 
 from corner import Corner
 from oracle import INF, NAN, mp
+from samples import ALL
 
 F32, F64, F16, BF16 = np.float32, np.float64, np.float16, ml_dtypes.bfloat16
 TINY = {F32: 1e-40, F64: 1e-310, F16: 3e-7, BF16: 1e-40}
@@ -109,35 +110,10 @@ def _pairs(rows, dtype, names=None):
     return {"p": p, "q": q}, names
 
 
-DIVERGENCES = {
-    "kl": ({},),
-    "reverse_kl": ({},),
-    "total_variation": ({},),
-    "jensen_shannon": (
-        {"beta": 0.5},
-        {"beta": 0.0},
-        {"beta": 1.0},
-        {"beta": 0.1},
-        {"beta": 1e-8},
-        {"beta": 1e-15},
-        {"beta": 1 - 2.0**-50},
-    ),
-    "renyi": (
-        {"alpha": 0.5},
-        {"alpha": 2.0},
-        {"alpha": 1.0},
-        {"alpha": 1e-8},
-        {"alpha": 1e-15},
-        {"alpha": 1 - 2.0**-40},
-        {"alpha": 1 + 2.0**-40},
-        {"alpha": 1e30},
-        {"alpha": 1e300},
-    ),
-}
-MAIN = (
-    *((name, variants[0]) for name, variants in DIVERGENCES.items()),
+MAIN = [
+    *((name, variants[0]) for name, variants in ALL.items()),
     ("renyi", {"alpha": 2.0}),
-)
+]
 TEMPERATURES = (1e-30, 1e-3, 1e3, 1e30, (2.0, 1.0), (1.0, 5.0), (1e-30, 1e30), (1e3, 1e-3))
 
 
@@ -172,7 +148,7 @@ def divergence_corners():
         given = {**options, "space": "probs"}
         title = f"{function}({_words(options)}) {_name(dtype)} probs"
         yield Corner(title, function, arrays, given, names)
-    for function, variants in DIVERGENCES.items():
+    for function, variants in ALL.items():
         for options, dtype in itertools.product(variants[1:], (F32, F64)):
             arrays, names = _pairs(LOGITS, dtype, TAME)
             title = f"{function}({_words(options)}) {_name(dtype)} tame"

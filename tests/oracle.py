@@ -34,15 +34,6 @@ mp = mpmath.MPContext()
 mp.dps = 60
 INF, NAN = mp.inf, mp.nan
 
-DIVERGENCES = {
-    "kl": {},
-    "reverse_kl": {},
-    "jensen_shannon": {"beta": 0.5},
-    "total_variation": {},
-    "renyi": {"alpha": 0.5},
-}
-"""Their names, with a parameter to test with where they take one."""
-
 
 # --- One row, 60 digits ---------------------------------------------------------------------------
 

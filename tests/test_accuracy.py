@@ -66,7 +66,7 @@ def test_rows_of_a_language_model(dtype):
 @pytest.mark.parametrize("isa", accuracy.ISAS)
 @pytest.mark.parametrize("classes", [1, 2, 17, 4097])
 @pytest.mark.parametrize("dtype", accuracy.DTYPES)
-@pytest.mark.parametrize(("name", "parameter"), accuracy.DIVERGENCES)
+@pytest.mark.parametrize(("name", "parameter"), accuracy.USUAL)
 def test_identical_rows_give_exactly_zero(name, parameter, dtype, classes, isa):
     p = accuracy.make_case("independent", dtype, 4, classes, 1.0, 1).p
     case = accuracy.Case("identical", dtype, p, p.copy(), 1.0, 1)
@@ -81,7 +81,7 @@ def test_noise_that_rounding_removes_gives_exactly_zero(dtype, eps):
     case = accuracy.make_case(f"eps={eps}", dtype, 512, 2, 1.0, 0)
     same = np.all(case.p == case.q, axis=-1)
     assert same.any()
-    for name, parameter in accuracy.DIVERGENCES:
+    for name, parameter in accuracy.USUAL:
         _, (value, *gradients) = accuracy.compute_divergence(case, name, parameter, None)
         assert not value[same].any()
         assert not any(gradient[same].any() for gradient in gradients)
@@ -122,7 +122,7 @@ def test_spaces_taken_as_given(dtype, space, classes):
         logarithms = 0
         if spaces[0] != spaces[1]:
             logarithms = 1 + oracle.wide_entropy(case.p) + oracle.wide_entropy(case.q)
-        for name, parameter in accuracy.DIVERGENCES:
+        for name, parameter in accuracy.USUAL:
             function = getattr(kldiv, name)
             value, gradients = kldiv.value_and_grad(
                 function, p, q, space=space, wrt=("p", "q"), **parameter
@@ -153,7 +153,7 @@ def test_the_wide_oracle_against_60_digits(classes, kind):
     temperature = 2.5 if classes == 17 else 1.0
     case = accuracy.make_case(kind, "float64", 2, classes, temperature, 3)
     truth = oracle.wide(case.p, case.q, temperature=temperature)
-    for name, parameter in accuracy.DIVERGENCES:
+    for name, parameter in accuracy.USUAL:
         for row, value in enumerate(truth.value(name, **parameter)):
             p, q = case.p[row], case.q[row]
             exact = oracle.divergence(name, p, q, temperature=temperature, **parameter)

@@ -21,6 +21,7 @@ import jax.numpy as jnp  # noqa: E402
 import kldiv.jax  # noqa: E402
 import kldiv.torch  # noqa: E402
 from kldiv.torch.functional.rows import RowOptions  # noqa: E402
+from samples import ALL  # noqa: E402
 
 # Rows with a negative number are there to become NaN; the warning of them has its own test.
 pytestmark = pytest.mark.filterwarnings("ignore:.*negative:UserWarning")
@@ -263,7 +264,7 @@ def _place(corner, shape, at):
 @pytest.mark.parametrize(("function", "row"), KNOWN)
 def test_the_table_says_what_is_known(function, row):
     """Values in closed form, in every corner that has such a row and default parameters."""
-    parameter = {"jensen_shannon": {"beta": 0.5}, "renyi": {"alpha": 0.5}}.get(function, {})
+    parameter = ALL[function][0]
     seen = 0
     for corner in CORNERS:
         options = {k: v for k, v in corner.options.items() if k != "space"}

@@ -17,7 +17,7 @@ def distill(p, q, labels, shares, *, kind="kl", grads=("teacher", "student"), ou
     request = _requests.distillation(
         kind, 0.0, p, q, labels, 2.0, *shares, -100, 0.0, None, None, "none", None
     )
-    return _requests.value_and_grad(request, grads, out, None)
+    return _requests.differentiate(request, grads, out, None)
 
 
 @pytest.mark.parametrize("kind", ["kl", "reverse_kl", "total_variation"])

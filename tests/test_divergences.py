@@ -8,18 +8,10 @@ import pytest
 import kldiv
 import oracle
 from conftest import DTYPES, WIDTHS, in_space
+from samples import USUAL, identity
 
 SPACES = ("logits", "log_probs", "probs")
-CASES = [
-    ("kl", {}),
-    ("reverse_kl", {}),
-    ("jensen_shannon", {"beta": 0.5}),
-    ("jensen_shannon", {"beta": 0.1}),
-    ("total_variation", {}),
-    ("renyi", {"alpha": 0.5}),
-    ("renyi", {"alpha": 2.0}),
-]
-IDS = [name + "".join(f"-{value}" for value in options.values()) for name, options in CASES]
+IDS = [*map(identity, USUAL)]
 
 # Relative; what float32 keeps of a sum of rounded terms, and float64 with room for the condition
 # of probabilities taken as given.
@@ -41,7 +33,7 @@ def check(name, options, p, q, dtype, **common):
             assert error <= tolerance * max(np.linalg.norm(wanted), 1e-6), (wrt, row)
 
 
-@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "options"), USUAL, ids=IDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("space", [*SPACES, ("logits", "probs"), ("log_probs", "logits")], ids=str)
 def test_values_and_gradients(isa, rng, name, options, dtype, space):
@@ -51,7 +43,7 @@ def test_values_and_gradients(isa, rng, name, options, dtype, space):
     check(name, options, p, q, dtype, space=space)
 
 
-@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "options"), USUAL, ids=IDS)
 def test_widths(isa, rng, name, options):
     function = getattr(kldiv, name)
     for width in WIDTHS:
@@ -65,14 +57,14 @@ def test_widths(isa, rng, name, options):
             assert np.linalg.norm(gradient - wanted) <= 1e-6 * np.linalg.norm(wanted)
 
 
-@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "options"), USUAL, ids=IDS)
 @pytest.mark.parametrize("temperature", [0.5, 3.0, (0.7, 2.0)], ids=str)
 def test_temperatures(isa, rng, name, options, temperature):
     p, q = rng.normal(0, 2, (2, 2, 19)).astype(np.float32)
     check(name, options, p, q, "float32", temperature=temperature)
 
 
-@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+@pytest.mark.parametrize(("name", "options"), USUAL, ids=IDS)
 @pytest.mark.parametrize("space", SPACES)
 def test_gradients_are_finite_differences(rng, name, options, space):
     function = functools.partial(getattr(kldiv, name), space=space, reduction="sum", **options)

@@ -77,3 +77,13 @@ def test_a_file_imports_from_below(path):
 
 def test_every_layer_is_there():
     assert set(RANK) == {module_of(path) for path in FILES}
+
+
+def test_names_that_torch_does_not_document_are_in_one_file():
+    package = SOURCE.parent / "python" / "kldiv" / "torch"
+    private = re.compile(
+        r"\b(?:torch|forward_ad|functorch)(?:\.\w+)*\._[a-zA-Z]|\._(?:base|version|C|assert_async)\b"
+        r"|from torch\S* import (?:.*, )?_"
+    )
+    users = {path.name for path in package.rglob("*.py") if private.search(path.read_text())}
+    assert users == {"private.py"}

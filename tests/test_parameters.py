@@ -11,6 +11,7 @@ import pytest
 import kldiv
 import oracle
 from conftest import DTYPES, softmax
+from samples import GENERAL
 
 mp = oracle.mp
 INF = np.inf
@@ -21,13 +22,6 @@ FLOOR = {"float64": 1e-24, "float32": 1e-12}
 DISTANCES = [10.0**-k for k in (1, 2, 4, 7, 10, 13, 15)]
 ORDERS = [*DISTANCES, *(1 - d for d in DISTANCES), *(1 + d for d in DISTANCES), 2.0, 30.0]
 WEIGHTS = [*DISTANCES, *(1 - d for d in DISTANCES), 0.0, 0.5, 1.0]
-DIVERGENCES = {
-    "kl": {},
-    "reverse_kl": {},
-    "jensen_shannon": {"beta": 0.3},
-    "total_variation": {},
-    "renyi": {"alpha": 2.5},
-}
 ROWS = ("independent", "close", "p lacks", "q lacks", "both lack", "far")
 
 
@@ -154,7 +148,7 @@ def test_every_pair_of_temperatures_with_every_mask(isa, dtype, kind, classes):
     pairs = [(a, b) for a in TEMPERATURES for b in TEMPERATURES]
     for at, temperature in enumerate(pairs):
         # All divergences see all pairs, over the four widths.
-        for name, parameter in list(DIVERGENCES.items())[at % 2 :: 2]:
+        for name, parameter in list(GENERAL.items())[at % 2 :: 2]:
             function = getattr(kldiv, name)
             value, _ = kldiv.value_and_grad(
                 function, p, q, wrt=("p", "q"), temperature=temperature, **parameter
@@ -169,7 +163,7 @@ def test_two_temperatures_that_bring_rows_close(isa, distance):
     p, _ = make_rows("independent", "float64", 33)
     for temperature in (0.4, 1.0, 60.0):
         pair = (temperature, temperature * (1 + distance))
-        for name, parameter in DIVERGENCES.items():
+        for name, parameter in GENERAL.items():
             if name == "total_variation":
                 continue
             check(name, p, p.copy(), "float64", pair, **parameter)
@@ -201,7 +195,7 @@ def test_small_and_large_temperatures_of_one_row(isa, dtype):
         assert comparison.entropy_p == pytest.approx(value, rel=10 * BOUND[dtype], abs=1e-30)
 
 
-@pytest.mark.parametrize("name", DIVERGENCES)
+@pytest.mark.parametrize("name", GENERAL)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_temperatures_whose_inverse_no_float_holds(isa, name, dtype):
     """Of rows that a rounded 1/T would move by more than they differ, for a value or a gradient."""
@@ -209,13 +203,13 @@ def test_temperatures_whose_inverse_no_float_holds(isa, name, dtype):
         p, q = make_rows(kind, dtype, 9)
         q = q + np.asarray(60, q.dtype)
         for temperature in (0.003, 0.7, 1.1, 3.0, 30.0, 900.0):
-            check(name, p, q, "float32", temperature, **DIVERGENCES[name])
+            check(name, p, q, "float32", temperature, **GENERAL[name])
             # One class has all, and the rest of both rows is small.
-            check(name, p[:1], q[:1], "float32", temperature, **DIVERGENCES[name])
+            check(name, p[:1], q[:1], "float32", temperature, **GENERAL[name])
             few = [p[:3].copy(), q[:3].copy()]
             few[0][0] = few[1][1] = 20 * max(1.0, temperature)
             few[1][1] -= few[1][1] / 2
-            check(name, *few, "float32", temperature, **DIVERGENCES[name])
+            check(name, *few, "float32", temperature, **GENERAL[name])
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, -1504.0])
@@ -293,7 +287,7 @@ TINY = {
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", DIVERGENCES)
+@pytest.mark.parametrize("name", GENERAL)
 def test_probabilities_below_the_normal_range(isa, name, dtype):
     """On either side, value and gradient, cut off at the ends of the range of the result."""
     wide = dtype == "float64"
@@ -302,7 +296,7 @@ def test_probabilities_below_the_normal_range(isa, name, dtype):
             for p, q in ((first, second), (second, first)):
                 p, q = np.array(p, DTYPES[dtype]), np.array(q, DTYPES[dtype])
                 for parameter in [
-                    DIVERGENCES[name],
+                    GENERAL[name],
                     *([{"alpha": 0.3}] if name == "renyi" else []),
                 ]:
                     value, gradients = kldiv.value_and_grad(

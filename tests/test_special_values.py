@@ -5,20 +5,14 @@ import pytest
 
 import kldiv
 from conftest import DTYPES, in_space
+from samples import GENERAL
 
-DIVERGENCES = {
-    "kl": {},
-    "reverse_kl": {},
-    "jensen_shannon": {"beta": 0.3},
-    "total_variation": {},
-    "renyi": {"alpha": 0.7},
-}
 INF, NAN = np.inf, np.nan
 
 
-@pytest.fixture(params=DIVERGENCES)
+@pytest.fixture(params=GENERAL)
 def case(request):
-    return getattr(kldiv, request.param), DIVERGENCES[request.param]
+    return getattr(kldiv, request.param), GENERAL[request.param]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -13,18 +13,13 @@ import numpy as np
 import pytest
 
 import kldiv
+from samples import GENERAL
 
 
 def everything(p, q, labels):
     """Every function's bits."""
     results = []
-    for name, options in (
-        ("kl", {}),
-        ("reverse_kl", {}),
-        ("jensen_shannon", {"beta": 0.3}),
-        ("total_variation", {}),
-        ("renyi", {"alpha": 0.5}),
-    ):
+    for name, options in GENERAL.items():
         for reduction in ("none", "mean"):
             value, gradients = kldiv.value_and_grad(
                 getattr(kldiv, name), p, q, wrt=("p", "q"), reduction=reduction, **options

@@ -9,17 +9,9 @@ from kldiv.torch.ops.cross_entropy import formula as cross_entropy  # noqa: E402
 from kldiv.torch.ops.distillation import formula as distillation  # noqa: E402
 from kldiv.torch.ops.divergence import formula as divergence  # noqa: E402
 from kldiv.torch.ops.loss import Loss  # noqa: E402
+from samples import MORE, number_of  # noqa: E402
 
-DIVERGENCES = [
-    ("kl", 0.0),
-    ("reverse_kl", 0.0),
-    ("jensen_shannon", 0.5),
-    ("jensen_shannon", 0.2),
-    ("jensen_shannon", 1.0),
-    ("total_variation", 0.0),
-    ("renyi", 0.5),
-    ("renyi", 2.0),
-]
+DIVERGENCES = [(name, number_of(options)) for name, options in MORE]
 SPACES = ["logits", "log_probs", "probs"]
 
 

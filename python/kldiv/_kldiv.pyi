@@ -1,4 +1,5 @@
-from typing import Any, TypedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,39 @@ class _BuildInfo(TypedDict):
     optimized: bool
     isas: list[str]
 
+class Parameter(NamedTuple):
+    """The parameter of a divergence."""
+
+    name: str
+    default: float | None
+    """`None` where one must be given."""
+    low: float
+    high: float
+    domain: str
+    """Both in words, to complete "… must be"."""
+    symmetric_at: float | None
+    """The value at which the divergence is symmetric in p and q."""
+    special: tuple[tuple[float, str], ...]
+    """Values at which the divergence is, as a limit, another one, with the name of that."""
+
+class Divergence(NamedTuple):
+    """What is known of a divergence beside its formula; properties are of rows that sum to one."""
+
+    name: str
+    parameter: Parameter | None
+    symmetric: bool
+    """Whether p and q can be exchanged, whatever the parameter."""
+    exchanged: str | None
+    """What it is with p and q exchanged, of one that is not symmetric."""
+    f_divergence: bool
+    """Whether it is Σ q·f(p/q) with a convex f."""
+    bound: float | None
+    """The least number that it does not exceed, whatever the parameter."""
+
 __all__ = [
     "DIVERGENCES",
+    "Divergence",
+    "Parameter",
     "build_info",
     "compare",
     "cross_entropy",
@@ -24,6 +56,7 @@ __all__ = [
     "entropy",
     "gather_log_probs",
     "get_num_threads",
+    "infinite_where",
     "isa",
     "log_softmax",
     "logsumexp",
@@ -31,8 +64,9 @@ __all__ = [
     "set_num_threads",
     "stream",
 ]
-DIVERGENCES: list[str]
+DIVERGENCES: Mapping[str, Divergence]
 
+def infinite_where(kind: str, parameter: float) -> tuple[bool, bool]: ...
 def divergence(
     kind: str,
     parameter: float,

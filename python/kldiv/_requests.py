@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
@@ -19,6 +20,7 @@ from kldiv._arrays import (
     check_same_shape,
     result_dtype,
 )
+from kldiv._kldiv import DIVERGENCES
 from kldiv._outputs import Output, apart, check_distinct, fresh_output, given_output, overlap
 from kldiv._probabilities import (
     NegativeProbabilityWarning,
@@ -30,6 +32,7 @@ from kldiv._probabilities import (
 from kldiv._reducer import REDUCTIONS as REDUCTIONS
 from kldiv._reducer import Reducer, Value
 from kldiv._side_inputs import as_class_index, as_labels, check_beyond
+from kldiv._signatures import show
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,7 +70,8 @@ class Request(Protocol):
 def differentiable(build: Callable[P, Request]) -> Callable[P, Value]:
     """Make a public function of one that builds a request.
 
-    `value_and_grad` finds the request behind the function in its attribute ``request``.
+    `value_and_grad` finds the request behind the function in its attribute ``request``. What is
+    shown of the function is its own signature, of a value.
     """
 
     @functools.wraps(build)
@@ -77,7 +81,7 @@ def differentiable(build: Callable[P, Request]) -> Callable[P, Value]:
         return request.call(None, {})
 
     function.request = build  # type: ignore[attr-defined]
-    return function
+    return show(function, inspect.signature(build).replace(return_annotation="Value"))
 
 
 def pair_of(name: str, value: Any, check: Callable[[str, Any], T]) -> tuple[T, T]:
@@ -128,7 +132,7 @@ def normalized(space: str, normalize: Any) -> str:
 
 def divergence(
     kind: str,
-    parameter: float,
+    parameter: Any,
     p: Any,
     q: Any,
     space: Any,
@@ -140,7 +144,9 @@ def divergence(
     reduction: str,
     denominator: Any,
 ) -> DivergenceRequest:
-    """A divergence of two arrays of rows."""
+    """A divergence of two arrays of rows; its parameter is `None` where it has none."""
+    described = DIVERGENCES[kind].parameter
+    parameter = 0.0 if described is None else as_float(described.name, parameter)
     (p_space, q_space), temperatures = sides_of(space, temperature)
     spaces = normalized(p_space, normalize), normalized(q_space, normalize)
     return divergence_of_sides(
@@ -393,7 +399,7 @@ class LogSumExpRequest:
         return values
 
 
-def value_and_grad(
+def differentiate(
     request: Request, wrt: Any, out: Any, grad_output: Any
 ) -> tuple[Value, Array | tuple[Array, ...]]:
     """Compute value and gradients of a request."""

@@ -34,11 +34,11 @@ from kldiv._requests import (
     LogSumExpRequest,
     as_space,
     differentiable,
+    differentiate,
     divergence,
     entropy_of_side,
     normalized,
 )
-from kldiv._requests import value_and_grad as _value_and_grad
 from kldiv._side_inputs import (
     as_class_index,
     as_class_weights,
@@ -161,7 +161,18 @@ def kl(
        Mathematical Statistics 22 (1951). :doi:`10.1214/aoms/1177729694`
     """
     return divergence(
-        "kl", 0.0, p, q, space, normalize, temperature, axis, where, weights, reduction, denominator
+        "kl",
+        None,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
     )
 
 
@@ -202,7 +213,7 @@ def reverse_kl(
     """
     return divergence(
         "reverse_kl",
-        0.0,
+        None,
         p,
         q,
         space,
@@ -266,10 +277,9 @@ def jensen_shannon(
     .. [2] R. Agarwal et al., "On-Policy Distillation of Language Models: Learning from
        Self-Generated Mistakes", ICLR 2024. :doi:`10.48550/arXiv.2306.13649`
     """
-    parameter = as_float("beta", beta)
     return divergence(
         "jensen_shannon",
-        parameter,
+        beta,
         p,
         q,
         space,
@@ -321,7 +331,7 @@ def total_variation(
     """
     return divergence(
         "total_variation",
-        0.0,
+        None,
         p,
         q,
         space,
@@ -381,11 +391,9 @@ def renyi(
     .. [1] T. van Erven and P. Harremoës, "Rényi Divergence and Kullback–Leibler Divergence",
        IEEE Transactions on Information Theory 60 (2014). :doi:`10.1109/TIT.2014.2320500`
     """
-    order = as_float("alpha", alpha)
-    kind = "kl" if order == 1.0 else "renyi"
     return divergence(
-        kind,
-        order,
+        "renyi",
+        alpha,
         p,
         q,
         space,
@@ -738,8 +746,7 @@ def value_and_grad(
     Parameters
     ----------
     function : callable
-        `kl`, `reverse_kl`, `jensen_shannon`, `total_variation`, `renyi`, `cross_entropy`,
-        `entropy` or `logsumexp`.
+        One with a value a row: a divergence, `cross_entropy`, `entropy` or `logsumexp`.
     *args, **options
         What to call it with.
     wrt : str or sequence of str, optional
@@ -796,4 +803,4 @@ def value_and_grad(
         )
     request = build(*args, **options)
     check_logits(request.rows, request.spaces)
-    return _value_and_grad(request, wrt, out, grad_output)
+    return differentiate(request, wrt, out, grad_output)

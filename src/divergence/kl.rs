@@ -3,6 +3,8 @@
 //! f̃ = p·(e^(−d) − 1 + d) with d = ln p − ln q; f = f̃ + p − q.
 
 use super::pair::Pair;
+#[cfg(test)]
+use super::times;
 use super::{Class, Divergence, Infinite};
 
 use crate::simd::Lanes;
@@ -15,6 +17,12 @@ impl Divergence for Kl {
     const IS_KL: bool = true;
     // Σ(q − p) = 0.
     const SLOPE_SUM_IS_ZERO: (bool, bool) = (false, true);
+
+    #[cfg(test)]
+    fn definition(self, ln_p: f64, ln_q: f64) -> (f64, f64, f64) {
+        let (p, f) = (ln_p.exp(), times(ln_p.exp(), ln_p - ln_q));
+        (f, f + p, -p)
+    }
 
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {

@@ -3,6 +3,7 @@
 //!
 //! To add one: a file with a type that implements [`Divergence`], and a line in the table below.
 
+mod description;
 mod disjoint_pair;
 mod jensen_shannon;
 mod kl;
@@ -12,6 +13,7 @@ mod renyi;
 mod tests;
 mod total_variation;
 
+pub use description::{Description, Parameter, Properties};
 pub(crate) use disjoint_pair::DisjointPair;
 pub(crate) use jensen_shannon::JensenShannon;
 pub(crate) use pair::Pair;
@@ -37,6 +39,16 @@ pub(crate) trait Divergence: Copy + Send + Sync {
 
     /// f̃ and its derivatives for one class of each lane.
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V>;
+
+    /// f, ∂f/∂ln p and ∂f/∂ln q of one class as the definition has them, digits lost and all: what tests hold the rest to.
+    #[cfg(test)]
+    fn definition(self, ln_p: f64, ln_q: f64) -> (f64, f64, f64);
+
+    /// φ and φ′ of Σf, in the same way.
+    #[cfg(test)]
+    fn outer_definition(self, sum: f64) -> Outer {
+        Outer { value: sum, slope: 1.0 }
+    }
 
     /// ∂f/∂ln p and ∂f/∂ln q, for rows taken as given: of a side that has the class. To be overridden where adding λp and
     /// μq cancels.
@@ -206,18 +218,22 @@ pub(crate) trait Visitor {
     fn visit<D: Divergence>(self, divergence: D) -> Self::Output;
 }
 
-/// `table! { Kl => "kl", kl::Kl; JensenShannon(beta) => "jensen_shannon", jensen_shannon::JensenShannon::new; }`
-/// expands to `pub enum Kind { Kl, JensenShannon { beta: f64 } }`, `Kind::NAMES`, `Kind::new(name, parameter)` and
-/// `Kind::visit`, which makes the type of the right-hand side from the parameter and hands it to the visitor.
+/// `table! { Kl => "kl", kl::Kl, Properties { … }; JensenShannon(beta: Parameter { … }) => "jensen_shannon", …; }`
+/// expands to `pub enum Kind { Kl, JensenShannon { beta: f64 } }`, to the constants with what is known of each, to
+/// `Kind::new(name, parameter)`, and to `Kind::visit`, which makes the type of the right-hand side from the parameter and
+/// hands it to the visitor.
 macro_rules! table {
-    ($($(#[$doc:meta])* $variant:ident $(($parameter:ident))? => $name:literal, $make:expr;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident $(($field:ident: $parameter:expr))? => $name:literal, $make:expr, $properties:expr;
+    )*) => {
         /// Which divergence, with its parameter.
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Kind {
             $($(#[$doc])* $variant $({
                 /// Its parameter.
-                $parameter: f64
+                $field: f64
             })?,)*
         }
 
@@ -225,48 +241,127 @@ macro_rules! table {
             /// The names of all divergences.
             pub const NAMES: &[&str] = &[$($name),*];
 
-            /// The divergence called `name`; `parameter` is ignored by those without one.
-            ///
-            /// # Errors
-            /// [`Error::UnknownName`].
-            pub fn new(name: &str, parameter: f64) -> Result<Self, Error> {
+            /// What is known of each.
+            pub const DESCRIPTIONS: &[Description] = &[$(Description {
+                name: $name,
+                parameter: table!(@optional $($parameter)?),
+                properties: $properties,
+            }),*];
+
+            /// Its name.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Kind::$variant { .. } => $name,)*
+                }
+            }
+
+            fn properties(self) -> Properties {
+                match self {
+                    $(Kind::$variant { .. } => $properties,)*
+                }
+            }
+
+            fn named(name: &str, parameter: f64) -> Option<Self> {
                 let _ = parameter;
                 match name {
-                    $($name => Ok(Kind::$variant $({ $parameter: parameter })?),)*
-                    _ => Err(Error::UnknownName {
-                        kind: "divergence",
-                        name: name.to_owned(),
-                        known: Self::NAMES.join(", "),
-                    }),
+                    $($name => Some(Kind::$variant $({ $field: parameter })?),)*
+                    _ => None,
                 }
             }
 
             /// Hands the divergence to `visitor` as its own type.
             pub(crate) fn visit<T: Visitor>(self, visitor: T) -> Result<T::Output, Error> {
                 match self {
-                    $(Kind::$variant $({ $parameter })? => Ok(visitor.visit($make $(($parameter)?)?)),)*
+                    $(Kind::$variant $({ $field })? => {
+                        $($parameter.check($field)?;)?
+                        Ok(visitor.visit($make $(($field))?))
+                    })*
                 }
             }
         }
     };
+    (@optional) => { None };
+    (@optional $value:expr) => { Some($value) };
 }
 
 table! {
     /// Σ p (ln p − ln q).
-    Kl => "kl", kl::Kl;
+    Kl => "kl", kl::Kl,
+        Properties { exchanged: Some("reverse_kl"), f_divergence: true, ..Properties::NONE };
     /// Σ q (ln q − ln p): [`Kind::Kl`] with the rows exchanged.
-    ReverseKl => "reverse_kl", kl::Kl;
+    ReverseKl => "reverse_kl", kl::Kl,
+        Properties { exchanged: Some("kl"), exchanges_rows: true, f_divergence: true, ..Properties::NONE };
     /// β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
-    JensenShannon(beta) => "jensen_shannon", jensen_shannon::JensenShannon::new;
+    JensenShannon(beta: Parameter {
+        name: "beta",
+        default: Some(0.5),
+        low: 0.0,
+        high: 1.0,
+        domain: "from 0 to 1",
+        symmetric_at: Some(0.5),
+        special: &[],
+    }) => "jensen_shannon", jensen_shannon::JensenShannon::new,
+        Properties { f_divergence: true, bound: Some(std::f64::consts::LN_2), ..Properties::NONE };
     /// ½ Σ |p − q|.
-    TotalVariation => "total_variation", total_variation::TotalVariation;
+    TotalVariation => "total_variation", total_variation::TotalVariation,
+        Properties { symmetric: true, f_divergence: true, bound: Some(1.0), ..Properties::NONE };
     /// ln(Σ p^α q^(1−α)) / (α − 1); α = 1 is refused, use [`Kind::Kl`].
-    Renyi(alpha) => "renyi", renyi::Renyi::new;
+    ///
+    /// Inverses of the smallest and of the largest order, and products with probabilities, stay in the range of f64.
+    Renyi(alpha: Parameter {
+        name: "alpha",
+        default: None,
+        low: 1e-300,
+        high: 1e300,
+        domain: "from 1e-300 to 1e300",
+        symmetric_at: Some(0.5),
+        special: &[(1.0, "kl")],
+    }) => "renyi", renyi::Renyi::new, Properties::NONE;
 }
 
 impl Kind {
+    /// The divergence called `name`; `parameter` is ignored by those without one. Where it makes the divergence another
+    /// one, as the order 1 makes Rényi's that of Kullback and Leibler, it is that.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`].
+    pub fn new(name: &str, parameter: f64) -> Result<Self, Error> {
+        let described = Self::DESCRIPTIONS.iter().find(|one| one.name == name);
+        described.and_then(|one| Self::named(one.name_at(parameter), parameter)).ok_or_else(|| Error::UnknownName {
+            kind: "divergence",
+            name: name.to_owned(),
+            known: Self::NAMES.join(", "),
+        })
+    }
+
+    /// Whether a class with p > 0 = q, and one with q > 0 = p, makes the value infinite.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`].
+    pub fn infinite_where(self) -> Result<(bool, bool), Error> {
+        let Infinite { q_zero, p_zero } = self.visit(InfiniteWhere)?;
+        Ok(if self.exchanges_rows() { (p_zero, q_zero) } else { (q_zero, p_zero) })
+    }
+
     /// Whether the divergence of its type is that of q and p, not of p and q.
     pub(crate) fn exchanges_rows(self) -> bool {
-        self == Kind::ReverseKl
+        self.properties().exchanges_rows
+    }
+}
+
+/// x·ln, of which 0·ln 0 is 0.
+#[cfg(test)]
+fn times(x: f64, ln: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { x * ln }
+}
+
+struct InfiniteWhere;
+
+impl Visitor for InfiniteWhere {
+    type Output = Infinite;
+
+    fn visit<D: Divergence>(self, divergence: D) -> Infinite {
+        divergence.infinite_where()
     }
 }

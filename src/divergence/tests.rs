@@ -4,19 +4,18 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::Kind;
+use super::{Divergence, Kind, Outer, Visitor};
 use crate::{Dtype, Element, Execution, Gradients, Isa, PairOfRows, RowOptions, Rows, RowsMut, Space, divergence};
 
-const KINDS: [Kind; 8] = [
-    Kind::Kl,
-    Kind::ReverseKl,
-    Kind::JensenShannon { beta: 0.5 },
-    Kind::JensenShannon { beta: 0.1 },
-    Kind::TotalVariation,
-    Kind::Renyi { alpha: 0.5 },
-    Kind::Renyi { alpha: 2.0 },
-    Kind::Renyi { alpha: 5.0 },
-];
+/// Every divergence, with each of some parameters that it may have.
+fn kinds() -> impl Iterator<Item = Kind> {
+    Kind::DESCRIPTIONS.iter().flat_map(|one| {
+        let parameters = one.parameter.map_or(vec![0.0], |parameter| {
+            [0.1, 0.5, 2.0, 5.0].into_iter().filter(|&value| parameter.check(value).is_ok()).collect()
+        });
+        parameters.into_iter().map(|parameter| Kind::new(one.name, parameter).unwrap())
+    })
+}
 
 /// A pair of rows of logits, drawn from a seed.
 #[derive(Clone, Debug)]
@@ -125,40 +124,28 @@ fn ln_softmax(row: &[f64], temperature: f64) -> Option<Vec<f64>> {
 
 /// The definition, and its derivatives with respect to ln p and ln q of every class, as they stand.
 fn definition(kind: Kind, ln_p: &[f64], ln_q: &[f64]) -> Outcome {
-    let (mut p, mut q) = (vec![0.0; ln_p.len()], vec![0.0; ln_p.len()]);
-    let mut sum = 0.0;
-    for (i, (&a, &b)) in ln_p.iter().zip(ln_q).enumerate() {
-        let (e, f) = (a.exp(), b.exp());
-        // 0·ln 0 = 0.
-        let times = |x: f64, ln: f64| if x == 0.0 { 0.0 } else { x * ln };
-        let (term, d_p, d_q) = match kind {
-            Kind::Kl => (times(e, a - b), times(e, a - b) + e, -e),
-            Kind::ReverseKl => (times(f, b - a), -f, times(f, b - a) + f),
-            Kind::JensenShannon { beta } => {
-                let ln_m = (beta * e + (1.0 - beta) * f).ln();
-                let (to_p, to_q) = (beta * times(e, a - ln_m), (1.0 - beta) * times(f, b - ln_m));
-                (to_p + to_q, to_p, to_q)
-            }
-            Kind::TotalVariation => {
-                let half_sign = if e == f { 0.0 } else { 0.5_f64.copysign(e - f) };
-                (0.5 * (e - f).abs(), half_sign * e, -half_sign * f)
-            }
-            Kind::Renyi { alpha } => {
-                let power =
-                    if e == 0.0 || (f == 0.0 && alpha < 1.0) { 0.0 } else { (alpha * a + (1.0 - alpha) * b).exp() };
-                (power, alpha * power, (1.0 - alpha) * power)
-            }
-        };
-        sum += term;
-        (p[i], q[i]) = (d_p, d_q);
+    if kind.exchanges_rows() {
+        let Outcome { value, p, q } = kind.visit(ByDefinition { ln_p: ln_q, ln_q: ln_p }).unwrap();
+        return Outcome { value, p: q, q: p };
     }
-    if let Kind::Renyi { alpha } = kind {
-        for slope in p.iter_mut().chain(&mut q) {
-            *slope /= (alpha - 1.0) * sum;
-        }
-        sum = sum.ln() / (alpha - 1.0);
+    kind.visit(ByDefinition { ln_p, ln_q }).unwrap()
+}
+
+struct ByDefinition<'a> {
+    ln_p: &'a [f64],
+    ln_q: &'a [f64],
+}
+
+impl Visitor for ByDefinition<'_> {
+    type Output = Outcome;
+
+    fn visit<D: Divergence>(self, divergence: D) -> Outcome {
+        let classes = self.ln_p.iter().zip(self.ln_q).map(|(&ln_p, &ln_q)| divergence.definition(ln_p, ln_q));
+        let (terms, (p, q)): (Vec<f64>, (Vec<f64>, Vec<f64>)) = classes.map(|(f, p, q)| (f, (p, q))).unzip();
+        let Outer { value, slope } = divergence.outer_definition(terms.iter().sum());
+        let times_slope = |slopes: Vec<f64>| slopes.iter().map(|one| one * slope).collect();
+        Outcome { value, p: times_slope(p), q: times_slope(q) }
     }
-    Outcome { value: sum, p, q }
 }
 
 /// The definition for two rows of logits: ∂/∂zᵢ = (∂/∂ln pᵢ − pᵢ·Σ ∂/∂ln pⱼ)/T.
@@ -259,7 +246,7 @@ fn check<E: Element>(draw: &Draw) -> Result<(), TestCaseError> {
     // The definitions cancel: they know the value to 1e-13 of 1, more or less.
     let of_definition = Tolerance { smallest_value: 1e-1, smallest_gradient: 1e-1, ..between };
     let portable = Isa::by_name("portable").unwrap();
-    for kind in KINDS {
+    for kind in kinds() {
         let reference = evaluate(kind, (&stored.0, &stored.1), draw.temperature, portable);
         check_invariants(draw, kind, &reference, (&widened.0, &widened.1))?;
         match expected(kind, (&widened.0, &widened.1), draw.temperature) {
@@ -299,7 +286,7 @@ fn spaces_agree_with_the_definition() {
     let p = [0.5_f64, 0.2, 0.0, 0.3];
     let q = [0.25, 0.3, 0.2, 0.25];
     let ln = |row: &[f64]| row.iter().map(|x| x.ln()).collect::<Vec<_>>();
-    for kind in KINDS {
+    for kind in kinds() {
         let expected = definition(kind, &ln(&p), &ln(&q));
         for space in [Space::Probs, Space::LogProbs, Space::Logits] {
             let (x, y) = if space == Space::Probs { (p.to_vec(), q.to_vec()) } else { (ln(&p), ln(&q)) };
@@ -312,7 +299,7 @@ fn spaces_agree_with_the_definition() {
                 let gradients = Gradients { q: Some(RowsMut::new(&mut gradient, 4).unwrap()), p: None };
                 let execution = Execution { isa, ..Execution::default() };
                 let value = divergence(kind, &pair, RowOptions::default(), gradients, &execution).unwrap().rows[0];
-                let infinite = matches!(kind, Kind::ReverseKl);
+                let (_, infinite) = kind.infinite_where().unwrap();
                 if infinite {
                     assert_eq!(value, f64::INFINITY, "{kind:?} {space:?}");
                 } else {

@@ -23,6 +23,13 @@ impl TotalVariation {
 impl Divergence for TotalVariation {
     const HAS_LONE_SLOPES: bool = true;
 
+    #[cfg(test)]
+    fn definition(self, ln_p: f64, ln_q: f64) -> (f64, f64, f64) {
+        let (p, q) = (ln_p.exp(), ln_q.exp());
+        let half_sign = if p == q { 0.0 } else { 0.5_f64.copysign(p - q) };
+        (0.5 * (p - q).abs(), half_sign * p, -half_sign * q)
+    }
+
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let half_sign = Self::half_sign(pair);

@@ -5,6 +5,7 @@
 
 mod arrays;
 mod calls;
+mod descriptions;
 mod results;
 mod settings;
 
@@ -18,6 +19,8 @@ mod _kldiv {
         pointwise_kl, stream,
     };
     #[pymodule_export]
+    use super::descriptions::infinite_where;
+    #[pymodule_export]
     use super::settings::{build_info, get_num_threads, isa, set_num_threads};
 
     use pyo3::prelude::*;
@@ -25,6 +28,6 @@ mod _kldiv {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::settings::read_environment()?;
-        module.add("DIVERGENCES", crate::Kind::NAMES.to_vec())
+        super::descriptions::add(module)
     }
 }

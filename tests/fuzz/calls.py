@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import kldiv
+from kldiv._kldiv import DIVERGENCES
 
 from .case import Case
 from .contents import DTYPES
@@ -97,8 +98,12 @@ def keywords_of(case: Case) -> dict[str, Any]:
         value = case.options.get(name)
         if option.keyword and value is not None and not isinstance(value, np.ndarray):
             found[_AS_KEYWORD.get(name, name)] = value
-    if case.subject.name == "renyi":
-        found["alpha"] = case.alpha
+    required = [
+        one.parameter.name
+        for one in DIVERGENCES.values()
+        if one.name == case.subject.name and one.parameter and one.parameter.default is None
+    ]
+    found |= {name: getattr(case, name) for name in required}
     if case.divergence == "renyi":
         found["order"] = case.order
     if case.subject.name == "distillation_loss":

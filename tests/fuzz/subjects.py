@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from kldiv._kldiv import DIVERGENCES
+
 from .case import Case, draw_rows
 from .exact import oracle_for, wide
 from .options import OPTIONS
@@ -60,7 +62,7 @@ def _only_logits(*names: str) -> Callable[[Random, Case], None]:
 
 def _distillation(random: Random, case: Case) -> None:
     draw_rows(random, case, ("student_logits", "teacher_logits"), ("logits", "logits"))
-    kind = random.choice(("kl", "reverse_kl", "jensen_shannon", "total_variation", "renyi"))
+    kind = random.choice(tuple(DIVERGENCES))
     if kind != "kl":
         case.options["divergence"] = kind
     case.options["batch"] = (case.shape[0],)
@@ -88,12 +90,18 @@ _PAIR = ("space", "temperature", *_ROWS)
 _LOSS = ("space", "temperature", "label_smoothing", "class_weights", "z_loss", "softcap")
 _P, _PQ, _Z, _LOGITS = ("p",), ("p", "q"), ("z",), ("logits",)
 
+
+def _parameter_of(name: str) -> tuple[str, ...]:
+    """What it is called, if there is one."""
+    described = DIVERGENCES[name].parameter
+    return () if described is None else (described.name,)
+
+
 SUBJECTS = (
-    Subject("kl", _two_spaces, divergence, _PQ, _PAIR, pair=True),
-    Subject("reverse_kl", _two_spaces, divergence, _PQ, _PAIR, pair=True),
-    Subject("jensen_shannon", _two_spaces, divergence, _PQ, ("beta", *_PAIR), pair=True),
-    Subject("total_variation", _two_spaces, divergence, _PQ, _PAIR, pair=True),
-    Subject("renyi", _two_spaces, divergence, _PQ, ("alpha", *_PAIR), pair=True),
+    *(
+        Subject(name, _two_spaces, divergence, _PQ, (*_parameter_of(name), *_PAIR), pair=True)
+        for name in DIVERGENCES
+    ),
     Subject(
         "cross_entropy",
         _one_space("logits"),

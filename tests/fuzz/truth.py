@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from kldiv._kldiv import DIVERGENCES
+
 from .exact import wide
 
 EPS = float(np.finfo(np.float64).eps)
@@ -50,9 +52,10 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     """A divergence of two rows."""
     p, q = row["p"], row["q"]
     sides = {k: options[k] for k in ("space", "temperature") if k in options}
-    parameter = {k: options[k] for k in ("beta", "alpha") if k in options}
-    if name == "jensen_shannon":
-        parameter.setdefault("beta", 0.5)
+    described = DIVERGENCES[name].parameter
+    parameter = {}
+    if described is not None:
+        parameter[described.name] = options.get(described.name, described.default)
     value = o.divergence(name, p, q, **sides, **parameter)
     spaces, temperatures = (
         o._pair(options.get("space", "logits")),

@@ -3,28 +3,7 @@
 They run on the host, by callbacks that see NumPy arrays.
 """
 
-from kldiv.jax.functional import (
-    cross_entropy,
-    entropy,
-    gather_log_probs,
-    jensen_shannon,
-    kl,
-    log_softmax,
-    logsumexp,
-    renyi,
-    reverse_kl,
-    total_variation,
-)
+from kldiv.jax.functional import FUNCTIONS
 
-__all__ = [
-    "cross_entropy",
-    "entropy",
-    "gather_log_probs",
-    "jensen_shannon",
-    "kl",
-    "log_softmax",
-    "logsumexp",
-    "renyi",
-    "reverse_kl",
-    "total_variation",
-]
+globals().update(FUNCTIONS)
+__all__ = [*FUNCTIONS]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import kldiv
-from kldiv._requests import value_and_grad
+from kldiv._requests import differentiate
 
 Arrays = tuple[Any, ...]
 Place = tuple[str, int | None]
@@ -92,7 +92,7 @@ class Call:
             given = {"logits": given.pop("z"), "targets": given.pop("labels"), **given}
             function, wrt, grad_output = kldiv.cross_entropy, ("logits",), -grad_output
         request = function.request(**given)  # type: ignore[attr-defined]
-        value_and_grad(request, wrt, outs, grad_output)
+        differentiate(request, wrt, outs, grad_output)
         return outs
 
 

@@ -4,22 +4,14 @@
 torch. Everything else has p, the reference, first, and takes logits.
 """
 
-from kldiv.torch.functional import (
-    cross_entropy,
-    distillation_loss,
-    entropy,
-    gather_log_probs,
-    jensen_shannon,
-    kl,
-    kl_div,
-    log_softmax,
-    logsumexp,
-    renyi,
-    reverse_kl,
-    total_variation,
-)
+from kldiv.torch.functional.cross_entropy import cross_entropy
+from kldiv.torch.functional.distillation import distillation_loss
+from kldiv.torch.functional.divergence import FUNCTIONS
+from kldiv.torch.functional.kl_div import kl_div
+from kldiv.torch.functional.softmax import entropy, gather_log_probs, log_softmax, logsumexp
 from kldiv.torch.modules import CrossEntropyLoss, DistillationLoss, KLDivLoss
 
+globals().update(FUNCTIONS)
 __all__ = [
     "CrossEntropyLoss",
     "DistillationLoss",
@@ -28,12 +20,8 @@ __all__ = [
     "distillation_loss",
     "entropy",
     "gather_log_probs",
-    "jensen_shannon",
-    "kl",
     "kl_div",
     "log_softmax",
     "logsumexp",
-    "renyi",
-    "reverse_kl",
-    "total_variation",
+    *FUNCTIONS,
 ]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kldiv._kldiv import DIVERGENCES
 from kldiv.torch.sides import Number, Side, distribution, is_one, presence, spoiled, steep
 
 
@@ -187,6 +188,11 @@ def divergence(
     q_temperature: Number,
 ) -> Tensor:
     """The divergence of every row."""
+    described = DIVERGENCES[kind].parameter
+    if described is not None and not isinstance(parameter, Tensor):
+        # Of a parameter that cannot be looked at the formula has the limit itself.
+        for at, name in described.special:
+            kind = name if parameter == at else kind
     dtype = value_dtype(p, q)
     nowhere = None
     if "unnormalized" in (p_space, q_space):
@@ -226,7 +232,7 @@ def divergence(
         unusable = bad | infinite
         falls = parameter < 1.0
     else:
-        raise ValueError(f"unknown divergence {kind!r}")
+        raise NotImplementedError(f"{kind} in torch operations")
     value = torch.where(bad, torch.nan, value)
     value = value + first.limit_at_zero(_where(falls, only_q), -1.0)
     value = value + second.limit_at_zero(_where(falls, only_p), -1.0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import _reduction, functional
+from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from kldiv.torch import formulas, ops
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
 from kldiv.torch.ops.modes import are_plain, is_traced
+from kldiv.torch.private import has_transforms, reduction_of
 
 
 def cross_entropy(
@@ -58,7 +59,7 @@ def cross_entropy(
         )
         return result
     if size_average is not None or reduce is not None:
-        reduction = _reduction.legacy_get_string(size_average, reduce)
+        reduction = reduction_of(size_average, reduce)
     if not _is_ours(input, target, weight, ignore_index, reduction, label_smoothing):
         return functional.cross_entropy(
             input,
@@ -104,7 +105,7 @@ def _is_ours(
         return False
     if isinstance(label_smoothing, Tensor) and label_smoothing.requires_grad:
         return False
-    if torch._C._are_functorch_transforms_active() or not isinstance(ignore_index, int):
+    if has_transforms() or not isinstance(ignore_index, int):
         return False
     traced = is_traced() or not are_plain([input, target, weight])
     classes = input.size(0 if input.dim() == 1 else 1)

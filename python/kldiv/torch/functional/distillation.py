@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kldiv import _kldiv
+from kldiv._kldiv import DIVERGENCES
 from kldiv._requests import REDUCTIONS
 from kldiv.torch import ops
-from kldiv.torch.functional.divergence import kind_of_order
 from kldiv.torch.functional.rows import (
     RowOptions,
     as_class_index,
@@ -20,7 +19,7 @@ from kldiv.torch.functional.rows import (
     as_labels,
     as_mask,
     as_number,
-    as_order,
+    as_parameter,
     as_share,
     as_temperature,
     as_weights,
@@ -31,8 +30,11 @@ from kldiv.torch.functional.rows import (
     one_number,
 )
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
+from kldiv.torch.private import base_of
 
 VOCABULARIES = ("equal", "truncate")
+OPTIONS = {"beta": "beta", "alpha": "order"}
+"""What the loss calls the parameters of divergences: its own alpha is a share."""
 
 
 def distillation_loss(
@@ -72,9 +74,9 @@ def distillation_loss(
     labels : Tensor of integers, optional
         Of any integer dtype, over the batch shape; needed unless α = 1. Rows with the label
         `ignore_index` count in neither loss.
-    divergence : {"kl", "reverse_kl", "jensen_shannon", "total_variation", "renyi"}
-        D(p, q), with the teacher first: ``"kl"`` is Σ p (ln p − ln q), ``"reverse_kl"``
-        Σ q (ln q − ln p).
+    divergence : str
+        Which D(p, q), by the name of its function, with the teacher first: ``"kl"`` is
+        Σ p (ln p − ln q), ``"reverse_kl"`` Σ q (ln q − ln p).
     beta : float, optional
         β of ``"jensen_shannon"``, the weight of the teacher, from 0 to 1; ½ if left out.
     order : float, optional
@@ -214,7 +216,7 @@ class LossOptions:
         inplace: Any,
     ) -> LossOptions:
         """Check them."""
-        check_one_of("divergence", divergence, _kldiv.DIVERGENCES)
+        check_one_of("divergence", divergence, tuple(DIVERGENCES))
         check_one_of("reduction", reduction, REDUCTIONS)
         check_one_of("vocabulary", vocabulary, VOCABULARIES)
         as_class_index("ignore_index", ignore_index)
@@ -223,20 +225,9 @@ class LossOptions:
             raise ValueError(
                 "inplace=True needs a reduction: the gradient is written before backward"
             )
-        kind, parameter = divergence, 0.0
-        if beta is not None and divergence != "jensen_shannon":
-            raise ValueError(f"beta is a parameter of 'jensen_shannon', not of {divergence!r}")
-        if order is not None and divergence != "renyi":
-            raise ValueError(f"order is a parameter of 'renyi', not of {divergence!r}")
-        if divergence == "jensen_shannon":
-            parameter = 0.5 if beta is None else as_share("beta", beta)
-        if divergence == "renyi":
-            if order is None:
-                raise ValueError("divergence='renyi' needs its order, as order=0.5")
-            parameter = as_order("order", order)
-            kind = kind_of_order(parameter)
+        parameter = _parameter_of(divergence, {"beta": beta, "order": order})
         return cls(
-            kind,
+            divergence,
             parameter,
             as_temperature("temperature", temperature),
             as_flag("scale_by_t_squared", scale_by_t_squared),
@@ -249,6 +240,28 @@ class LossOptions:
         alpha, temperature = self.alpha, self.temperature
         weight = alpha * temperature * temperature if self.scale_by_t_squared else alpha
         return (self.kind, self.parameter, temperature, weight, 1.0 - alpha)
+
+
+def _parameter_of(divergence: str, given: dict[str, Any]) -> Any:
+    """The parameter of a divergence, of those options that are parameters; 0 if it has none."""
+    described = DIVERGENCES[divergence].parameter
+    own = None if described is None else OPTIONS[described.name]
+    for option, value in given.items():
+        if value is not None and option != own:
+            others = (
+                repr(one.name)
+                for one in DIVERGENCES.values()
+                if one.parameter is not None and OPTIONS[one.parameter.name] == option
+            )
+            raise ValueError(
+                f"{option} is a parameter of {', '.join(others)}, not of {divergence!r}"
+            )
+    if described is None or own is None:
+        return 0.0
+    value = described.default if given[own] is None else given[own]
+    if value is None:
+        raise ValueError(f"divergence={divergence!r} needs its {own}, as {own}=0.5")
+    return as_parameter(described, own, value)
 
 
 def _of_items(
@@ -297,7 +310,7 @@ def _in_place(
     given: Tensor, student: Tensor, teacher: Tensor, rows: RowOptions, options: tuple[object, ...]
 ) -> Tensor:
     refused = None
-    base = student._base
+    base = base_of(student)
     if is_traced() or composes() or not are_plain([student]):
         refused = "inplace=True is for eager mode; other modes plan their memory themselves"
     elif student is not given:

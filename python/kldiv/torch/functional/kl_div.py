@@ -12,6 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
 from kldiv.torch.ops.modes import is_traced
+from kldiv.torch.private import has_transforms
 
 
 def kl_div(
@@ -103,7 +104,7 @@ def _is_ours(
         return False
     if input.dim() == 0 or target.dim() == 0 or is_small(input):
         return False
-    if torch._C._are_functorch_transforms_active():
+    if has_transforms():
         return False
     try:
         torch.broadcast_shapes(input.shape, target.shape)  # type: ignore[no-untyped-call]

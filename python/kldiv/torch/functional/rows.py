@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from kldiv._arrays import as_float
+from kldiv._kldiv import Parameter
 from kldiv._requests import REDUCTIONS
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
+from kldiv.torch.private import assert_on_device
 
 # Where the extension computes; tensors on other devices take formulas in torch operations.
 EXTENSION_DEVICE = "cpu"
@@ -100,11 +102,11 @@ def as_share(name: str, value: Any) -> Any:
     return number
 
 
-def as_order(name: str, value: Any) -> Any:
-    """The order of a Rényi divergence."""
+def as_parameter(described: Parameter, name: str, value: Any) -> Any:
+    """The parameter of a divergence, which an option calls by a name."""
     number = as_number(name, value)
-    if not isinstance(number, Tensor) and not 1e-300 <= number <= 1e300:
-        raise ValueError(f"{name} must be from 1e-300 to 1e300, got {number}")
+    if not isinstance(number, Tensor) and not described.low <= number <= described.high:
+        raise ValueError(f"{name} must be {described.domain}, got {number}")
     return number
 
 
@@ -160,7 +162,7 @@ def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
         return wide != 0
     other = (wide != 0) & (wide != 1)
     if mask.device.type == "cuda":
-        torch._assert_async(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
+        assert_on_device(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
     elif mask.device.type == EXTENSION_DEVICE and other.any():
         index = tuple(int(at[0]) for at in other.nonzero(as_tuple=True))
         raise ValueError(
@@ -168,7 +170,7 @@ def as_mask(name: str, mask: Tensor | None) -> Tensor | None:
             f"index {index[0] if len(index) == 1 else index}"
         )
     if mask.device.type == "cuda" and _holds_numbers(mask):
-        torch._assert_async(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
+        assert_on_device(~other.any(), f"{name} is a mask of booleans, or of integers 0 and 1")
     return wide != 0
 
 

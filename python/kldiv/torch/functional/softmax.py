@@ -19,19 +19,21 @@ from kldiv.torch.functional.rows import (
     check_over_batch,
     classes_last,
 )
+from kldiv.torch.functional.signatures import on_tensors
 
 
+@on_tensors
 def entropy(
     p: Tensor,
     *,
-    space: str = "logits",
-    normalize: bool = False,
-    temperature: float = 1.0,
-    axis: int = -1,
-    where: Tensor | None = None,
-    weights: Tensor | None = None,
-    reduction: str = "none",
-    denominator: float | Tensor | None = None,
+    space: str,
+    normalize: bool,
+    temperature: Any,
+    axis: int,
+    where: Tensor | None,
+    weights: Tensor | None,
+    reduction: str,
+    denominator: float | Tensor | None,
 ) -> Tensor:
     """Shannon entropy, −Σ p ln p; `kldiv.entropy` on tensors, differentiable.
 
@@ -54,15 +56,16 @@ def entropy(
     return RowOptions(where, weights, reduction, denominator).run(ops.entropy, arguments)
 
 
+@on_tensors
 def logsumexp(
     z: Tensor,
     *,
-    temperature: float = 1.0,
-    axis: int = -1,
-    where: Tensor | None = None,
-    weights: Tensor | None = None,
-    reduction: str = "none",
-    denominator: float | Tensor | None = None,
+    temperature: Any,
+    axis: int,
+    where: Tensor | None,
+    weights: Tensor | None,
+    reduction: str,
+    denominator: float | Tensor | None,
 ) -> Tensor:
     """Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable.
 
@@ -82,9 +85,8 @@ def logsumexp(
     return RowOptions(where, weights, reduction, denominator).run(ops.logsumexp, arguments)
 
 
-def log_softmax(
-    z: Tensor, *, temperature: float = 1.0, axis: int = -1, where: Tensor | None = None
-) -> Tensor:
+@on_tensors
+def log_softmax(z: Tensor, *, temperature: Any, axis: int, where: Tensor | None) -> Tensor:
     """z/T − ln Σ e^(z/T); `kldiv.log_softmax` on tensors, differentiable.
 
     Of the shape of z; float64 if z is, else float32. Rows marked False by `where` give 0 and a
@@ -106,14 +108,15 @@ def log_softmax(
     return compute(rows, as_temperature("temperature", temperature), mask).movedim(-1, axis)
 
 
+@on_tensors
 def gather_log_probs(
     z: Tensor,
     labels: Tensor,
     *,
-    temperature: float = 1.0,
-    ignore_index: int | None = -100,
-    axis: int = -1,
-    where: Tensor | None = None,
+    temperature: Any,
+    ignore_index: int | None,
+    axis: int,
+    where: Tensor | None,
 ) -> Tensor:
     """The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors.
 

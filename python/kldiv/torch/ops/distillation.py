@@ -12,13 +12,11 @@ from kldiv import _requests
 from kldiv._arrays import as_array, as_rows
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss
-from kldiv.torch.ops.modes import is_batched
 from kldiv.torch.ops.requests import RequestCall, row_values_like
+from kldiv.torch.private import is_batched, version_of
 
 
 def _prepare(*, kind: str, parameter: float, **arguments: Any) -> RequestCall:
-    # An order may become known here only.
-    kind = "kl" if kind == "renyi" and parameter == 1.0 else kind
     return RequestCall(_requests.distillation(kind, parameter, **arguments))
 
 
@@ -120,7 +118,7 @@ class DistillationInPlace(torch.autograd.Function):
         # What half types read again, autograd sees to that it stays as it is.
         tensors = [tensor for tensor in inputs.values() if isinstance(tensor, Tensor)]
         ctx.save_for_backward(*(x for x in tensors if ctx.later and not x.is_inference()))
-        ctx.gradient, ctx.version = memory, memory._version
+        ctx.gradient, ctx.version = memory, version_of(memory)
         return torch.scalar_tensor(float(value), dtype=call.value_dtype, device="cpu")
 
     @staticmethod
@@ -134,7 +132,7 @@ class DistillationInPlace(torch.autograd.Function):
             )
         if is_batched(grad_outputs[0]):
             raise RuntimeError("inplace=True has one gradient; use inplace=False")
-        if gradient._version != ctx.version:
+        if version_of(gradient) != ctx.version:
             raise RuntimeError(
                 "the logits of a loss with inplace=True hold its gradient, and were modified by an "
                 "inplace operation before backward"

@@ -16,8 +16,7 @@ def _prepare(
     *, kind: str, parameter: float, p: Tensor, q: Tensor, where: Any, weights: Any, **options: Any
 ) -> RequestCall:
     request = _requests.divergence_of_sides(
-        # An order may become known here only.
-        "kl" if kind == "renyi" and parameter == 1.0 else kind,
+        kind,
         parameter,
         p,
         q,

@@ -24,7 +24,8 @@ from torch import Tensor
 
 import kldiv
 from kldiv._arrays import Array, Operand
-from kldiv.torch.ops.modes import are_plain, composes, is_batched, is_traced
+from kldiv.torch.ops.modes import are_plain, composes, is_traced
+from kldiv.torch.private import is_batched
 
 Named = dict[str, Any]
 

@@ -1,0 +1,164 @@
+"""kldiv in JAX: the functions of `kldiv` under `jax.jit`, `jax.grad` and `jax.vmap`.
+
+They run on the host, by callbacks that see NumPy arrays.
+"""
+
+# Made by `make stubs`.
+from typing import Any
+
+import jax
+
+__all__ = [
+    "cross_entropy",
+    "entropy",
+    "gather_log_probs",
+    "jensen_shannon",
+    "kl",
+    "log_softmax",
+    "logsumexp",
+    "renyi",
+    "reverse_kl",
+    "total_variation",
+]
+
+def cross_entropy(
+    logits: Any,
+    targets: Any,
+    *,
+    space: str = "logits",
+    temperature: float | jax.Array = 1.0,
+    ignore_index: int | jax.Array | None = -100,
+    label_smoothing: float | jax.Array = 0.0,
+    class_weights: Any = None,
+    z_loss: float | jax.Array = 0.0,
+    softcap: float | jax.Array | None = None,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Cross-entropy with class indices or distributions; `kldiv.cross_entropy` on JAX arrays."""
+
+def entropy(
+    p: Any,
+    *,
+    space: str = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Shannon entropy, −Σ p ln p; `kldiv.entropy` on JAX arrays. See `kl`."""
+
+def gather_log_probs(
+    z: Any,
+    labels: Any,
+    *,
+    temperature: float | jax.Array = 1.0,
+    ignore_index: int | jax.Array | None = -100,
+    axis: int = -1,
+    where: Any = None,
+) -> jax.Array:
+    r"""Ln softmax(z/T) at the label of each row; `kldiv.gather_log_probs` on JAX arrays. See `kl`."""
+
+def jensen_shannon(
+    p: Any,
+    q: Any,
+    *,
+    beta: float | jax.Array = 0.5,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q."""
+
+def kl(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q); `kldiv.kl` on JAX arrays."""
+
+def log_softmax(
+    z: Any,
+    *,
+    temperature: float | jax.Array = 1.0,
+    axis: int = -1,
+    where: Any = None,
+) -> jax.Array:
+    r"""z/T − ln Σ e^(z/T); `kldiv.log_softmax` on JAX arrays. See `kl`."""
+
+def logsumexp(
+    z: Any,
+    *,
+    temperature: float | jax.Array = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on JAX arrays. See `kl`."""
+
+def renyi(
+    p: Any,
+    q: Any,
+    *,
+    alpha: float | jax.Array,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Rényi divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α)."""
+
+def reverse_kl(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
+
+def total_variation(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Total variation distance, ½ Σ \|p − q\|."""

@@ -1,0 +1,156 @@
+"""kldiv in PyTorch: drop-ins for torch's losses, and the losses of kldiv, differentiable.
+
+`kl_div`, `KLDivLoss`, `cross_entropy` and `CrossEntropyLoss` have the arguments and the order of
+torch. Everything else has p, the reference, first, and takes logits.
+"""
+
+# Made by `make stubs`.
+from torch import Tensor
+
+from kldiv.torch.functional.cross_entropy import cross_entropy as cross_entropy
+from kldiv.torch.functional.distillation import distillation_loss as distillation_loss
+from kldiv.torch.functional.kl_div import kl_div as kl_div
+from kldiv.torch.modules.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from kldiv.torch.modules.distillation import DistillationLoss as DistillationLoss
+from kldiv.torch.modules.kl_div import KLDivLoss as KLDivLoss
+
+__all__ = [
+    "CrossEntropyLoss",
+    "DistillationLoss",
+    "KLDivLoss",
+    "cross_entropy",
+    "distillation_loss",
+    "entropy",
+    "gather_log_probs",
+    "jensen_shannon",
+    "kl",
+    "kl_div",
+    "log_softmax",
+    "logsumexp",
+    "renyi",
+    "reverse_kl",
+    "total_variation",
+]
+
+def entropy(
+    p: Tensor,
+    *,
+    space: str = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Shannon entropy, −Σ p ln p; `kldiv.entropy` on tensors, differentiable."""
+
+def gather_log_probs(
+    z: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    ignore_index: int | None = -100,
+    axis: int = -1,
+    where: Tensor | None = None,
+) -> Tensor:
+    r"""The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors."""
+
+def jensen_shannon(
+    p: Tensor,
+    q: Tensor,
+    *,
+    beta: float | Tensor = 0.5,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q."""
+
+def kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q), differentiable in both."""
+
+def log_softmax(
+    z: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+) -> Tensor:
+    r"""z/T − ln Σ e^(z/T); `kldiv.log_softmax` on tensors, differentiable."""
+
+def logsumexp(
+    z: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable."""
+
+def renyi(
+    p: Tensor,
+    q: Tensor,
+    *,
+    alpha: float | Tensor,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Rényi divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α)."""
+
+def reverse_kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
+
+def total_variation(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Total variation distance, ½ Σ \|p − q\|."""

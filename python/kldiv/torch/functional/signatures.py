@@ -1,0 +1,43 @@
+"""Functions on tensors that adopt the signatures of `kldiv`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from kldiv import functional
+from kldiv._signatures import adopt, adopted, defaults
+
+MODULE = "kldiv.torch"
+
+TYPES = {
+    "ArrayLike": "Tensor",
+    "ArrayLike | None": "Tensor | None",
+    "float": "float | Tensor",
+    "float | None": "float | Tensor | None",
+    "Temperature": "float | Tensor | tuple[float | Tensor, float | Tensor]",
+    "Space": "str | tuple[str, str]",
+}
+"""What stands for NumPy's types."""
+
+
+def on_tensors(compute: Callable[..., Tensor], name: str | None = None) -> Callable[..., Tensor]:
+    """The function of `kldiv` of the name of another one, which gets all its options.
+
+    `torch.compile` goes through it without a break: no argument is bound by hand.
+    """
+    name = name or compute.__name__
+    model = getattr(functional, name)
+    signature = adopted(model, TYPES, "Tensor")
+    given = defaults(signature)
+    # Python names it where arguments do not fit.
+    compute.__qualname__ = name
+
+    def function(*args: Any, **options: Any) -> Tensor:
+        return compute(*args, **{**given, **options})
+
+    function.__doc__ = inspect.cleandoc(compute.__doc__ or "")
+    return adopt(function, model, MODULE, signature)

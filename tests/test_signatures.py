@@ -1,0 +1,93 @@
+"""A function has one signature in all front ends, and everyone can see it."""
+
+import inspect
+import typing
+
+import pytest
+
+import kldiv
+import kldiv.jax
+import kldiv.torch
+import stubs
+from kldiv import _signatures
+from kldiv._kldiv import DIVERGENCES
+
+COMPANIONS = ["torch", "jax"]
+FUNCTIONS = [name for name in kldiv.functional.__all__ if name not in _signatures.NUMPY_ONLY]
+CASES = [(companion, name) for companion in COMPANIONS for name in FUNCTIONS]
+
+
+def parameters(function):
+    found = inspect.signature(function).parameters.values()
+    return [(one.name, one.kind, one.default) for one in found]
+
+
+@pytest.mark.parametrize(("companion", "name"), CASES)
+def test_parameters_are_those_of_numpy(companion, name):
+    found = parameters(getattr(getattr(kldiv, companion), name))
+    wanted = [one for one in parameters(getattr(kldiv, name)) if one[0] not in _signatures.WITHOUT]
+    assert (found == wanted) is ((companion, name) not in _signatures.OWN)
+
+
+@pytest.mark.parametrize("companion", COMPANIONS)
+def test_companions_have_nothing_else_of_their_own(companion):
+    """Beside what only torch has."""
+    only_torch = {
+        "kl_div",
+        "distillation_loss",
+        "KLDivLoss",
+        "CrossEntropyLoss",
+        "DistillationLoss",
+    }
+    more = only_torch if companion == "torch" else set()
+    assert set(getattr(kldiv, companion).__all__) - more == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", kldiv.functional.__all__)
+def test_what_is_shown_is_a_function_of_values(name):
+    function = getattr(kldiv, name)
+    shown = str(inspect.signature(function))
+    assert "Request" not in shown
+    assert "Request" not in str(function.__annotations__)
+    # The names of types mean something where the function says it is from.
+    assert "return" in typing.get_type_hints(function)
+
+
+@pytest.mark.parametrize(("companion", "name"), CASES)
+def test_a_companion_says_where_it_is_from(companion, name):
+    function = getattr(getattr(kldiv, companion), name)
+    assert function.__name__ == function.__qualname__ == name
+    assert function.__module__.startswith(f"kldiv.{companion}")
+    assert "return" in typing.get_type_hints(function)
+    assert inspect.signature(function).return_annotation in ("Tensor", "jax.Array")
+
+
+@pytest.mark.parametrize("companion", COMPANIONS)
+def test_arguments_that_do_not_fit_are_refused_by_name(companion):
+    module = getattr(kldiv, companion)
+    for call, message in [
+        (lambda: module.kl([0.0]), r"^kl\(\) missing .*'q'"),
+        (lambda: module.kl([0.0], [0.0], beta=0.5), r"^kl\(\) got an unexpected .*'beta'"),
+        (lambda: module.renyi([0.0], [0.0]), r"^renyi\(\) missing .*'alpha'"),
+        (lambda: module.entropy([0.0], q=[0.0]), r"^entropy\(\) got an unexpected .*'q'"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("companion", COMPANIONS)
+def test_stubs_say_the_same(companion):
+    written = stubs.path(companion).read_text(encoding="utf-8")
+    assert written == stubs.stub(companion), "run `make stubs`"
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_the_parameter_is_that_of_the_table(name):
+    described = DIVERGENCES[name].parameter
+    common = {one.name for one in inspect.signature(kldiv.kl).parameters.values()}
+    own = {
+        one.name: None if one.default is one.empty else one.default
+        for one in inspect.signature(getattr(kldiv, name)).parameters.values()
+        if one.name not in common
+    }
+    assert own == ({} if described is None else {described.name: described.default})
