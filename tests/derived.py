@@ -75,7 +75,7 @@ def table(document):
         if (parameter := described.parameter) is not None:
             default = "" if parameter.default is None else f"={parameter.default:g}"
             call = f"{name}(p, q, *, {parameter.name}{default})"
-            formula += "".join(remark.format(parameter.name, *one) for one in parameter.special)
+            formula += "".join(remark.format(parameter.name, *one) for one in described.special)
         lines.append(f"| `{call}` | {formula} |")
     return BEGIN + "".join(f"{line}\n" for line in lines) + END
 
