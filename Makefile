@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test test-examples quick format lint rust python fuzz examples bench docs clean
+.PHONY: help demo test test-examples quick derived format lint rust python fuzz examples bench docs clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
@@ -14,6 +14,7 @@ help:
 	@echo "make quick   the fast subset of the tests"
 	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS="
 	@echo "make format  format the code"
+	@echo "make derived  write the stubs and tables that are made of the package"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
 	@echo "make examples run the experiments of examples/ in full"
 	@echo "make bench   measure the speed of every kernel (a few minutes)"
@@ -53,6 +54,10 @@ format: $(VENV)/.test
 	cargo fmt
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+# Stubs of kldiv.torch and kldiv.jax, tables of divergences; a test holds them to what they are made of.
+derived: $(VENV)/.test
+	$(BIN)/python tests/derived.py
 
 lint: $(VENV)/.built $(VENV)/.test
 	cargo fmt --check

@@ -14,9 +14,9 @@ settings.register_profile("kldiv", max_examples=60, deadline=None)
 settings.load_profile("kldiv")
 
 SYMMETRIC = {
-    name: {one.parameter.name: one.parameter.symmetric_at} if one.parameter else {}
+    name: {} if one.symmetric else {one.parameter.name: one.symmetric_at}
     for name, one in DIVERGENCES.items()
-    if one.symmetric or (one.parameter and one.parameter.symmetric_at is not None)
+    if one.symmetric or one.symmetric_at is not None
 }
 logits = st.floats(-30, 30, width=32) | st.just(-np.inf)
 

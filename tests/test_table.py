@@ -38,7 +38,7 @@ def test_symmetric(name, pair):
     one, (p, q) = DIVERGENCES[name], pair
     assert (one.exchanged is None) or not one.symmetric
     for options in ALL[name]:
-        at = one.parameter is not None and number_of(options) == one.parameter.symmetric_at
+        at = one.parameter is not None and number_of(options) == one.symmetric_at
         forth, back = of(name, p, q, **options), of(name, q, p, **options)
         # Beyond, p and q are summed as if they were one.
         if np.isfinite(forth).all() and forth.min() > 1e-6:
@@ -115,10 +115,10 @@ def test_every_front_end_has_the_range_of_the_table(name):
 
 @pytest.mark.parametrize("name", PARAMETRIC)
 def test_special_values_are_another_divergence_everywhere(name):
-    described = DIVERGENCES[name].parameter
+    described = DIVERGENCES[name]
     for value, other in described.special:
         expected = getattr(kldiv, other)(*ROWS)
-        for _, call in front_ends(name, described.name):
+        for _, call in front_ends(name, described.parameter.name):
             if getattr(found := call(value), "is_meta", False):
                 continue
             np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-6)

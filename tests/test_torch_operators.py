@@ -12,6 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 import kldiv.torch as kt  # noqa: E402
 from kldiv.torch import ops  # noqa: E402
 from kldiv.torch.ops.loss import as_tensor  # noqa: E402
+from samples import GENERAL  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -35,13 +36,14 @@ WEIGHTS = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
 
 # Name, and a function of two batches of three rows.
 LOSSES = {
-    "kl": lambda p, q: kt.kl(p, q, reduction="mean"),
+    "kl_mean": lambda p, q: kt.kl(p, q, reduction="mean"),
     "kl_rows": lambda p, q: kt.kl(p, q, temperature=2.0),
     "kl_weighted": lambda p, q: kt.kl(p, q, where=WHERE, weights=WEIGHTS, reduction="mean"),
-    "reverse_kl": lambda p, q: kt.reverse_kl(p, q, reduction="batchmean"),
-    "jensen_shannon": lambda p, q: kt.jensen_shannon(p, q, beta=0.3, reduction="sum"),
-    "total_variation": lambda p, q: kt.total_variation(p, q, reduction="sum"),
-    "renyi": lambda p, q: kt.renyi(p, q, alpha=0.5, reduction="sum"),
+    "reverse_kl_batchmean": lambda p, q: kt.reverse_kl(p, q, reduction="batchmean"),
+    **{
+        name: lambda p, q, name=name: getattr(kt, name)(p, q, reduction="sum", **GENERAL[name])
+        for name in GENERAL
+    },
     "cross_entropy": lambda p, q: kt.cross_entropy(q, LABELS, label_smoothing=0.1) + 0 * p.sum(),
     "soft_cross_entropy": lambda p, q: kt.cross_entropy(q, p.softmax(-1)),
     "kl_div": lambda p, q: kt.kl_div(q.log_softmax(-1), p.softmax(-1), reduction="batchmean"),
@@ -243,9 +245,9 @@ def test_small_float16_gradients_survive_by_the_scale_of_the_loss(in_place):
 def test_large_scales_of_the_loss_in_compiled_half_types():
     torch._dynamo.reset()
     p, q = tensors(3, 5, dtype=torch.float16)
-    compiled = torch.compile(LOSSES["kl"], fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(LOSSES["kl_mean"], fullgraph=True, backend="aot_eager")
     (mine,) = torch.autograd.grad(compiled(p, q) * 65536, q)
-    (expected,) = torch.autograd.grad(LOSSES["kl"](p, q) * 65536, q)
+    (expected,) = torch.autograd.grad(LOSSES["kl_mean"](p, q) * 65536, q)
     assert mine.isfinite().all()
     torch.testing.assert_close(mine, expected)
 

@@ -16,7 +16,7 @@ class _BuildInfo(TypedDict):
     isas: list[str]
 
 class Parameter(NamedTuple):
-    """The parameter of a divergence."""
+    """A number that a function takes."""
 
     name: str
     default: float | None
@@ -25,10 +25,6 @@ class Parameter(NamedTuple):
     high: float
     domain: str
     """Both in words, to complete "… must be"."""
-    symmetric_at: float | None
-    """The value at which the divergence is symmetric in p and q."""
-    special: tuple[tuple[float, str], ...]
-    """Values at which the divergence is, as a limit, another one, with the name of that."""
 
 class Divergence(NamedTuple):
     """What is known of a divergence beside its formula; properties are of rows that sum to one."""
@@ -37,8 +33,12 @@ class Divergence(NamedTuple):
     parameter: Parameter | None
     symmetric: bool
     """Whether p and q can be exchanged, whatever the parameter."""
+    symmetric_at: float | None
+    """The value of the parameter at which they can be."""
     exchanged: str | None
     """What it is with p and q exchanged, of one that is not symmetric."""
+    special: tuple[tuple[float, str], ...]
+    """Values of the parameter at which it is, as a limit, another one, with the name of that."""
     f_divergence: bool
     """Whether it is Σ q·f(p/q) with a convex f."""
     bound: float | None
@@ -46,6 +46,7 @@ class Divergence(NamedTuple):
 
 __all__ = [
     "DIVERGENCES",
+    "TEMPERATURE",
     "Divergence",
     "Parameter",
     "build_info",
@@ -65,6 +66,7 @@ __all__ = [
     "stream",
 ]
 DIVERGENCES: Mapping[str, Divergence]
+TEMPERATURE: Parameter
 
 def infinite_where(kind: str, parameter: float) -> tuple[bool, bool]: ...
 def divergence(

@@ -1,14 +1,13 @@
 //! Divergences of batches, with gradients.
 
 use super::kept_rows::for_kept_rows;
-use crate::divergence::{Divergence, Kind, Visitor};
+use crate::divergence::{Divergence, Kind, Parameter, Visitor};
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::distribution::{Distribution, Space};
 use crate::row::gradients::RowGradients;
 use crate::rows::{Rows, RowsMut};
 use crate::threads::{Driver, Execution};
-use std::ops::RangeInclusive;
 
 /// The rows of one side, and what their numbers are.
 #[derive(Clone, Debug)]
@@ -39,20 +38,20 @@ pub struct Gradients<'a> {
 
 /// Temperatures that can be computed with. Between them 1/T, and the distance over T of any two float32 logits that
 /// differ, 1e-75 to 1e69, stay far inside f64 and below what stands for infinity in its lanes.
-const TEMPERATURES: RangeInclusive<f64> = 1e-30..=1e30;
+pub const TEMPERATURE: Parameter = Parameter {
+    name: "temperature",
+    default: Some(1.0),
+    low: 1e-30,
+    high: 1e30,
+    domain: "positive, from 1e-30 to 1e30",
+};
 
 /// Checks what can be known of one side before any row is read.
 pub(crate) fn check_side(argument: &'static str, rows: &Rows<'_>, space: Space, temperature: f64) -> Result<(), Error> {
     if rows.classes() == 0 {
         return Err(Error::NoClasses { argument, shape: rows.shape() });
     }
-    if !TEMPERATURES.contains(&temperature) {
-        return Err(Error::Parameter {
-            name: "temperature",
-            value: temperature,
-            domain: "positive, from 1e-30 to 1e30",
-        });
-    }
+    TEMPERATURE.check(temperature)?;
     if space != Space::Logits && temperature != 1.0 {
         return Err(Error::Option { reason: "temperature applies to logits only" });
     }

@@ -12,7 +12,7 @@ mod stream;
 pub use comparison::{Comparison, compare};
 pub use cross_entropy::{CrossEntropy, Targets, cross_entropy};
 pub use distillation::{Distillation, distillation};
-pub use divergence::{Gradients, PairOfRows, divergence};
+pub use divergence::{Gradients, PairOfRows, TEMPERATURE, divergence};
 pub use pointwise::pointwise_kl;
 pub use softmax::{entropy, gather_log_probs, log_softmax, logsumexp};
 pub use stream::{Stream, stream};

@@ -16,14 +16,14 @@ pub struct Description {
 
 impl Description {
     /// The name of the divergence that this one is at a value of its parameter: its own, but at a
-    /// [special value](Parameter::special).
+    /// [special value](Properties::special).
     #[must_use]
     pub fn name_at(&self, parameter: f64) -> &'static str {
-        self.parameter.and_then(|one| one.special_name(parameter)).unwrap_or(self.name)
+        self.properties.special_name(parameter).unwrap_or(self.name)
     }
 }
 
-/// The parameter of a divergence.
+/// A number that a function takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Parameter {
@@ -37,48 +37,64 @@ pub struct Parameter {
     pub high: f64,
     /// Both in words, to complete "… must be".
     pub domain: &'static str,
-    /// The value at which the divergence is symmetric in p and q.
-    pub symmetric_at: Option<f64>,
-    /// Values at which the divergence is, as a limit, another one, with the name of that.
-    pub special: &'static [(f64, &'static str)],
 }
 
 impl Parameter {
-    /// Refuses values outside the domain, and special ones.
+    /// Refuses values outside the domain.
     pub(crate) fn check(&self, value: f64) -> Result<(), Error> {
-        let domain = if !(self.low..=self.high).contains(&value) {
-            self.domain
-        } else if self.special_name(value).is_some() {
-            "other than where this is another divergence, which `Kind::new` finds"
+        if (self.low..=self.high).contains(&value) {
+            Ok(())
         } else {
-            return Ok(());
-        };
-        Err(Error::Parameter { name: self.name, value, domain })
-    }
-
-    fn special_name(&self, value: f64) -> Option<&'static str> {
-        self.special.iter().find(|(at, _)| *at == value).map(|(_, name)| *name)
+            Err(Error::Parameter { name: self.name, value, domain: self.domain })
+        }
     }
 }
 
-/// Properties of a divergence, whatever its parameter, of rows that sum to one.
+/// Properties of a divergence, of rows that sum to one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Properties {
-    /// Whether p and q can be exchanged.
+    /// Whether p and q can be exchanged, whatever the parameter.
     pub symmetric: bool,
+    /// The value of the parameter at which they can be.
+    pub symmetric_at: Option<f64>,
     /// The name of the divergence that it is with p and q exchanged, of one that is not symmetric.
     pub exchanged: Option<&'static str>,
     /// Whether its type computes it from q and p.
     pub(crate) exchanges_rows: bool,
+    /// Values of the parameter at which it is, as a limit, another divergence, with the name of that.
+    pub special: &'static [(f64, &'static str)],
     /// Whether it is Σ q·f(p/q) with a convex f.
     pub f_divergence: bool,
-    /// The least number that it does not exceed.
+    /// The least number that it does not exceed, whatever the parameter.
     pub bound: Option<f64>,
 }
 
 impl Properties {
     /// None of them.
-    pub(crate) const NONE: Self =
-        Properties { symmetric: false, exchanged: None, exchanges_rows: false, f_divergence: false, bound: None };
+    pub(crate) const NONE: Self = Properties {
+        symmetric: false,
+        symmetric_at: None,
+        exchanged: None,
+        exchanges_rows: false,
+        special: &[],
+        f_divergence: false,
+        bound: None,
+    };
+
+    /// Refuses special values, whose formulas are those of other divergences.
+    pub(crate) fn check(&self, name: &'static str, value: f64) -> Result<(), Error> {
+        if self.special_name(value).is_none() {
+            return Ok(());
+        }
+        Err(Error::Parameter {
+            name,
+            value,
+            domain: "other than where this is another divergence, which `Kind::new` finds",
+        })
+    }
+
+    fn special_name(&self, value: f64) -> Option<&'static str> {
+        self.special.iter().find(|(at, _)| *at == value).map(|(_, name)| *name)
+    }
 }

@@ -21,6 +21,7 @@ pub(crate) use pair::Pair;
 use crate::error::Error;
 use crate::simd::Lanes;
 use std::convert::Infallible;
+use std::f64::consts::LN_2;
 
 /// A divergence Σ f(pᵢ, qᵢ) over the classes of two rows, or an outer function φ of that sum.
 ///
@@ -274,7 +275,10 @@ macro_rules! table {
             pub(crate) fn visit<T: Visitor>(self, visitor: T) -> Result<T::Output, Error> {
                 match self {
                     $(Kind::$variant $({ $field })? => {
-                        $($parameter.check($field)?;)?
+                        $(
+                            $parameter.check($field)?;
+                            $properties.check(stringify!($field), $field)?;
+                        )?
                         Ok(visitor.visit($make $(($field))?))
                     })*
                 }
@@ -299,10 +303,8 @@ table! {
         low: 0.0,
         high: 1.0,
         domain: "from 0 to 1",
-        symmetric_at: Some(0.5),
-        special: &[],
     }) => "jensen_shannon", jensen_shannon::JensenShannon::new,
-        Properties { f_divergence: true, bound: Some(std::f64::consts::LN_2), ..Properties::NONE };
+        Properties { symmetric_at: Some(0.5), f_divergence: true, bound: Some(LN_2), ..Properties::NONE };
     /// ½ Σ |p − q|.
     TotalVariation => "total_variation", total_variation::TotalVariation,
         Properties { symmetric: true, f_divergence: true, bound: Some(1.0), ..Properties::NONE };
@@ -315,9 +317,8 @@ table! {
         low: 1e-300,
         high: 1e300,
         domain: "from 1e-300 to 1e300",
-        symmetric_at: Some(0.5),
-        special: &[(1.0, "kl")],
-    }) => "renyi", renyi::Renyi::new, Properties::NONE;
+    }) => "renyi", renyi::Renyi::new,
+        Properties { symmetric_at: Some(0.5), special: &[(1.0, "kl")], ..Properties::NONE };
 }
 
 impl Kind {

@@ -3,28 +3,29 @@
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyTuple};
 
-use crate::{Kind, Parameter};
+use crate::{Kind, Parameter, TEMPERATURE};
 
-/// Adds `DIVERGENCES` to the module, and the types of what it holds, `Divergence` and `Parameter`.
+/// Adds `DIVERGENCES` and `TEMPERATURE` to the module, and their types, `Divergence` and `Parameter`.
 pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    let fields = ["name", "default", "low", "high", "domain", "symmetric_at", "special"];
-    let parameter_type = named_tuple(module, "Parameter", &fields)?;
-    let fields = ["name", "parameter", "symmetric", "exchanged", "f_divergence", "bound"];
+    let parameter_type = named_tuple(module, "Parameter", &["name", "default", "low", "high", "domain"])?;
+    let as_tuple = |parameter: Parameter| {
+        let Parameter { name, default, low, high, domain } = parameter;
+        parameter_type.call1((name, default, low, high, domain))
+    };
+    module.add("TEMPERATURE", as_tuple(TEMPERATURE)?)?;
+    let fields = ["name", "parameter", "symmetric", "symmetric_at", "exchanged", "special", "f_divergence", "bound"];
     let divergence_type = named_tuple(module, "Divergence", &fields)?;
     let divergences = PyDict::new(py);
     for one in Kind::DESCRIPTIONS {
-        let parameter = one.parameter.map(|parameter| {
-            let Parameter { name, default, low, high, domain, symmetric_at, special } = parameter;
-            let special = PyTuple::new(py, special.iter().copied())?;
-            parameter_type.call1((name, default, low, high, domain, symmetric_at, special))
-        });
         let of = one.properties;
         let record = divergence_type.call1((
             one.name,
-            parameter.transpose()?,
+            one.parameter.map(as_tuple).transpose()?,
             of.symmetric,
+            of.symmetric_at,
             of.exchanged,
+            PyTuple::new(py, of.special.iter().copied())?,
             of.f_divergence,
             of.bound,
         ))?;

@@ -3,7 +3,7 @@
 They run on the host, by callbacks that see NumPy arrays.
 """
 
-# Made by `make stubs`.
+# Made by `make derived`.
 from typing import Any
 
 import jax

@@ -4,7 +4,7 @@
 torch. Everything else has p, the reference, first, and takes logits.
 """
 
-# Made by `make stubs`.
+# Made by `make derived`.
 from torch import Tensor
 
 from kldiv.torch.functional.cross_entropy import cross_entropy as cross_entropy

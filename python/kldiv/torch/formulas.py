@@ -188,10 +188,9 @@ def divergence(
     q_temperature: Number,
 ) -> Tensor:
     """The divergence of every row."""
-    described = DIVERGENCES[kind].parameter
-    if described is not None and not isinstance(parameter, Tensor):
+    if not isinstance(parameter, Tensor):
         # Of a parameter that cannot be looked at the formula has the limit itself.
-        for at, name in described.special:
+        for at, name in DIVERGENCES[kind].special:
             kind = name if parameter == at else kind
     dtype = value_dtype(p, q)
     nowhere = None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kldiv._arrays import as_float
-from kldiv._kldiv import Parameter
+from kldiv._kldiv import TEMPERATURE, Parameter
 from kldiv._requests import REDUCTIONS
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss
@@ -35,10 +35,6 @@ def is_small(tensor: Tensor) -> bool:
     """Whether a drop-in leaves the tensor to torch, for speed."""
     wide = tensor.dtype in (torch.float32, torch.float64)
     return wide and tensor.numel() < SMALL and not is_traced()
-
-
-# Temperatures beyond give no numbers.
-TEMPERATURES = (1e-30, 1e30)
 
 
 def as_number(name: str, value: Any) -> Any:
@@ -80,11 +76,7 @@ def one_number(name: str, tensor: Tensor) -> Tensor:
 
 def as_temperature(name: str, value: Any) -> Any:
     """A temperature in its domain."""
-    number = as_number(name, value)
-    least, most = TEMPERATURES
-    if not isinstance(number, Tensor) and not least <= number <= most:
-        raise ValueError(f"{name} must be positive, from {least:g} to {most:g}, got {number}")
-    return number
+    return as_parameter(TEMPERATURE, name, value)
 
 
 def as_flag(name: str, value: Any) -> bool:
@@ -103,7 +95,7 @@ def as_share(name: str, value: Any) -> Any:
 
 
 def as_parameter(described: Parameter, name: str, value: Any) -> Any:
-    """The parameter of a divergence, which an option calls by a name."""
+    """A number in its domain, which an option calls by a name."""
     number = as_number(name, value)
     if not isinstance(number, Tensor) and not described.low <= number <= described.high:
         raise ValueError(f"{name} must be {described.domain}, got {number}")
