@@ -93,73 +93,203 @@ def _power(p, q, alpha):
     return INF if q == 0 else p * (p / q) ** (mp.mpf(alpha) - 1)
 
 
-def _value(name, p, q, beta=None, alpha=None):
-    pairs = list(zip(p, q, strict=True))
-    if any(mp.isnan(x) for pair in pairs for x in pair):
-        return NAN
-    match name:
-        case "kl":
-            return mp.fsum(rel_entr(p, q) for p, q in pairs)
-        case "reverse_kl":
-            return mp.fsum(rel_entr(q, p) for p, q in pairs)
-        case "jensen_shannon":
-            if beta in (0, 1):
-                return mp.zero
-            to_p = mp.fsum(rel_entr(p, _mixture(p, q, beta)) for p, q in pairs)
-            to_q = mp.fsum(rel_entr(q, _mixture(p, q, beta)) for p, q in pairs)
-            return _mixture(to_p, to_q, beta)
-        case "total_variation":
-            return mp.fsum(abs(p - q) for p, q in pairs) / 2
-        case "renyi":
-            if alpha == 1:
-                return _value("kl", p, q)
-            return mp.log(mp.fsum(_power(p, q, alpha) for p, q in pairs)) / (mp.mpf(alpha) - 1)
-    raise ValueError(name)
+class Entry:
+    """A divergence: its definition, and the same for wide rows.
+
+    `pairs` are (p, q) of every class, `pair` is a `WidePair`.
+    """
+
+    def value(self, pairs):
+        """D of one row."""
+        raise NotImplementedError
+
+    def slopes(self, pairs):
+        """(∂D/∂ln p, ∂D/∂ln q), class by class."""
+        raise NotImplementedError
+
+    def slope_at_zero(self, wrt):
+        """∂D/∂p for p → 0 < q, or ∂D/∂q for q → 0 < p."""
+        return -INF
+
+    def wide_value(self, pair):
+        """D of every row."""
+        raise NotImplementedError
+
+    def wide_slopes(self, pair):
+        """The slopes of both sides, each less a multiple of the probability, which comes second."""
+        raise NotImplementedError
 
 
-def _slopes(name, p, q, beta=None, alpha=None):
-    """(∂D/∂ln p, ∂D/∂ln q), class by class."""
-    pairs = list(zip(p, q, strict=True))
-    match name:
-        case "kl":
-            return [(rel_entr(p, q) + p, -p) for p, q in pairs]
-        case "reverse_kl":
-            return [(-q, rel_entr(q, p) + q) for p, q in pairs]
-        case "jensen_shannon":
-            mixed = [(p, q, _mixture(p, q, beta)) for p, q in pairs]
-            if beta in (0, 1):
-                return [(mp.zero, mp.zero)] * len(pairs)
-            beta = mp.mpf(beta)
-            return [(beta * rel_entr(p, m), (1 - beta) * rel_entr(q, m)) for p, q, m in mixed]
-        case "total_variation":
-            return [(mp.sign(p - q) * p / 2, mp.sign(q - p) * q / 2) for p, q in pairs]
-        case "renyi":
-            if alpha == 1:
-                return _slopes("kl", p, q)
-            alpha = mp.mpf(alpha)
-            powers = [_power(p, q, alpha) for p, q in pairs]
-            total = mp.fsum(powers) * (alpha - 1)
-            if total in (0, INF):
-                return [(NAN, NAN)] * len(pairs)
-            return [(alpha * c / total, (1 - alpha) * c / total) for c in powers]
-    raise ValueError(name)
+class Kl(Entry):
+    def value(self, pairs):
+        return mp.fsum(rel_entr(p, q) for p, q in pairs)
+
+    def slopes(self, pairs):
+        return [(rel_entr(p, q) + p, -p) for p, q in pairs]
+
+    def wide_value(self, pair):
+        return _kl_terms(pair.p, pair.d, pair.gap).sum(-1) - pair.sum_of_gaps()
+
+    def wide_slopes(self, pair):
+        p = np.where(pair.p > 0, pair.p, 0)
+        return (p * np.where(pair.p > 0, pair.d, 0), 1), (pair.gap, -1)
 
 
-def slope_at_zero(name, wrt, beta=None, alpha=None):
-    """∂D/∂p for p → 0 < q, or ∂D/∂q for q → 0 < p."""
-    if name == "total_variation":
+class ReverseKl(Entry):
+    def value(self, pairs):
+        return mp.fsum(rel_entr(q, p) for p, q in pairs)
+
+    def slopes(self, pairs):
+        return [(-q, rel_entr(q, p) + q) for p, q in pairs]
+
+    def wide_value(self, pair):
+        return _kl_terms(pair.q, -pair.d, -pair.gap).sum(-1) + pair.sum_of_gaps()
+
+    def wide_slopes(self, pair):
+        q = np.where(pair.q > 0, pair.q, 0)
+        return (-pair.gap, -1), (-q * np.where(pair.q > 0, pair.d, 0), 1)
+
+
+@dataclass(frozen=True)
+class JensenShannon(Entry):
+    beta: float
+
+    def value(self, pairs):
+        if self.beta in (0, 1):
+            return mp.zero
+        to_p = mp.fsum(rel_entr(p, _mixture(p, q, self.beta)) for p, q in pairs)
+        to_q = mp.fsum(rel_entr(q, _mixture(p, q, self.beta)) for p, q in pairs)
+        return _mixture(to_p, to_q, self.beta)
+
+    def slopes(self, pairs):
+        if self.beta in (0, 1):
+            return [(mp.zero, mp.zero)] * len(pairs)
+        mixed = [(p, q, _mixture(p, q, self.beta)) for p, q in pairs]
+        beta = mp.mpf(self.beta)
+        return [(beta * rel_entr(p, m), (1 - beta) * rel_entr(q, m)) for p, q, m in mixed]
+
+    def slope_at_zero(self, wrt):
+        return mp.zero if self.beta in (0, 1) else -INF
+
+    def wide_value(self, pair):
+        # m − p = (1−β)·gap and m − q = −β·gap.
+        beta = np.longdouble(self.beta)
+        to_p, to_q = self._log_mixture_ratios(pair)
+        near_p = _kl_terms(pair.p, to_p, (1 - beta) * pair.gap).sum(-1)
+        near_q = _kl_terms(pair.q, to_q, -beta * pair.gap).sum(-1)
+        return beta * near_p + (1 - beta) * near_q
+
+    def wide_slopes(self, pair):
+        beta = np.longdouble(self.beta)
+        to_p, to_q = self._log_mixture_ratios(pair)
+        to_p, to_q = np.where(pair.p > 0, to_p, 0), np.where(pair.q > 0, to_q, 0)
+        return (beta * pair.p * to_p, 0), ((1 - beta) * pair.q * to_q, 0)
+
+    def _log_mixture_ratios(self, pair):
+        """ln(p/m) and ln(q/m) for m = βp + (1−β)q."""
+        beta = np.longdouble(self.beta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            to_p = -np.log1p((1 - beta) * pair.gap / pair.p)
+            to_q = -np.log1p(-beta * pair.gap / pair.q)
+        return np.where(np.isnan(to_p), 0, to_p), np.where(np.isnan(to_q), 0, to_q)
+
+
+class TotalVariation(Entry):
+    def value(self, pairs):
+        return mp.fsum(abs(p - q) for p, q in pairs) / 2
+
+    def slopes(self, pairs):
+        return [(mp.sign(p - q) * p / 2, mp.sign(q - p) * q / 2) for p, q in pairs]
+
+    def slope_at_zero(self, wrt):
         return mp.mpf(-0.5)
-    if name == "jensen_shannon" and beta in (0, 1):
-        return mp.zero
-    if name == "renyi" and wrt == "p" and alpha > 1:
-        return mp.zero
-    return -INF
+
+    def wide_value(self, pair):
+        return np.abs(pair.gap).sum(-1) / 2
+
+    def wide_slopes(self, pair):
+        half = np.sign(pair.gap) / 2
+        return (-half * pair.p, 0), (half * pair.q, 0)
+
+
+@dataclass(frozen=True)
+class Renyi(Entry):
+    alpha: float
+
+    def value(self, pairs):
+        if self.alpha == 1:
+            return Kl().value(pairs)
+        total = mp.fsum(_power(p, q, self.alpha) for p, q in pairs)
+        return mp.log(total) / (mp.mpf(self.alpha) - 1)
+
+    def slopes(self, pairs):
+        if self.alpha == 1:
+            return Kl().slopes(pairs)
+        alpha = mp.mpf(self.alpha)
+        powers = [_power(p, q, alpha) for p, q in pairs]
+        total = mp.fsum(powers) * (alpha - 1)
+        if total in (0, INF):
+            return [(NAN, NAN)] * len(pairs)
+        return [(alpha * c / total, (1 - alpha) * c / total) for c in powers]
+
+    def slope_at_zero(self, wrt):
+        return mp.zero if wrt == "p" and self.alpha > 1 else -INF
+
+    def wide_value(self, pair):
+        near = self._sum_minus_one(pair)
+        direct = self._powers(pair).sum(-1)
+        with np.errstate(divide="ignore"):
+            far = np.log(direct)
+        order = np.longdouble(self.alpha) - 1
+        return np.where(near > -0.5, np.log1p(np.maximum(near, -0.5)), far) / order
+
+    def wide_slopes(self, pair):
+        total = 1 + self._sum_minus_one(pair)
+        direct = self._powers(pair).sum(-1)
+        total = np.where(total > 0.5, total, direct)[:, None]
+        alpha = np.longdouble(self.alpha)
+        factor = self.alpha / (alpha - 1) / total
+        # f − p and f − q for f = p^α q^(1−α).
+        to_p = self._difference(pair.p, (1 - alpha) * pair.d)
+        to_q = self._difference(pair.q, -alpha * pair.d)
+        return (factor * to_p, factor), (-to_q / total, -1 / total)
+
+    def _difference(self, base, t):
+        """base·(exp(−t) − 1)."""
+        return np.where(base > 0, base, 0) * np.expm1(-np.where(base > 0, t, 0))
+
+    def _powers(self, pair):
+        exponent = -(1 - np.longdouble(self.alpha)) * np.where(pair.p > 0, pair.d, 0)
+        return pair.p * np.exp(exponent)
+
+    def _sum_minus_one(self, pair):
+        """Σ p^α q^(1−α) − 1 from terms of second order."""
+        tau = 1 - np.longdouble(self.alpha)
+        td = tau * np.where(pair.p > 0, pair.d, 0)
+        scaled = _kl_terms(pair.p, td, self._difference(pair.p, td)).sum(-1)
+        with np.errstate(invalid="ignore"):  # inf − inf where q = 0: callers take the direct sum
+            near = scaled - tau * _kl_terms(pair.p, pair.d, pair.gap).sum(-1)
+        if pair.normalized:
+            return near
+        return near + tau * pair.gap.sum(-1) + (pair.p.sum(-1) - 1)
+
+
+ENTRIES = {
+    "kl": Kl,
+    "reverse_kl": ReverseKl,
+    "jensen_shannon": JensenShannon,
+    "total_variation": TotalVariation,
+    "renyi": Renyi,
+}
+"""What is called with the parameter of a divergence, by name."""
 
 
 def divergence(name, p, q, *, space="logits", temperature=1, **parameter):
     """One value; `parameter` is beta or alpha."""
     p, q = _both(p, q, space, temperature)
-    return _value(name, p, q, **parameter)
+    if any(mp.isnan(x) for x in p + q):
+        return NAN
+    return ENTRIES[name](**parameter).value(list(zip(p, q, strict=True)))
 
 
 def gradient(name, p, q, wrt, *, space="logits", temperature=1, **parameter):
@@ -168,13 +298,14 @@ def gradient(name, p, q, wrt, *, space="logits", temperature=1, **parameter):
     side = "pq".index(wrt)
     if any(mp.isnan(x) for x in p + q):
         return [NAN] * len(p)
-    slopes = [pair[side] for pair in _slopes(name, p, q, **parameter)]
+    entry = ENTRIES[name](**parameter)
+    slopes = [pair[side] for pair in entry.slopes(list(zip(p, q, strict=True)))]
     own, other = (p, q) if side == 0 else (q, p)
     own_space, own_temperature = _pair(space)[side], mp.mpf(_pair(temperature)[side])
     if own_space == "log_probs":
         return slopes
     if own_space == "probs":
-        limit = slope_at_zero(name, wrt, **parameter)
+        limit = entry.slope_at_zero(wrt)
         if any(mp.isnan(slope) for slope in slopes):
             return slopes
         return [
@@ -378,98 +509,24 @@ class WidePair:
     space: tuple
     temperature: tuple
 
-    def _sum_of_gaps(self):
+    def sum_of_gaps(self):
+        """Σ (q − p)."""
         return 0 if self.normalized else self.gap.sum(-1)
 
-    def value(self, name, *, beta=None, alpha=None):
+    def value(self, name, **parameter):
         """Divergence of every row."""
-        match name:
-            case "kl":
-                return _kl_terms(self.p, self.d, self.gap).sum(-1) - self._sum_of_gaps()
-            case "reverse_kl":
-                return _kl_terms(self.q, -self.d, -self.gap).sum(-1) + self._sum_of_gaps()
-            case "jensen_shannon":
-                # m − p = (1−β)·gap and m − q = −β·gap.
-                beta = np.longdouble(beta)
-                to_p, to_q = self._log_mixture_ratios(beta)
-                near_p = _kl_terms(self.p, to_p, (1 - beta) * self.gap).sum(-1)
-                near_q = _kl_terms(self.q, to_q, -beta * self.gap).sum(-1)
-                return beta * near_p + (1 - beta) * near_q
-            case "total_variation":
-                return np.abs(self.gap).sum(-1) / 2
-            case "renyi":
-                order = np.longdouble(alpha) - 1
-                near = self._power_sum_minus_one(alpha)
-                direct = self._powers(alpha).sum(-1)
-                with np.errstate(divide="ignore"):
-                    far = np.log(direct)
-                return np.where(near > -0.5, np.log1p(np.maximum(near, -0.5)), far) / order
-        raise ValueError(name)
+        return ENTRIES[name](**parameter).wide_value(self)
 
-    def gradient(self, name, wrt, *, beta=None, alpha=None):
+    def gradient(self, name, wrt, **parameter):
         """∂value/∂(numbers of `wrt`); at probability 0 use `gradient`, the 60-digit one."""
         side = "pq".index(wrt)
         own, inverse = (self.p, self.q)[side], 1 / np.longdouble(self.temperature[side])
         # Slopes less a multiple c of the probability, which the logits' gradient does not see.
-        slope, c = self._slopes(name, beta, alpha)[side]
+        slope, c = ENTRIES[name](**parameter).wide_slopes(self)[side]
         if self.space[side] == "logits":
             return _balanced(slope - own * slope.sum(-1, keepdims=True), own) * inverse
         slope = slope + c * own
         return slope if self.space[side] == "log_probs" else slope / own
-
-    def _slopes(self, name, beta, alpha):
-        p_d = np.where(self.p > 0, self.p, 0) * np.where(self.p > 0, self.d, 0)
-        q_d = np.where(self.q > 0, self.q, 0) * np.where(self.q > 0, self.d, 0)
-        match name:
-            case "kl":
-                return (p_d, 1), (self.gap, -1)
-            case "reverse_kl":
-                return (-self.gap, -1), (-q_d, 1)
-            case "jensen_shannon":
-                beta = np.longdouble(beta)
-                to_p, to_q = self._log_mixture_ratios(beta)
-                to_p = np.where(self.p > 0, to_p, 0)
-                to_q = np.where(self.q > 0, to_q, 0)
-                return (beta * self.p * to_p, 0), ((1 - beta) * self.q * to_q, 0)
-            case "total_variation":
-                half = np.sign(self.gap) / 2
-                return (-half * self.p, 0), (half * self.q, 0)
-            case "renyi":
-                total = 1 + self._power_sum_minus_one(alpha)
-                direct = self._powers(alpha).sum(-1)
-                total = np.where(total > 0.5, total, direct)[:, None]
-                factor = alpha / (np.longdouble(alpha) - 1) / total
-                # f − p and f − q for f = p^α q^(1−α).
-                to_p = self._difference(self.p, (1 - np.longdouble(alpha)) * self.d)
-                to_q = self._difference(self.q, -np.longdouble(alpha) * self.d)
-                return (factor * to_p, factor), (-to_q / total, -1 / total)
-        raise ValueError(name)
-
-    def _difference(self, base, t):
-        """base·(exp(−t) − 1)."""
-        return np.where(base > 0, base, 0) * np.expm1(-np.where(base > 0, t, 0))
-
-    def _powers(self, alpha):
-        exponent = -(1 - np.longdouble(alpha)) * np.where(self.p > 0, self.d, 0)
-        return self.p * np.exp(exponent)
-
-    def _power_sum_minus_one(self, alpha):
-        """Σ p^α q^(1−α) − 1 from terms of second order."""
-        tau = 1 - np.longdouble(alpha)
-        td = tau * np.where(self.p > 0, self.d, 0)
-        scaled = _kl_terms(self.p, td, self._difference(self.p, td)).sum(-1)
-        with np.errstate(invalid="ignore"):  # inf − inf where q = 0: callers take the direct sum
-            near = scaled - tau * _kl_terms(self.p, self.d, self.gap).sum(-1)
-        if self.normalized:
-            return near
-        return near + tau * self.gap.sum(-1) + (self.p.sum(-1) - 1)
-
-    def _log_mixture_ratios(self, beta):
-        """ln(p/m) and ln(q/m) for m = βp + (1−β)q."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            to_p = -np.log1p((1 - beta) * self.gap / self.p)
-            to_q = -np.log1p(-beta * self.gap / self.q)
-        return np.where(np.isnan(to_p), 0, to_p), np.where(np.isnan(to_q), 0, to_q)
 
 
 def wide(p, q, *, space="logits", temperature=1):
