@@ -9,7 +9,9 @@ from kldiv.torch.functional.distillation import distillation_loss
 from kldiv.torch.functional.divergence import FUNCTIONS
 from kldiv.torch.functional.kl_div import kl_div
 from kldiv.torch.functional.softmax import entropy, gather_log_probs, log_softmax, logsumexp
-from kldiv.torch.modules import CrossEntropyLoss, DistillationLoss, KLDivLoss
+from kldiv.torch.modules.cross_entropy import CrossEntropyLoss
+from kldiv.torch.modules.distillation import DistillationLoss
+from kldiv.torch.modules.kl_div import KLDivLoss
 
 globals().update(FUNCTIONS)
 __all__ = [
