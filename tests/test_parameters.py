@@ -115,6 +115,20 @@ def test_entropy_of_a_row_that_begins_below_its_largest(isa):
             assert value == pytest.approx(wide if exact is None else exact, rel=1e-6)
 
 
+def test_rows_of_two_classes_with_a_rare_one(isa):
+    """What pads the only vector of a row has no part in what its largest classes tell."""
+    for p, q in [
+        ((-5.479047, -1.0299201), (-8.6299, -0.4481406)),
+        ((-6.183204, 7.8600564), (-4.37844, 3.1665819)),
+        ((1.5335102, 32.5211), (-3.7437038, -0.5812102)),
+    ]:
+        for temperature in (1.0, 2.5):
+            pair = np.array([p, q], np.float32)
+            for name in ("kl", "reverse_kl", "total_variation"):
+                check(name, *pair, "float32", temperature)
+                check(name, *pair[::-1], "float32", temperature)
+
+
 def test_orders_above_1_of_rows_with_a_finite_mask(isa):
     """The power of a class that neither row has anything on leaves the range of floats."""
     p, q = np.array([-1e5, 352.09129, 351.04816]), np.array([-1e5, 3314.5716, 3313.5285])

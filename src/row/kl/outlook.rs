@@ -60,17 +60,29 @@ impl<V: Lanes> Tops<V> {
             start += V::N;
         }
         if start < classes {
-            // The first class of the rows pads them: it changes neither extreme.
-            tops.take(1, p.load(token, start, p.get(0)), q.load(token, start, q.get(0)));
+            let absent = f64::NEG_INFINITY;
+            tops.take_largest(1, p.load(token, start, absent), q.load(token, start, absent));
+            // The first class of the rows pads them: it is no smaller than the smallest.
+            tops.take_smallest(1, p.load(token, start, p.get(0)), q.load(token, start, q.get(0)));
         }
         tops
     }
 
     #[inline(always)]
     fn take(&mut self, chain: usize, x: V, y: V) {
+        self.take_largest(chain, x, y);
+        self.take_smallest(chain, x, y);
+    }
+
+    #[inline(always)]
+    fn take_largest(&mut self, chain: usize, x: V, y: V) {
         let (top, partner) = self.pairs[chain];
         let larger = top.lt(x);
         self.pairs[chain] = (V::select(larger, x, top), V::select(larger, y, partner));
+    }
+
+    #[inline(always)]
+    fn take_smallest(&mut self, chain: usize, x: V, y: V) {
         self.smallest[chain] = self.smallest[chain].min(x.min(y));
     }
 
