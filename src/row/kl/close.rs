@@ -383,7 +383,12 @@ impl<V: Lanes, const P: bool, const STEADY: bool> Step<V, SUMS> for CloseStep<'_
         }
         let x = self.p.lanes::<V, WHOLE>(token, start, self.absent.0);
         let y = self.q.lanes::<V, WHOLE>(token, start, self.absent.1);
-        self.view.add::<P, STEADY>(runs, &mut self.extremes, x, y);
+        if WHOLE {
+            self.view.add::<P, STEADY>(runs, &mut self.extremes, x, y);
+        } else {
+            // Of few classes, none of whose rounding another makes up for.
+            self.view.add::<P, false>(runs, &mut self.extremes, x, y);
+        }
     }
 }
 
