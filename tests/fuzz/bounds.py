@@ -207,16 +207,14 @@ def _gradients(
                 if got.any():
                     return Find(f"gradient {name} of a row left out", got, np.zeros(len(got)))
                 continue
-            found = _gradient_row(
-                case, known[row], name, got, factors[row], upstream[row], gradient.dtype
-            )
+            found = _gradient_row(case, known[row], name, got, factors[row], gradient.dtype)
             if found is not None:
                 return found
     return None
 
 
 def _gradient_row(
-    case: Case, truth: Truth, name: str, got: Array, factor: Any, upstream: Any, dtype: Any
+    case: Case, truth: Truth, name: str, got: Array, factor: Any, dtype: Any
 ) -> Find | None:
     wide = case.is_wide
     expected = truth.gradient(name)
@@ -234,8 +232,8 @@ def _gradient_row(
             bound += TERMS * EPS * truth.terms(name)
     more = ROUNDINGS * truth.gradient_rounding(name) * np.abs(factor)
     bound, expected = bound * np.abs(factor), expected * factor
-    # torch writes gradients before it knows the upstream gradient, in the dtype of the rows.
-    before = 1.0 if case.front == "numpy" or not upstream else max(1.0, 1 / abs(upstream))
+    # Slopes before they are multiplied; torch stores them before it knows the upstream gradient.
+    before = max(1.0, 1 / abs(factor)) if factor else 1.0
     wrong = _wrong(got, expected, bound + more, dtype, before)
     if not wrong.any():
         eps, smallest, _ = _limits(dtype)
