@@ -485,7 +485,7 @@ def test_torch_does_not_install_transformers():
 
 
 def test_document_cites_every_test_and_no_other():
-    document = Path(__file__).resolve().parent.parent / "docs/article.md"
+    document = Path(__file__).resolve().parent.parent.parent / "docs/article.md"
     text = document.read_text(encoding="utf-8").partition("\n## Systems and uses")[0]
     tests = {name for name in globals() if name.startswith("test_")}
     cited = set(re.findall(r"`(test_\w+)`", text))
