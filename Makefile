@@ -9,7 +9,7 @@ RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
-	@echo "make test    every check and test (about twenty minutes from a fresh clone)"
+	@echo "make test    every check and test (about a quarter of an hour from a fresh clone)"
 	@echo "make test-examples  the tests of examples/ and docs/article.md"
 	@echo "make quick   the fast subset of the tests"
 	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS="
