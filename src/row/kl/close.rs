@@ -63,6 +63,13 @@ const REACH_OF_Q: f64 = 80.0;
 /// Largest δ − c in f32 lanes: e^(c − δ) is 1 + z, of whose error this is the logarithm of the factor in ln(1 + z).
 const LARGEST_NARROW_RATIO: f64 = 1.0;
 
+/// Largest t in f32 lanes for which the center is where most of p is: a class with the share w of it moves the center, of
+/// squares, by w²t, and the gradient q − p is no smaller than w. Where t is as negative, w is next to nothing.
+const LARGEST_STEADY_T: f64 = 16.0;
+
+/// Largest |δ − c| where some t is larger: δ is rounded by 6·10⁻⁸ of it.
+const LARGEST_SPREAD_RATIO: f64 = 0.01;
+
 /// Part of the lowest logit of f32 lanes, which stands for −∞, that finite ones are above: with c and t in range, a class
 /// that one row lacks is beyond [`LARGEST_LOG_RATIO`].
 const LOWEST_SHARE: f64 = 0.6;
@@ -81,6 +88,8 @@ struct BlockSums {
     excess: f64,
     norms: Norms,
     p_lacks: bool,
+    /// Whether some t is so large that the center may be far from where most of p is.
+    spread: bool,
 }
 
 /// Sums for the gradient of p.
@@ -136,7 +145,7 @@ impl Close {
         // z, E g(t), and the size of what that is made of.
         let (mut z, mut excess, mut terms) = (0.0, 0.0, 0.0);
         let mut norms = Norms::default();
-        let mut p_lacks = false;
+        let (mut p_lacks, mut spread) = (false, false);
         for block in blocks {
             let weight = ((block.p.largest - p.largest) * rate - p.ln_sum()).exp();
             let h = block.center.minus(center);
@@ -158,6 +167,7 @@ impl Close {
             norms.cross_p += cross_p + h * pp;
             norms.cross_cross += weight * weight * block.norms.cross_cross + h * (2.0 * cross_p + h * pp);
             p_lacks |= block.p_lacks;
+            spread |= block.spread;
         }
         let second_order = deficit_of(z);
         let (mut value, mut terms) = (excess - second_order, terms + second_order);
@@ -171,7 +181,11 @@ impl Close {
             (value, terms) = (norms.cross - ratio, norms.cross.abs() + ratio.abs());
         }
         // In f64 lanes δ is to be as precise as t is, which the logarithm of a large mean is not.
-        let imprecise = if wide { ratio.abs() > LARGEST_RATIO } else { ratio > LARGEST_NARROW_RATIO };
+        let imprecise = if wide {
+            ratio.abs() > LARGEST_RATIO
+        } else {
+            ratio > LARGEST_NARROW_RATIO || (spread && ratio.abs() > LARGEST_SPREAD_RATIO)
+        };
         if terms > MOST_TERMS * value || imprecise {
             return Some(Found::Delta(delta));
         }
@@ -330,6 +344,7 @@ impl<const P: bool> PairKernel for BlockKernel<P> {
             excess,
             norms: Norms { cross, pp, cross_p, cross_cross },
             p_lacks: smallest_t < -LARGEST_LOG_RATIO,
+            spread: largest_t > LARGEST_STEADY_T,
         })
     }
 }
