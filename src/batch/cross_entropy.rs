@@ -194,7 +194,7 @@ pub fn cross_entropy(
             wide: false,
         };
         let outputs = [logits_gradient.as_ref(), targets_gradient.as_ref()];
-        let values = for_kept_rows(driver, (logits.count(), classes), &reducer, outputs, |row| {
+        let values = for_kept_rows(driver, logits, &reducer, outputs, |row| {
             let [logits_out, targets_out] = row.outputs;
             let gradients = LossGradients { scale: row.scale, logits: logits_out, targets: targets_out, added: None };
             let q = Distribution {

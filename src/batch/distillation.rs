@@ -106,7 +106,7 @@ impl Visitor for Batch<'_> {
         let both = labels.is_some() && loss.divergence_weight != 0.0 && gradients.q.is_some();
         let wide = student.dtype() == Dtype::F64 || teacher.dtype() == Dtype::F64;
         let outputs = [gradients.p.as_ref(), gradients.q.as_ref()];
-        let values = for_kept_rows(driver, (student.count(), classes), reducer, outputs, |row| {
+        let values = for_kept_rows(driver, student, reducer, outputs, |row| {
             let [p_out, q_out] = row.outputs;
             let outputs = RowGradients { scale: row.scale, p: p_out, q: q_out };
             let lesson = Lesson {

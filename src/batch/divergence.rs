@@ -132,7 +132,7 @@ impl Visitor for Batch<'_> {
         let [(p, p_space, p_temperature), (q, q_space, q_temperature)] = self.sides;
         let isa = self.driver.isa;
         let outputs = [self.gradients.p.as_ref(), self.gradients.q.as_ref()];
-        let values = for_kept_rows(self.driver, (p.count(), p.classes()), self.reducer, outputs, |row| {
+        let values = for_kept_rows(self.driver, p, self.reducer, outputs, |row| {
             let [p_out, q_out] = row.outputs;
             let gradients = RowGradients { scale: row.scale, p: p_out, q: q_out };
             let p = Distribution::new(p.row(row.index), p_space, p_temperature);

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::reduction::Reducer;
-use crate::rows::{RowMut, RowsMut};
+use crate::rows::{RowMut, Rows, RowsMut};
 use crate::threads::{Blocks, Driver};
 
 /// One row that is kept.
@@ -15,15 +15,15 @@ pub(super) struct KeptRow<'a, const N: usize> {
     pub(super) outputs: [Option<RowMut<'a>>; N],
 }
 
-/// The value of every row of `shape` (rows and classes), as `value` has it; 0 of rows not kept, whose outputs become 0.
+/// The value of every row of `rows`, as `value` has it; 0 of rows not kept, whose outputs become 0.
 pub(super) fn for_kept_rows<const N: usize>(
     driver: &Driver<'_>,
-    shape: (usize, usize),
+    rows: &Rows<'_>,
     reducer: &Reducer<'_>,
     outputs: [Option<&RowsMut<'_>>; N],
     value: impl Fn(KeptRow<'_, N>) -> f64 + Sync,
 ) -> Result<Vec<f64>, Error> {
-    driver.for_rows(shape.0, shape.1, |index, blocks| {
+    driver.for_rows(rows.count(), rows.classes(), |index, blocks| {
         // SAFETY: the driver hands out every index once.
         let outputs = outputs.map(|out| out.map(|out| unsafe { out.row(index) }));
         if reducer.keeps(index) {

@@ -33,7 +33,7 @@ pub fn pointwise_kl(
         let isa = driver.isa;
         let reducer = Reducer::new(RowOptions::default(), p.count(), None)?;
         let outputs = [gradients.p.as_ref(), gradients.q.as_ref()];
-        let sums = for_kept_rows(driver, (p.count(), p.classes()), &reducer, outputs, |row| {
+        let sums = for_kept_rows(driver, p, &reducer, outputs, |row| {
             let [p_out, q_out] = row.outputs;
             let gradients = RowGradients { scale, p: p_out, q: q_out };
             let (p, ln_q, blocks) = (p.row(row.index), ln_q.row(row.index), row.blocks);

@@ -29,8 +29,7 @@ pub fn logsumexp(
         check_output("the gradient", gradient.as_ref(), logits)?;
         let reducer = Reducer::new(options, logits.count(), None)?;
         let isa = driver.isa;
-        let shape = (logits.count(), logits.classes());
-        let values = for_kept_rows(driver, shape, &reducer, [gradient.as_ref()], |row| {
+        let values = for_kept_rows(driver, logits, &reducer, [gradient.as_ref()], |row| {
             let (blocks, [out]) = (row.blocks, row.outputs);
             let z = Distribution::new(logits.row(row.index), Space::Logits, temperature);
             let mut wide = !z.allows_narrow_lanes();
@@ -109,7 +108,7 @@ pub fn log_softmax(
         check_output("out", Some(&out), logits)?;
         let reducer = Reducer::new(RowOptions { keep, ..RowOptions::default() }, logits.count(), None)?;
         let isa = driver.isa;
-        for_kept_rows(driver, (logits.count(), logits.classes()), &reducer, [Some(&out)], |row| {
+        for_kept_rows(driver, logits, &reducer, [Some(&out)], |row| {
             let (blocks, [Some(out)]) = (row.blocks, row.outputs) else { return 0.0 };
             let z = Distribution::new(logits.row(row.index), Space::Logits, temperature);
             let mut wide = !z.allows_narrow_lanes();
@@ -149,7 +148,7 @@ pub fn entropy(
         check_side("p", p, space, temperature)?;
         check_output("the gradient", gradient.as_ref(), p)?;
         let reducer = Reducer::new(options, p.count(), None)?;
-        let values = for_kept_rows(driver, (p.count(), p.classes()), &reducer, [gradient.as_ref()], |row| {
+        let values = for_kept_rows(driver, p, &reducer, [gradient.as_ref()], |row| {
             let [out] = row.outputs;
             let p = Distribution::new(p.row(row.index), space, temperature);
             crate::row::entropy::entropy(p, driver.isa, row.blocks, out.map(|out| (row.scale, out)))
@@ -178,7 +177,7 @@ pub fn gather_log_probs(
         let with_label = rows_with_labels(Some(labels), ignore_index, &options)?;
         let options = RowOptions { keep: with_label.as_deref().or(keep), ..options };
         let reducer = Reducer::new(options, logits.count(), None)?;
-        for_kept_rows(driver, (logits.count(), logits.classes()), &reducer, [], |row| {
+        for_kept_rows(driver, logits, &reducer, [], |row| {
             let z = Distribution::new(logits.row(row.index), Space::Logits, temperature);
             let mut wide = !z.allows_narrow_lanes();
             let sum = z.statistics(driver.isa, row.blocks, &mut wide);

@@ -74,7 +74,8 @@ const LARGEST_SPREAD_RATIO: f64 = 0.01;
 /// that one row lacks is beyond [`LARGEST_LOG_RATIO`].
 const LOWEST_SHARE: f64 = 0.6;
 
-/// The same in f64 lanes, where two f64 hold it to far below what t is rounded by.
+/// Largest |c| in f64 lanes, where two f64 hold it to far below what t is rounded by; in f32 lanes it is
+/// [`LARGEST_NARROW_DELTA`].
 const LARGEST_WIDE_CENTER: f64 = 1e5;
 
 /// Sums of a block, weights w = e^((x − largest)/T) and t about the block's own center.
@@ -283,19 +284,18 @@ impl<const P: bool> PairKernel for BlockKernel<P> {
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<BlockSums> {
         let BlockKernel { rate, center } = self;
-        let Outlook { largest: top, smallest, center, mut steady } = match center {
-            Some(center) => Outlook { largest: largest::<V>(token, p), smallest: 0.0, center, steady: false },
-            None => outlook::<V>(token, p, q, rate),
-        };
-        if !V::Scalar::WIDE {
+        let (top, center, steady) = if let Some(center) = center {
+            // What a row holds was seen before.
+            (largest::<V>(token, p), center, false)
+        } else {
+            let Outlook { largest, smallest, center, steady } = outlook::<V>(token, p, q, rate);
             let lowest = LOWEST_SHARE * lowest_narrow_logit(rate);
-            if smallest < lowest
-                && (holds_finite_below::<V>(token, p, lowest) || holds_finite_below::<V>(token, q, lowest))
-            {
+            let low = !V::Scalar::WIDE && smallest < lowest;
+            if low && (holds_finite_below::<V>(token, p, lowest) || holds_finite_below::<V>(token, q, lowest)) {
                 return None;
             }
-            steady &= smallest >= lowest;
-        }
+            (largest, center, steady && !low)
+        };
         // A masked block, NaN or ∞ where these show them; elsewhere the sums do.
         let in_range = if V::Scalar::WIDE {
             top.abs() < V::Scalar::HUGE && center.high.abs() <= LARGEST_WIDE_CENTER

@@ -7,7 +7,7 @@
 //! [`first_pass`](crate::row::divergence::first_pass).
 
 use crate::element::Dtype;
-use crate::row::distribution::scan::PROBE;
+use crate::row::distribution::scan::{PROBE, scan};
 use crate::row::distribution::softmax::AHEAD;
 use crate::row::distribution::{Distribution, Space};
 use crate::row::known::{PairKernel, run_known};
@@ -97,8 +97,9 @@ impl PairKernel for FarKl<'_> {
         let smallest = step.smallest;
         let smallest = -(-smallest).largest();
         // No 1/q that is a number takes such a p out of range.
-        let in_range =
-            p_sum <= 0.5 || p_sum <= LARGEST_RATIO * smallest || p_sum <= LARGEST_RATIO * least::<V>(token, q);
+        let in_range = p_sum <= 0.5
+            || p_sum <= LARGEST_RATIO * smallest
+            || p_sum <= LARGEST_RATIO * scan::<V>(token, q, Space::Probs).smallest;
         // NaN and ∞ make the value NaN or infinite.
         (value.is_finite() && smallest >= 0.0 && in_range).then_some(PlainSums { value, p: p_sum, q: q_sum })
     }
@@ -124,18 +125,6 @@ impl<V: Lanes> Step<V, 3> for FarStep<'_, V> {
         runs[1] = runs[1] + p;
         runs[2] = runs[2] + q;
     }
-}
-
-/// The smallest element.
-#[inline(always)]
-fn least<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
-    let mut smallest = V::splat(token, f64::INFINITY);
-    let mut start = 0;
-    while start < row.classes() {
-        smallest = smallest.min(row.load::<V>(token, start, f64::INFINITY));
-        start += V::N;
-    }
-    -(-smallest).largest()
 }
 
 /// Σ(p·ln(p/q) + q − p) and Σ(p − q) of a block.
