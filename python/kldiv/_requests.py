@@ -34,6 +34,9 @@ from kldiv._reducer import Reducer, Value
 from kldiv._side_inputs import as_class_index, as_labels, check_beyond
 from kldiv._signatures import show
 
+Space = str | tuple[str, str]
+Temperature = float | tuple[float, float]
+
 P = ParamSpec("P")
 T = TypeVar("T")
 SPACES = ("logits", "log_probs", "probs")

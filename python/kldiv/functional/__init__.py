@@ -1,0 +1,25 @@
+"""Divergences, cross-entropy and their relatives on NumPy arrays, with gradients.
+
+Throughout: a row is one categorical distribution, along `axis`; the other axes are the batch
+shape. p is the reference (teacher, truth) and q the approximation (student, model). Everything
+is in nats. Array-likes are NumPy arrays of float64, float32, float16 or ``ml_dtypes.bfloat16``,
+and whatever shares its memory with NumPy (torch CPU tensors, JAX CPU arrays, memory maps); lists
+may hold integers.
+Nothing is copied unless the class axis has another stride than 1.
+"""
+
+from kldiv.functional.cross_entropy import cross_entropy
+from kldiv.functional.divergence import *  # noqa: F403
+from kldiv.functional.divergence import __all__ as _divergences
+from kldiv.functional.softmax import entropy, gather_log_probs, log_softmax, logsumexp
+from kldiv.functional.value_and_grad import value_and_grad
+
+__all__ = [
+    "cross_entropy",
+    "entropy",
+    "gather_log_probs",
+    "log_softmax",
+    "logsumexp",
+    "value_and_grad",
+]
+__all__ += _divergences
