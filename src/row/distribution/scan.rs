@@ -96,15 +96,16 @@ pub(crate) fn lowest_narrow_logit(inverse_temperature: f64) -> f64 {
 #[inline(always)]
 pub(crate) fn holds_finite_below<V: Lanes>(token: V::Token, row: Row<'_>, lowest: f64) -> bool {
     let (lowest, infinite) = (V::splat(token, lowest), V::splat(token, f64::NEG_INFINITY));
+    // The first class of the row pads it.
+    let last = row.load::<V>(token, row.whole::<V>().min(row.classes() - 1), row.get(0));
+    let mut found = V::and(last.lt(lowest), infinite.lt(last));
     let mut start = 0;
-    while start < row.classes() {
-        let x = row.load::<V>(token, start, f64::NEG_INFINITY);
-        if V::any(V::and(x.lt(lowest), infinite.lt(x))) {
-            return true;
-        }
+    while start < row.whole::<V>() {
+        let x = row.vector::<V>(token, start);
+        found = V::or(found, V::and(x.lt(lowest), infinite.lt(x)));
         start += V::N;
     }
-    false
+    V::any(found)
 }
 
 /// Index of the first element equal to `value`.

@@ -12,7 +12,7 @@ mod disjoint;
 pub(crate) mod first_pass;
 mod gradient_writer;
 mod passes;
-mod second_pass;
+pub(crate) mod second_pass;
 
 use crate::divergence::{Disjoint, Divergence, Outer};
 use crate::row::distribution::{Distribution, Space};

@@ -96,7 +96,7 @@ pub(crate) struct Norms {
 }
 
 impl Norms {
-    fn merge(self, other: Self) -> Self {
+    pub(crate) fn merge(self, other: Self) -> Self {
         Norms {
             slopes: self.slopes + other.slopes,
             cross: self.cross + other.cross,
@@ -105,7 +105,7 @@ impl Norms {
     }
 
     /// Whether the gradient is less than a quarter of what it is the difference of: a row that few classes dominate.
-    fn cancel(self, slope_sum: f64) -> bool {
+    pub(crate) fn cancel(self, slope_sum: f64) -> bool {
         let parts = self.slopes + slope_sum * slope_sum * self.probabilities;
         let difference = parts - 2.0 * slope_sum * self.cross;
         parts > 16.0 * difference && parts > 0.0
