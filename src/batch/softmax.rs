@@ -41,11 +41,8 @@ pub fn logsumexp(
                     let scale = row.scale * z.inverse_temperature;
                     blocks.map(logits.classes(), |start, len| {
                         let (logits, out) = (z.block(start, len), out.block(start, len));
-                        if wide || scale.abs() > LARGEST_NARROW_SCALE {
-                            isa.run(WriteSoftmax::<true> { logits, sum, scale, out });
-                        } else {
-                            isa.run(WriteSoftmax::<false> { logits, sum, scale, out });
-                        }
+                        let wide = wide || scale.abs() > LARGEST_NARROW_SCALE;
+                        isa.run_lanes(wide, WriteSoftmax { logits, sum, scale, out });
                     });
                 }
             }
@@ -119,11 +116,7 @@ pub fn log_softmax(
             }
             blocks.map(logits.classes(), |start, len| {
                 let (distribution, out) = (z.block(start, len), out.block(start, len));
-                if wide {
-                    isa.run(WriteLogSoftmax::<true> { distribution, sum, out });
-                } else {
-                    isa.run(WriteLogSoftmax::<false> { distribution, sum, out });
-                }
+                isa.run_lanes(wide, WriteLogSoftmax { distribution, sum, out });
             });
             0.0
         })?;

@@ -1,9 +1,8 @@
 //! What moving the data of a call takes without computing anything: the limit that every function is held against.
 
 use crate::error::Error;
-use crate::row::write::Formula;
-use crate::row::write::write;
-use crate::rows::{Row, RowMut, Rows, RowsMut};
+use crate::row::runs::{Step, pass};
+use crate::rows::{Block, BlockMut, Row, RowMut, Rows, RowsMut};
 use crate::simd::{Kernel, Lanes, Simd};
 use crate::threads::Execution;
 use std::hint::black_box;
@@ -100,65 +99,52 @@ impl Kernel for Pass<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Pass { first, second, output } = self;
-        // A closure for each loop, since one that has a single caller is inlined.
-        match (second, output) {
-            (None, None) => read::<S>(simd, first.classes(), |start| first.load(simd, start, 0.0)),
-            (Some(second), None) => {
-                read::<S>(simd, first.classes(), |start| larger::<S>(simd, first, second, start));
-            }
-            (None, Some(output)) => write::<S::F32>(simd, output, &Copy { simd, first }),
-            (Some(second), Some(output)) => write::<S::F32>(simd, output, &Larger { simd, first, second }),
+        let classes = self.first.classes();
+        let first = Block::new(self.first, 0.0);
+        let mut step = Larger::<S::F32>([S::F32::splat(simd, f64::NEG_INFINITY); CHAINS]);
+        match (self.second.map(|row| Block::new(row, 0.0)), self.output.map(BlockMut::<f32>::new)) {
+            (None, None) => pass(simd, classes, [first], [], &mut step),
+            (Some(second), None) => pass(simd, classes, [first, second], [], &mut step),
+            (None, output) => pass::<S::F32, _, 1, 1, 0>(simd, classes, [first], [output], &mut Copied),
+            (Some(second), output) => pass::<S::F32, _, 2, 1, 0>(simd, classes, [first, second], [output], &mut Copied),
+        };
+        // Without a use of what was read the compiler would leave out the reading.
+        for lanes in step.0 {
+            black_box(lanes.to_array());
         }
     }
 }
 
-struct Copy<'a, S> {
-    simd: S,
-    first: Row<'a>,
-}
+/// Keeps the largest of what is read.
+struct Larger<V>([V; CHAINS]);
 
-impl<S: Simd> Formula<S::F32> for Copy<'_, S> {
+impl<V: Lanes, const R: usize> Step<V, R, 0, 0> for Larger<V> {
+    const CHAINS: usize = CHAINS;
+
     #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> S::F32 {
-        self.first.lanes::<S::F32, WHOLE>(self.simd, start, 0.0)
-    }
-}
-
-struct Larger<'a, S> {
-    simd: S,
-    first: Row<'a>,
-    second: Row<'a>,
-}
-
-impl<S: Simd> Formula<S::F32> for Larger<'_, S> {
-    #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> S::F32 {
-        let first = self.first.lanes::<S::F32, WHOLE>(self.simd, start, 0.0);
-        first.max(self.second.lanes::<S::F32, WHOLE>(self.simd, start, 0.0))
-    }
-}
-
-#[inline(always)]
-fn larger<S: Simd>(simd: S, first: Row<'_>, second: Row<'_>, start: usize) -> S::F32 {
-    first.load::<S::F32>(simd, start, 0.0).max(second.load(simd, start, 0.0))
-}
-
-#[inline(always)]
-fn read<S: Simd>(simd: S, len: usize, lanes: impl Fn(usize) -> S::F32) {
-    let mut largest = [S::F32::splat(simd, 0.0); CHAINS];
-    let mut start = 0;
-    while start < len {
-        for (chain, largest) in largest.iter_mut().enumerate() {
-            let at = start + chain * S::F32::N;
-            if at < len {
-                *largest = largest.max(lanes(at));
-            }
+    fn step<const WHOLE: bool>(&mut self, chain: usize, lanes: [V; R], _: &mut [V; 0]) -> [V; 0] {
+        for read in lanes {
+            self.0[chain] = self.0[chain].max(read);
         }
-        start += CHAINS * S::F32::N;
+        []
     }
-    // Without a use of what was read the compiler would leave out the reading.
-    black_box(largest.map(Lanes::to_array));
+}
+
+/// Writes what is read, or the larger of two.
+struct Copied;
+
+impl<V: Lanes> Step<V, 1, 1, 0> for Copied {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 1], _: &mut [V; 0]) -> [V; 1] {
+        lanes
+    }
+}
+
+impl<V: Lanes> Step<V, 2, 1, 0> for Copied {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [first, second]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
+        [first.max(second)]
+    }
 }
 
 #[cfg(test)]

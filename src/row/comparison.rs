@@ -5,10 +5,10 @@ use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::first_at;
 use crate::row::distribution::softmax::DistributionView;
 use crate::row::divergence::first_pass::{NoStatistics, Statistics};
-use crate::row::pair::{Frame, PairView};
+use crate::row::pair::PairView;
 use crate::row::runs::{self, Step};
-use crate::rows::Row;
-use crate::simd::{Isa, Kernel, Lanes, Simd};
+use crate::rows::Block;
+use crate::simd::{Isa, LaneKernel, Lanes};
 use crate::threads::Blocks;
 
 /// What two rows have to do with each other, in nats.
@@ -80,8 +80,8 @@ pub(crate) fn compare(
     let classes = p.row.classes();
     let sums = |statistics: Statistics| {
         let parts = blocks.map(classes, |start, len| {
-            let block = Block { p: p.block(start, len), q: q.block(start, len), statistics };
-            if wide { isa.run(Wide(block)) } else { isa.run(Narrow(block)) }
+            let block = ComparisonSums { p: p.block(start, len), q: q.block(start, len), statistics };
+            isa.run_lanes(wide, block)
         });
         let mut sums = [0.0; SUMS];
         for part in parts.iter() {
@@ -120,59 +120,41 @@ const SMALLEST_SHARE: f64 = 0.3;
 /// The numbers of a comparison that are sums over classes.
 const SUMS: usize = 6;
 
-#[derive(Clone, Copy)]
-struct Block<'a> {
+/// Those of a block.
+struct ComparisonSums<'a> {
     p: Distribution<'a>,
     q: Distribution<'a>,
     statistics: Statistics,
 }
 
-struct Narrow<'a>(Block<'a>);
-struct Wide<'a>(Block<'a>);
-
-impl Kernel for Narrow<'_> {
+impl LaneKernel for ComparisonSums<'_> {
     type Output = [f64; SUMS];
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> [f64; SUMS] {
-        sums::<S::F32>(simd, &self.0)
+    fn run<V: Lanes>(self, token: V::Token) -> [f64; SUMS] {
+        let ComparisonSums { p, q, statistics } = self;
+        let mut step = ComparisonStep::<V> {
+            token,
+            view: PairView::new(token, p, q, &statistics.frame),
+            p_view: DistributionView::new(token, p, statistics.p),
+            q_view: DistributionView::new(token, q, statistics.q),
+        };
+        let blocks = [Block::new(p.row, f64::NEG_INFINITY), Block::new(q.row, f64::NEG_INFINITY)];
+        runs::sums(token, p.row.classes(), blocks, &mut step)
     }
-}
-
-impl Kernel for Wide<'_> {
-    type Output = [f64; SUMS];
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> [f64; SUMS] {
-        sums::<S::F64>(simd, &self.0)
-    }
-}
-
-#[inline(always)]
-fn sums<V: Lanes>(token: V::Token, block: &Block<'_>) -> [f64; SUMS] {
-    let frame: &Frame = &block.statistics.frame;
-    let view = PairView::<V>::new(token, block.p, block.q, frame);
-    let p_view = DistributionView::<V>::new(token, block.p, block.statistics.p);
-    let q_view = DistributionView::<V>::new(token, block.q, block.statistics.q);
-    let mut step = ComparisonStep { token, p: block.p.row, q: block.q.row, view, p_view, q_view };
-    runs::sums(token, block.p.row.classes(), &mut step)
 }
 
 /// Adds classes to the numbers of a comparison.
-struct ComparisonStep<'a, V: Lanes> {
+struct ComparisonStep<V: Lanes> {
     token: V::Token,
-    p: Row<'a>,
-    q: Row<'a>,
     view: PairView<V>,
     p_view: DistributionView<V>,
     q_view: DistributionView<V>,
 }
 
-impl<V: Lanes> Step<V, SUMS> for ComparisonStep<'_, V> {
+impl<V: Lanes> Step<V, 2, 0, SUMS> for ComparisonStep<V> {
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
-        let x = self.p.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
-        let y = self.q.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
         let pair = self.view.pair(x, y);
         runs[0] = runs[0] + pair.kl_term();
         runs[1] = runs[1] + pair.reverse_kl_term();
@@ -180,5 +162,6 @@ impl<V: Lanes> Step<V, SUMS> for ComparisonStep<'_, V> {
         runs[3] = runs[3] + V::splat(self.token, 0.5) * pair.difference().abs();
         runs[4] = runs[4] - self.p_view.p_ln_p(x, pair.p);
         runs[5] = runs[5] - self.q_view.p_ln_p(y, pair.q);
+        []
     }
 }

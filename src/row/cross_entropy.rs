@@ -3,12 +3,11 @@
 //! mᵢ = wᵢ·((1 − ε)·tᵢ + ε/C) for class weights w, label smoothing ε over C classes, and t the target: 1 at the
 //! index and 0 elsewhere, or as given.
 
-use crate::element::Dtype;
 use crate::row::distribution::softmax::DistributionView;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::gradients::LARGEST_NARROW_SCALE;
-use crate::row::write::{Formula, write};
-use crate::rows::{Row, RowMut};
+use crate::row::runs::{Step, pass, sums};
+use crate::rows::{Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
@@ -142,7 +141,7 @@ pub(crate) fn cross_entropy(
                 added: gradients.added.map(|row| row.block(start, len)),
                 out: out.block(start, len),
             };
-            if wide || beyond { isa.run(WideGradient(block)) } else { isa.run(NarrowGradient(block)) }
+            if wide || beyond { isa.run(block) } else { isa.run(PointGradient(block)) }
         });
         if let Some((class, gradient)) = at_point {
             out.set(class, gradient);
@@ -218,38 +217,24 @@ impl Masses<'_> {
         weight * (self.own * given.unwrap_or(0.0) + self.uniform)
     }
 
-    /// wᵢ of the classes at `start`.
+    /// Targets and weights of classes, to read; past the end the weights are 0.
     #[inline(always)]
-    fn weights<V: Lanes>(&self, token: V::Token, start: usize) -> V {
-        match self.class_weights {
-            Some(weights) => weights.load(token, start, 0.0),
-            None => V::splat(token, 1.0),
-        }
+    fn blocks(&self) -> [Block<'_, f64>; 2] {
+        [Block::or(self.given, 0.0, 0.0), Block::or(self.class_weights, 1.0, 0.0)]
     }
 
-    /// mᵢ of the classes at `start`.
+    /// mᵢ of classes with these targets and weights.
     #[inline(always)]
-    fn load<V: Lanes>(&self, token: V::Token, start: usize) -> V {
-        let uniform = V::splat(token, self.uniform);
-        let smoothed = match self.given {
-            Some(given) => given.load::<V>(token, start, 0.0).mul_add(V::splat(token, self.own), uniform),
-            None => uniform,
-        };
-        self.weights::<V>(token, start) * smoothed
+    fn of<V: Lanes>(&self, token: V::Token, given: V, weights: V) -> V {
+        weights * given.mul_add(V::splat(token, self.own), V::splat(token, self.uniform))
     }
 
-    /// Numbers with the signs of mᵢ at `start`, also where a product falls below the smallest number.
+    /// Numbers with the signs of mᵢ, also where a product falls below the smallest number.
     #[inline(always)]
-    fn signs<V: Lanes>(&self, token: V::Token, start: usize) -> V {
-        let zero = V::splat(token, 0.0);
-        let smoothed = match self.given {
-            Some(given) if self.uniform == 0.0 => given.load::<V>(token, start, 0.0),
-            Some(given) => {
-                given.load::<V>(token, start, 0.0).mul_add(V::splat(token, self.own), V::splat(token, self.uniform))
-            }
-            None => V::splat(token, self.uniform),
-        };
-        V::select(zero.lt(self.weights::<V>(token, start)), smoothed, zero)
+    fn signs<V: Lanes>(&self, token: V::Token, given: V, weights: V) -> V {
+        let (zero, uniform) = (V::splat(token, 0.0), V::splat(token, self.uniform));
+        let smoothed = if self.uniform == 0.0 { given } else { given.mul_add(V::splat(token, self.own), uniform) };
+        V::select(zero.lt(weights), smoothed, zero)
     }
 }
 
@@ -300,30 +285,42 @@ impl Kernel for SpreadSum<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> SpreadSums {
-        let view = DistributionView::<S::F64>::new(simd, self.q, self.sum);
         let zero = S::F64::splat(simd, 0.0);
-        let classes = self.q.row.classes();
-        let (mut loss, mut mass) = (zero, zero);
-        // The extremes of the masses on classes of probability 0.
-        let mut lost = (zero, zero);
-        let mut start = 0;
-        while start < classes {
-            let (z, _) = view.capped(self.q.row.load::<S::F64>(simd, start, self.q.space.absent()));
-            let mut m = self.masses.load::<S::F64>(simd, start);
-            let mut signs = self.masses.signs::<S::F64>(simd, start);
-            if start + S::F64::N > classes {
-                // Uniform masses must not reach past the end of the row.
-                m = m.keep_first(simd, classes - start);
-                signs = signs.keep_first(simd, classes - start);
-            }
-            let has = view.has(z);
-            let on_nothing = S::F64::select(has, zero, signs);
-            lost = (lost.0.max(on_nothing), lost.1.min(on_nothing));
-            loss = loss - S::F64::select(has, m, zero) * view.ln_p(z);
-            mass = mass + m;
-            start += S::F64::N;
-        }
-        SpreadSums { loss: loss.sum(), mass: mass.sum(), lost: (lost.0.largest() > 0.0, (-lost.1).largest() > 0.0) }
+        let mut step = SpreadStep::<S::F64> {
+            token: simd,
+            view: DistributionView::new(simd, self.q, self.sum),
+            masses: self.masses,
+            lost: (zero, zero),
+        };
+        let [given, weights] = self.masses.blocks();
+        let q = Block::new(self.q.row, self.q.space.absent());
+        let [loss, mass] = sums(simd, self.q.row.classes(), [q, given, weights], &mut step);
+        let lost = step.lost;
+        SpreadSums { loss, mass, lost: (lost.0.largest() > 0.0, (-lost.1).largest() > 0.0) }
+    }
+}
+
+struct SpreadStep<'a, V: Lanes> {
+    token: V::Token,
+    view: DistributionView<V>,
+    masses: Masses<'a>,
+    /// The extremes of the masses on classes of probability 0.
+    lost: (V, V),
+}
+
+impl<V: Lanes> Step<V, 3, 0, 2> for SpreadStep<'_, V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [z, given, weights]: [V; 3], [loss, mass]: &mut [V; 2]) -> [V; 0] {
+        let (token, zero) = (self.token, V::splat(self.token, 0.0));
+        let (z, _) = self.view.capped(z);
+        let m = self.masses.of(token, given, weights);
+        let signs = self.masses.signs(token, given, weights);
+        let has = self.view.has(z);
+        let on_nothing = V::select(has, zero, signs);
+        self.lost = (self.lost.0.max(on_nothing), self.lost.1.min(on_nothing));
+        *loss = *loss - V::select(has, m, zero) * self.view.ln_p(z);
+        *mass = *mass + m;
+        []
     }
 }
 
@@ -341,109 +338,101 @@ struct LogitGradient<'a> {
     out: RowMut<'a>,
 }
 
-struct NarrowGradient<'a>(LogitGradient<'a>);
-struct WideGradient<'a>(LogitGradient<'a>);
-
-impl Kernel for NarrowGradient<'_> {
+impl Kernel for LogitGradient<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match self.0.q.row.dtype() {
-            _ if !S::F32::KNOWN_DTYPES => self.0.write_softmax::<S::F32>(simd, self.0.q.row),
-            Dtype::F32 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::F32)),
-            Dtype::Bf16 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::Bf16)),
-            Dtype::F16 => self.0.write_softmax::<S::F32>(simd, self.0.q.row.known(Dtype::F16)),
-            Dtype::F64 => self.0.write_softmax::<S::F32>(simd, self.0.q.row),
-        }
+        let mut step = LogitStep::<S::F64> {
+            token: simd,
+            view: DistributionView::new(simd, self.q, self.sum),
+            space: self.q.space,
+            masses: self.spread.then_some(self.masses),
+            pull: S::F64::splat(simd, self.pull),
+            scale: S::F64::splat(simd, self.scale),
+        };
+        let raw = Block::new(self.q.row, self.q.space.absent());
+        let [given, weights] = self.masses.blocks();
+        let added = Block::or(self.added, 0.0, 0.0);
+        let out = [Some(BlockMut::new(self.out))];
+        pass(simd, self.q.row.classes(), [raw, given, weights, added], out, &mut step);
     }
 }
 
-impl Kernel for WideGradient<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        self.0.write_wide::<S::F64>(simd);
-    }
+struct LogitStep<'a, V: Lanes> {
+    token: V::Token,
+    view: DistributionView<V>,
+    space: Space,
+    masses: Option<Masses<'a>>,
+    pull: V,
+    scale: V,
 }
 
-impl LogitGradient<'_> {
-    /// In f32 lanes, where the masses are those of a class index: softmax everywhere else.
+impl<V: Lanes> Step<V, 4, 1, 0> for LogitStep<'_, V> {
     #[inline(always)]
-    fn write_softmax<V: Lanes>(&self, token: V::Token, row: Row<'_>) {
-        let rate = self.q.inverse_temperature;
-        let exp = ScaledExp::new(token, rate, self.sum.value(rate), 1.0);
-        let softmax = Softmax { token, row, exp, factor: V::splat(token, self.pull * self.scale) };
-        match self.added {
-            None => write(token, self.out, &softmax),
-            Some(added) => write(token, self.out, &Sum { token, first: softmax, added }),
-        }
-    }
-
-    #[inline(always)]
-    fn write_wide<V: Lanes>(&self, token: V::Token) {
-        let view = DistributionView::<V>::new(token, self.q, self.sum);
-        let zero = V::splat(token, 0.0);
-        let pull = V::splat(token, self.pull);
-        let scale = V::splat(token, self.scale);
-        let mut start = 0;
-        while start < self.q.row.classes() {
-            let raw = self.q.row.load::<V>(token, start, self.q.space.absent());
-            let m = if self.spread { self.masses.load::<V>(token, start) } else { zero };
-            let gradient = match self.q.space {
-                Space::Logits => {
-                    let (z, slope) = view.capped(raw);
-                    slope * (view.p(z) * pull - m)
-                }
-                Space::LogProbs => -m,
-                Space::Probs | Space::Unnormalized => {
-                    // Any mass on probability 0 is of infinite slope.
-                    let m = if self.spread {
-                        V::select(zero.lt(raw), m, self.masses.signs::<V>(token, start))
-                    } else {
-                        zero
-                    };
-                    V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero))
-                }
-            };
-            let mut gradient = scale * gradient;
-            if let Some(added) = self.added {
-                gradient = gradient + added.load(token, start, 0.0);
+    fn step<const WHOLE: bool>(&mut self, _: usize, [raw, given, weights, added]: [V; 4], _: &mut [V; 0]) -> [V; 1] {
+        let (token, zero) = (self.token, V::splat(self.token, 0.0));
+        let m = match &self.masses {
+            Some(masses) => masses.of(token, given, weights),
+            None => zero,
+        };
+        let gradient = match self.space {
+            Space::Logits => {
+                let (z, slope) = self.view.capped(raw);
+                slope * (self.view.p(z) * self.pull - m)
             }
-            self.out.store(start, gradient);
-            start += V::N;
-        }
+            Space::LogProbs => -m,
+            Space::Probs | Space::Unnormalized => {
+                // Any mass on probability 0 is of infinite slope.
+                let m = match &self.masses {
+                    Some(masses) => V::select(zero.lt(raw), m, masses.signs(token, given, weights)),
+                    None => zero,
+                };
+                V::select(m.lt(zero), -m / raw, V::select(zero.lt(m), -m / raw, zero))
+            }
+        };
+        [self.scale * gradient + added]
     }
 }
 
-/// The sum of something and a row.
-struct Sum<'a, V: Lanes, F> {
-    token: V::Token,
-    first: F,
-    added: Row<'a>,
-}
+/// The same in f32 lanes, where the masses are those of a class index: softmax everywhere else.
+struct PointGradient<'a>(LogitGradient<'a>);
 
-impl<V: Lanes, F: Formula<V>> Formula<V> for Sum<'_, V, F> {
+impl Kernel for PointGradient<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
-        self.first.lanes::<WHOLE>(start) + self.added.lanes::<V, WHOLE>(self.token, start, 0.0)
+    fn run<S: Simd>(self, simd: S) {
+        let LogitGradient { q, sum, pull, scale, added, out, .. } = self.0;
+        let rate = q.inverse_temperature;
+        let exp = ScaledExp::<S::F32>::new(simd, rate, sum.value(rate), 1.0);
+        let mut step = Softmax { exp, factor: S::F32::splat(simd, pull * scale) };
+        let z = Block::new(q.row, f64::NEG_INFINITY);
+        let out = [Some(BlockMut::new(out))];
+        match added {
+            None => pass(simd, q.row.classes(), [z], out, &mut step),
+            Some(added) => pass(simd, q.row.classes(), [z, Block::new(added, 0.0)], out, &mut step),
+        };
     }
 }
 
-/// softmax times a factor.
-struct Softmax<'a, V: Lanes> {
-    token: V::Token,
-    row: Row<'a>,
+/// softmax times a factor, and the sum of it and another row.
+struct Softmax<V: Lanes> {
     exp: ScaledExp<V>,
     factor: V,
 }
 
-impl<V: Lanes> Formula<V> for Softmax<'_, V> {
+impl<V: Lanes> Step<V, 1, 1, 0> for Softmax<V> {
     #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> V {
-        let z = self.row.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
-        self.factor * self.exp.at(self.exp.bounded(z))
+    fn step<const WHOLE: bool>(&mut self, _: usize, [z]: [V; 1], _: &mut [V; 0]) -> [V; 1] {
+        [self.factor * self.exp.at(self.exp.bounded(z))]
+    }
+}
+
+impl<V: Lanes> Step<V, 2, 1, 0> for Softmax<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [z, added]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
+        [self.factor * self.exp.at(self.exp.bounded(z)) + added]
     }
 }
 
@@ -461,20 +450,35 @@ impl Kernel for TargetGradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let view = DistributionView::<S::F64>::new(simd, self.q, self.sum);
-        let zero = S::F64::splat(simd, 0.0);
-        let factor = S::F64::splat(simd, self.scale * self.masses.own);
-        let infinite = S::F64::splat(simd, f64::NEG_INFINITY);
-        let own = S::F64::splat(simd, self.masses.own);
-        let mut start = 0;
-        while start < self.q.row.classes() {
-            let (z, _) = view.capped(self.q.row.load::<S::F64>(simd, start, self.q.space.absent()));
-            let ln_q = S::F64::select(view.has(z), view.ln_p(z), infinite);
-            let weight = self.masses.weights::<S::F64>(simd, start);
-            let gradient = -(factor * weight * ln_q);
-            // A target that has no part in the loss has no gradient, however improbable its class.
-            self.out.store(start, S::F64::select(zero.lt(own * weight), gradient, zero));
-            start += S::F64::N;
-        }
+        let splat = |value| S::F64::splat(simd, value);
+        let own = self.masses.own;
+        let mut step = TargetStep::<S::F64> {
+            token: simd,
+            view: DistributionView::new(simd, self.q, self.sum),
+            factor: splat(self.scale * own),
+            own: splat(own),
+        };
+        let q = Block::new(self.q.row, self.q.space.absent());
+        let [_, weights] = self.masses.blocks();
+        pass(simd, self.q.row.classes(), [q, weights], [Some(BlockMut::new(self.out))], &mut step);
+    }
+}
+
+struct TargetStep<V: Lanes> {
+    token: V::Token,
+    view: DistributionView<V>,
+    factor: V,
+    own: V,
+}
+
+impl<V: Lanes> Step<V, 2, 1, 0> for TargetStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [z, weight]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
+        let (zero, infinite) = (V::splat(self.token, 0.0), V::splat(self.token, f64::NEG_INFINITY));
+        let (z, _) = self.view.capped(z);
+        let ln_q = V::select(self.view.has(z), self.view.ln_p(z), infinite);
+        let gradient = -(self.factor * weight * ln_q);
+        // A target that has no part in the loss has no gradient, however improbable its class.
+        [V::select(zero.lt(self.own * weight), gradient, zero)]
     }
 }

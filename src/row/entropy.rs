@@ -5,8 +5,8 @@ use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::second_pass::Norms;
 use crate::row::gradients::LARGEST_NARROW_SCALE;
 use crate::row::runs::{self, Step};
-use crate::rows::RowMut;
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+use crate::rows::{Block, BlockMut, RowMut};
+use crate::simd::{Isa, LaneKernel, Lanes, Narrow, Wide};
 use crate::threads::Blocks;
 
 /// The entropy; writes its gradient times `scale` to `out`.
@@ -27,9 +27,9 @@ pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: 
         let parts = blocks.map(classes, |start, len| {
             let p = p.block(start, len);
             match (wide, gradient.is_some()) {
-                (true, _) => isa.run(TermsKernel::<true, false> { p, sum }),
-                (false, false) => isa.run(TermsKernel::<false, false> { p, sum }),
-                (false, true) => isa.run(TermsKernel::<false, true> { p, sum }),
+                (true, _) => isa.run(Wide(TermsKernel::<false> { p, sum })),
+                (false, false) => isa.run(Narrow(TermsKernel::<false> { p, sum })),
+                (false, true) => isa.run(Narrow(TermsKernel::<true> { p, sum })),
             }
         });
         parts.iter().fold(Terms::default(), |all, &part| all.merge(part))
@@ -46,7 +46,7 @@ pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: 
         blocks.map(classes, |start, len| {
             let gradient =
                 Gradient { p: p.block(start, len), sum, value, mean: found.sum, scale, out: out.block(start, len) };
-            if wide { isa.run(WideGradient(gradient)) } else { isa.run(NarrowGradient(gradient)) }
+            isa.run_lanes(wide, gradient);
         });
     }
     value
@@ -66,47 +66,39 @@ impl Terms {
 }
 
 /// The terms of a block, with norms if `NORMS`.
-struct TermsKernel<'a, const WIDE: bool, const NORMS: bool> {
+struct TermsKernel<'a, const NORMS: bool> {
     p: Distribution<'a>,
     sum: LogSumExp,
 }
 
-impl<const WIDE: bool, const NORMS: bool> Kernel for TermsKernel<'_, WIDE, NORMS> {
+impl<const NORMS: bool> LaneKernel for TermsKernel<'_, NORMS> {
     type Output = Terms;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Terms {
-        if WIDE { self.terms::<S::F64>(simd) } else { self.terms::<S::F32>(simd) }
-    }
-}
-
-impl<const WIDE: bool, const NORMS: bool> TermsKernel<'_, WIDE, NORMS> {
-    #[inline(always)]
-    fn terms<V: Lanes>(&self, token: V::Token) -> Terms {
-        let view = DistributionView::<V>::new(token, self.p, self.sum);
-        let mut step = TermsStep::<V, NORMS> { token, p: self.p, view };
-        let [sum, slopes, cross, probabilities] = runs::sums(token, self.p.row.classes(), &mut step);
+    fn run<V: Lanes>(self, token: V::Token) -> Terms {
+        let TermsKernel { p, sum } = self;
+        let mut step = TermsStep::<V, NORMS> { space: p.space, view: DistributionView::new(token, p, sum) };
+        let [sum, slopes, cross, probabilities] =
+            runs::sums(token, p.row.classes(), [Block::new(p.row, p.space.absent())], &mut step);
         Terms { sum, norms: Norms { slopes, cross, probabilities } }
     }
 }
 
-struct TermsStep<'a, V: Lanes, const NORMS: bool> {
-    token: V::Token,
-    p: Distribution<'a>,
+struct TermsStep<V: Lanes, const NORMS: bool> {
+    space: Space,
     view: DistributionView<V>,
 }
 
-impl<V: Lanes, const NORMS: bool> Step<V, 4> for TermsStep<'_, V, NORMS> {
+impl<V: Lanes, const NORMS: bool> Step<V, 1, 0, 4> for TermsStep<V, NORMS> {
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
         at == 0 || NORMS
     }
 
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; 4]) {
-        let x = self.p.row.lanes::<V, WHOLE>(self.token, start, self.p.space.absent());
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x]: [V; 1], runs: &mut [V; 4]) -> [V; 0] {
         let p = self.view.p(x);
-        let logits = self.p.space == Space::Logits;
+        let logits = self.space == Space::Logits;
         let term = -if logits { p * self.view.below_largest(x) } else { self.view.p_ln_p(x, p) };
         runs[0] = runs[0] + term;
         if NORMS {
@@ -114,6 +106,7 @@ impl<V: Lanes, const NORMS: bool> Step<V, 4> for TermsStep<'_, V, NORMS> {
             runs[2] = term.mul_add_relaxed(p, runs[2]);
             runs[3] = p.mul_add_relaxed(p, runs[3]);
         }
+        []
     }
 }
 
@@ -128,80 +121,77 @@ struct Gradient<'a> {
     out: RowMut<'a>,
 }
 
-struct NarrowGradient<'a>(Gradient<'a>);
-struct WideGradient<'a>(Gradient<'a>);
-
-impl Kernel for NarrowGradient<'_> {
+impl LaneKernel for Gradient<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        self.0.write::<S::F32>(simd);
-    }
-}
-
-impl Kernel for WideGradient<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        self.0.write::<S::F64>(simd);
-    }
-}
-
-impl Gradient<'_> {
-    #[inline(always)]
-    fn write<V: Lanes>(&self, token: V::Token) {
-        let view = DistributionView::<V>::new(token, self.p, self.sum);
-        let absent = V::splat(token, if self.p.space.is_logarithmic() { 0.0 } else { f64::INFINITY });
+    fn run<V: Lanes>(self, token: V::Token) {
+        let (p, space) = (self.p, self.p.space);
         // −p(ln p + H) for logits, −p(ln p + 1) for log-probabilities, −(ln p + 1) for probabilities, −(ln p + H)/Σw for
         // what is to be normalised.
-        let rate =
-            if self.p.space == Space::Unnormalized { (-self.sum.value(1.0)).exp() } else { self.p.inverse_temperature };
-        let scale = V::splat(token, self.scale * rate);
-        let mean = V::splat(token, -self.mean);
-        let level = V::splat(token, if self.p.space.is_normalized() { self.value } else { 1.0 });
-        let mut start = 0;
-        while start < self.p.row.classes() {
-            let x = self.p.row.load::<V>(token, start, self.p.space.absent());
-            // For logits ln p + H, relative to the largest: nearly uniform rows have nothing but rounding in the sum itself.
-            let slope =
-                if self.p.space == Space::Logits { mean - view.below_largest(x) } else { -(view.ln_p(x) + level) };
-            let gradient = if self.p.space.is_logarithmic() { view.p(x) * slope } else { slope };
-            self.out.store(start, scale * V::select(view.has(x), gradient, absent));
-            start += V::N;
-        }
+        let rate = if space == Space::Unnormalized { (-self.sum.value(1.0)).exp() } else { p.inverse_temperature };
+        let mut step = GradientStep::<V> {
+            space,
+            view: DistributionView::new(token, p, self.sum),
+            scale: V::splat(token, self.scale * rate),
+            mean: V::splat(token, -self.mean),
+            level: V::splat(token, if space.is_normalized() { self.value } else { 1.0 }),
+            absent: V::splat(token, if space.is_logarithmic() { 0.0 } else { f64::INFINITY }),
+        };
+        let x = Block::new(p.row, space.absent());
+        runs::pass(token, p.row.classes(), [x], [Some(BlockMut::new(self.out))], &mut step);
+    }
+}
+
+struct GradientStep<V: Lanes> {
+    space: Space,
+    view: DistributionView<V>,
+    scale: V,
+    mean: V,
+    level: V,
+    absent: V,
+}
+
+impl<V: Lanes> Step<V, 1, 1, 0> for GradientStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x]: [V; 1], _: &mut [V; 0]) -> [V; 1] {
+        let view = &self.view;
+        // For logits ln p + H, relative to the largest: nearly uniform rows have nothing but rounding in the sum itself.
+        let slope =
+            if self.space == Space::Logits { self.mean - view.below_largest(x) } else { -(view.ln_p(x) + self.level) };
+        let gradient = if self.space.is_logarithmic() { view.p(x) * slope } else { slope };
+        [self.scale * V::select(view.has(x), gradient, self.absent)]
     }
 }
 
 /// Writes softmax times `scale` for one block: the gradient of log-sum-exp.
-pub(crate) struct WriteSoftmax<'a, const WIDE: bool> {
+pub(crate) struct WriteSoftmax<'a> {
     pub(crate) logits: Distribution<'a>,
     pub(crate) sum: LogSumExp,
     pub(crate) scale: f64,
     pub(crate) out: RowMut<'a>,
 }
 
-impl<const WIDE: bool> Kernel for WriteSoftmax<'_, WIDE> {
+impl LaneKernel for WriteSoftmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        if WIDE { self.write::<S::F64>(simd) } else { self.write::<S::F32>(simd) }
+    fn run<V: Lanes>(self, token: V::Token) {
+        let view = DistributionView::<V>::new(token, self.logits, self.sum);
+        let z = Block::new(self.logits.row, f64::NEG_INFINITY);
+        let mut step = Softmax { view, scale: V::splat(token, self.scale) };
+        runs::pass(token, self.out.classes(), [z], [Some(BlockMut::new(self.out))], &mut step);
     }
 }
 
-impl<const WIDE: bool> WriteSoftmax<'_, WIDE> {
+struct Softmax<V: Lanes> {
+    view: DistributionView<V>,
+    scale: V,
+}
+
+impl<V: Lanes> Step<V, 1, 1, 0> for Softmax<V> {
     #[inline(always)]
-    fn write<V: Lanes>(self, token: V::Token) {
-        let view = DistributionView::<V>::new(token, self.logits, self.sum);
-        let scale = V::splat(token, self.scale);
-        debug_assert!(V::Scalar::WIDE == WIDE);
-        let mut start = 0;
-        while start < self.logits.row.classes() {
-            let z = self.logits.row.load::<V>(token, start, f64::NEG_INFINITY);
-            self.out.store(start, view.p(z) * scale);
-            start += V::N;
-        }
+    fn step<const WHOLE: bool>(&mut self, _: usize, [z]: [V; 1], _: &mut [V; 0]) -> [V; 1] {
+        [self.view.p(z) * self.scale]
     }
 }

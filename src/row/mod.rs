@@ -4,9 +4,8 @@
 //! * [`kl`]: KL of two rows in one pass, each file for another kind of rows.
 //! * [`divergence`]: value and gradients of any divergence of two rows.
 //! * [`cross_entropy`], [`entropy`], [`distillation`], [`comparison`]: the other functions of the crate.
-//! * [`gradients`]: where gradients go; [`write`](mod@write): writing a row of results.
-//! * [`runs`]: the loop over the vectors of a block.
-//! * [`known`]: kernels over two rows of one dtype; [`two_floats`]: numbers with twice the precision.
+//! * [`gradients`]: where gradients go; [`runs`]: the loop over the vectors of blocks.
+//! * [`two_floats`]: numbers with twice the precision.
 
 pub(crate) mod comparison;
 pub(crate) mod cross_entropy;
@@ -16,8 +15,6 @@ pub(crate) mod divergence;
 pub(crate) mod entropy;
 pub(crate) mod gradients;
 pub(crate) mod kl;
-mod known;
 mod pair;
-mod runs;
+pub(crate) mod runs;
 mod two_floats;
-pub(crate) mod write;

@@ -1,11 +1,20 @@
-//! The loop over the vectors of a block.
+//! The loop over the vectors of blocks: everything that is computed of rows is a [`Step`] of it.
+//!
+//! It alone knows where numbers lie. Vectors are read, and written, in runs of [`RUN`].
 
-use crate::simd::{Lanes, RUN, Total};
+use crate::element::Dtype;
+use crate::rows::{AsBf16, AsF16, AsLanes, Block, BlockMut, Chunk, PastCaches, Store, Vectors, VectorsMut};
+use crate::simd::{Lanes, RUN, Scalar, Simd, Total};
 
-/// What is done with each vector of classes, which `N` sums grow by.
+/// What is done with one vector of each of `R` blocks: it gives one for each of `W` outputs, and `N` sums grow by it.
 ///
 /// A trait and not a closure: what is called from several places is only inlined where it says `#[inline(always)]`.
-pub(crate) trait Step<V: Lanes, const N: usize> {
+pub(crate) trait Step<V: Lanes, const R: usize, const W: usize, const N: usize> {
+    /// Steps that hide each other's latency: each gets its number, by which it may keep results apart.
+    const CHAINS: usize = 1;
+    /// Classes from a vector to what is asked for when it is read; 0 for nothing.
+    const AHEAD: usize = 0;
+
     /// Whether there is a sum number `at`; the compiler drops the others.
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
@@ -13,40 +22,268 @@ pub(crate) trait Step<V: Lanes, const N: usize> {
         true
     }
 
-    /// Takes the lanes from class `start` on; if `WHOLE`, all of them lie inside the block. `#[inline(always)]`.
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; N]);
+    /// Takes one vector of each block; if `WHOLE`, no lane of it is padding. `#[inline(always)]`.
+    fn step<const WHOLE: bool>(&mut self, chain: usize, lanes: [V; R], runs: &mut [V; N]) -> [V; W];
 }
 
-/// Takes the step for every vector of a block, the last one in part; the sums. f32 lanes are summed over runs of [`RUN`]
-/// vectors, and the runs in f64.
+/// The sums over blocks of as many classes.
 #[inline(always)]
-pub(crate) fn sums<V: Lanes, S: Step<V, N>, const N: usize>(token: V::Token, classes: usize, step: &mut S) -> [f64; N] {
-    let zero = V::splat(token, 0.0);
-    let mut totals = [Total::<V>::zero(token); N];
-    let whole = classes / V::N * V::N;
+pub(crate) fn sums<V: Lanes, S: Step<V, R, 0, N>, const R: usize, const N: usize>(
+    token: V::Token,
+    classes: usize,
+    blocks: [Block<'_, V::Scalar>; R],
+    step: &mut S,
+) -> [f64; N] {
+    pass(token, classes, blocks, [], step)
+}
+
+/// Takes the step for every vector, the last one padded; the sums. f32 lanes are summed over runs of [`RUN`] vectors, and the
+/// runs in f64.
+///
+/// An output that is to be written past the caches is, which saves reading its memory first, if there is no other and
+/// nothing to sum.
+#[inline(always)]
+pub(crate) fn pass<V: Lanes, S: Step<V, R, W, N>, const R: usize, const W: usize, const N: usize>(
+    token: V::Token,
+    classes: usize,
+    blocks: [Block<'_, V::Scalar>; R],
+    outputs: [Option<BlockMut<'_, V::Scalar>>; W],
+    step: &mut S,
+) -> [f64; N] {
+    let memory = Memory { of_blocks: [const { Chunk::new() }; R], of_outputs: [const { Chunk::new() }; W] };
+    let mut pass = Pass { token, blocks, outputs, memory, totals: [Total::<V>::zero(token); N] };
     let mut start = 0;
-    while start < whole {
-        let mut runs = [zero; N];
-        let stop = whole.min(start + RUN * V::N);
-        while start < stop {
-            step.step::<true>(start, &mut runs);
-            start += V::N;
+    // What is only written is stored as it is to be, without a detour.
+    let only_output = if V::STORES_OTHERWISE && N == 0 && W == 1 { outputs[0] } else { None };
+    match only_output.map(|output| (output.dtype(), output.first_aligned::<V>())) {
+        Some((_, Some(first))) if first + V::N <= classes => {
+            // The first vector covers what comes before the first aligned one.
+            pass.run::<S, AsLanes>(0, V::N, step);
+            start = pass.runs::<S, PastCaches>(first, classes, step);
+            token.fence();
         }
-        add::<V, S, N>(token, &mut totals, runs);
+        Some((Dtype::Bf16, _)) => start = pass.runs::<S, AsBf16>(start, classes, step),
+        Some((Dtype::F16, _)) => start = pass.runs::<S, AsF16>(start, classes, step),
+        _ => start = pass.runs::<S, AsLanes>(start, classes, step),
     }
     if start < classes {
-        let mut runs = [zero; N];
-        step.step::<false>(start, &mut runs);
-        add::<V, S, N>(token, &mut totals, runs);
+        pass.last(start, classes, step);
     }
-    Total::sums(totals)
+    Total::sums(pass.totals)
 }
 
-#[inline(always)]
-fn add<V: Lanes, S: Step<V, N>, const N: usize>(token: V::Token, totals: &mut [Total<V>; N], runs: [V; N]) {
-    for (at, (total, run)) in totals.iter_mut().zip(runs).enumerate() {
-        if S::has_sum(at) {
-            total.add(token, run);
+/// A pass over blocks.
+struct Pass<'a, V: Lanes, const R: usize, const W: usize, const N: usize> {
+    token: V::Token,
+    blocks: [Block<'a, V::Scalar>; R],
+    outputs: [Option<BlockMut<'a, V::Scalar>>; W],
+    memory: Memory<V::Scalar, R, W>,
+    totals: [Total<V>; N],
+}
+
+/// Where vectors of blocks and outputs go that are of another type than the lanes.
+struct Memory<T, const R: usize, const W: usize> {
+    of_blocks: [Chunk<T>; R],
+    of_outputs: [Chunk<T>; W],
+}
+
+impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W, N> {
+    /// Takes the step for all whole vectors from `start` on; where they end.
+    #[inline(always)]
+    fn runs<S: Step<V, R, W, N>, O: Store>(&mut self, mut start: usize, classes: usize, step: &mut S) -> usize {
+        // One run where nothing is summed, widened or narrowed.
+        let is_written = |output: &Option<BlockMut<'_, V::Scalar>>| {
+            output.is_some_and(|output| O::IN_PLACE.is_some() || output.is_plain())
+        };
+        let plain = N == 0 && self.blocks.iter().all(Block::is_plain) && self.outputs.iter().all(is_written);
+        let longest = if plain { classes } else { RUN * V::N };
+        while start + V::N <= classes {
+            let len = (classes - start).min(longest) / V::N * V::N;
+            self.run::<S, O>(start, len, step);
+            start += len;
         }
+        start
+    }
+
+    /// Takes the step for the vectors of one run.
+    #[inline(always)]
+    fn run<S: Step<V, R, W, N>, O: Store>(&mut self, start: usize, len: usize, step: &mut S) {
+        let token = self.token;
+        let mut runs = [V::splat(token, 0.0); N];
+        let mut vectors = [Vectors::NONE; R];
+        let mut ahead = [std::ptr::null(); R];
+        for (r, chunk) in self.memory.of_blocks.iter_mut().enumerate() {
+            vectors[r] = self.blocks[r].read::<V>(token, start, len, chunk);
+            ahead[r] = self.blocks[r].ahead(start, S::AHEAD);
+        }
+        let mut places = [const { VectorsMut::NONE }; W];
+        for (w, chunk) in self.memory.of_outputs.iter_mut().enumerate() {
+            places[w] = match self.outputs[w] {
+                Some(output) => output.place::<V, O>(start, len, chunk),
+                None => VectorsMut::of_nothing(chunk, len),
+            };
+        }
+        let mut vectors = Run { token, vectors, ahead, places };
+        let mut at = 0;
+        while S::CHAINS > 1 && at + S::CHAINS * V::N <= len {
+            for chain in 0..S::CHAINS {
+                vectors.take::<V, S, O, N>(chain, at + chain * V::N, step, &mut runs);
+            }
+            at += S::CHAINS * V::N;
+        }
+        while at < len {
+            vectors.take::<V, S, O, N>(0, at, step, &mut runs);
+            at += V::N;
+        }
+        for (w, chunk) in self.memory.of_outputs.iter_mut().enumerate() {
+            if let Some(output) = self.outputs[w] {
+                // SAFETY: every vector of the run was written.
+                unsafe { output.emit::<V, O>(token, start, len, chunk) }
+            }
+        }
+        self.add::<S>(runs);
+    }
+
+    /// Takes the step for the classes from `start` to the end, fewer than a vector.
+    #[inline(always)]
+    fn last<S: Step<V, R, W, N>>(&mut self, start: usize, end: usize, step: &mut S) {
+        let zero = V::splat(self.token, 0.0);
+        let (mut runs, mut lanes) = ([zero; N], [zero; R]);
+        for (r, lanes) in lanes.iter_mut().enumerate() {
+            *lanes = self.blocks[r].last(self.token, start, end);
+        }
+        let written = step.step::<false>(0, lanes, &mut runs);
+        for (w, written) in written.into_iter().enumerate() {
+            if let Some(output) = self.outputs[w] {
+                output.set_last(start, written);
+            }
+        }
+        self.add::<S>(runs);
+    }
+
+    #[inline(always)]
+    fn add<S: Step<V, R, W, N>>(&mut self, runs: [V; N]) {
+        for (at, (total, run)) in self.totals.iter_mut().zip(runs).enumerate() {
+            if S::has_sum(at) {
+                total.add(self.token, run);
+            }
+        }
+    }
+}
+
+/// The vectors of a run.
+struct Run<'a, T, K, const R: usize, const W: usize> {
+    token: K,
+    vectors: [Vectors<'a, T>; R],
+    ahead: [*const u8; R],
+    places: [VectorsMut<'a, T>; W],
+}
+
+impl<K: Simd, T: Scalar, const R: usize, const W: usize> Run<'_, T, K, R, W> {
+    /// Takes the step for the vectors at `at`.
+    #[inline(always)]
+    fn take<V, S, O: Store, const N: usize>(&mut self, chain: usize, at: usize, step: &mut S, runs: &mut [V; N])
+    where
+        V: Lanes<Token = K, Scalar = T>,
+        S: Step<V, R, W, N>,
+    {
+        let mut lanes = [V::splat(self.token, 0.0); R];
+        for (r, lanes) in lanes.iter_mut().enumerate() {
+            if S::AHEAD > 0 {
+                self.token.prefetch(self.ahead[r].wrapping_add(at * size_of::<T>()));
+            }
+            *lanes = self.vectors[r].get(self.token, at);
+        }
+        let written = step.step::<true>(chain, lanes, runs);
+        for (place, written) in self.places.iter_mut().zip(written) {
+            O::set(place, at, written);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use half::{bf16, f16};
+
+    use super::*;
+    use crate::element::Element;
+    use crate::rows::{Row, RowMut, Rows, RowsMut};
+    use crate::simd::{Isa, LaneKernel};
+
+    /// Copies a block, and counts the lanes that hold what pads.
+    struct Copy<'a> {
+        from: Row<'a>,
+        to: RowMut<'a>,
+        absent: f64,
+    }
+
+    struct CopyStep<V> {
+        absent: V,
+        zero: V,
+        one: V,
+    }
+
+    impl<V: Lanes> Step<V, 1, 1, 1> for CopyStep<V> {
+        #[inline(always)]
+        fn step<const WHOLE: bool>(&mut self, _: usize, [x]: [V; 1], [padding]: &mut [V; 1]) -> [V; 1] {
+            *padding = *padding + V::select(V::and(x.le(self.absent), self.absent.le(x)), self.one, self.zero);
+            [x]
+        }
+    }
+
+    impl LaneKernel for Copy<'_> {
+        type Output = usize;
+
+        #[inline(always)]
+        fn run<V: Lanes>(self, token: V::Token) -> usize {
+            let Copy { from, to, absent } = self;
+            let splat = |value| V::splat(token, value);
+            let mut step = CopyStep { absent: splat(absent), zero: splat(0.0), one: splat(1.0) };
+            let output = [Some(BlockMut::new(to))];
+            let [padding] = pass(token, from.classes(), [Block::new(from, absent)], output, &mut step);
+            assert_eq!((from.classes() + padding as usize) % V::N, 0);
+            padding as usize
+        }
+    }
+
+    /// From rows of one dtype to rows of another.
+    fn check<From: Element, To: Element>(wide: bool) {
+        const WIDTH: usize = 400;
+        // What every dtype can hold.
+        let data: Vec<From> = (0..2 * WIDTH).map(|i| From::from_f64(i as f64 - 7.5)).collect();
+        let nine = To::from_f64(9.0).to_f64();
+        for isa in Isa::available() {
+            for (start, len) in (1..WIDTH - 5).map(|len| (len % 5, len)) {
+                for absent in [f64::NEG_INFINITY, 0.0] {
+                    let mut out = vec![To::from_f64(9.0); 2 * WIDTH];
+                    {
+                        let from = Rows::new(&data, WIDTH).unwrap().row(1).block(start, len);
+                        let to = RowsMut::new(&mut out, WIDTH).unwrap();
+                        // SAFETY: the only view of this row.
+                        let to = unsafe { to.row(1) }.block(start, len);
+                        assert!(isa.run_lanes(wide, Copy { from, to, absent }) < 16);
+                    }
+                    for (index, (out, data)) in out.iter().zip(&data).enumerate() {
+                        let inside = (WIDTH + start..WIDTH + start + len).contains(&index);
+                        let expected = if inside { To::from_f64(data.to_f64()).to_f64() } else { nine };
+                        assert!(out.to_f64() == expected, "{} {start} {len} {index}", isa.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tails_are_padded_and_nothing_is_written_past_them() {
+        check::<f32, f32>(false);
+        check::<bf16, f16>(false);
+        check::<f16, bf16>(false);
+        check::<f32, f64>(false);
+        check::<f64, f64>(true);
+        check::<f32, f32>(true);
+        check::<bf16, bf16>(true);
+        check::<f16, f16>(true);
     }
 }

@@ -1,6 +1,7 @@
 //! Numbers with twice the precision of f64.
 
-use crate::simd::{Lanes, Scalar};
+use crate::element::Element;
+use crate::simd::Lanes;
 
 /// A number as the unevaluated sum of two f64, with twice their precision.
 #[derive(Clone, Copy, Debug)]

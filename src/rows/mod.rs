@@ -1,14 +1,16 @@
 //! Views of a batch of rows: unit stride on the class axis, any strides on the batch axes.
 //!
 //! Elements are reached through raw pointers, so that the gradient may be written over the row it is computed
-//! from; every access goes through [`Row::load`] and [`RowMut::store`], which check their bounds.
+//! from; every access goes through [`Block`] and [`BlockMut`], which check their bounds.
 //!
 //! * [`axes`]: where rows lie in memory.
-//! * [`row`]: one row.
+//! * [`row`]: one row as it is stored; [`block`]: a block of it as kernels see it.
 
 mod axes;
+mod block;
 mod row;
 
+pub(crate) use block::{AsBf16, AsF16, AsLanes, BLOCK, Block, BlockMut, Chunk, PastCaches, Store, Vectors, VectorsMut};
 pub(crate) use row::{Row, RowMut};
 
 use std::marker::PhantomData;
@@ -207,57 +209,6 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::simd::{Isa, Kernel, Lanes, Simd};
-
-    /// Copies a row vector by vector, the tails padded.
-    struct Copy<'a> {
-        from: Row<'a>,
-        to: RowMut<'a>,
-        absent: f64,
-    }
-
-    impl Kernel for Copy<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run<S: Simd>(self, simd: S) {
-            let mut start = 0;
-            while start < self.from.classes() {
-                let lanes = self.from.load::<S::F32>(simd, start, self.absent).to_array();
-                assert!(
-                    lanes[..S::F32::N]
-                        .iter()
-                        .skip(self.from.classes() - start)
-                        .all(|&lane| f64::from(lane) == self.absent)
-                );
-                self.to.store(start, self.from.load::<S::F32>(simd, start, self.absent));
-                start += S::F32::N;
-            }
-        }
-    }
-
-    #[test]
-    fn tails_are_padded_and_nothing_is_written_past_them() {
-        let data: Vec<f32> = (0..120).map(|i| i as f32 - 7.5).collect();
-        for isa in Isa::available() {
-            for (start, len) in (1..40).map(|len| (len % 5, len)) {
-                for absent in [f64::NEG_INFINITY, 0.0] {
-                    let mut out = vec![9.0_f32; 120];
-                    {
-                        let from = Rows::new(&data, 60).unwrap();
-                        let to = RowsMut::new(&mut out, 60).unwrap();
-                        // SAFETY: the only view of this row.
-                        let to = unsafe { to.row(1) }.block(start, len);
-                        isa.run(Copy { from: from.row(1).block(start, len), to, absent });
-                    }
-                    let inside = 60 + start..60 + start + len;
-                    assert_eq!(out[inside.clone()], data[inside.clone()], "{}", isa.name());
-                    out[inside].fill(9.0);
-                    assert_eq!(out, [9.0; 120], "{} {start} {len}", isa.name());
-                }
-            }
-        }
-    }
 
     #[test]
     fn rows_are_counted_in_c_order() {

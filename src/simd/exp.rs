@@ -12,6 +12,7 @@
 //! | [`Decay::deficit`] | 6.8 ULP | 7.6 ULP |
 
 use super::vector::{Lanes, Scalar};
+use crate::element::Element;
 
 /// (e^r − 1 − r) / r² for |r| ≤ ln 2 / 2.
 #[inline(always)]

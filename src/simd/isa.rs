@@ -1,7 +1,7 @@
 //! The choice of instruction set at run time: one enum, one detection, one match.
 
 use super::portable::Portable;
-use super::vector::{Kernel, Simd};
+use super::vector::{Kernel, LaneKernel, Narrow, Simd, Wide};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
@@ -53,6 +53,12 @@ impl Isa {
             Token::Avx2(_) => "avx2",
             Token::Portable(_) => "portable",
         }
+    }
+
+    /// Runs `kernel` in f64 lanes if `wide`, else in f32 lanes.
+    #[inline]
+    pub(crate) fn run_lanes<K: LaneKernel>(self, wide: bool, kernel: K) -> K::Output {
+        if wide { self.run(Wide(kernel)) } else { self.run(Narrow(kernel)) }
     }
 
     /// Runs `kernel` compiled for this instruction set.

@@ -22,4 +22,4 @@ mod tests;
 mod vector;
 
 pub use isa::Isa;
-pub(crate) use vector::{Kernel, Lanes, MAX_LANES, RUN, Scalar, Simd, Total};
+pub(crate) use vector::{Kernel, LaneKernel, Lanes, MAX_LANES, Narrow, RUN, Scalar, Simd, Total, Wide};

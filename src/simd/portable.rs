@@ -311,14 +311,14 @@ impl<T: Float, const N: usize> Neg for Array<T, N> {
 unsafe fn read<E: Element, T: Float, const N: usize>(data: *const u8) -> [T; N] {
     // SAFETY: the caller's; the read is unaligned.
     let elements = unsafe { data.cast::<[E; N]>().read_unaligned() };
-    elements.map(|element| <T as super::vector::Scalar>::from_f64(element.to_f64()))
+    elements.map(|element| T::from_f64(element.to_f64()))
 }
 
 /// # Safety
 /// `data` is valid for writes of `N` elements.
 #[inline(always)]
 unsafe fn write<E: Element, T: Float, const N: usize>(lanes: [T; N], data: *mut u8) {
-    let elements = lanes.map(|lane| E::from_f64(super::vector::Scalar::to_f64(lane)));
+    let elements = lanes.map(|lane| E::from_f64(lane.to_f64()));
     // SAFETY: the caller's; the write is unaligned.
     unsafe { data.cast::<[E; N]>().write_unaligned(elements) };
 }
@@ -334,23 +334,39 @@ where
     type Powers = Self;
     type Logarithms = ();
     const N: usize = N;
-    const KNOWN_DTYPES: bool = HARDWARE_FMA;
+    const STORES_OTHERWISE: bool = HARDWARE_FMA;
     const EXP2: &'static [f64] = if T::WIDE { EXP2_WIDE } else { EXP2_WHOLE };
     const LN_STEP: &'static [f64] = LN_WHOLE;
 
     #[inline(always)]
     fn splat(_: Portable, value: f64) -> Self {
-        Array([<T as super::vector::Scalar>::from_f64(value); N])
+        Array([T::from_f64(value); N])
     }
     #[inline(always)]
     unsafe fn load(_: Portable, data: *const u8, dtype: Dtype) -> Self {
         // SAFETY: the caller's.
-        unsafe { if HARDWARE_FMA { Self::read(data, dtype) } else { Self::read_by_call(data, dtype) } }
+        unsafe {
+            if dtype == T::DTYPE {
+                Array(data.cast::<[T; N]>().read_unaligned())
+            } else if HARDWARE_FMA {
+                Self::read(data, dtype)
+            } else {
+                Self::read_by_call(data, dtype)
+            }
+        }
     }
     #[inline(always)]
     unsafe fn store(self, data: *mut u8, dtype: Dtype) {
         // SAFETY: the caller's.
-        unsafe { if HARDWARE_FMA { self.write(data, dtype) } else { self.write_by_call(data, dtype) } }
+        unsafe {
+            if dtype == T::DTYPE {
+                data.cast::<[T; N]>().write_unaligned(self.0);
+            } else if HARDWARE_FMA {
+                self.write(data, dtype);
+            } else {
+                self.write_by_call(data, dtype);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn store_past_caches(self, data: *mut u8, dtype: Dtype) {
@@ -466,7 +482,7 @@ where
     }
     #[inline(always)]
     fn widen(self, _: Portable) -> [Self::Wide; 2] {
-        let lane = |i: usize| if i < N { super::vector::Scalar::to_f64(self.0[i]) } else { 0.0 };
+        let lane = |i: usize| if i < N { self.0[i].to_f64() } else { 0.0 };
         [Array(std::array::from_fn(lane)), Array(std::array::from_fn(|i| lane(i + WIDE_LANES)))]
     }
     #[inline(always)]

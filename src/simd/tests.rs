@@ -89,5 +89,5 @@ fn load<V: Lanes<Scalar: Lane>>(token: V::Token, values: &[V::Scalar]) -> V {
 
 /// The lane nearest to a number.
 fn nearest<T: Lane>(number: f64) -> T {
-    <T as Scalar>::from_f64(number)
+    T::from_f64(number)
 }

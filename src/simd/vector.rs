@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use crate::element::Dtype;
+use crate::element::{Dtype, Element};
 
 /// Lanes of the widest vector of any instruction set.
 pub(crate) const MAX_LANES: usize = 16;
@@ -29,8 +29,39 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
+/// Something to be computed in f32 or in f64 lanes; `run` must be `#[inline(always)]`.
+pub(crate) trait LaneKernel {
+    /// What it gives back.
+    type Output;
+    /// The computation, in lanes of either type.
+    fn run<V: Lanes>(self, token: V::Token) -> Self::Output;
+}
+
+/// A kernel in f32 lanes.
+pub(crate) struct Narrow<K>(pub(crate) K);
+/// A kernel in f64 lanes.
+pub(crate) struct Wide<K>(pub(crate) K);
+
+impl<K: LaneKernel> Kernel for Narrow<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> K::Output {
+        self.0.run::<S::F32>(simd)
+    }
+}
+
+impl<K: LaneKernel> Kernel for Wide<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> K::Output {
+        self.0.run::<S::F64>(simd)
+    }
+}
+
 /// The number type of one lane, with the constants that elementary functions and kernels need at its precision.
-pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
+pub(crate) trait Scalar: Element + PartialOrd + Default {
     /// Whether this is the wide type (f64), for which rounding in intermediate steps is far below any tolerance.
     const WIDE: bool;
     /// Coefficients of (e^r − 1 − r) / r² on |r| ≤ ln 2 / 2, lowest degree first.
@@ -53,10 +84,6 @@ pub(crate) trait Scalar: Copy + PartialOrd + Default + 'static {
     const HUGE: f64;
     /// The smallest normal number.
     const MIN_POSITIVE: f64;
-    /// Conversion with rounding to nearest.
-    fn from_f64(value: f64) -> Self;
-    /// Exact conversion.
-    fn to_f64(self) -> f64;
 }
 
 impl Scalar for f32 {
@@ -109,15 +136,6 @@ impl Scalar for f32 {
     const EXP_FLOOR: f64 = 80.0;
     const HUGE: f64 = 1e30;
     const MIN_POSITIVE: f64 = f32::MIN_POSITIVE as f64;
-
-    #[inline(always)]
-    fn from_f64(value: f64) -> Self {
-        value as f32
-    }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        f64::from(self)
-    }
 }
 
 impl Scalar for f64 {
@@ -156,15 +174,6 @@ impl Scalar for f64 {
     const EXP_FLOOR: f64 = 700.0;
     const HUGE: f64 = 1e290;
     const MIN_POSITIVE: f64 = f64::MIN_POSITIVE;
-
-    #[inline(always)]
-    fn from_f64(value: f64) -> Self {
-        value
-    }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self
-    }
 }
 
 /// [`Lanes::EXP2`] for steps of 1/16: minimax in relative error of 2^f, 1.6e-9.
@@ -293,8 +302,8 @@ pub(crate) trait Lanes:
     type Logarithms: Copy;
     /// Number of lanes, at most [`MAX_LANES`].
     const N: usize;
-    /// Whether loops are worth compiling once for each dtype.
-    const KNOWN_DTYPES: bool = true;
+    /// Whether loops are worth compiling that store vectors past the caches, or rounded.
+    const STORES_OTHERWISE: bool = true;
     /// Coefficients of (2^f − 1) / f on half a step of the table to both sides, lowest degree first.
     const EXP2: &'static [f64];
     /// Coefficients of (ln(1 + t) − t) / t² for the t of [`Lanes::ln_step`], lowest degree first, by the error of
@@ -400,17 +409,6 @@ pub(crate) trait Lanes:
             largest = largest.max(lane.to_f64());
         }
         largest
-    }
-
-    /// The first `count` lanes, and 0 in the others.
-    #[inline(always)]
-    fn keep_first(self, token: Self::Token, count: usize) -> Self {
-        let lanes = self.to_array();
-        let mut kept = [0.0_f64; MAX_LANES];
-        for (kept, lane) in kept.iter_mut().zip(&lanes[..count]) {
-            *kept = lane.to_f64();
-        }
-        Self::from_array(token, &kept)
     }
 
     /// The first `N` numbers, rounded to the lane type.

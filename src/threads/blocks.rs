@@ -4,10 +4,7 @@ use rayon::prelude::*;
 use smallvec::SmallVec;
 
 use super::float_environment::Caller;
-
-/// Classes per block: 16 KiB of f32, half of a first-level cache, so that two rows of it fit. Sums are f32 within a
-/// block and f64 across blocks.
-pub(crate) const BLOCK: usize = 4096;
+use crate::rows::BLOCK;
 
 /// The threads of a call.
 #[derive(Clone, Copy)]

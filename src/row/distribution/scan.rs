@@ -1,8 +1,10 @@
 //! The first look at a block: its largest and smallest element, and whether it can be computed with at all.
 
 use super::Space;
-use crate::rows::Row;
-use crate::simd::{Isa, Kernel, Lanes, Simd, exp};
+use crate::element::Dtype;
+use crate::row::runs::{Step, sums};
+use crate::rows::{Block, Chunk, Row};
+use crate::simd::{Isa, LaneKernel, Lanes, RUN, exp};
 
 /// Classes that tell first whether two rows are far apart: rows that are close are mostly close in these already.
 pub(crate) const PROBE: usize = 512;
@@ -19,23 +21,12 @@ pub(crate) struct Scan {
 /// Scans a block; `#[inline(always)]`, for use inside a kernel.
 #[inline(always)]
 pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Scan {
-    let infinite = V::splat(token, f64::INFINITY);
-    // The first class of the row pads it: it changes neither extreme. The first comparison fails for +∞ and for NaN.
-    let last = row.load::<V>(token, row.whole::<V>().min(row.classes() - 1), row.get(0));
-    let (mut largest, mut smallest) = ([last; 2], [last; 2]);
-    let mut valid = [last.lt(infinite); 2];
-    let mut start = 0;
-    while start < row.whole::<V>() {
-        // Two chains of comparisons hide each other's latency; the last class again changes nothing.
-        for chain in 0..2 {
-            let at = (start + chain * V::N).min(row.whole::<V>() - V::N);
-            let x = row.vector::<V>(token, at);
-            valid[chain] = V::and(valid[chain], x.lt(infinite));
-            largest[chain] = largest[chain].max(x);
-            smallest[chain] = smallest[chain].min(x);
-        }
-        start += 2 * V::N;
-    }
+    let (zero, infinite) = (V::splat(token, 0.0), V::splat(token, f64::INFINITY));
+    let mut step =
+        ScanStep::<V> { infinite, largest: [-infinite; 2], smallest: [infinite; 2], valid: [zero.le(zero); 2] };
+    // The first class of the row pads it: it changes neither extreme.
+    sums(token, row.classes(), [Block::new(row, row.get(0))], &mut step);
+    let ScanStep { largest, smallest, valid, .. } = step;
     let valid = V::and(valid[0], valid[1]);
     let largest = largest[0].max(largest[1]).largest();
     let smallest = -((-smallest[0].min(smallest[1])).largest());
@@ -45,6 +36,26 @@ pub(crate) fn scan<V: Lanes>(token: V::Token, row: Row<'_>, space: Space) -> Sca
         Space::Probs | Space::Unnormalized => smallest < 0.0,
     };
     Scan { largest, smallest, invalid: !V::all(valid) || out_of_range }
+}
+
+struct ScanStep<V: Lanes> {
+    infinite: V,
+    largest: [V; 2],
+    smallest: [V; 2],
+    valid: [V::Mask; 2],
+}
+
+impl<V: Lanes> Step<V, 1, 0, 0> for ScanStep<V> {
+    const CHAINS: usize = 2;
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, chain: usize, [x]: [V; 1], _: &mut [V; 0]) -> [V; 0] {
+        // The comparison fails for +∞ and for NaN.
+        self.valid[chain] = V::and(self.valid[chain], x.lt(self.infinite));
+        self.largest[chain] = self.largest[chain].max(x);
+        self.smallest[chain] = self.smallest[chain].min(x);
+        []
+    }
 }
 
 impl Scan {
@@ -67,25 +78,26 @@ pub(crate) fn fits_narrow_lanes(largest: f64, inverse_temperature: f64) -> bool 
 /// The largest element; anything if one is NaN.
 #[inline(always)]
 pub(crate) fn largest<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
-    // The first class of the row pads it.
-    let last = row.load::<V>(token, row.whole::<V>().min(row.classes() - 1), row.get(0));
-    let mut largest = [last; CHAINS];
-    let mut start = 0;
-    while start + CHAINS * V::N <= row.classes() {
-        for (chain, largest) in largest.iter_mut().enumerate() {
-            *largest = largest.max(row.vector(token, start + chain * V::N));
-        }
-        start += CHAINS * V::N;
-    }
-    while start < row.whole::<V>() {
-        largest[0] = largest[0].max(row.vector(token, start));
-        start += V::N;
-    }
-    largest[0].max(largest[1]).max(largest[2].max(largest[3])).largest()
+    let mut step = LargestStep([V::splat(token, f64::NEG_INFINITY); CHAINS]);
+    sums(token, row.classes(), [Block::new(row, f64::NEG_INFINITY)], &mut step);
+    let [a, b, c, d] = step.0;
+    a.max(b).max(c.max(d)).largest()
 }
 
 /// Chains of comparisons that hide each other's latency.
 const CHAINS: usize = 4;
+
+struct LargestStep<V>([V; CHAINS]);
+
+impl<V: Lanes> Step<V, 1, 0, 0> for LargestStep<V> {
+    const CHAINS: usize = CHAINS;
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, chain: usize, [x]: [V; 1], _: &mut [V; 0]) -> [V; 0] {
+        self.0[chain] = self.0[chain].max(x);
+        []
+    }
+}
 
 /// The lowest finite logit that f32 lanes take; −∞ is raised to it, and its probability is still 0.
 pub(crate) fn lowest_narrow_logit(inverse_temperature: f64) -> f64 {
@@ -95,44 +107,56 @@ pub(crate) fn lowest_narrow_logit(inverse_temperature: f64) -> f64 {
 /// Whether a row has a finite element below `lowest`.
 #[inline(always)]
 pub(crate) fn holds_finite_below<V: Lanes>(token: V::Token, row: Row<'_>, lowest: f64) -> bool {
-    let (lowest, infinite) = (V::splat(token, lowest), V::splat(token, f64::NEG_INFINITY));
-    // The first class of the row pads it.
-    let last = row.load::<V>(token, row.whole::<V>().min(row.classes() - 1), row.get(0));
-    let mut found = V::and(last.lt(lowest), infinite.lt(last));
-    let mut start = 0;
-    while start < row.whole::<V>() {
-        let x = row.vector::<V>(token, start);
-        found = V::or(found, V::and(x.lt(lowest), infinite.lt(x)));
-        start += V::N;
+    let zero = V::splat(token, 0.0);
+    let infinite = V::splat(token, f64::NEG_INFINITY);
+    let mut step = BelowStep::<V> { lowest: V::splat(token, lowest), infinite, found: zero.lt(zero) };
+    sums(token, row.classes(), [Block::new(row, f64::NEG_INFINITY)], &mut step);
+    V::any(step.found)
+}
+
+struct BelowStep<V: Lanes> {
+    lowest: V,
+    infinite: V,
+    found: V::Mask,
+}
+
+impl<V: Lanes> Step<V, 1, 0, 0> for BelowStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x]: [V; 1], _: &mut [V; 0]) -> [V; 0] {
+        self.found = V::or(self.found, V::and(x.lt(self.lowest), self.infinite.lt(x)));
+        []
     }
-    V::any(found)
 }
 
-/// Index of the first element equal to `value`.
+/// Index of the first element equal to `value`, which is the largest.
 pub(crate) fn first_at(row: Row<'_>, value: f64, isa: Isa) -> Option<usize> {
-    isa.run(FirstAt { row, value })
+    let from = isa.run_lanes(row.dtype() == Dtype::F64, FirstVector { row, value });
+    (from..row.classes()).find(|&index| row.get(index) == value)
 }
 
-struct FirstAt<'a> {
+/// The class that the first vector with an element from `value` on begins with, or the last vector does.
+struct FirstVector<'a> {
     row: Row<'a>,
     value: f64,
 }
 
-impl Kernel for FirstAt<'_> {
-    type Output = Option<usize>;
+impl LaneKernel for FirstVector<'_> {
+    type Output = usize;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Option<usize> {
-        let value = S::F64::splat(simd, self.value);
-        let mut start = 0;
-        while start < self.row.classes() {
-            let x = self.row.load::<S::F64>(simd, start, f64::NEG_INFINITY);
-            if S::F64::any(value.le(x)) {
-                let lanes = start..(start + S::F64::N).min(self.row.classes());
-                return lanes.into_iter().find(|&index| self.row.get(index) == self.value);
+    fn run<V: Lanes>(self, token: V::Token) -> usize {
+        let (row, value) = (self.row, V::splat(token, self.value));
+        let (block, mut chunk) = (Block::new(row, f64::NEG_INFINITY), Chunk::new());
+        let whole = row.classes() / V::N * V::N;
+        for start in (0..whole).step_by(RUN * V::N) {
+            let len = (whole - start).min(RUN * V::N);
+            let vectors = block.read::<V>(token, start, len, &mut chunk);
+            for at in (0..len).step_by(V::N) {
+                if V::any(value.le(vectors.get::<V>(token, at))) {
+                    return start + at;
+                }
             }
-            start += S::F64::N;
         }
-        None
+        whole
     }
 }

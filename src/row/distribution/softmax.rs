@@ -1,15 +1,15 @@
 //! One row as a distribution: its log-sum-exp, its probabilities, and what is written from them.
 
 use super::{Distribution, LogSumExp};
-use crate::element::Dtype;
+use crate::element::Element;
 use crate::row::distribution::Space;
 use crate::row::distribution::scan::{fits_narrow_lanes, largest, scan};
 use crate::row::runs::{self, Step};
-use crate::rows::{Row, RowMut};
+use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::{Decay, ScaledExp, exp};
 use crate::simd::ln::ln;
-use crate::simd::{Isa, Kernel, Lanes, RUN, Scalar, Simd, Total};
-use crate::threads::{BLOCK, Blocks};
+use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Scalar, Simd};
+use crate::threads::Blocks;
 
 impl Distribution<'_> {
     /// The number of one class, capped, and the derivative of the cap: the same bits as where the row is summed.
@@ -45,7 +45,7 @@ impl Distribution<'_> {
 
     /// Log-sum-exp of this block, or `None` where f32 lanes cannot take its range.
     fn log_sum_exp(self, isa: Isa, wide: bool) -> Option<LogSumExp> {
-        if wide { isa.run(SumKernel::<true>(self)) } else { isa.run(SumKernel::<false>(self)) }
+        isa.run_lanes(wide, SumKernel(self))
     }
 }
 
@@ -61,6 +61,9 @@ pub(crate) struct DistributionView<V: Lanes> {
     exp: ScaledExp<V>,
     cap: Option<(V, V)>,
 }
+
+/// |z/c| up to which c·tanh(z/c) is z to f64: a third of its square is below half a unit in the last place.
+const FREE: f64 = 1e-8;
 
 impl<V: Lanes> DistributionView<V> {
     #[inline(always)]
@@ -91,7 +94,9 @@ impl<V: Lanes> DistributionView<V> {
         // tanh|y| = −m/(2 + m) with m = e^(−2|y|) − 1; 1 − tanh² = 4(1 + m)/(2 + m)².
         let decay = Decay::new(self.token, (finite * minus_two_over_cap).abs());
         let sum = decay.expm1 + one + one;
-        let magnitude = -(cap * decay.expm1 / sum);
+        // Where the cap does nothing to them, numbers stay as they are, to the last digit.
+        let free = finite.abs().le(cap * V::splat(self.token, FREE));
+        let magnitude = V::select(free, finite.abs(), -(cap * decay.expm1 / sum));
         let slope = V::splat(self.token, 4.0) * decay.exp / (sum * sum);
         let capped = V::select(finite.lt(zero), -magnitude, magnitude);
         (V::select(present, capped, z), V::select(present, slope, zero))
@@ -172,27 +177,18 @@ impl Kernel for Capped<'_> {
     }
 }
 
-struct SumKernel<'a, const WIDE: bool>(Distribution<'a>);
+struct SumKernel<'a>(Distribution<'a>);
 
-impl<const WIDE: bool> Kernel for SumKernel<'_, WIDE> {
+impl LaneKernel for SumKernel<'_> {
     type Output = Option<LogSumExp>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Option<LogSumExp> {
-        if WIDE {
-            return sum::<S::F64>(simd, self.0);
-        }
-        debug_assert!(self.0.allows_narrow_lanes());
-        let found = match self.0.row.dtype() {
-            Dtype::F64 => None,
-            _ if !S::F32::KNOWN_DTYPES => plain_sum::<S::F32>(simd, self.0.row, self.0.inverse_temperature),
-            Dtype::F32 => plain_sum::<S::F32>(simd, self.0.row.known(Dtype::F32), self.0.inverse_temperature),
-            Dtype::Bf16 => plain_sum::<S::F32>(simd, self.0.row.known(Dtype::Bf16), self.0.inverse_temperature),
-            Dtype::F16 => plain_sum::<S::F32>(simd, self.0.row.known(Dtype::F16), self.0.inverse_temperature),
-        };
+    fn run<V: Lanes>(self, token: V::Token) -> Option<LogSumExp> {
+        debug_assert!(V::Scalar::WIDE || self.0.allows_narrow_lanes());
+        let found = if V::Scalar::WIDE { None } else { plain_sum::<V>(token, self.0.row, self.0.inverse_temperature) };
         match found {
             Some(_) => found,
-            None => sum::<S::F32>(simd, self.0),
+            None => sum::<V>(token, self.0),
         }
     }
 }
@@ -224,39 +220,27 @@ fn sum_at<V: Lanes>(token: V::Token, row: Row<'_>, rate: f64, reference: f64) ->
     if !fits_narrow_lanes(reference, rate) {
         return None;
     }
-    let exp = ScaledExp::<V>::new(token, rate, reference * rate, 1.0);
-    let zero = V::splat(token, 0.0);
-    let mut total = Total::<V>::zero(token);
-    let mut largest = [V::splat(token, f64::NEG_INFINITY); 2];
-    let mut start = 0;
-    while start < row.whole::<V>() {
-        let mut runs = [zero; 2];
-        let stop = row.whole::<V>().min(start + RUN * V::N);
-        // Two chains hide each other's latency.
-        while start + 2 * V::N <= stop {
-            for chain in 0..2 {
-                let at = start + chain * V::N;
-                row.prefetch(token, at, AHEAD);
-                let z = row.vector::<V>(token, at);
-                largest[chain] = largest[chain].max(z);
-                runs[chain] = runs[chain] + exp.at(exp.bounded(z));
-            }
-            start += 2 * V::N;
-        }
-        if start < stop {
-            let z = row.vector::<V>(token, start);
-            largest[0] = largest[0].max(z);
-            runs[0] = runs[0] + exp.at(exp.bounded(z));
-            start += V::N;
-        }
-        total.add(token, runs[0] + runs[1]);
+    let largest = [V::splat(token, f64::NEG_INFINITY); 2];
+    let mut step = SumStep::<V> { exp: ScaledExp::new(token, rate, reference * rate, 1.0), largest };
+    let [first, second] = runs::sums(token, row.classes(), [Block::new(row, f64::NEG_INFINITY)], &mut step);
+    Some((first + second, step.largest[0].max(step.largest[1]).largest()))
+}
+
+struct SumStep<V: Lanes> {
+    exp: ScaledExp<V>,
+    largest: [V; 2],
+}
+
+impl<V: Lanes> Step<V, 1, 0, 2> for SumStep<V> {
+    const CHAINS: usize = 2;
+    const AHEAD: usize = AHEAD;
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, chain: usize, [z]: [V; 1], runs: &mut [V; 2]) -> [V; 0] {
+        self.largest[chain] = self.largest[chain].max(z);
+        runs[chain] = runs[chain] + self.exp.at(self.exp.bounded(z));
+        []
     }
-    if start < row.classes() {
-        let z = row.load::<V>(token, start, f64::NEG_INFINITY);
-        largest[0] = largest[0].max(z);
-        total.add(token, exp.at(exp.bounded(z)));
-    }
-    Some((total.sum(), largest[0].max(largest[1]).largest()))
 }
 
 #[inline(always)]
@@ -283,77 +267,87 @@ fn sum<V: Lanes>(token: V::Token, distribution: Distribution<'_>) -> Option<LogS
     let largest = uncapped.capped(V::splat(token, found.largest)).0.largest();
     let view = DistributionView::<V>::new(token, distribution, LogSumExp { largest, rest: 0.0 });
     let zero = V::splat(token, 0.0);
-    let mut step = RestStep { token, row, view, top: V::splat(token, largest), count: zero };
-    let [rest] = runs::sums(token, row.classes(), &mut step);
+    let mut step = RestStep { token, view, top: V::splat(token, largest), count: zero };
+    let [rest] = runs::sums(token, row.classes(), [Block::new(row, f64::NEG_INFINITY)], &mut step);
     Some(LogSumExp { largest, rest: rest + (step.count.sum() - 1.0) })
 }
 
 /// Adds classes to the sum of all but the largest, which are counted.
-struct RestStep<'a, V: Lanes> {
+struct RestStep<V: Lanes> {
     token: V::Token,
-    row: Row<'a>,
     view: DistributionView<V>,
     top: V,
     count: V,
 }
 
-impl<V: Lanes> Step<V, 1> for RestStep<'_, V> {
+impl<V: Lanes> Step<V, 1, 0, 1> for RestStep<V> {
+    const AHEAD: usize = BLOCK;
+
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, [rest]: &mut [V; 1]) {
+    fn step<const WHOLE: bool>(&mut self, _: usize, [z]: [V; 1], [rest]: &mut [V; 1]) -> [V; 0] {
         let (zero, one) = (V::splat(self.token, 0.0), V::splat(self.token, 1.0));
-        if WHOLE {
-            self.row.prefetch(self.token, start, BLOCK);
-        }
-        let (z, _) = self.view.capped(self.row.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY));
+        let (z, _) = self.view.capped(z);
         let below = z.lt(self.top);
         *rest = *rest + V::select(below, self.view.p(z), zero);
         self.count = self.count + V::select(below, zero, one);
+        []
     }
 }
 
 /// ln Σw of a block of which w is the largest, as of logits ln w.
 #[inline(always)]
 fn sum_of_weights<V: Lanes>(token: V::Token, row: Row<'_>, largest: f64) -> LogSumExp {
-    let (zero, one) = (V::splat(token, 0.0), V::splat(token, 1.0));
-    let top = V::splat(token, largest);
-    let (mut rest, mut count) = (Total::<V>::zero(token), zero);
-    let mut start = 0;
-    while start < row.classes() {
-        let w = row.load::<V>(token, start, 0.0);
-        let below = w.lt(top);
-        rest.add(token, V::select(below, w / top, zero));
-        count = count + V::select(below, zero, one);
-        start += V::N;
-    }
-    LogSumExp { largest: largest.ln(), rest: rest.sum() + (count.sum() - 1.0) }
+    let zero = V::splat(token, 0.0);
+    let mut step = WeightsStep::<V> { token, top: V::splat(token, largest), count: zero };
+    let [rest] = runs::sums(token, row.classes(), [Block::new(row, 0.0)], &mut step);
+    LogSumExp { largest: largest.ln(), rest: rest + (step.count.sum() - 1.0) }
 }
 
-/// Writes ln p for one block.
-pub(crate) struct WriteLogSoftmax<'a, const WIDE: bool> {
+/// Adds classes to the sum of all but the largest, relative to it; these are counted.
+struct WeightsStep<V: Lanes> {
+    token: V::Token,
+    top: V,
+    count: V,
+}
+
+impl<V: Lanes> Step<V, 1, 0, 1> for WeightsStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [w]: [V; 1], [rest]: &mut [V; 1]) -> [V; 0] {
+        let (zero, one) = (V::splat(self.token, 0.0), V::splat(self.token, 1.0));
+        let below = w.lt(self.top);
+        *rest = *rest + V::select(below, w / self.top, zero);
+        self.count = self.count + V::select(below, zero, one);
+        []
+    }
+}
+
+/// Writes ln p of one block.
+pub(crate) struct WriteLogSoftmax<'a> {
     pub(crate) distribution: Distribution<'a>,
     pub(crate) sum: LogSumExp,
     pub(crate) out: RowMut<'a>,
 }
 
-impl<const WIDE: bool> Kernel for WriteLogSoftmax<'_, WIDE> {
+impl LaneKernel for WriteLogSoftmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        if WIDE { self.write::<S::F64>(simd) } else { self.write::<S::F32>(simd) }
+    fn run<V: Lanes>(self, token: V::Token) {
+        let infinite = V::splat(token, f64::NEG_INFINITY);
+        let mut step = LogSoftmax { view: DistributionView::<V>::new(token, self.distribution, self.sum), infinite };
+        let z = Block::new(self.distribution.row, f64::NEG_INFINITY);
+        runs::pass(token, self.out.classes(), [z], [Some(BlockMut::new(self.out))], &mut step);
     }
 }
 
-impl<const WIDE: bool> WriteLogSoftmax<'_, WIDE> {
+struct LogSoftmax<V: Lanes> {
+    view: DistributionView<V>,
+    infinite: V,
+}
+
+impl<V: Lanes> Step<V, 1, 1, 0> for LogSoftmax<V> {
     #[inline(always)]
-    fn write<V: Lanes>(self, token: V::Token) {
-        let view = DistributionView::<V>::new(token, self.distribution, self.sum);
-        let infinite = V::splat(token, f64::NEG_INFINITY);
-        let mut start = 0;
-        while start < self.distribution.row.classes() {
-            let z = self.distribution.row.load::<V>(token, start, f64::NEG_INFINITY);
-            self.out.store(start, V::select(infinite.lt(z), view.ln_p(z), infinite));
-            start += V::N;
-        }
+    fn step<const WHOLE: bool>(&mut self, _: usize, [z]: [V; 1], _: &mut [V; 0]) -> [V; 1] {
+        [V::select(self.infinite.lt(z), self.view.ln_p(z), self.infinite)]
     }
 }

@@ -3,14 +3,14 @@
 //! There p and q themselves are accurate enough, without the care that [`Pair`](crate::divergence::Pair) takes of close rows. The
 //! statistics are those that [`far`](crate::row::kl::far) found.
 
-use crate::divergence::{Disjoint, DisjointPair, DisjointView};
+use crate::divergence::{Class, Disjoint, DisjointPair, DisjointView};
 use crate::row::distribution::Distribution;
+use crate::row::distribution::scan::lowest_narrow_logit;
 use crate::row::divergence::second_pass::{Norms, Sums};
-use crate::row::gradients::RowGradients;
+use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::pair::{Frame, LogRatio, SideFrame};
 use crate::row::runs::{self, Step};
-use crate::row::write::{Formulas, write_sides};
-use crate::rows::Row;
+use crate::rows::Block;
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
@@ -34,12 +34,11 @@ pub(crate) struct Centering {
 }
 
 impl<D: Disjoint> DisjointRows<'_, D> {
-    /// The rows, if they hold f32, with dtypes that the compiler knows.
+    /// To read, padded with logits of probability 0.
     #[inline(always)]
-    fn known_f32<V: Lanes>(self) -> Option<Self> {
-        let p = Distribution { row: self.p.row.known_f32::<V>()?, ..self.p };
-        let q = Distribution { row: self.q.row.known_f32::<V>()?, ..self.q };
-        Some(DisjointRows { p, q, ..self })
+    fn blocks(&self) -> [Block<'_, f32>; 2] {
+        let lowest = lowest_narrow_logit(self.p.inverse_temperature);
+        [Block::new(self.p.row, lowest), Block::new(self.q.row, lowest)]
     }
 
     fn block(self, start: usize, len: usize) -> Self {
@@ -78,46 +77,38 @@ impl<D: Disjoint> DisjointRows<'_, D> {
     }
 }
 
-/// Both rows of a block, vector by vector.
-#[derive(Clone, Copy)]
-struct Pairs<'a, V: Lanes, W> {
+/// How two vectors of numbers become classes.
+struct View<V: Lanes, W> {
     token: V::Token,
-    p: Row<'a>,
-    q: Row<'a>,
-    lowest: f64,
     exps: (ScaledExp<V>, ScaledExp<V>),
     log_ratio: LogRatio<V>,
-    view: W,
+    of_divergence: W,
 }
 
-impl<'a, V: Lanes, W: DisjointView<V>> Pairs<'a, V, W> {
+impl<V: Lanes, W: DisjointView<V>> View<V, W> {
     #[inline(always)]
-    fn new<D: Disjoint<View<V> = W>>(token: V::Token, rows: &DisjointRows<'a, D>) -> Self {
-        let DisjointRows { divergence, p, q, frame } = *rows;
+    fn new<D: Disjoint<View<V> = W>>(token: V::Token, rows: &DisjointRows<'_, D>) -> Self {
+        let DisjointRows { divergence, p, frame, .. } = *rows;
         let rate = p.inverse_temperature;
         let exp = |side: SideFrame| side.exp(token, rate);
-        Pairs {
+        View {
             token,
-            p: p.row,
-            q: q.row,
-            lowest: crate::row::distribution::scan::lowest_narrow_logit(rate),
             exps: (exp(frame.p), exp(frame.q)),
             log_ratio: LogRatio::new(token, rate, frame.delta),
-            view: divergence.view::<V>(token, rate, frame.delta.value()),
+            of_divergence: divergence.view::<V>(token, rate, frame.delta.value()),
         }
     }
 
     #[inline(always)]
-    fn at<const WHOLE: bool>(&self, start: usize) -> DisjointPair<V> {
-        let x = self.p.lanes::<V, WHOLE>(self.token, start, self.lowest);
-        let y = self.q.lanes::<V, WHOLE>(self.token, start, self.lowest);
-        DisjointPair {
+    fn of(&self, x: V, y: V) -> (DisjointPair<V>, Class<V>) {
+        let pair = DisjointPair {
             token: self.token,
             p: self.exps.0.at(x),
             q: self.exps.1.at(y),
             difference: LogRatio::difference(x, y),
             log_ratio: self.log_ratio.of(x, y),
-        }
+        };
+        (pair, self.of_divergence.class(&pair))
     }
 }
 
@@ -129,9 +120,16 @@ impl<D: Disjoint, const P: bool, const Q: bool> Kernel for SumsKernel<'_, D, P, 
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Sums {
-        match self.0.known_f32::<S::F32>() {
-            Some(rows) => sums::<S::F32, D, P, Q>(simd, &rows),
-            None => sums::<S::F32, D, P, Q>(simd, &self.0),
+        let mut step = DisjointStep::<S::F32, D::View<S::F32>, P, Q>(View::new(simd, &self.0));
+        let [value, d_ln_p, p_slopes, p_cross, pp, d_ln_q, q_slopes, q_cross, qq] =
+            runs::sums(simd, self.0.p.row.classes(), self.0.blocks(), &mut step);
+        Sums {
+            value,
+            d_ln_p,
+            d_ln_q,
+            p_norms: Norms { slopes: p_slopes, cross: p_cross, probabilities: pp },
+            q_norms: Norms { slopes: q_slopes, cross: q_cross, probabilities: qq },
+            ..Sums::default()
         }
     }
 }
@@ -139,35 +137,18 @@ impl<D: Disjoint, const P: bool, const Q: bool> Kernel for SumsKernel<'_, D, P, 
 /// Σf; Σa, Σa², Σa·p and Σp² for the slopes a of p; the same of q.
 const SUMS: usize = 9;
 
-#[inline(always)]
-fn sums<V: Lanes, D: Disjoint, const P: bool, const Q: bool>(token: V::Token, rows: &DisjointRows<'_, D>) -> Sums {
-    let pairs = Pairs::<V, D::View<V>>::new(token, rows);
-    let mut step = DisjointStep::<V, D::View<V>, P, Q>(pairs);
-    let [value, d_ln_p, p_slopes, p_cross, pp, d_ln_q, q_slopes, q_cross, qq] =
-        runs::sums(token, rows.p.row.classes(), &mut step);
-    Sums {
-        value,
-        d_ln_p,
-        d_ln_q,
-        p_norms: Norms { slopes: p_slopes, cross: p_cross, probabilities: pp },
-        q_norms: Norms { slopes: q_slopes, cross: q_cross, probabilities: qq },
-        ..Sums::default()
-    }
-}
-
 /// Adds classes to the sums.
-struct DisjointStep<'a, V: Lanes, W, const P: bool, const Q: bool>(Pairs<'a, V, W>);
+struct DisjointStep<V: Lanes, W, const P: bool, const Q: bool>(View<V, W>);
 
-impl<V: Lanes, W: DisjointView<V>, const P: bool, const Q: bool> Step<V, SUMS> for DisjointStep<'_, V, W, P, Q> {
+impl<V: Lanes, W: DisjointView<V>, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for DisjointStep<V, W, P, Q> {
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
         [true, P, P, P, P, Q, Q, Q, Q][at]
     }
 
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
-        let pair = self.0.at::<WHOLE>(start);
-        let class = self.0.view.class(&pair);
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
+        let (pair, class) = self.0.of(x, y);
         runs[0] = runs[0] + class.value;
         if P {
             add_slope(runs, 1, class.d_ln_p, pair.p);
@@ -175,6 +156,7 @@ impl<V: Lanes, W: DisjointView<V>, const P: bool, const Q: bool> Step<V, SUMS> f
         if Q {
             add_slope(runs, 5, class.d_ln_q, pair.q);
         }
+        []
     }
 }
 
@@ -197,40 +179,28 @@ impl<D: Disjoint> Kernel for GradientsKernel<'_, D> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match self.rows.known_f32::<S::F32>() {
-            Some(rows) => self.write::<S::F32>(simd, &rows),
-            None => self.write::<S::F32>(simd, &self.rows),
-        }
-    }
-}
-
-impl<D: Disjoint> GradientsKernel<'_, D> {
-    #[inline(always)]
-    fn write<V: Lanes>(&self, token: V::Token, rows: &DisjointRows<'_, D>) {
-        let splat = |side: Centering| (V::splat(token, side.scale), V::splat(token, -side.slope_sum));
-        let formulas = Gradients {
-            pairs: Pairs::<V, D::View<V>>::new(token, rows),
+        let splat = |side: Centering| (S::F32::splat(simd, side.scale), S::F32::splat(simd, -side.slope_sum));
+        let formulas = Gradients::<S::F32, D::View<S::F32>> {
+            view: View::new(simd, &self.rows),
             p: splat(self.centering.0),
             q: splat(self.centering.1),
         };
-        write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
+        write_sides(simd, self.rows.blocks(), &self.gradients, formulas);
     }
 }
 
 /// The gradients; of each side the scale and −Σa.
-#[derive(Clone, Copy)]
-struct Gradients<'a, V: Lanes, W> {
-    pairs: Pairs<'a, V, W>,
+struct Gradients<V: Lanes, W> {
+    view: View<V, W>,
     p: (V, V),
     q: (V, V),
 }
 
-impl<V: Lanes, W: DisjointView<V>> Formulas<V> for Gradients<'_, V, W> {
+impl<V: Lanes, W: DisjointView<V>> Formulas<V> for Gradients<V, W> {
     /// (a − p·Σa)·scale of each side.
     #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> (V, V) {
-        let pair = self.pairs.at::<WHOLE>(start);
-        let class = self.pairs.view.class(&pair);
+    fn of(&self, x: V, y: V) -> (V, V) {
+        let (pair, class) = self.view.of(x, y);
         let (p, q) = (self.p, self.q);
         (p.0 * pair.p.mul_add_relaxed(p.1, class.d_ln_p), q.0 * pair.q.mul_add_relaxed(q.1, class.d_ln_q))
     }

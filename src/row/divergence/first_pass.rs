@@ -6,9 +6,9 @@ use crate::row::kl::close::Close;
 use crate::row::pair::{FindSupport, Frame, LARGEST_NARROW_DELTA, PairView, SideFrame, Support};
 use crate::row::runs::{Step, sums};
 use crate::row::two_floats::TwoFloats;
-use crate::rows::Row;
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
-use crate::threads::{BLOCK, Blocks};
+use crate::rows::{BLOCK, Block};
+use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Narrow, Scalar, Simd, Wide};
+use crate::threads::Blocks;
 
 /// What the first pass over a pair of rows finds.
 #[derive(Clone, Copy, Debug)]
@@ -46,54 +46,26 @@ struct BlockStatistics {
     problem: Option<NoStatistics>,
 }
 
-#[derive(Clone, Copy)]
-struct FirstPass<'a> {
+/// The first pass over a block. If `EXACT`, the sums leave out the largest class, as entropies and losses need it; else they
+/// only serve as divisors.
+struct FirstPass<'a, const EXACT: bool> {
     p: Distribution<'a>,
     q: Distribution<'a>,
     isa: Isa,
-    /// Whether the sums leave out the largest class, as entropies and losses need it, or only serve as divisors.
-    exact: bool,
 }
 
-impl FirstPass<'_> {
-    /// Runs in f64 lanes if `wide`, else in f32 lanes.
-    fn run(self, wide: bool) -> BlockStatistics {
-        let isa = self.isa;
-        // A single class has probability 1 whatever its logit, exactly.
-        let exact = self.exact || self.p.row.classes() == 1;
-        match (wide, exact) {
-            (true, _) => isa.run(FirstPassKernel::<true, true>(self)),
-            (false, true) => isa.run(FirstPassKernel::<false, true>(self)),
-            (false, false) => isa.run(FirstPassKernel::<false, false>(self)),
-        }
-    }
-}
-
-struct FirstPassKernel<'a, const WIDE: bool, const EXACT: bool>(FirstPass<'a>);
-
-impl<const WIDE: bool, const EXACT: bool> Kernel for FirstPassKernel<'_, WIDE, EXACT> {
+impl<const EXACT: bool> LaneKernel for FirstPass<'_, EXACT> {
     type Output = BlockStatistics;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> BlockStatistics {
-        let pass = self.0;
-        if WIDE {
-            return first_pass::<S::F64, EXACT>(simd, &pass);
-        }
-        match pass.p.row.known_f32::<S::F32>().zip(pass.q.row.known_f32::<S::F32>()) {
-            Some((p, q)) => {
-                let p = Distribution { row: p, ..pass.p };
-                let q = Distribution { row: q, ..pass.q };
-                first_pass::<S::F32, EXACT>(simd, &FirstPass { p, q, ..pass })
-            }
-            None => first_pass::<S::F32, EXACT>(simd, &pass),
-        }
+    fn run<V: Lanes>(self, token: V::Token) -> BlockStatistics {
+        first_pass::<V, EXACT>(token, &self)
     }
 }
 
 #[inline(always)]
-fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>) -> BlockStatistics {
-    let FirstPass { p, q, isa, .. } = *pass;
+fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_, EXACT>) -> BlockStatistics {
+    let FirstPass { p, q, isa } = *pass;
     let p_scan = scan::<V>(token, p.row, p.space);
     let q_scan = scan::<V>(token, q.row, q.space);
     let mut block = BlockStatistics {
@@ -109,7 +81,7 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
         return block;
     }
     if p_scan.smallest == p.space.absent() || q_scan.smallest == q.space.absent() {
-        block.support = isa.run(FindSupport { p, q });
+        block.support = isa.run_lanes(V::Scalar::WIDE, FindSupport { p, q });
     }
     let fits = |scan: Scan| scan.fits_narrow_lanes(p.inverse_temperature);
     if !V::Scalar::WIDE && (block.support.very_low || !fits(p_scan) || !fits(q_scan)) {
@@ -133,11 +105,13 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
     let view = PairView::<V>::new(token, p, q, &frame);
     let zero = V::splat(token, 0.0);
     let tops = (V::splat(token, p_reference), V::splat(token, q_reference));
-    let mut step = FirstStep::<V, EXACT> { token, p: p.row, q: q.row, view, tops, counts: [zero; 2] };
-    let [p_rest, q_rest, excess] = sums(token, p.row.classes(), &mut step);
-    let [p_count, q_count] = step.counts;
-    let side = |empty: bool, reference: f64, count: V, rest: f64| {
-        if empty { LogSumExp::EMPTY } else { LogSumExp { largest: reference, rest: rest + (count.sum() - 1.0) } }
+    let mut step = FirstStep::<V, EXACT> { token, view, tops, counts: [zero; 2] };
+    let blocks = [Block::new(p.row, f64::NEG_INFINITY), Block::new(q.row, f64::NEG_INFINITY)];
+    let [p_rest, q_rest, excess] = sums(token, p.row.classes(), blocks, &mut step);
+    // No vector goes into the closure, which is not inlined into both places.
+    let (p_count, q_count) = (step.counts[0].sum(), step.counts[1].sum());
+    let side = |empty: bool, reference: f64, count: f64, rest: f64| {
+        if empty { LogSumExp::EMPTY } else { LogSumExp { largest: reference, rest: rest + (count - 1.0) } }
     };
     block.p = side(p_empty, p_reference, p_count, p_rest);
     block.q = side(q_empty, q_reference, q_count, q_rest);
@@ -147,24 +121,18 @@ fn first_pass<V: Lanes, const EXACT: bool>(token: V::Token, pass: &FirstPass<'_>
 }
 
 /// Adds classes to the sums of p′, q′ (without the largest if `EXACT`) and q′ − p′, and counts the largest.
-struct FirstStep<'a, V: Lanes, const EXACT: bool> {
+struct FirstStep<V: Lanes, const EXACT: bool> {
     token: V::Token,
-    p: Row<'a>,
-    q: Row<'a>,
     view: PairView<V>,
     tops: (V, V),
     counts: [V; 2],
 }
 
-impl<V: Lanes, const EXACT: bool> Step<V, 3> for FirstStep<'_, V, EXACT> {
+impl<V: Lanes, const EXACT: bool> Step<V, 2, 0, 3> for FirstStep<V, EXACT> {
+    const AHEAD: usize = BLOCK;
+
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; 3]) {
-        if WHOLE {
-            self.p.prefetch(self.token, start, BLOCK);
-            self.q.prefetch(self.token, start, BLOCK);
-        }
-        let x = self.p.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
-        let y = self.q.lanes::<V, WHOLE>(self.token, start, f64::NEG_INFINITY);
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 3]) -> [V; 0] {
         let pair = self.view.pair(x, y);
         runs[2] = runs[2] - pair.difference();
         if EXACT {
@@ -178,6 +146,7 @@ impl<V: Lanes, const EXACT: bool> Step<V, 3> for FirstStep<'_, V, EXACT> {
             runs[0] = runs[0] + pair.p;
             runs[1] = runs[1] + pair.q;
         }
+        []
     }
 }
 
@@ -194,16 +163,20 @@ impl Kernel for SumOfDifferences<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> f64 {
         let SumOfDifferences { p, q, frame } = self;
-        let view = PairView::<S::F64>::new(simd, p, q, &frame);
-        let mut sum = S::F64::splat(simd, 0.0);
-        let mut start = 0;
-        while start < p.row.classes() {
-            let x = p.row.load::<S::F64>(simd, start, p.space.absent());
-            let y = q.row.load::<S::F64>(simd, start, q.space.absent());
-            sum = sum - view.pair(x, y).difference();
-            start += S::F64::N;
-        }
-        sum.sum()
+        let mut step = DifferenceStep::<S::F64>(PairView::new(simd, p, q, &frame));
+        let blocks = [Block::new(p.row, p.space.absent()), Block::new(q.row, q.space.absent())];
+        let [sum] = sums(simd, p.row.classes(), blocks, &mut step);
+        sum
+    }
+}
+
+struct DifferenceStep<V: Lanes>(PairView<V>);
+
+impl<V: Lanes> Step<V, 2, 0, 1> for DifferenceStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], [sum]: &mut [V; 1]) -> [V; 0] {
+        *sum = *sum - self.0.pair(x, y).difference();
+        []
     }
 }
 
@@ -236,7 +209,13 @@ impl Statistics {
         let classes = p.row.classes();
         if p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature {
             let parts = blocks.map(classes, |start, len| {
-                FirstPass { p: p.block(start, len), q: q.block(start, len), isa, exact }.run(wide)
+                let (p, q) = (p.block(start, len), q.block(start, len));
+                // A single class has probability 1 whatever its logit, exactly.
+                match (wide, exact || classes == 1) {
+                    (true, _) => isa.run(Wide(FirstPass::<true> { p, q, isa })),
+                    (false, true) => isa.run(Narrow(FirstPass::<true> { p, q, isa })),
+                    (false, false) => isa.run(Narrow(FirstPass::<false> { p, q, isa })),
+                }
             });
             let found = Self::merge(&parts, p.inverse_temperature)?;
             let fits = wide || found.frame.delta.value().abs() <= LARGEST_NARROW_DELTA;
@@ -249,8 +228,8 @@ impl Statistics {
         if p_sum.is_nan() || q_sum.is_nan() || p_sum.is_empty() || q_sum.is_empty() {
             return Err(NoStatistics::Invalid);
         }
-        let parts =
-            blocks.map(classes, |start, len| isa.run(FindSupport { p: p.block(start, len), q: q.block(start, len) }));
+        let parts = blocks
+            .map(classes, |start, len| isa.run(Wide(FindSupport { p: p.block(start, len), q: q.block(start, len) })));
         let support = parts.iter().fold(Support::default(), |all, &part| all.merge(part));
         let mut frame = Frame::of(p_sum, q_sum, p.inverse_temperature);
         if p.space.is_normalized() && q.space.is_normalized() {

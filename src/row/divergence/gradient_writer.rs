@@ -3,7 +3,6 @@
 use crate::divergence::Pair;
 use crate::divergence::{Class, Divergence};
 use crate::row::distribution::Space;
-use crate::rows::RowMut;
 use crate::simd::{Lanes, Scalar};
 
 /// How the slopes of a class become the gradient of what was passed.
@@ -28,10 +27,9 @@ pub(crate) struct Rule {
     pub(crate) q: SideRule,
 }
 
-/// Writes the gradient of one side.
+/// Makes the gradient of one side of slopes.
 #[derive(Clone, Copy)]
-pub(crate) struct Writer<'a, V: Lanes> {
-    out: RowMut<'a>,
+pub(crate) struct Writer<V: Lanes> {
     rule: SideRule,
     token: V::Token,
     scale: V,
@@ -40,11 +38,10 @@ pub(crate) struct Writer<'a, V: Lanes> {
     linear: V,
 }
 
-impl<'a, V: Lanes> Writer<'a, V> {
+impl<V: Lanes> Writer<V> {
     #[inline(always)]
-    pub(crate) fn new(token: V::Token, out: RowMut<'a>, rule: SideRule) -> Self {
+    pub(crate) fn new(token: V::Token, rule: SideRule) -> Self {
         Writer {
-            out,
             rule,
             token,
             scale: V::splat(token, rule.scale),
@@ -54,42 +51,24 @@ impl<'a, V: Lanes> Writer<'a, V> {
         }
     }
 
-    /// Gives back what it writes of q's side if `Q`, else of p's.
+    /// The gradient of q's side if `Q`, else of p's.
     ///
     /// The divergence and not a closure: what is called in several places is only inlined where it says so.
     #[inline(always)]
-    pub(crate) fn write<D: Divergence, const Q: bool, const WHOLE: bool>(
-        &self,
-        start: usize,
-        divergence: D,
-        pair: &Pair<V>,
-        class: &Class<V>,
-        centered: bool,
-    ) -> V {
+    pub(crate) fn gradient<D: Divergence, const Q: bool>(&self, divergence: D, pair: &Pair<V>, class: &Class<V>) -> V {
         let (slope, probability) = if Q { (class.d_ln_q, pair.q) } else { (class.d_ln_p, pair.p) };
-        let gradient = if !V::Scalar::WIDE || self.rule.space == Space::Logits {
-            self.scale * if centered { slope - probability * self.slope_sum } else { slope }
-        } else {
-            let has = if Q { pair.has.1 } else { pair.has.0 };
-            let given = match self.rule.space {
-                Space::LogProbs => divergence.given_slopes(pair, class),
-                _ => divergence.slopes_per_probability(pair),
-            };
-            let given = if Q { given.1 } else { given.0 };
-            let side = Side { has, probability, slope };
-            self.scale
-                * if self.rule.space == Space::Unnormalized {
-                    self.per_weight(pair, side, given)
-                } else {
-                    self.given(pair, has, given)
-                }
-        };
-        if WHOLE {
-            self.out.set_vector(start, gradient);
-        } else {
-            self.out.store(start, gradient);
+        if !V::Scalar::WIDE || self.rule.space == Space::Logits {
+            return self.scale * (slope - probability * self.slope_sum);
         }
-        gradient
+        let has = if Q { pair.has.1 } else { pair.has.0 };
+        let given = match self.rule.space {
+            Space::LogProbs => divergence.given_slopes(pair, class),
+            _ => divergence.slopes_per_probability(pair),
+        };
+        let given = if Q { given.1 } else { given.0 };
+        let side = Side { has, probability, slope };
+        let unnormalized = self.rule.space == Space::Unnormalized;
+        self.scale * if unnormalized { self.per_weight(pair, side, given) } else { self.given(pair, has, given) }
     }
 
     /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.

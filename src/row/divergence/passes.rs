@@ -7,10 +7,10 @@ use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::Outcome;
 use crate::row::divergence::first_pass::Statistics;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
-use crate::row::divergence::second_pass::{Gauge, LargestClass, Mode, Narrow, SecondPass, SlopesAt, Sums, Wide};
+use crate::row::divergence::second_pass::{Gauge, InMode, LargestClass, Mode, SecondPass, SlopesAt, Sums};
 use crate::row::gradients::RowGradients;
 use crate::rows::RowMut;
-use crate::simd::Isa;
+use crate::simd::{Isa, Narrow, Wide};
 use crate::threads::Blocks;
 
 /// A divergence of two rows whose statistics are known.
@@ -30,18 +30,18 @@ impl<D: Divergence> Call<'_, D> {
         let at_once = |wanted: bool, side: Distribution<'_>, slope_sum_is_zero: bool| {
             !wanted || !side.space.is_normalized() || slope_sum_is_zero
         };
-        let fused = !D::HAS_OUTER
+        let fused = self.wide
+            && !D::HAS_OUTER
             && at_once(wanted.0, self.p, self.slope_sum_is_zero().0)
             && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
             let rule = self.gradient_rule(&gradients, &Sums::default(), (1.0, 1.0));
-            let mode = if wanted == (false, true) { Mode::BothOfQ } else { Mode::Both };
-            let sums = self.pass(Some((&gradients, rule)), mode, (Gauge::NONE, Gauge::NONE));
+            let sums = self.pass(Some((&gradients, rule)), Mode::Gradients, (Gauge::NONE, Gauge::NONE));
             let value = self.value(&sums).0;
             self.mend_infinite(value, &gradients);
             return Outcome::Done(value);
         }
-        let mode = Mode::before_gradients(wanted);
+        let mode = if wanted == (false, false) { Mode::Sums } else { Mode::SumsAndSlopes };
         let gauge = self.gauge(wanted);
         let sums = self.pass(None, mode, gauge);
         let (value, slope) = self.value(&sums);
@@ -103,8 +103,7 @@ impl<D: Divergence> Call<'_, D> {
     fn write(&self, gradients: &RowGradients<'_>, sums: &Sums, gauge: (Gauge, Gauge), value: f64, slope: (f64, f64)) {
         let rule = self.gradient_rule(gradients, sums, slope);
         let dominant = self.dominant(gradients);
-        let mode = Mode::gradients((gradients.p.is_some(), gradients.q.is_some()));
-        let left = self.pass(Some((gradients, rule)), mode, gauge);
+        let left = self.pass(Some((gradients, rule)), Mode::Gradients, gauge);
         for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
             if let Some((out, class)) = top {
                 out.set(class, out.get(class) - left);
@@ -278,22 +277,13 @@ impl<D: Divergence> Call<'_, D> {
                 gauge,
                 gradients: gradients.map(|(outputs, rule)| (outputs.block(start, len), rule)),
             };
-            // Guards that the compiler knows keep it from making loops that nothing runs: in f32 lanes, values and
-            // gradients come at once for the side whose slopes sum to zero only, and apart for the others only.
-            let fuses_q = D::SLOPE_SUM_IS_ZERO.1;
+            // Values of f64 lanes come with their slopes, which cost little there.
             match (self.wide, mode) {
-                (false, Mode::Sums) => self.isa.run(Narrow::<D, 0>(block)),
-                (false, Mode::SumsAndSlopes) => self.isa.run(Narrow::<D, 1>(block)),
-                (false, Mode::Gradients) => self.isa.run(Narrow::<D, 2>(block)),
-                (false, Mode::SumsAndSlopesOfP) => self.isa.run(Narrow::<D, 4>(block)),
-                (false, Mode::SumsAndSlopesOfQ) if !fuses_q => self.isa.run(Narrow::<D, 5>(block)),
-                (false, Mode::GradientsOfP) => self.isa.run(Narrow::<D, 6>(block)),
-                (false, Mode::GradientsOfQ) if !fuses_q => self.isa.run(Narrow::<D, 7>(block)),
-                (false, Mode::BothOfQ) if fuses_q => self.isa.run(Narrow::<D, 8>(block)),
-                (false, _) => unreachable!("a mode of f64 lanes"),
-                (true, Mode::Gradients | Mode::GradientsOfP | Mode::GradientsOfQ) => self.isa.run(Wide::<D, 2>(block)),
-                (true, Mode::Both | Mode::BothOfQ) => self.isa.run(Wide::<D, 3>(block)),
-                (true, _) => self.isa.run(Wide::<D, 1>(block)),
+                (false, Mode::Sums) => self.isa.run(Narrow(InMode::<D, 0>(block))),
+                (false, Mode::SumsAndSlopes) => self.isa.run(Narrow(InMode::<D, 1>(block))),
+                (false, Mode::Gradients) => self.isa.run(Narrow(InMode::<D, 2>(block))),
+                (true, Mode::Sums | Mode::SumsAndSlopes) => self.isa.run(Wide(InMode::<D, 1>(block))),
+                (true, Mode::Gradients) => self.isa.run(Wide(InMode::<D, 2>(block))),
             }
         });
         parts.iter().fold(Sums::default(), |all, &part| all.merge(part))

@@ -1,71 +1,27 @@
 //! The pass over the classes of two rows that sums values and slopes, or writes gradients, or both.
 
-use crate::divergence::Divergence;
+use crate::divergence::{Class, Divergence, Pair};
 use crate::row::distribution::Distribution;
 use crate::row::divergence::gradient_writer::{Rule, Writer};
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, PairView};
-use crate::row::runs::{Step, sums};
-use crate::simd::{Kernel, Lanes, Scalar, Simd};
+use crate::row::runs::{Step, pass};
+use crate::rows::{Block, BlockMut};
+use crate::simd::{Kernel, LaneKernel, Lanes, Scalar, Simd};
 
 /// What a pass over the classes does; `MODE` of the kernels is its number.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Mode {
+    /// Σf̃, in f32 lanes.
     Sums = 0,
+    /// And the sums and norms of the slopes.
     SumsAndSlopes = 1,
+    /// Writes gradients; in f64 lanes it sums them and Σf̃, too.
     Gradients = 2,
-    Both = 3,
-    /// Like `SumsAndSlopes`, with the norms of one side only.
-    SumsAndSlopesOfP = 4,
-    SumsAndSlopesOfQ = 5,
-    /// Like `Gradients` and `Both`, of one side only.
-    GradientsOfP = 6,
-    GradientsOfQ = 7,
-    BothOfQ = 8,
 }
 
-impl Mode {
-    /// For the sides whose gradients are to follow.
-    pub(crate) fn before_gradients(wanted: (bool, bool)) -> Self {
-        match wanted {
-            (true, true) => Mode::SumsAndSlopes,
-            (true, false) => Mode::SumsAndSlopesOfP,
-            (false, true) => Mode::SumsAndSlopesOfQ,
-            (false, false) => Mode::Sums,
-        }
-    }
-
-    /// Writing the gradients of these sides.
-    pub(crate) fn gradients(wanted: (bool, bool)) -> Self {
-        match wanted {
-            (true, false) => Mode::GradientsOfP,
-            (false, true) => Mode::GradientsOfQ,
-            _ => Mode::Gradients,
-        }
-    }
-}
-
-/// Whether a mode sums the slopes of p, and of q.
-#[inline(always)]
-const fn slopes_of(mode: u8) -> (bool, bool) {
-    const BOTH: u8 = Mode::SumsAndSlopes as u8;
-    (mode == BOTH || mode == Mode::SumsAndSlopesOfP as u8, mode == BOTH || mode == Mode::SumsAndSlopesOfQ as u8)
-}
-
-/// Whether a mode writes the gradient of p, and of q.
-#[inline(always)]
-const fn writes(mode: u8) -> (bool, bool) {
-    const BOTH: [u8; 2] = [Mode::Gradients as u8, Mode::Both as u8];
-    let both = mode == BOTH[0] || mode == BOTH[1];
-    let q = mode == Mode::GradientsOfQ as u8 || mode == Mode::BothOfQ as u8;
-    (both || mode == Mode::GradientsOfP as u8, both || q)
-}
-
-/// Whether a mode writes gradients and sums nothing but them.
-#[inline(always)]
-const fn only_writes(mode: u8) -> bool {
-    mode == Mode::Gradients as u8 || mode == Mode::GradientsOfP as u8 || mode == Mode::GradientsOfQ as u8
-}
+const SUMS_AND_SLOPES: u8 = Mode::SumsAndSlopes as u8;
+const GRADIENTS: u8 = Mode::Gradients as u8;
 
 /// Sums over the classes of a row or block.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,51 +117,45 @@ pub(crate) struct SecondPass<'a, D> {
     pub(crate) gradients: Option<(RowGradients<'a>, Rule)>,
 }
 
-impl<D: Copy> SecondPass<'_, D> {
-    /// The pass, if everything it reads and writes is f32, with dtypes that the compiler knows.
-    #[inline(always)]
-    fn known_f32<V: Lanes>(&self) -> Option<Self> {
-        let p = Distribution { row: self.p.row.known_f32::<V>()?, ..self.p };
-        let q = Distribution { row: self.q.row.known_f32::<V>()?, ..self.q };
-        let gradients = match self.gradients {
-            None => None,
-            Some((out, rule)) => {
-                let p = match out.p {
-                    Some(out) => Some(out.known_f32::<V>()?),
-                    None => None,
-                };
-                let q = match out.q {
-                    Some(out) => Some(out.known_f32::<V>()?),
-                    None => None,
-                };
-                Some((RowGradients { p, q, ..out }, rule))
-            }
-        };
-        Some(SecondPass { p, q, gradients, ..*self })
-    }
-}
+/// The pass in one mode.
+pub(crate) struct InMode<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
 
-pub(crate) struct Narrow<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
-pub(crate) struct Wide<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
-
-impl<D: Divergence, const MODE: u8> Kernel for Narrow<'_, D, MODE> {
+impl<D: Divergence, const MODE: u8> LaneKernel for InMode<'_, D, MODE> {
     type Output = Sums;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Sums {
-        match self.0.known_f32::<S::F32>() {
-            Some(pass) => second_pass::<S::F32, D, MODE>(simd, &pass),
-            None => second_pass::<S::F32, D, MODE>(simd, &self.0),
+    fn run<V: Lanes>(self, token: V::Token) -> Sums {
+        let SecondPass { divergence, p, q, frame, gauge, gradients } = self.0;
+        let (mut outputs, mut writers) = ([None; 2], (None, None));
+        if let Some((out, rule)) = gradients {
+            outputs = [out.p.map(BlockMut::new), out.q.map(BlockMut::new)];
+            writers = (out.p.map(|_| Writer::new(token, rule.p)), out.q.map(|_| Writer::new(token, rule.q)));
         }
-    }
-}
-
-impl<D: Divergence, const MODE: u8> Kernel for Wide<'_, D, MODE> {
-    type Output = Sums;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Sums {
-        second_pass::<S::F64, D, MODE>(simd, &self.0)
+        let mut step = SecondStep::<V, D, MODE> {
+            token,
+            divergence,
+            view: PairView::new(token, p, q, &frame),
+            writers,
+            gauges: (V::splat(token, -gauge.0.number()), V::splat(token, -gauge.1.number())),
+            beyond_lone: (gauge.0 == Gauge::Lone, gauge.1 == Gauge::Lone),
+        };
+        let (classes, absent) = (p.row.classes(), (p.space.absent(), q.space.absent()));
+        let blocks = [Block::new(p.row, absent.0), Block::new(q.row, absent.1)];
+        let totals = if MODE == GRADIENTS {
+            pass::<V, _, 2, 2, SUMS>(token, classes, blocks, outputs, &mut step)
+        } else {
+            pass::<V, _, 2, 0, SUMS>(token, classes, blocks, [], &mut step)
+        };
+        let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
+        Sums {
+            value: totals[0],
+            d_ln_p: totals[1],
+            d_ln_q: totals[2],
+            excess: totals[3],
+            q: totals[4],
+            p_norms: norms(5),
+            q_norms: norms(8),
+        }
     }
 }
 
@@ -213,48 +163,11 @@ impl<D: Divergence, const MODE: u8> Kernel for Wide<'_, D, MODE> {
 /// as given, the norms. Known to the compiler, which drops the others.
 #[inline(always)]
 const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
-    let (p, q) = slopes_of(mode);
     match at {
-        0 => !only_writes(mode),
-        1 => p || (only_writes(mode) && wide),
-        2 => q || (only_writes(mode) && wide),
-        3 | 4 => !only_writes(mode) && wide,
-        5..8 => p && !wide,
-        _ => q && !wide,
-    }
-}
-
-#[inline(always)]
-fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &SecondPass<'_, D>) -> Sums {
-    let view = PairView::<V>::new(token, pass.p, pass.q, &pass.frame);
-    let (mut p_writer, mut q_writer) = (None, None);
-    if let Some((out, rule)) = pass.gradients {
-        if let Some(out) = out.p {
-            p_writer = Some(Writer::new(token, out, rule.p));
-        }
-        if let Some(out) = out.q {
-            q_writer = Some(Writer::new(token, out, rule.q));
-        }
-    }
-    let mut step = SecondStep::<V, D, MODE> {
-        token,
-        pass,
-        view,
-        p_writer,
-        q_writer,
-        gauges: (V::splat(token, -pass.gauge.0.number()), V::splat(token, -pass.gauge.1.number())),
-        beyond_lone: (pass.gauge.0 == Gauge::Lone, pass.gauge.1 == Gauge::Lone),
-    };
-    let totals = sums(token, pass.p.row.classes(), &mut step);
-    let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
-    Sums {
-        value: totals[0],
-        d_ln_p: totals[1],
-        d_ln_q: totals[2],
-        excess: totals[3],
-        q: totals[4],
-        p_norms: norms(5),
-        q_norms: norms(8),
+        0 => wide || mode != GRADIENTS,
+        1 | 2 => mode == SUMS_AND_SLOPES || (mode == GRADIENTS && wide),
+        3 | 4 => wide,
+        _ => mode == SUMS_AND_SLOPES && !wide,
     }
 }
 
@@ -262,77 +175,87 @@ fn second_pass<V: Lanes, D: Divergence, const MODE: u8>(token: V::Token, pass: &
 const SUMS: usize = 11;
 
 /// What a pass does with each vector of classes.
-struct SecondStep<'a, V: Lanes, D, const MODE: u8> {
+struct SecondStep<V: Lanes, D, const MODE: u8> {
     token: V::Token,
-    pass: &'a SecondPass<'a, D>,
+    divergence: D,
     view: PairView<V>,
-    p_writer: Option<Writer<'a, V>>,
-    q_writer: Option<Writer<'a, V>>,
+    /// Of the gradients that are wanted.
+    writers: (Option<Writer<V>>, Option<Writer<V>>),
     gauges: (V, V),
     beyond_lone: (bool, bool),
 }
 
-impl<V: Lanes, D: Divergence, const MODE: u8> Step<V, SUMS> for SecondStep<'_, V, D, MODE> {
+impl<V: Lanes, D: Divergence, const MODE: u8> SecondStep<V, D, MODE> {
+    /// The class, its slopes relative to the gauges, and what there is to sum of it.
     #[inline(always)]
-    fn has_sum(at: usize) -> bool {
-        sums_at(MODE, V::Scalar::WIDE, at)
-    }
-
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
-        let (token, pass) = (self.token, self.pass);
-        let sums = !only_writes(MODE);
-        let (p_writes, q_writes) = writes(MODE);
-        let (p_slopes, q_slopes) = slopes_of(MODE);
-        // Gradients written together with the sums have none to take off.
-        let centered = only_writes(MODE);
-        let x = pass.p.row.lanes::<V, WHOLE>(token, start, pass.p.space.absent());
-        let y = pass.q.row.lanes::<V, WHOLE>(token, start, pass.q.space.absent());
+    fn take(&self, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> (Pair<V>, Class<V>) {
+        let has_sum = |at| sums_at(MODE, V::Scalar::WIDE, at);
         let pair = self.view.pair(x, y);
-        let mut class = pass.divergence.class(&pair);
+        let mut class = self.divergence.class(&pair);
         if V::Scalar::WIDE {
             let (p, q) = (pair.p.mul_add(self.gauges.0, class.d_ln_p), pair.q.mul_add(self.gauges.1, class.d_ln_q));
             if D::HAS_LONE_SLOPES && (self.beyond_lone.0 || self.beyond_lone.1) {
-                let beyond = pass.divergence.slopes_beyond_lone(&pair, &class);
+                let beyond = self.divergence.slopes_beyond_lone(&pair, &class);
                 class.d_ln_p = if self.beyond_lone.0 { beyond.0 } else { p };
                 class.d_ln_q = if self.beyond_lone.1 { beyond.1 } else { q };
             } else {
                 (class.d_ln_p, class.d_ln_q) = (p, q);
             }
         }
-        if sums {
+        if has_sum(0) {
             runs[0] = runs[0] + class.value;
-            if p_slopes {
-                runs[1] = runs[1] + class.d_ln_p;
-            }
-            if q_slopes {
-                runs[2] = runs[2] + class.d_ln_q;
-            }
-            if p_slopes && !V::Scalar::WIDE {
-                add_norms(runs, 5, class.d_ln_p, pair.p);
-            }
-            if q_slopes && !V::Scalar::WIDE {
-                add_norms(runs, 8, class.d_ln_q, pair.q);
-            }
-            if V::Scalar::WIDE {
-                runs[3] = runs[3] + pair.difference();
-                runs[4] = runs[4] + pair.q;
-            }
         }
-        if p_writes || q_writes {
-            if let (true, Some(writer)) = (p_writes, &self.p_writer) {
-                let gradient = writer.write::<D, false, WHOLE>(start, pass.divergence, &pair, &class, centered);
-                if centered && V::Scalar::WIDE {
-                    runs[1] = runs[1] + gradient;
-                }
-            }
-            if let (true, Some(writer)) = (q_writes, &self.q_writer) {
-                let gradient = writer.write::<D, true, WHOLE>(start, pass.divergence, &pair, &class, centered);
-                if centered && V::Scalar::WIDE {
-                    runs[2] = runs[2] + gradient;
-                }
-            }
+        if MODE == SUMS_AND_SLOPES {
+            runs[1] = runs[1] + class.d_ln_p;
+            runs[2] = runs[2] + class.d_ln_q;
         }
+        if has_sum(3) {
+            runs[3] = runs[3] + pair.difference();
+            runs[4] = runs[4] + pair.q;
+        }
+        if has_sum(5) {
+            add_norms(runs, 5, class.d_ln_p, pair.p);
+            add_norms(runs, 8, class.d_ln_q, pair.q);
+        }
+        (pair, class)
+    }
+}
+
+impl<V: Lanes, D: Divergence, const MODE: u8> Step<V, 2, 0, SUMS> for SecondStep<V, D, MODE> {
+    #[inline(always)]
+    fn has_sum(at: usize) -> bool {
+        sums_at(MODE, V::Scalar::WIDE, at)
+    }
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
+        self.take(lanes, runs);
+        []
+    }
+}
+
+impl<V: Lanes, D: Divergence, const MODE: u8> Step<V, 2, 2, SUMS> for SecondStep<V, D, MODE> {
+    #[inline(always)]
+    fn has_sum(at: usize) -> bool {
+        sums_at(MODE, V::Scalar::WIDE, at)
+    }
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; 2] {
+        let (pair, class) = self.take(lanes, runs);
+        let zero = V::splat(self.token, 0.0);
+        let (mut p, mut q) = (zero, zero);
+        if let Some(writer) = &self.writers.0 {
+            p = writer.gradient::<D, false>(self.divergence, &pair, &class);
+        }
+        if let Some(writer) = &self.writers.1 {
+            q = writer.gradient::<D, true>(self.divergence, &pair, &class);
+        }
+        if V::Scalar::WIDE {
+            runs[1] = runs[1] + p;
+            runs[2] = runs[2] + q;
+        }
+        [p, q]
     }
 }
 
@@ -382,18 +305,29 @@ impl<D: Divergence> Kernel for LargestClass<'_, D> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> f64 {
-        let view = PairView::<S::F64>::new(simd, self.p, self.q, &self.frame);
+        let LargestClass { divergence, p, q, frame } = self;
         let lowest = S::F64::splat(simd, f64::NEG_INFINITY);
-        let mut largest = lowest;
-        let mut start = 0;
-        while start < self.p.row.classes() {
-            let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
-            let y = self.q.row.load::<S::F64>(simd, start, self.q.space.absent());
-            let pair = view.pair(x, y);
-            let score = self.divergence.score(&pair);
-            largest = largest.max(S::F64::select(pair.shared(), score, lowest));
-            start += S::F64::N;
-        }
-        largest.largest()
+        let mut step =
+            LargestStep::<S::F64, D> { divergence, view: PairView::new(simd, p, q, &frame), lowest, largest: lowest };
+        let blocks = [Block::new(p.row, p.space.absent()), Block::new(q.row, q.space.absent())];
+        pass(simd, p.row.classes(), blocks, [], &mut step);
+        step.largest.largest()
+    }
+}
+
+struct LargestStep<V: Lanes, D> {
+    divergence: D,
+    view: PairView<V>,
+    lowest: V,
+    largest: V,
+}
+
+impl<V: Lanes, D: Divergence> Step<V, 2, 0, 0> for LargestStep<V, D> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], _: &mut [V; 0]) -> [V; 0] {
+        let pair = self.view.pair(x, y);
+        let score = self.divergence.score(&pair);
+        self.largest = self.largest.max(V::select(pair.shared(), score, self.lowest));
+        []
     }
 }

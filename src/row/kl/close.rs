@@ -20,14 +20,13 @@ use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::RowGradients;
 use crate::row::kl::close_gradients::CloseGradients;
 use crate::row::kl::outlook::{Outlook, outlook};
-use crate::row::known::{PairKernel, run_known};
 use crate::row::pair::{Frame, LARGEST_NARROW_DELTA, LogRatio};
 use crate::row::runs::{Step, sums};
 use crate::row::two_floats::TwoFloats;
-use crate::rows::Row;
+use crate::rows::{BLOCK, Block};
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
-use crate::threads::{BLOCK, Blocks};
+use crate::simd::{Isa, LaneKernel, Lanes, Scalar};
+use crate::threads::Blocks;
 
 /// What the pass finds.
 #[derive(Clone, Copy, Debug)]
@@ -120,11 +119,10 @@ impl Close {
         for _ in 0..TRIES {
             let parts = blocks.map(p.row.classes(), |start, len| {
                 let (p, q) = (p.block(start, len), q.block(start, len));
-                match (wide, p_gradient) {
-                    (false, false) => isa.run(CloseSums::<false, false> { p, q, center }),
-                    (false, true) => isa.run(CloseSums::<false, true> { p, q, center }),
-                    (true, false) => isa.run(CloseSums::<true, false> { p, q, center }),
-                    (true, true) => isa.run(CloseSums::<true, true> { p, q, center }),
+                if p_gradient {
+                    isa.run_lanes(wide, CloseSums::<true> { p, q, center })
+                } else {
+                    isa.run_lanes(wide, CloseSums::<false> { p, q, center })
                 }
             });
             match Self::merge(&parts, p.inverse_temperature, wide)? {
@@ -220,11 +218,7 @@ impl Close {
         let (frame, mean) = (self.frame(p.inverse_temperature), self.mean);
         blocks.map(p.row.classes(), |start, len| {
             let (p, q, gradients) = (p.block(start, len), q.block(start, len), gradients.block(start, len));
-            if wide {
-                isa.run(CloseGradients::<true> { p, q, frame, mean, gradients });
-            } else {
-                isa.run(CloseGradients::<false> { p, q, frame, mean, gradients });
-            }
+            isa.run_lanes(wide, CloseGradients { p, q, frame, mean, gradients });
         });
         true
     }
@@ -255,35 +249,20 @@ fn alternating(z: f64, divisor: impl Fn(u32) -> f64) -> f64 {
 }
 
 /// Sums of a block, with the norms for the gradient of p if `P`.
-struct CloseSums<'a, const WIDE: bool, const P: bool> {
+struct CloseSums<'a, const P: bool> {
     p: Distribution<'a>,
     q: Distribution<'a>,
     /// If not the block's own.
     center: Option<TwoFloats>,
 }
 
-impl<const WIDE: bool, const P: bool> Kernel for CloseSums<'_, WIDE, P> {
+impl<const P: bool> LaneKernel for CloseSums<'_, P> {
     type Output = Option<BlockSums>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        let kernel = BlockKernel::<P> { rate: self.p.inverse_temperature, center: self.center };
-        let (p, q) = (self.p.row, self.q.row);
-        if WIDE { run_known::<S::F64, _>(simd, p, q, kernel) } else { run_known::<S::F32, _>(simd, p, q, kernel) }
-    }
-}
-
-struct BlockKernel<const P: bool> {
-    rate: f64,
-    center: Option<TwoFloats>,
-}
-
-impl<const P: bool> PairKernel for BlockKernel<P> {
-    type Output = Option<BlockSums>;
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<BlockSums> {
-        let BlockKernel { rate, center } = self;
+    fn run<V: Lanes>(self, token: V::Token) -> Option<BlockSums> {
+        let CloseSums { p, q, center } = self;
+        let (p, q, rate) = (p.row, q.row, p.inverse_temperature);
         let (top, center, steady) = if let Some(center) = center {
             // What a row holds was seen before.
             (largest::<V>(token, p), center, false)
@@ -320,13 +299,13 @@ impl<const P: bool> PairKernel for BlockKernel<P> {
         let extremes = Extremes { largest_t: zero, smallest_t: zero, largest_y: view.lowest };
         // Classes past the end have no weight, and t = 0: in f64 lanes as classes that neither row has.
         let absent = if V::Scalar::WIDE { f64::NEG_INFINITY } else { top - 2000.0 / rate };
-        let absent = (absent, absent - center.value() / rate);
+        let blocks = [Block::new(p, absent), Block::new(q, absent - center.value() / rate)];
         let (found, extremes) = if steady {
-            let mut step = CloseStep::<V, P, true> { p, q, view, absent, extremes };
-            (sums(token, p.classes(), &mut step), step.extremes)
+            let mut step = CloseStep::<V, P, true> { view, extremes };
+            (sums(token, p.classes(), blocks, &mut step), step.extremes)
         } else {
-            let mut step = CloseStep::<V, P, false> { p, q, view, absent, extremes };
-            (sums(token, p.classes(), &mut step), step.extremes)
+            let mut step = CloseStep::<V, P, false> { view, extremes };
+            (sums(token, p.classes(), blocks, &mut step), step.extremes)
         };
         let [sum, difference, excess, cross, pp, cross_p, cross_cross] = found;
         let (largest_t, smallest_t) = (extremes.largest_t.largest(), -(-extremes.smallest_t).largest());
@@ -373,37 +352,29 @@ struct View<V: Lanes> {
 }
 
 /// Adds classes to the sums.
-struct CloseStep<'a, V: Lanes, const P: bool, const STEADY: bool> {
-    p: Row<'a>,
-    q: Row<'a>,
+struct CloseStep<V: Lanes, const P: bool, const STEADY: bool> {
     view: View<V>,
-    /// What pads both rows.
-    absent: (f64, f64),
     extremes: Extremes<V>,
 }
 
-impl<V: Lanes, const P: bool, const STEADY: bool> Step<V, SUMS> for CloseStep<'_, V, P, STEADY> {
+impl<V: Lanes, const P: bool, const STEADY: bool> Step<V, 2, 0, SUMS> for CloseStep<V, P, STEADY> {
+    // The next block, whose scan has nothing to compute while it waits for memory.
+    const AHEAD: usize = BLOCK;
+
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
         P || at < 3 || (at == 3 && V::Scalar::WIDE)
     }
 
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
-        let token = self.view.token;
-        if WHOLE {
-            // The next block, whose scan has nothing to compute while it waits for memory.
-            self.p.prefetch(token, start, BLOCK);
-            self.q.prefetch(token, start, BLOCK);
-        }
-        let x = self.p.lanes::<V, WHOLE>(token, start, self.absent.0);
-        let y = self.q.lanes::<V, WHOLE>(token, start, self.absent.1);
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
         if WHOLE {
             self.view.add::<P, STEADY>(runs, &mut self.extremes, x, y);
         } else {
             // Of few classes, none of whose rounding another makes up for.
             self.view.add::<P, false>(runs, &mut self.extremes, x, y);
         }
+        []
     }
 }
 

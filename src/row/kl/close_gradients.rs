@@ -3,16 +3,14 @@
 //! The statistics are those that [`close`](super::close) found.
 
 use crate::row::distribution::Distribution;
-use crate::row::gradients::RowGradients;
-use crate::row::known::{PairKernel, run_known};
+use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::pair::{Frame, LogRatio};
 use crate::row::two_floats::TwoFloats;
-use crate::row::write::{Formulas, write_sides};
-use crate::rows::Row;
+use crate::rows::Block;
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
-use crate::simd::{Kernel, Lanes, Scalar, Simd};
+use crate::simd::{LaneKernel, Lanes, Scalar};
 
-pub(crate) struct CloseGradients<'a, const WIDE: bool> {
+pub(crate) struct CloseGradients<'a> {
     pub(crate) p: Distribution<'a>,
     pub(crate) q: Distribution<'a>,
     pub(crate) frame: Frame,
@@ -21,27 +19,14 @@ pub(crate) struct CloseGradients<'a, const WIDE: bool> {
     pub(crate) gradients: RowGradients<'a>,
 }
 
-impl<const WIDE: bool> Kernel for CloseGradients<'_, WIDE> {
+impl LaneKernel for CloseGradients<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let (p, q) = (self.p.row, self.q.row);
-        if WIDE { run_known::<S::F64, _>(simd, p, q, self) } else { run_known::<S::F32, _>(simd, p, q, self) }
-    }
-}
-
-impl<const WIDE: bool> PairKernel for CloseGradients<'_, WIDE> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) {
+    fn run<V: Lanes>(self, token: V::Token) {
         let rate = self.p.inverse_temperature;
         let formulas = KlGradients::<V> {
             token,
-            p,
-            q,
-            absent: self.frame.p.reference,
             lowest: V::splat(token, -V::Scalar::HUGE),
             reference: V::splat(token, self.frame.p.reference),
             ln_sum: V::splat(token, -self.frame.p.ln_sum),
@@ -51,17 +36,14 @@ impl<const WIDE: bool> PairKernel for CloseGradients<'_, WIDE> {
             scale: V::splat(token, self.gradients.scale * rate),
             rate: V::splat(token, rate),
         };
-        write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
+        // Any logit in range pads.
+        let absent = self.frame.p.reference;
+        write_sides(token, [Block::new(self.p.row, absent), Block::new(self.q.row, absent)], &self.gradients, formulas);
     }
 }
 
-#[derive(Clone, Copy)]
-struct KlGradients<'a, V: Lanes> {
+struct KlGradients<V: Lanes> {
     token: V::Token,
-    p: Row<'a>,
-    q: Row<'a>,
-    /// Any logit in range.
-    absent: f64,
     lowest: V,
     reference: V,
     ln_sum: V,
@@ -74,13 +56,11 @@ struct KlGradients<'a, V: Lanes> {
     rate: V,
 }
 
-impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
+impl<V: Lanes> Formulas<V> for KlGradients<V> {
     /// p·(d − KL) and q − p = p·(e^(−d) − 1).
     #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> (V, V) {
+    fn of(&self, x: V, y: V) -> (V, V) {
         let token = self.token;
-        let x = self.p.lanes::<V, WHOLE>(token, start, self.absent);
-        let y = self.q.lanes::<V, WHOLE>(token, start, self.absent);
         if V::Scalar::WIDE {
             let (x, y) = (x.at_least(self.lowest), y.at_least(self.lowest));
             let d = self.log_ratio.of(x, y);

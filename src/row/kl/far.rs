@@ -11,14 +11,12 @@
 use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
 use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
-use crate::row::gradients::RowGradients;
-use crate::row::known::{PairKernel, run_known};
+use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::pair::Frame;
 use crate::row::runs::{Step, sums};
-use crate::row::write::{Formulas, write_sides};
-use crate::rows::Row;
+use crate::rows::{Block, Row};
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd};
+use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
@@ -174,18 +172,9 @@ impl<const P: bool, const Q: bool> Kernel for FarSums<'_, P, Q> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        run_known::<S::F32, _>(simd, self.p.row, self.q.row, self)
-    }
-}
-
-impl<const P: bool, const Q: bool> PairKernel for FarSums<'_, P, Q> {
-    type Output = Option<BlockSums>;
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<BlockSums> {
-        let rate = self.p.inverse_temperature;
-        let references = (first_largest::<V>(token, p), first_largest::<V>(token, q));
-        let block = BlockAt::<V> { token, p, q, rate, references };
+        let (p, q, rate) = (self.p.row, self.q.row, self.p.inverse_temperature);
+        let references = (first_largest::<S::F32>(simd, p), first_largest::<S::F32>(simd, q));
+        let block = BlockAt::<S::F32> { token: simd, p, q, rate, references };
         let (found, largest) = block.run::<P, Q>();
         let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
         if within(largest.0, references.0) && within(largest.1, references.1) {
@@ -220,8 +209,9 @@ impl<V: Lanes> BlockAt<'_, V> {
             ScaledExp::<V>::new(token, rate, references.1 * rate, 1.0),
         );
         let lowest_lanes = V::splat(token, lowest);
-        let mut step = FarStep::<V, P, Q> { token, p, q, lowest, exps, largest: (lowest_lanes, lowest_lanes) };
-        let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = sums(token, p.classes(), &mut step);
+        let mut step = FarStep::<V, P, Q> { exps, largest: (lowest_lanes, lowest_lanes) };
+        let blocks = [Block::new(p, lowest), Block::new(q, lowest)];
+        let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = sums(token, p.classes(), blocks, &mut step);
         let largest = step.largest;
         // −∞ and NaN make a sum NaN.
         let found = (p_sum.is_finite() && q_sum.is_finite() && cross.is_finite()).then_some(BlockSums {
@@ -244,29 +234,21 @@ fn first_largest<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
 }
 
 /// Adds classes to the sums.
-struct FarStep<'a, V: Lanes, const P: bool, const Q: bool> {
-    token: V::Token,
-    p: Row<'a>,
-    q: Row<'a>,
-    lowest: f64,
+struct FarStep<V: Lanes, const P: bool, const Q: bool> {
     exps: (ScaledExp<V>, ScaledExp<V>),
     largest: (V, V),
 }
 
-impl<V: Lanes, const P: bool, const Q: bool> Step<V, SUMS> for FarStep<'_, V, P, Q> {
+impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, P, Q> {
+    const AHEAD: usize = AHEAD;
+
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
         [true, true, true, P || Q, Q, Q, P, P][at]
     }
 
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; SUMS]) {
-        if WHOLE {
-            self.p.prefetch(self.token, start, AHEAD);
-            self.q.prefetch(self.token, start, AHEAD);
-        }
-        let x = self.p.lanes::<V, WHOLE>(self.token, start, self.lowest);
-        let y = self.q.lanes::<V, WHOLE>(self.token, start, self.lowest);
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
         self.largest = (self.largest.0.max(x), self.largest.1.max(y));
         let (p, q, difference) = (self.exps.0.at(x), self.exps.1.at(y), x - y);
         runs[0] = runs[0] + p;
@@ -284,6 +266,7 @@ impl<V: Lanes, const P: bool, const Q: bool> Step<V, SUMS> for FarStep<'_, V, P,
             runs[6] = cross.mul_add_relaxed(cross, runs[6]);
             runs[7] = p.mul_add_relaxed(cross, runs[7]);
         }
+        []
     }
 }
 
@@ -301,39 +284,24 @@ impl Kernel for FarGradients<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        run_known::<S::F32, _>(simd, self.p.row, self.q.row, self);
-    }
-}
-
-impl PairKernel for FarGradients<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) {
         let rate = self.p.inverse_temperature;
         // As in a `LogRatio`: 1/T is rounded, and what is taken off its multiple by the same factor.
-        let narrow_rate = V::Scalar::from_f64(rate).to_f64();
-        let formulas = KlGradients::<V> {
-            token,
-            p,
-            q,
-            lowest: lowest_narrow_logit(rate),
-            p_exp: ScaledExp::new(token, rate, self.ln_divisors.0, 1.0),
-            q_exp: ScaledExp::new(token, rate, self.ln_divisors.1, 1.0),
-            scale: V::splat(token, self.gradients.scale * rate),
-            rate: V::splat(token, narrow_rate),
-            offset: V::splat(token, -self.offset * (narrow_rate / rate)),
+        let narrow_rate = f64::from(rate as f32);
+        let splat = |value| S::F32::splat(simd, value);
+        let formulas = KlGradients::<S::F32> {
+            p_exp: ScaledExp::new(simd, rate, self.ln_divisors.0, 1.0),
+            q_exp: ScaledExp::new(simd, rate, self.ln_divisors.1, 1.0),
+            scale: splat(self.gradients.scale * rate),
+            rate: splat(narrow_rate),
+            offset: splat(-self.offset * (narrow_rate / rate)),
         };
-        write_sides(token, (self.gradients.p, self.gradients.q), &formulas);
+        let lowest = lowest_narrow_logit(rate);
+        let blocks = [Block::new(self.p.row, lowest), Block::new(self.q.row, lowest)];
+        write_sides(simd, blocks, &self.gradients, formulas);
     }
 }
 
-#[derive(Clone, Copy)]
-struct KlGradients<'a, V: Lanes> {
-    token: V::Token,
-    p: Row<'a>,
-    q: Row<'a>,
-    lowest: f64,
+struct KlGradients<V: Lanes> {
     p_exp: ScaledExp<V>,
     q_exp: ScaledExp<V>,
     scale: V,
@@ -341,12 +309,10 @@ struct KlGradients<'a, V: Lanes> {
     offset: V,
 }
 
-impl<V: Lanes> Formulas<V> for KlGradients<'_, V> {
+impl<V: Lanes> Formulas<V> for KlGradients<V> {
     /// p·(d − value) and q − p.
     #[inline(always)]
-    fn lanes<const WHOLE: bool>(&self, start: usize) -> (V, V) {
-        let x = self.p.lanes::<V, WHOLE>(self.token, start, self.lowest);
-        let y = self.q.lanes::<V, WHOLE>(self.token, start, self.lowest);
+    fn of(&self, x: V, y: V) -> (V, V) {
         let (p, q) = (self.p_exp.at(x), self.q_exp.at(y));
         (self.scale * p * (x - y).mul_add_relaxed(self.rate, self.offset), self.scale * (q - p))
     }

@@ -1,8 +1,10 @@
 //! The first look at a block of two rows: some of its largest classes.
 
+use crate::element::Element;
 use crate::row::pair::LogRatio;
+use crate::row::runs::{Step, sums};
 use crate::row::two_floats::TwoFloats;
-use crate::rows::Row;
+use crate::rows::{Block, Row};
 use crate::simd::exp::exp;
 use crate::simd::{Lanes, Scalar};
 
@@ -46,32 +48,10 @@ impl<V: Lanes> Tops<V> {
     fn new(token: V::Token, p: Row<'_>, q: Row<'_>) -> Self {
         let lowest = V::splat(token, -V::Scalar::HUGE);
         let mut tops = Tops { pairs: [(lowest, lowest); CHAINS], smallest: [V::splat(token, f64::INFINITY); CHAINS] };
-        let (classes, whole) = (p.classes(), p.whole::<V>());
-        let mut start = 0;
-        while start + CHAINS * V::N <= whole {
-            for chain in 0..CHAINS {
-                let at = start + chain * V::N;
-                tops.take(chain, p.vector(token, at), q.vector(token, at));
-            }
-            start += CHAINS * V::N;
-        }
-        while start < whole {
-            tops.take(0, p.vector(token, start), q.vector(token, start));
-            start += V::N;
-        }
-        if start < classes {
-            let absent = f64::NEG_INFINITY;
-            tops.take_largest(1, p.load(token, start, absent), q.load(token, start, absent));
-            // The first class of the rows pads them: it is no smaller than the smallest.
-            tops.take_smallest(1, p.load(token, start, p.get(0)), q.load(token, start, q.get(0)));
-        }
+        // The first class of the rows pads them: it is no smaller than the smallest.
+        let blocks = [Block::new(p, p.get(0)), Block::new(q, q.get(0))];
+        sums(token, p.classes(), blocks, &mut tops);
         tops
-    }
-
-    #[inline(always)]
-    fn take(&mut self, chain: usize, x: V, y: V) {
-        self.take_largest(chain, x, y);
-        self.take_smallest(chain, x, y);
     }
 
     #[inline(always)]
@@ -124,6 +104,17 @@ impl<V: Lanes> Tops<V> {
             norm = moment.mul_add_relaxed(moment, norm);
         }
         Moments { squares: squares.sum(), cross: cross.sum(), norm: norm.sum() }
+    }
+}
+
+impl<V: Lanes> Step<V, 2, 0, 0> for Tops<V> {
+    const CHAINS: usize = CHAINS;
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, chain: usize, [x, y]: [V; 2], _: &mut [V; 0]) -> [V; 0] {
+        self.take_largest(chain, x, y);
+        self.take_smallest(chain, x, y);
+        []
     }
 }
 

@@ -8,11 +8,13 @@
 //!
 //! Unlike the divergences of this crate these take what floating-point arithmetic makes of infinities: 0·∞ is NaN.
 
+use crate::element::Element;
 use crate::row::gradients::RowGradients;
-use crate::rows::Row;
+use crate::row::runs::{Step, pass};
+use crate::rows::{Block, BlockMut, Row};
 use crate::simd::exp::exp;
 use crate::simd::ln::ln;
-use crate::simd::{Kernel, Lanes, MAX_LANES, Scalar, Simd};
+use crate::simd::{Kernel, Lanes, MAX_LANES, Simd};
 
 /// The sum over a block; writes the gradients asked for.
 pub(crate) struct PointwiseKl<'a> {
@@ -34,26 +36,27 @@ impl Kernel for PointwiseKl<'_> {
 
 impl PointwiseKl<'_> {
     #[inline(always)]
-    fn sum<V: Lanes, const LOG_P: bool>(&self, token: V::Token) -> f64 {
-        let scale = V::splat(token, self.gradients.scale);
+    fn sum<V: Lanes<Scalar = f64>, const LOG_P: bool>(&self, token: V::Token) -> f64 {
+        let mut step = PointwiseStep::<V, LOG_P> { token, scale: V::splat(token, self.gradients.scale) };
         // Of classes past the end the term is 0.
-        let absent = if LOG_P { 0.0 } else { 1.0 };
-        let mut total = V::splat(token, 0.0);
-        let mut start = 0;
-        while start < self.p.classes() {
-            let p = self.p.load::<V>(token, start, absent);
-            let ln_q = self.ln_q.load::<V>(token, start, 0.0);
-            let [term, d_p, d_ln_q] = elements::<V, LOG_P>(token, p, ln_q);
-            total = total + term;
-            if let Some(out) = self.gradients.p {
-                out.store(start, scale * d_p);
-            }
-            if let Some(out) = self.gradients.q {
-                out.store(start, scale * d_ln_q);
-            }
-            start += V::N;
-        }
-        total.sum()
+        let blocks = [Block::new(self.p, if LOG_P { 0.0 } else { 1.0 }), Block::new(self.ln_q, 0.0)];
+        let outputs = [self.gradients.p.map(BlockMut::new), self.gradients.q.map(BlockMut::new)];
+        let [sum] = pass(token, self.p.classes(), blocks, outputs, &mut step);
+        sum
+    }
+}
+
+struct PointwiseStep<V: Lanes, const LOG_P: bool> {
+    token: V::Token,
+    scale: V,
+}
+
+impl<V: Lanes, const LOG_P: bool> Step<V, 2, 2, 1> for PointwiseStep<V, LOG_P> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [p, ln_q]: [V; 2], [sum]: &mut [V; 1]) -> [V; 2] {
+        let [term, d_p, d_ln_q] = elements::<V, LOG_P>(self.token, p, ln_q);
+        *sum = *sum + term;
+        [self.scale * d_p, self.scale * d_ln_q]
     }
 }
 
@@ -89,5 +92,6 @@ fn special_elements<V: Lanes, const LOG_P: bool>(token: V::Token, p: V, ln_q: V)
             [own - p * ln_q, ln_p + one - ln_q, -p]
         };
     }
-    lanes.map(|lanes| V::from_array(token, &lanes))
+    // `map` of an array is a call, in which lanes go through memory.
+    [V::from_array(token, &lanes[0]), V::from_array(token, &lanes[1]), V::from_array(token, &lanes[2])]
 }

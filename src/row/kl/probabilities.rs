@@ -10,11 +10,10 @@ use crate::element::Dtype;
 use crate::row::distribution::scan::{PROBE, scan};
 use crate::row::distribution::softmax::AHEAD;
 use crate::row::distribution::{Distribution, Space};
-use crate::row::known::{PairKernel, run_known};
 use crate::row::runs::{self, Step};
-use crate::rows::Row;
+use crate::rows::{Block, Row};
 use crate::simd::ln::{RoughLogRatio, assemble, atanh_tail_on_third, reduced_ratio};
-use crate::simd::{Isa, Kernel, Lanes, Scalar, Simd, Total};
+use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Scalar, Simd, Total};
 use crate::threads::Blocks;
 
 /// Values from here on, relative to Σp + Σq, are accurate as plain sums.
@@ -34,7 +33,7 @@ pub(crate) fn kl(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Bl
     }
     let parts = blocks.map(p.row.classes(), |start, len| {
         let (p, q) = (p.row.block(start, len), q.row.block(start, len));
-        if wide { isa.run(GivenKl::<true> { p, q }) } else { isa.run(GivenKl::<false> { p, q }) }
+        isa.run_lanes(wide, GivenKl { p, q })
     });
     let (mut near, mut excess) = (0.0, 0.0);
     for part in parts.iter() {
@@ -82,75 +81,54 @@ impl Kernel for FarKl<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<PlainSums> {
-        run_known::<S::F32, _>(simd, self.p, self.q, self)
-    }
-}
-
-impl PairKernel for FarKl<'_> {
-    type Output = Option<PlainSums>;
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<PlainSums> {
-        let log_ratio = RoughLogRatio::<V>::new(token);
-        let mut step = FarStep { token, p, q, log_ratio, smallest: V::splat(token, f64::INFINITY) };
-        let [value, p_sum, q_sum] = runs::sums(token, p.classes(), &mut step);
+        let FarKl { p, q } = self;
+        let smallest = S::F32::splat(simd, f64::INFINITY);
+        let mut step = FarStep::<S::F32> { log_ratio: RoughLogRatio::new(simd), smallest };
+        // What pads adds nothing to the value, and a little to Σq.
+        let blocks = [Block::new(p, 0.0), Block::new(q, 1e-30)];
+        let [value, p_sum, q_sum] = runs::sums(simd, p.classes(), blocks, &mut step);
         let smallest = step.smallest;
         let smallest = -(-smallest).largest();
         // No 1/q that is a number takes such a p out of range.
         let in_range = p_sum <= 0.5
             || p_sum <= LARGEST_RATIO * smallest
-            || p_sum <= LARGEST_RATIO * scan::<V>(token, q, Space::Probs).smallest;
+            || p_sum <= LARGEST_RATIO * scan::<S::F32>(simd, q, Space::Probs).smallest;
         // NaN and ∞ make the value NaN or infinite.
         (value.is_finite() && smallest >= 0.0 && in_range).then_some(PlainSums { value, p: p_sum, q: q_sum })
     }
 }
 
 /// Adds classes to Σp·ln(p/q), Σp and Σq, and finds the smallest number.
-struct FarStep<'a, V: Lanes> {
-    token: V::Token,
-    p: Row<'a>,
-    q: Row<'a>,
+struct FarStep<V: Lanes> {
     log_ratio: RoughLogRatio<V>,
     smallest: V,
 }
 
-impl<V: Lanes> Step<V, 3> for FarStep<'_, V> {
+impl<V: Lanes> Step<V, 2, 0, 3> for FarStep<V> {
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, runs: &mut [V; 3]) {
-        // What pads adds nothing to the value, and a little to Σq.
-        let p = self.p.lanes::<V, WHOLE>(self.token, start, 0.0);
-        let q = self.q.lanes::<V, WHOLE>(self.token, start, 1e-30);
+    fn step<const WHOLE: bool>(&mut self, _: usize, [p, q]: [V; 2], runs: &mut [V; 3]) -> [V; 0] {
         self.smallest = self.smallest.min(p.min(q));
         runs[0] = p.mul_add_relaxed(self.log_ratio.of(p, q), runs[0]);
         runs[1] = runs[1] + p;
         runs[2] = runs[2] + q;
+        []
     }
 }
 
 /// Σ(p·ln(p/q) + q − p) and Σ(p − q) of a block.
-struct GivenKl<'a, const WIDE: bool> {
+struct GivenKl<'a> {
     p: Row<'a>,
     q: Row<'a>,
 }
 
-impl<const WIDE: bool> Kernel for GivenKl<'_, WIDE> {
+impl LaneKernel for GivenKl<'_> {
     type Output = Option<(f64, f64)>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Option<(f64, f64)> {
-        let GivenKl { p, q } = self;
-        if WIDE { run_known::<S::F64, _>(simd, p, q, self) } else { run_known::<S::F32, _>(simd, p, q, self) }
-    }
-}
-
-impl<const WIDE: bool> PairKernel for GivenKl<'_, WIDE> {
-    type Output = Option<(f64, f64)>;
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
+    fn run<V: Lanes>(self, token: V::Token) -> Option<(f64, f64)> {
         // Few rows have a probability of exactly 0.
-        match sums::<V, false>(token, p, q) {
-            None => sums::<V, true>(token, p, q),
+        match sums::<V, false>(token, self.p, self.q) {
+            None => sums::<V, true>(token, self.p, self.q),
             found => found,
         }
     }
@@ -162,34 +140,29 @@ impl<const WIDE: bool> PairKernel for GivenKl<'_, WIDE> {
 fn sums<V: Lanes, const ZEROS: bool>(token: V::Token, p: Row<'_>, q: Row<'_>) -> Option<(f64, f64)> {
     let infinity = V::splat(token, f64::INFINITY);
     let range = Range { smallest: infinity, smallest_positive: infinity, largest: V::splat(token, 0.0) };
-    let mut step = NearStep::<V, ZEROS> { token, p, q, excess: Total::zero(token), range };
-    let [near] = runs::sums(token, p.classes(), &mut step);
+    let mut step = NearStep::<V, ZEROS> { token, excess: Total::zero(token), range };
+    let [near] = runs::sums(token, p.classes(), [Block::new(p, 1.0), Block::new(q, 1.0)], &mut step);
     let (excess, range) = (step.excess.sum(), step.range);
     // NaN and +∞ make the excess NaN or infinite; q = 0 < p makes the other sum infinite.
     (excess.is_finite() && !near.is_nan() && range.fits::<ZEROS>()).then_some((near, excess))
 }
 
 /// Adds classes to Σ(p·ln(p/q) + q − p); and to Σ(p − q), whose terms are exact where p and q are close, in f64.
-struct NearStep<'a, V: Lanes, const ZEROS: bool> {
+struct NearStep<V: Lanes, const ZEROS: bool> {
     token: V::Token,
-    p: Row<'a>,
-    q: Row<'a>,
     excess: Total<V>,
     range: Range<V>,
 }
 
-impl<V: Lanes, const ZEROS: bool> Step<V, 1> for NearStep<'_, V, ZEROS> {
+impl<V: Lanes, const ZEROS: bool> Step<V, 2, 0, 1> for NearStep<V, ZEROS> {
+    const AHEAD: usize = AHEAD;
+
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, start: usize, [near]: &mut [V; 1]) {
-        if WHOLE {
-            self.p.prefetch(self.token, start, AHEAD);
-            self.q.prefetch(self.token, start, AHEAD);
-        }
-        let p = self.p.lanes::<V, WHOLE>(self.token, start, 1.0);
-        let q = self.q.lanes::<V, WHOLE>(self.token, start, 1.0);
+    fn step<const WHOLE: bool>(&mut self, _: usize, [p, q]: [V; 2], [near]: &mut [V; 1]) -> [V; 0] {
         self.range.take::<ZEROS>(self.token, p, q);
         self.excess.add(self.token, p - q);
         *near = *near + term::<V, ZEROS>(self.token, p, q);
+        []
     }
 }
 

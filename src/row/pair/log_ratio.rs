@@ -1,5 +1,6 @@
 //! ln p − ln q of two vectors of logits, which keeps its digits however close two rows are.
 
+use crate::element::Element;
 use crate::row::two_floats::{Rate, TwoFloats};
 use crate::simd::{Lanes, Scalar};
 

@@ -2,7 +2,9 @@
 
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::{MARGIN, lowest_narrow_logit};
-use crate::simd::{Kernel, Lanes, Simd};
+use crate::row::runs::{Step, sums};
+use crate::rows::Block;
+use crate::simd::{LaneKernel, Lanes};
 
 /// What the classes without probability mean to a pair of rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,33 +33,50 @@ pub(crate) struct FindSupport<'a> {
     pub(crate) q: Distribution<'a>,
 }
 
-impl Kernel for FindSupport<'_> {
+impl LaneKernel for FindSupport<'_> {
     type Output = Support;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Support {
-        let zero = S::F64::splat(simd, 0.0);
-        let one = S::F64::splat(simd, 1.0);
-        let rate = self.p.inverse_temperature.max(self.q.inverse_temperature);
-        let very_low = S::F64::splat(simd, MARGIN * lowest_narrow_logit(rate));
-        let infinite = S::F64::splat(simd, f64::NEG_INFINITY);
-        let p_absent = S::F64::splat(simd, self.p.space.absent());
-        let q_absent = S::F64::splat(simd, self.q.space.absent());
-        let mut found = [zero; 3];
-        let mut start = 0;
-        while start < self.p.row.classes() {
-            let x = self.p.row.load::<S::F64>(simd, start, self.p.space.absent());
-            let y = self.q.row.load::<S::F64>(simd, start, self.q.space.absent());
-            let has_p = S::F64::select(p_absent.lt(x), one, zero);
-            let has_q = S::F64::select(q_absent.lt(y), one, zero);
-            found[0] = found[0].max(has_p - has_q);
-            found[1] = found[1].max(has_q - has_p);
-            let low_p = S::F64::select(x.lt(very_low), S::F64::select(infinite.lt(x), one, zero), zero);
-            let low_q = S::F64::select(y.lt(very_low), S::F64::select(infinite.lt(y), one, zero), zero);
-            found[2] = found[2].max(low_p.max(low_q));
-            start += S::F64::N;
-        }
-        let [q_zero, p_zero, very_low] = found;
+    fn run<V: Lanes>(self, token: V::Token) -> Support {
+        let FindSupport { p, q } = self;
+        let splat = |value| V::splat(token, value);
+        let rate = p.inverse_temperature.max(q.inverse_temperature);
+        let mut step = SupportStep::<V> {
+            zero: splat(0.0),
+            one: splat(1.0),
+            absent: (splat(p.space.absent()), splat(q.space.absent())),
+            infinite: splat(f64::NEG_INFINITY),
+            very_low: splat(MARGIN * lowest_narrow_logit(rate)),
+            found: [splat(0.0); 3],
+        };
+        let blocks = [Block::new(p.row, p.space.absent()), Block::new(q.row, q.space.absent())];
+        sums(token, p.row.classes(), blocks, &mut step);
+        let [q_zero, p_zero, very_low] = step.found;
         Support { q_zero: q_zero.largest() > 0.0, p_zero: p_zero.largest() > 0.0, very_low: very_low.largest() > 0.0 }
+    }
+}
+
+struct SupportStep<V: Lanes> {
+    zero: V,
+    one: V,
+    absent: (V, V),
+    infinite: V,
+    very_low: V,
+    /// 1 where there is one.
+    found: [V; 3],
+}
+
+impl<V: Lanes> Step<V, 2, 0, 0> for SupportStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], _: &mut [V; 0]) -> [V; 0] {
+        let (zero, one) = (self.zero, self.one);
+        let has_p = V::select(self.absent.0.lt(x), one, zero);
+        let has_q = V::select(self.absent.1.lt(y), one, zero);
+        let low = |x: V| V::select(V::and(x.lt(self.very_low), self.infinite.lt(x)), one, zero);
+        let found = [has_p - has_q, has_q - has_p, low(x).max(low(y))];
+        for (most, found) in self.found.iter_mut().zip(found) {
+            *most = most.max(found);
+        }
+        []
     }
 }

@@ -1,0 +1,353 @@
+//! Blocks of a row as kernels see them: vectors of f32 or f64, whatever the dtype of the row.
+//!
+//! A kernel asks for as many classes as fit a [`Chunk`]. Where the row has the type of the lanes, it reads them where they are;
+//! else they are widened into the chunk first, which stays in the first-level cache, and what it writes is narrowed from
+//! one. A kernel is therefore compiled for two number types, and not for every combination of dtypes.
+//!
+//! A gradient may be written over the row it is computed from: all of a chunk is read before it is written, or, where both
+//! are the row itself, all of a vector.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use super::{Row, RowMut};
+use crate::element::{Dtype, Element};
+use crate::simd::{Lanes, MAX_LANES, RUN, Scalar};
+
+/// Classes per block: 16 KiB of f32, half of a first-level cache, so that two rows of it fit. Sums are f32 within a
+/// block and f64 across blocks.
+pub(crate) const BLOCK: usize = 4096;
+
+/// Memory for a run of vectors.
+pub(crate) struct Chunk<T>([MaybeUninit<T>; RUN * MAX_LANES]);
+
+impl<T> Chunk<T> {
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Chunk([const { MaybeUninit::uninit() }; RUN * MAX_LANES])
+    }
+
+    fn data(&mut self) -> *mut T {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+/// A block to read as numbers of the type `T`, and what stands for the classes past its end.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a, T> {
+    /// All its numbers are `fill` where there is no row.
+    row: Option<Row<'a>>,
+    fill: f64,
+    absent: f64,
+    lanes: PhantomData<T>,
+}
+
+impl<'a, T: Scalar> Block<'a, T> {
+    /// `absent`, which every dtype can hold, pads the last vector.
+    #[inline(always)]
+    pub(crate) fn new(row: Row<'a>, absent: f64) -> Self {
+        Block { row: Some(row), fill: absent, absent, lanes: PhantomData }
+    }
+
+    /// Of `fill` only where there is no row.
+    #[inline(always)]
+    pub(crate) fn or(row: Option<Row<'a>>, fill: f64, absent: f64) -> Self {
+        Block { row, fill, absent, lanes: PhantomData }
+    }
+
+    /// Whether it is read where it lies.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.row.is_some_and(|row| row.dtype == T::DTYPE)
+    }
+
+    /// The classes `start..start + len`, which are whole vectors, and at most [`RUN`] of them unless the block is plain.
+    #[inline(always)]
+    pub(crate) fn read<'b, V: Lanes<Scalar = T>>(
+        self,
+        token: V::Token,
+        start: usize,
+        len: usize,
+        chunk: &'b mut Chunk<T>,
+    ) -> Vectors<'b, T>
+    where
+        'a: 'b,
+    {
+        let Some(row) = self.row else {
+            assert!(len <= RUN * V::N && len.is_multiple_of(V::N));
+            let fill = V::splat(token, self.fill);
+            for at in (0..len).step_by(V::N) {
+                // SAFETY: the chunk has `RUN * MAX_LANES` ≥ `len` elements.
+                unsafe { fill.store(chunk.data().add(at).cast(), T::DTYPE) }
+            }
+            return Vectors { data: chunk.data(), len, lifetime: PhantomData };
+        };
+        assert!(start + len <= row.classes);
+        // SAFETY: the classes lie inside the row.
+        let data = unsafe { row.data.add(start * row.dtype.size()) };
+        if row.dtype == T::DTYPE {
+            return Vectors { data: data.cast(), len, lifetime: PhantomData };
+        }
+        assert!(len <= RUN * V::N && len.is_multiple_of(V::N));
+        // SAFETY: `len` elements lie inside the row, and fit the chunk.
+        unsafe {
+            match row.dtype {
+                Dtype::F32 => convert::<V>(token, (data, Dtype::F32), (chunk.data().cast(), T::DTYPE), len),
+                Dtype::Bf16 => convert::<V>(token, (data, Dtype::Bf16), (chunk.data().cast(), T::DTYPE), len),
+                Dtype::F16 => convert::<V>(token, (data, Dtype::F16), (chunk.data().cast(), T::DTYPE), len),
+                Dtype::F64 => convert::<V>(token, (data, Dtype::F64), (chunk.data().cast(), T::DTYPE), len),
+            }
+        }
+        Vectors { data: chunk.data(), len, lifetime: PhantomData }
+    }
+
+    /// The classes from `start` to `end`, and what pads them.
+    #[cold]
+    #[inline(never)]
+    fn padded(self, start: usize, end: usize) -> [T; MAX_LANES] {
+        let mut padded = [T::from_f64(self.absent); MAX_LANES];
+        for (lane, index) in padded.iter_mut().zip(start..end) {
+            *lane = T::from_f64(self.row.map_or(self.fill, |row| row.get(index)));
+        }
+        padded
+    }
+
+    /// The classes from `start` to the `end` of the block, fewer than a vector, and what pads them.
+    #[inline(always)]
+    pub(crate) fn last<V: Lanes<Scalar = T>>(self, token: V::Token, start: usize, end: usize) -> V {
+        // SAFETY: the array has `MAX_LANES` ≥ `V::N` elements.
+        unsafe { V::load(token, self.padded(start, end).as_ptr().cast(), T::DTYPE) }
+    }
+
+    /// Where the class `ahead` of `start` lies in the row, or would lie beyond it.
+    #[inline(always)]
+    pub(crate) fn ahead(self, start: usize, ahead: usize) -> *const u8 {
+        self.row.map_or(std::ptr::null(), |row| row.data.wrapping_add((start + ahead) * row.dtype.size()))
+    }
+}
+
+/// Vectors to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Vectors<'a, T> {
+    data: *const T,
+    len: usize,
+    lifetime: PhantomData<&'a [T]>,
+}
+
+impl<T: Scalar> Vectors<'_, T> {
+    /// None.
+    pub(crate) const NONE: Self = Vectors { data: std::ptr::null(), len: 0, lifetime: PhantomData };
+
+    /// The lanes `at..at + V::N`.
+    #[inline(always)]
+    pub(crate) fn get<V: Lanes<Scalar = T>>(self, token: V::Token, at: usize) -> V {
+        assert!(at + V::N <= self.len);
+        // SAFETY: the lanes lie inside.
+        unsafe { V::load(token, self.data.add(at).cast(), T::DTYPE) }
+    }
+}
+
+/// A block to write as numbers of the type `T`.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockMut<'a, T> {
+    row: RowMut<'a>,
+    lanes: PhantomData<T>,
+}
+
+impl<'a, T: Scalar> BlockMut<'a, T> {
+    #[inline(always)]
+    pub(crate) fn new(row: RowMut<'a>) -> Self {
+        BlockMut { row, lanes: PhantomData }
+    }
+
+    /// Whether it is written where it lies.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.row.dtype == T::DTYPE
+    }
+
+    /// The dtype that vectors are to be rounded to.
+    #[inline(always)]
+    pub(crate) fn dtype(self) -> Dtype {
+        self.row.dtype
+    }
+
+    /// Where to write the classes `start..start + len` as `S` stores them. [`BlockMut::emit`] comes after it.
+    #[inline(always)]
+    pub(crate) fn place<'b, V: Lanes<Scalar = T>, S: Store>(
+        self,
+        start: usize,
+        len: usize,
+        chunk: &'b mut Chunk<T>,
+    ) -> VectorsMut<'b, T>
+    where
+        'a: 'b,
+    {
+        assert!(start + len <= self.row.classes && S::IN_PLACE.is_none_or(|dtype| dtype == self.row.dtype));
+        let data = if S::IN_PLACE.is_some() || self.is_plain() {
+            // SAFETY: the classes lie inside the row.
+            unsafe { self.row.data.add(start * self.row.dtype.size()) }
+        } else {
+            assert!(len <= RUN * V::N);
+            chunk.data().cast()
+        };
+        VectorsMut { data, len, lifetime: PhantomData }
+    }
+
+    /// Narrows what was written to the chunk that [`BlockMut::place`] got, unless it is the row already.
+    ///
+    /// # Safety
+    /// All of `start..start + len` was written.
+    #[inline(always)]
+    pub(crate) unsafe fn emit<V: Lanes<Scalar = T>, S: Store>(
+        self,
+        token: V::Token,
+        start: usize,
+        len: usize,
+        chunk: &mut Chunk<T>,
+    ) {
+        let row = self.row;
+        if S::IN_PLACE.is_some() || self.is_plain() {
+            return;
+        }
+        assert!(start + len <= row.classes && len <= RUN * V::N && len.is_multiple_of(V::N));
+        let from = (chunk.data().cast_const().cast(), T::DTYPE);
+        // SAFETY: `len` elements lie inside the row, and in the chunk, where they were written.
+        unsafe {
+            let data = row.data.add(start * row.dtype.size());
+            match row.dtype {
+                Dtype::F32 => convert::<V>(token, from, (data, Dtype::F32), len),
+                Dtype::Bf16 => convert::<V>(token, from, (data, Dtype::Bf16), len),
+                Dtype::F16 => convert::<V>(token, from, (data, Dtype::F16), len),
+                Dtype::F64 => convert::<V>(token, from, (data, Dtype::F64), len),
+            }
+        }
+    }
+
+    /// Writes the classes from `start` on, fewer than a vector.
+    #[inline(always)]
+    pub(crate) fn set_last<V: Lanes<Scalar = T>>(self, start: usize, lanes: V) {
+        self.set_from(start, &lanes.to_array());
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn set_from(self, start: usize, lanes: &[T]) {
+        for (index, lane) in (start..self.row.classes).zip(lanes) {
+            self.row.set(index, lane.to_f64());
+        }
+    }
+
+    /// The first class whose vector is aligned, for a block that is to be written past the caches; `None` for others.
+    #[inline(always)]
+    pub(crate) fn first_aligned<V: Lanes<Scalar = T>>(self) -> Option<usize> {
+        let bytes = self.row.data.align_offset(V::N * size_of::<T>());
+        let aligns = self.row.dtype == T::DTYPE && bytes.is_multiple_of(size_of::<T>());
+        (self.row.past_caches && aligns).then_some(bytes / size_of::<T>())
+    }
+}
+
+/// Vectors to write.
+pub(crate) struct VectorsMut<'a, T> {
+    data: *mut u8,
+    len: usize,
+    lifetime: PhantomData<&'a mut [T]>,
+}
+
+impl<T: Scalar> VectorsMut<'_, T> {
+    /// None.
+    pub(crate) const NONE: Self = VectorsMut { data: std::ptr::null_mut(), len: 0, lifetime: PhantomData };
+
+    /// Vectors of a chunk that nobody reads.
+    #[inline(always)]
+    pub(crate) fn of_nothing(chunk: &mut Chunk<T>, len: usize) -> VectorsMut<'_, T> {
+        assert!(len <= RUN * MAX_LANES);
+        VectorsMut { data: chunk.data().cast(), len, lifetime: PhantomData }
+    }
+
+    /// Writes the lanes `at..at + V::N`, as elements of `dtype`.
+    #[inline(always)]
+    fn set<V: Lanes<Scalar = T>>(&mut self, at: usize, lanes: V, dtype: Dtype) {
+        assert!(at + V::N <= self.len);
+        // SAFETY: the lanes lie inside.
+        unsafe { lanes.store(self.data.add(at * dtype.size()), dtype) }
+    }
+
+    /// The same past the caches, for aligned vectors of the type of the lanes.
+    #[inline(always)]
+    fn set_past_caches<V: Lanes<Scalar = T>>(&mut self, at: usize, lanes: V) {
+        assert!(at + V::N <= self.len);
+        // SAFETY: the lanes lie inside.
+        let data = unsafe { self.data.add(at * size_of::<T>()) };
+        assert!(data.addr().is_multiple_of(V::N * size_of::<T>()));
+        // SAFETY: the lanes lie inside, and are aligned; ordering them is the caller's.
+        unsafe { lanes.store_past_caches(data, T::DTYPE) }
+    }
+}
+
+/// How vectors are written.
+pub(crate) trait Store {
+    /// The dtype of the rows that are written without a chunk; `None` for the type of the lanes, with one for other rows.
+    const IN_PLACE: Option<Dtype> = None;
+
+    /// Writes the lanes `at..at + V::N`. `#[inline(always)]`.
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V);
+}
+
+/// As numbers of the type of the lanes.
+pub(crate) struct AsLanes;
+/// The same past the caches, for aligned vectors; [`Simd::fence`](crate::simd::Simd::fence) comes before any other access.
+pub(crate) struct PastCaches;
+/// Rounded to bfloat16.
+pub(crate) struct AsBf16;
+/// Rounded to float16.
+pub(crate) struct AsF16;
+
+impl Store for AsLanes {
+    #[inline(always)]
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V) {
+        vectors.set(at, lanes, <V::Scalar as Element>::DTYPE);
+    }
+}
+
+impl Store for PastCaches {
+    #[inline(always)]
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V) {
+        vectors.set_past_caches(at, lanes);
+    }
+}
+
+impl Store for AsBf16 {
+    const IN_PLACE: Option<Dtype> = Some(Dtype::Bf16);
+
+    #[inline(always)]
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V) {
+        vectors.set(at, lanes, Dtype::Bf16);
+    }
+}
+
+impl Store for AsF16 {
+    const IN_PLACE: Option<Dtype> = Some(Dtype::F16);
+
+    #[inline(always)]
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V) {
+        vectors.set(at, lanes, Dtype::F16);
+    }
+}
+
+/// Converts whole vectors; both dtypes are constants where it is called.
+///
+/// # Safety
+/// `len` elements can be read, and written.
+#[inline(always)]
+unsafe fn convert<V: Lanes>(token: V::Token, from: (*const u8, Dtype), to: (*mut u8, Dtype), len: usize) {
+    let mut at = 0;
+    while at < len {
+        // SAFETY: the caller's, `len` being whole vectors.
+        unsafe {
+            let lanes = V::load(token, from.0.add(at * from.1.size()), from.1);
+            lanes.store(to.0.add(at * to.1.size()), to.1);
+        }
+        at += V::N;
+    }
+}
