@@ -150,6 +150,23 @@ class ReverseKl(Entry):
         return (-pair.gap, -1), (-q * np.where(pair.q > 0, pair.d, 0), 1)
 
 
+class Jeffreys(Entry):
+    def value(self, pairs):
+        return mp.fsum(rel_entr(p, q) + rel_entr(q, p) for p, q in pairs)
+
+    def slopes(self, pairs):
+        both = zip(Kl().slopes(pairs), ReverseKl().slopes(pairs), strict=True)
+        return [(kl[0] + reverse[0], kl[1] + reverse[1]) for kl, reverse in both]
+
+    def wide_value(self, pair):
+        return Kl().wide_value(pair) + ReverseKl().wide_value(pair)
+
+    def wide_slopes(self, pair):
+        (to_p, _), (gap, _) = Kl().wide_slopes(pair)
+        _, (to_q, _) = ReverseKl().wide_slopes(pair)
+        return (to_p - gap, 0), (to_q + gap, 0)
+
+
 @dataclass(frozen=True)
 class JensenShannon(Entry):
     beta: float
@@ -277,6 +294,7 @@ class Renyi(Entry):
 ENTRIES = {
     "kl": Kl,
     "reverse_kl": ReverseKl,
+    "jeffreys": Jeffreys,
     "jensen_shannon": JensenShannon,
     "total_variation": TotalVariation,
     "renyi": Renyi,

@@ -5,6 +5,7 @@
 
 mod description;
 mod disjoint_pair;
+mod jeffreys;
 mod jensen_shannon;
 mod kl;
 mod pair;
@@ -296,6 +297,9 @@ table! {
     /// Σ q (ln q − ln p): [`Kind::Kl`] with the rows exchanged.
     ReverseKl => "reverse_kl", kl::Kl,
         Properties { exchanged: Some("kl"), exchanges_rows: true, f_divergence: true, ..Properties::NONE };
+    /// Σ (p − q)(ln p − ln q) = KL(p‖q) + KL(q‖p).
+    Jeffreys => "jeffreys", jeffreys::Jeffreys,
+        Properties { symmetric: true, f_divergence: true, ..Properties::NONE };
     /// β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
     JensenShannon(beta: Parameter {
         name: "beta",

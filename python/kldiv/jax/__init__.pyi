@@ -12,6 +12,7 @@ __all__ = [
     "cross_entropy",
     "entropy",
     "gather_log_probs",
+    "jeffreys",
     "jensen_shannon",
     "kl",
     "log_softmax",
@@ -64,6 +65,21 @@ def gather_log_probs(
     where: Any = None,
 ) -> jax.Array:
     r"""Ln softmax(z/T) at the label of each row; `kldiv.gather_log_probs` on JAX arrays. See `kl`."""
+
+def jeffreys(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Jeffreys divergence, Σ (p − q)(ln p − ln q) = ``kl(p, q) + reverse_kl(p, q)``."""
 
 def jensen_shannon(
     p: Any,

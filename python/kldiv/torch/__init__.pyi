@@ -22,6 +22,7 @@ __all__ = [
     "distillation_loss",
     "entropy",
     "gather_log_probs",
+    "jeffreys",
     "jensen_shannon",
     "kl",
     "kl_div",
@@ -56,6 +57,21 @@ def gather_log_probs(
     where: Tensor | None = None,
 ) -> Tensor:
     r"""The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors."""
+
+def jeffreys(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Jeffreys divergence, Σ (p − q)(ln p − ln q) = ``kl(p, q) + reverse_kl(p, q)``."""
 
 def jensen_shannon(
     p: Tensor,

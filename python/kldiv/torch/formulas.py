@@ -210,6 +210,9 @@ def divergence(
     elif kind == "reverse_kl":
         value = _kl(second, first, normalized)
         falls = True
+    elif kind == "jeffreys":
+        value = _kl(first, second, normalized) + _kl(second, first, normalized)
+        falls = True
     elif kind == "total_variation":
         value = _total_variation(first, second)
     elif kind == "jensen_shannon":
