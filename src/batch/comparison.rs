@@ -56,7 +56,7 @@ pub fn compare(
         if let Some(labels) = labels {
             check_labels(labels, p, ignore_index, |row| options.keeps(row))?;
         }
-        let rows = driver.for_rows(p.count(), p.classes(), |index, blocks| {
+        let rows = driver.for_rows(p.count(), p.classes(), &|index, blocks| {
             if !options.keeps(index) {
                 return RowComparison::default();
             }

@@ -23,7 +23,7 @@ pub(super) fn for_kept_rows<const N: usize>(
     outputs: [Option<&RowsMut<'_>>; N],
     value: impl Fn(KeptRow<'_, N>) -> f64 + Sync,
 ) -> Result<Vec<f64>, Error> {
-    driver.for_rows(rows.count(), rows.classes(), |index, blocks| {
+    driver.for_rows(rows.count(), rows.classes(), &|index, blocks| {
         // SAFETY: the driver hands out every index once.
         let outputs = outputs.map(|out| out.map(|out| unsafe { out.row(index) }));
         if reducer.keeps(index) {

@@ -72,7 +72,7 @@ pub fn stream(call: Stream<'_>, execution: &Execution<'_>) -> Result<(), Error> 
         if sizes.into_iter().flatten().any(|other| other != size) {
             return Err(Error::Option { reason: "arrays to stream have one dtype" });
         }
-        driver.for_rows(first.count(), first.classes(), |index, blocks| {
+        driver.for_rows(first.count(), first.classes(), &|index, blocks| {
             let (first, second) = (first.row(index), second.map(|rows| rows.row(index)));
             // SAFETY: the driver hands out every index once.
             let output = call.output.as_ref().map(|rows| unsafe { rows.row(index) });

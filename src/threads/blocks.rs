@@ -48,11 +48,16 @@ impl Blocks {
         if classes <= BLOCK {
             return Partials::One([block(0, classes)]);
         }
+        Partials::Many(self.map_many(classes, &block))
+    }
+
+    /// Of more than one block. The function is not a type parameter: what is compiled for each is threads and queues.
+    fn map_many<T: Send>(&self, classes: usize, block: &(dyn Fn(usize, usize) -> T + Sync)) -> SmallVec<[T; 64]> {
         let count = classes.div_ceil(BLOCK);
         let run = |index: usize| block(index * BLOCK, BLOCK.min(classes - index * BLOCK));
-        Partials::Many(match self.workers {
+        match self.workers {
             Some(workers) => SmallVec::from_vec(workers.run(|| (0..count).into_par_iter().map(run).collect())),
             None => (0..count).map(run).collect(),
-        })
+        }
     }
 }

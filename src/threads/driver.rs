@@ -60,12 +60,12 @@ pub(crate) struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    /// `row(index, blocks)` for all rows; the results in order.
+    /// `row(index, blocks)` for all rows; the results in order. The function is not a type parameter, as in [`Blocks`].
     pub(crate) fn for_rows<R>(
         &self,
         count: usize,
         classes: usize,
-        row: impl Fn(usize, &Blocks) -> R + Sync,
+        row: &(dyn Fn(usize, &Blocks) -> R + Sync),
     ) -> Result<Vec<R>, Error>
     where
         R: Send + Clone + Default,
