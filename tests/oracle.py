@@ -111,6 +111,10 @@ class Entry:
         """∂D/∂p for p → 0 < q, or ∂D/∂q for q → 0 < p."""
         return -INF
 
+    def slope_at_zero_of(self, pairs, wrt):
+        """The same, where it depends on the row."""
+        return self.slope_at_zero(wrt)
+
     def wide_value(self, pair):
         """D of every row."""
         raise NotImplementedError
@@ -229,6 +233,36 @@ class TotalVariation(Entry):
         return (-half * pair.p, 0), (half * pair.q, 0)
 
 
+class NegLogAcceptance(Entry):
+    def value(self, pairs):
+        share = mp.fsum(min(p, q) for p, q in pairs)
+        return -mp.log(share) if share else INF
+
+    def slopes(self, pairs):
+        share = mp.fsum(min(p, q) for p, q in pairs)
+        if share == 0:
+            return [(NAN, NAN)] * len(pairs)
+        return [
+            (-p * (1 + mp.sign(q - p)) / 2 / share, -q * (1 + mp.sign(p - q)) / 2 / share)
+            for p, q in pairs
+        ]
+
+    def slope_at_zero_of(self, pairs, wrt):
+        return -1 / mp.fsum(min(p, q) for p, q in pairs)
+
+    def wide_value(self, pair):
+        distance = np.abs(pair.gap).sum(-1) / 2
+        with np.errstate(divide="ignore"):
+            direct = -np.log(np.minimum(pair.p, pair.q).sum(-1))
+        return np.where(distance < 0.5, -np.log1p(-np.minimum(distance, 0.5)), direct)
+
+    def wide_slopes(self, pair):
+        share = np.minimum(pair.p, pair.q).sum(-1)[:, None]
+        half = np.sign(pair.gap) / 2
+        to_p, to_q = -half * pair.p / share, half * pair.q / share
+        return (to_p, -0.5 / share), (to_q, -0.5 / share)
+
+
 @dataclass(frozen=True)
 class Renyi(Entry):
     alpha: float
@@ -297,6 +331,7 @@ ENTRIES = {
     "jeffreys": Jeffreys,
     "jensen_shannon": JensenShannon,
     "total_variation": TotalVariation,
+    "neg_log_acceptance": NegLogAcceptance,
     "renyi": Renyi,
 }
 """What is called with the parameter of a divergence, by name."""
@@ -317,15 +352,16 @@ def gradient(name, p, q, wrt, *, space="logits", temperature=1, **parameter):
     if any(mp.isnan(x) for x in p + q):
         return [NAN] * len(p)
     entry = ENTRIES[name](**parameter)
-    slopes = [pair[side] for pair in entry.slopes(list(zip(p, q, strict=True)))]
+    pairs = list(zip(p, q, strict=True))
+    slopes = [pair[side] for pair in entry.slopes(pairs)]
     own, other = (p, q) if side == 0 else (q, p)
     own_space, own_temperature = _pair(space)[side], mp.mpf(_pair(temperature)[side])
     if own_space == "log_probs":
         return slopes
     if own_space == "probs":
-        limit = entry.slope_at_zero(wrt)
         if any(mp.isnan(slope) for slope in slopes):
             return slopes
+        limit = entry.slope_at_zero_of(pairs, wrt)
         return [
             slope / x if x > 0 else limit if y > 0 else mp.zero
             for slope, x, y in zip(slopes, own, other, strict=True)

@@ -70,6 +70,16 @@ def test_f_divergence(sample, pair):
 
 
 @pytest.mark.parametrize("sample", MORE, ids=identity)
+def test_kinked(sample):
+    """Half as far away, half of it or a quarter is left."""
+    name, options = sample
+    p, step = np.array([0.2, 0.3, 0.5]), 1e-6 * np.array([1.0, 2.0, -3.0])
+    whole, half = of(name, p, p + step, **options), of(name, p, p + step / 2, **options)
+    if whole > 0:
+        assert whole / half == pytest.approx(2 if DIVERGENCES[name].kinked else 4, rel=1e-3)
+
+
+@pytest.mark.parametrize("sample", MORE, ids=identity)
 def test_infinite_where_a_row_lacks_a_class(sample):
     name, options = sample
     both, lacks = np.array([0.25, 0.25, 0.5]), np.array([0.5, 0.5, 0.0])

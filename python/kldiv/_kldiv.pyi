@@ -43,6 +43,8 @@ class Divergence(NamedTuple):
     """Whether it is Σ q·f(p/q) with a convex f."""
     bound: float | None
     """The least number that it does not exceed, whatever the parameter."""
+    kinked: bool
+    """Whether it has a kink where p = q, being of first order in p − q."""
 
 __all__ = [
     "DIVERGENCES",

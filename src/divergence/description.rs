@@ -68,6 +68,8 @@ pub struct Properties {
     pub f_divergence: bool,
     /// The least number that it does not exceed, whatever the parameter.
     pub bound: Option<f64>,
+    /// Whether it has a kink where p = q, being of first order in p − q.
+    pub kinked: bool,
 }
 
 impl Properties {
@@ -80,6 +82,7 @@ impl Properties {
         special: &[],
         f_divergence: false,
         bound: None,
+        kinked: false,
     };
 
     /// Refuses special values, whose formulas are those of other divergences.

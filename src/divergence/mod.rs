@@ -8,6 +8,7 @@ mod disjoint_pair;
 mod jeffreys;
 mod jensen_shannon;
 mod kl;
+mod neg_log_acceptance;
 mod pair;
 mod renyi;
 #[cfg(test)]
@@ -311,7 +312,10 @@ table! {
         Properties { symmetric_at: Some(0.5), f_divergence: true, bound: Some(LN_2), ..Properties::NONE };
     /// ½ Σ |p − q|.
     TotalVariation => "total_variation", total_variation::TotalVariation,
-        Properties { symmetric: true, f_divergence: true, bound: Some(1.0), ..Properties::NONE };
+        Properties { symmetric: true, f_divergence: true, bound: Some(1.0), kinked: true, ..Properties::NONE };
+    /// −ln Σ min(p, q).
+    NegLogAcceptance => "neg_log_acceptance", neg_log_acceptance::NegLogAcceptance::NEW,
+        Properties { symmetric: true, kinked: true, ..Properties::NONE };
     /// ln(Σ p^α q^(1−α)) / (α − 1); α = 1 is refused, use [`Kind::Kl`].
     ///
     /// Inverses of the smallest and of the largest order, and products with probabilities, stay in the range of f64.

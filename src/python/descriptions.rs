@@ -14,7 +14,8 @@ pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         parameter_type.call1((name, default, low, high, domain))
     };
     module.add("TEMPERATURE", as_tuple(TEMPERATURE)?)?;
-    let fields = ["name", "parameter", "symmetric", "symmetric_at", "exchanged", "special", "f_divergence", "bound"];
+    let fields =
+        ["name", "parameter", "symmetric", "symmetric_at", "exchanged", "special", "f_divergence", "bound", "kinked"];
     let divergence_type = named_tuple(module, "Divergence", &fields)?;
     let divergences = PyDict::new(py);
     for one in Kind::DESCRIPTIONS {
@@ -28,6 +29,7 @@ pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
             PyTuple::new(py, of.special.iter().copied())?,
             of.f_divergence,
             of.bound,
+            of.kinked,
         ))?;
         divergences.set_item(one.name, record)?;
     }

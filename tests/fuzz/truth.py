@@ -61,7 +61,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         o._pair(options.get("space", "logits")),
         o._pair(options.get("temperature", 1)),
     )
-    truth = Truth(value, first_order=name == "total_variation")
+    truth = Truth(value, first_order=DIVERGENCES[name].kinked)
     truth.gradient = lambda wrt: o.gradient(name, p, q, wrt, **sides, **parameter)
     truth.scale = lambda wrt: (
         1 / temperatures["pq".index(wrt)] if spaces["pq".index(wrt)] == "logits" else 1.0
@@ -113,7 +113,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
                 mixed,
                 max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0),
             )
-    if name == "total_variation":
+    if DIVERGENCES[name].kinked:
         # Rows that are the same have no kink: p = q, and the slope is 0.
         same = p == q and spaces[0] == spaces[1] and temperatures[0] == temperatures[1]
         truth.gradient_rounding = lambda wrt: (

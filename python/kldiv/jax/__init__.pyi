@@ -17,6 +17,7 @@ __all__ = [
     "kl",
     "log_softmax",
     "logsumexp",
+    "neg_log_acceptance",
     "renyi",
     "reverse_kl",
     "total_variation",
@@ -132,6 +133,21 @@ def logsumexp(
     denominator: float | jax.Array | None = None,
 ) -> jax.Array:
     r"""Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on JAX arrays. See `kl`."""
+
+def neg_log_acceptance(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Negative logarithm of the acceptance rate of speculative sampling, −ln Σ min(p, q)."""
 
 def renyi(
     p: Any,

@@ -28,6 +28,7 @@ __all__ = [
     "kl_div",
     "log_softmax",
     "logsumexp",
+    "neg_log_acceptance",
     "renyi",
     "reverse_kl",
     "total_variation",
@@ -124,6 +125,21 @@ def logsumexp(
     denominator: float | Tensor | None = None,
 ) -> Tensor:
     r"""Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable."""
+
+def neg_log_acceptance(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Negative logarithm of the acceptance rate of speculative sampling, −ln Σ min(p, q)."""
 
 def renyi(
     p: Tensor,

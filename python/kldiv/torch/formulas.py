@@ -114,6 +114,30 @@ def _total_variation(p: Side, q: Side) -> Tensor:
     return 0.5 * (sign * difference).sum(-1)
 
 
+def _neg_log_acceptance(p: Side, q: Side, normalized: bool) -> tuple[Tensor, Tensor]:
+    """−ln S with S = Σ min(p, q), and where S is 0; of rows that share much −ln(1 − TV)."""
+    both = p.present & q.present
+    d = torch.where(
+        both, _log_ratio(p, q, both), p.present.to(p.p.dtype) - q.present.to(p.p.dtype)
+    ).detach()
+    # To the smaller one, half of each where they agree.
+    of_p = 0.5 - 0.5 * d.sign()
+    share = (of_p * p.p + (1.0 - of_p) * q.p).sum(-1)
+    none = ~both.any(-1)
+    enough = share > torch.finfo(share.dtype).tiny ** 0.75
+    # Below, its terms are near the smallest number: by their logarithms.
+    ln_least = torch.where(of_p > 0.5, p.ln, q.ln)
+    ln_least = torch.where(both & ~(enough | none).unsqueeze(-1), ln_least, -torch.inf)
+    ln_low = torch.where((enough | none).unsqueeze(-1), 0.0, ln_least).logsumexp(-1)
+    ln_share = torch.where(enough, torch.where(enough, share, 1.0).log(), ln_low)
+    value = torch.where(none, torch.inf, -ln_share)
+    if normalized:
+        distance = _total_variation(p, q)
+        near = distance < 0.5
+        value = torch.where(near, -torch.log1p(-torch.where(near, distance, 0.0)), value)
+    return value, none
+
+
 def _jensen_shannon(beta: Number, p: Side, q: Side) -> Tensor:
     """Σ [βp·ln(p/m) + (1−β)q·ln(q/m)], m = βp + (1−β)q; β ≤ ½.
 
@@ -215,6 +239,9 @@ def divergence(
         falls = True
     elif kind == "total_variation":
         value = _total_variation(first, second)
+    elif kind == "neg_log_acceptance":
+        value, infinite = _neg_log_acceptance(first, second, normalized)
+        unusable = bad | infinite
     elif kind == "jensen_shannon":
         swap = parameter > 0.5
         beta = _choose(swap, 1.0 - parameter, parameter)
