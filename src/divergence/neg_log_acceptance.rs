@@ -61,9 +61,12 @@ impl Divergence for NegLogAcceptance {
 
     #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
-        let unit = V::splat(pair.token, -self.unit);
-        let (of_p, of_q) = Self::shares(pair.token, pair.log_ratio);
-        (of_p * unit, of_q * unit)
+        // Chosen and not multiplied: the unit may be infinite.
+        let (unit, half) = (V::splat(pair.token, -self.unit), V::splat(pair.token, -0.5 * self.unit));
+        let (zero, d) = (V::splat(pair.token, 0.0), pair.log_ratio);
+        let (p_smaller, q_smaller) = (d.lt(zero), zero.lt(d));
+        let slope = |smaller, larger| V::select(smaller, unit, V::select(larger, zero, half));
+        (slope(p_smaller, q_smaller), slope(q_smaller, p_smaller))
     }
 
     fn linear(self) -> (f64, f64) {
@@ -108,8 +111,12 @@ impl Divergence for NegLogAcceptance {
         pair.ln_larger - pair.u
     }
 
-    fn at_sum(self, _: f64) -> (Self, f64) {
-        (NegLogAcceptance { unit: 1.0, ..self }, self.unit)
+    fn at_sum(self, near: f64) -> (Self, f64) {
+        match self.largest {
+            // φ′ makes 1 of the sum.
+            Some(largest) => (NegLogAcceptance { unit: (-(largest + near.ln())).exp(), ..self }, near),
+            None => (self, 1.0),
+        }
     }
 
     fn cancels_of_given_rows(self, near: f64, excess: f64, above_one: f64) -> bool {
@@ -122,7 +129,7 @@ impl Divergence for NegLogAcceptance {
     }
 
     fn rescaled(self, largest: f64) -> Self {
-        NegLogAcceptance { largest: Some(largest), unit: (-largest).exp().min(f64::MAX) }
+        NegLogAcceptance { largest: Some(largest), unit: (-largest).exp() }
     }
 }
 

@@ -120,14 +120,19 @@ def _neg_log_acceptance(p: Side, q: Side, normalized: bool) -> tuple[Tensor, Ten
     d = torch.where(
         both, _log_ratio(p, q, both), p.present.to(p.p.dtype) - q.present.to(p.p.dtype)
     ).detach()
-    # To the smaller one, half of each where they agree.
-    of_p = 0.5 - 0.5 * d.sign()
-    share = (of_p * p.p + (1.0 - of_p) * q.p).sum(-1)
+    exists = p.present | q.present
+
+    def smaller(of_p: Tensor, of_q: Tensor) -> Tensor:
+        """Half of each where they agree."""
+        return torch.where(d < 0, of_p, torch.where(d > 0, of_q, 0.5 * (of_p + of_q)))
+
+    share = torch.where(exists, smaller(p.p, q.p), 0.0).sum(-1)
     none = ~both.any(-1)
-    enough = share > torch.finfo(share.dtype).tiny ** 0.75
-    # Below, its terms are near the smallest number: by their logarithms.
-    ln_least = torch.where(of_p > 0.5, p.ln, q.ln)
-    ln_least = torch.where(both & ~(enough | none).unsqueeze(-1), ln_least, -torch.inf)
+    # Where probabilities are found as exponentials, small ones by their logarithms.
+    given = {p.space, q.space} == {"probs"}
+    enough = share > (0.0 if given else torch.finfo(share.dtype).tiny ** 0.75)
+    by_logarithm = both & ~(enough | none).unsqueeze(-1)
+    ln_least = torch.where(by_logarithm, smaller(p.ln, q.ln), -torch.inf)
     ln_low = torch.where((enough | none).unsqueeze(-1), 0.0, ln_least).logsumexp(-1)
     ln_share = torch.where(enough, torch.where(enough, share, 1.0).log(), ln_low)
     value = torch.where(none, torch.inf, -ln_share)
@@ -220,8 +225,9 @@ def divergence(
     nowhere = None
     if "unnormalized" in (p_space, q_space):
         nowhere = ~(presence(p, p_space) | presence(q, q_space))
-    first = distribution(p.to(dtype), p_space, p_temperature, nowhere)
-    second = distribution(q.to(dtype), q_space, q_temperature, nowhere)
+    p, q = p.to(dtype), q.to(dtype)
+    first = distribution(p, p_space, p_temperature, nowhere)
+    second = distribution(q, q_space, q_temperature, nowhere)
     normalized = {p_space, q_space} <= {"logits", "unnormalized"}
     only_p, only_q = first.present & ~second.present, second.present & ~first.present
     bad = first.bad | second.bad
@@ -235,7 +241,10 @@ def divergence(
         value = _kl(second, first, normalized)
         falls = True
     elif kind == "jeffreys":
-        value = _kl(first, second, normalized) + _kl(second, first, normalized)
+        # Of sides of its own: each gradient is centred before the larger rounds off the other.
+        p_again = distribution(p, p_space, p_temperature, nowhere)
+        q_again = distribution(q, q_space, q_temperature, nowhere)
+        value = _kl(first, second, normalized) + _kl(q_again, p_again, normalized)
         falls = True
     elif kind == "total_variation":
         value = _total_variation(first, second)
