@@ -18,6 +18,7 @@ __all__ = [
     "logsumexp",
     "renyi",
     "reverse_kl",
+    "skew_kl",
     "total_variation",
 ]
 
@@ -147,6 +148,22 @@ def reverse_kl(
     denominator: float | jax.Array | None = None,
 ) -> jax.Array:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
+
+def skew_kl(
+    p: Any,
+    q: Any,
+    *,
+    alpha: float | jax.Array = 0.1,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
 
 def total_variation(
     p: Any,

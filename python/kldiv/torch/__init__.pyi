@@ -29,6 +29,7 @@ __all__ = [
     "logsumexp",
     "renyi",
     "reverse_kl",
+    "skew_kl",
     "total_variation",
 ]
 
@@ -139,6 +140,22 @@ def reverse_kl(
     denominator: float | Tensor | None = None,
 ) -> Tensor:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
+
+def skew_kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    alpha: float | Tensor = 0.1,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
 
 def total_variation(
     p: Tensor,
