@@ -15,7 +15,7 @@ log-probabilities are taken as given. Gradients are with respect to the numbers 
 space, and at probability 0 the one-sided limit.
 
 Both take the keywords of the public functions: ``space`` and ``temperature`` (one or a pair, p
-first), ``beta`` for jensen_shannon and ``alpha`` for skew_kl and renyi.
+first), ``beta`` for jensen_shannon and ``alpha`` for the skew ones and renyi.
 
 >>> mp.nprint(divergence("kl", [0.5, 0.5], [0.75, 0.25], space="probs"), 20)
 0.14384103622589046372
@@ -238,6 +238,26 @@ class SkewKl(Entry):
         return np.where(np.isnan(to_p), 0, to_p)
 
 
+@dataclass(frozen=True)
+class SkewReverseKl(Entry):
+    alpha: float
+
+    def value(self, pairs):
+        return SkewKl(self.alpha).value([(q, p) for p, q in pairs])
+
+    def slopes(self, pairs):
+        return [(of_p, of_q) for of_q, of_p in SkewKl(self.alpha).slopes([x[::-1] for x in pairs])]
+
+    def slope_at_zero(self, wrt):
+        return SkewKl(self.alpha).slope_at_zero("q" if wrt == "p" else "p")
+
+    def wide_value(self, pair):
+        return SkewKl(self.alpha).wide_value(pair.exchanged())
+
+    def wide_slopes(self, pair):
+        return SkewKl(self.alpha).wide_slopes(pair.exchanged())[::-1]
+
+
 class TotalVariation(Entry):
     def value(self, pairs):
         return mp.fsum(abs(p - q) for p, q in pairs) / 2
@@ -323,6 +343,7 @@ ENTRIES = {
     "reverse_kl": ReverseKl,
     "jensen_shannon": JensenShannon,
     "skew_kl": SkewKl,
+    "skew_reverse_kl": SkewReverseKl,
     "total_variation": TotalVariation,
     "renyi": Renyi,
 }
@@ -553,6 +574,18 @@ class WidePair:
     """Whether Σp = Σq = 1 by definition: both are logits."""
     space: tuple
     temperature: tuple
+
+    def exchanged(self):
+        """The pair of q and p."""
+        return WidePair(
+            self.q,
+            self.p,
+            -self.d,
+            -self.gap,
+            self.normalized,
+            self.space[::-1],
+            self.temperature[::-1],
+        )
 
     def sum_of_gaps(self):
         """Σ (q − p)."""

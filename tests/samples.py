@@ -40,6 +40,7 @@ PARAMETERS = {
         extreme=(1e-8, 1e-15, 1 - 2.0**-50),
     ),
     "skew_kl": SHARES,
+    "skew_reverse_kl": SHARES,
     "renyi": Samples(
         usual=(0.5, 2.0),
         more=(0.2, 50.0),

@@ -80,6 +80,7 @@ def test_orders_and_weights_next_to_their_limits(isa, dtype, kind):
     for beta in WEIGHTS:
         check("jensen_shannon", p, q, dtype, beta=beta)
         check("skew_kl", p, q, dtype, alpha=beta)
+        check("skew_reverse_kl", p, q, dtype, alpha=beta)
 
 
 @pytest.mark.parametrize("dtype", BOUND)

@@ -125,6 +125,7 @@ NEAR = [0.3001, 2.0, -1.0001, 0.1]
         ("renyi", [1e-30, 1e-12, 1e-3, 0.5, 1 - 1e-12, 1 + 1e-12, 1 + 1e-3, 300.0]),
         ("jensen_shannon", [1e-30, 1e-12, 1e-3, 0.499, 0.501, 1 - 1e-3, 1 - 1e-12]),
         ("skew_kl", [1e-300, 1e-30, 1e-12, 1e-3, 0.1, 0.5, 1 - 1e-3, 1 - 1e-12]),
+        ("skew_reverse_kl", [1e-30, 0.1, 1 - 1e-12]),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

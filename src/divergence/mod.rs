@@ -314,7 +314,27 @@ table! {
         high: 1.0,
         domain: "from 0 to 1",
     }) => "skew_kl", skew_kl::SkewKl::new,
-        Properties { special: &[(0.0, "kl")], f_divergence: true, ..Properties::NONE };
+        Properties {
+            exchanged: Some("skew_reverse_kl"),
+            special: &[(0.0, "kl")],
+            f_divergence: true,
+            ..Properties::NONE
+        };
+    /// KL(q‖(1−α)p + αq): [`Kind::SkewKl`] with the rows exchanged; α = 0 is refused, use [`Kind::ReverseKl`].
+    SkewReverseKl(alpha: Parameter {
+        name: "alpha",
+        default: Some(0.1),
+        low: 0.0,
+        high: 1.0,
+        domain: "from 0 to 1",
+    }) => "skew_reverse_kl", skew_kl::SkewKl::new,
+        Properties {
+            exchanged: Some("skew_kl"),
+            exchanges_rows: true,
+            special: &[(0.0, "reverse_kl")],
+            f_divergence: true,
+            ..Properties::NONE
+        };
     /// ½ Σ |p − q|.
     TotalVariation => "total_variation", total_variation::TotalVariation,
         Properties { symmetric: true, f_divergence: true, bound: Some(1.0), ..Properties::NONE };

@@ -7,7 +7,15 @@ from numpy.typing import ArrayLike
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
 from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
 
-__all__ = ["jensen_shannon", "kl", "renyi", "reverse_kl", "skew_kl", "total_variation"]
+__all__ = [
+    "jensen_shannon",
+    "kl",
+    "renyi",
+    "reverse_kl",
+    "skew_kl",
+    "skew_reverse_kl",
+    "total_variation",
+]
 
 
 @differentiable
@@ -257,7 +265,8 @@ def skew_kl(
     A class contributes 0 where p = 0 (even if q = 0), and −p ln α where p > 0 = q: for α > 0 it is
     finite, at most −ln α for rows that sum to one, which rows without a class in common reach. It
     is never negative for those, not symmetric, `kl` for α = 0, and 0 for α = 1. Probabilities and
-    log-probabilities are taken as given. In
+    log-probabilities are taken as given. It is a half of `jensen_shannon`, whose value for β is
+    that of β ``skew_kl(p, q, alpha=β)`` + (1−β) ``skew_reverse_kl(p, q, alpha=1−β)``. In
     distillation it keeps the gradient of a student finite where the teacher has a class that
     the student lacks [1]_.
 
@@ -290,6 +299,66 @@ def skew_kl(
     """
     return divergence(
         "skew_kl",
+        alpha,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
+    )
+
+
+@differentiable
+def skew_reverse_kl(
+    p: ArrayLike,
+    q: ArrayLike,
+    *,
+    alpha: float = 0.1,
+    space: Space = "logits",
+    normalize: bool = False,
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> DivergenceRequest:
+    r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq.
+
+    It is ``skew_kl(q, p)``: a class contributes 0 where q = 0, and −q ln α where q > 0 = p, for
+    rows that sum to one it is never negative and at most −ln α. It is `reverse_kl` for α = 0, and
+    0 for α = 1. The student's own samples are of q, so that on-policy distillation estimates it;
+    it does so with less variance than `reverse_kl` [1]_.
+
+    Gradients: those of `skew_kl` with the roles exchanged.
+
+    Parameters
+    ----------
+    p, q : array_like
+        As for `kl`.
+    alpha : float
+        Weight of q in m, from 0 to 1.
+    space, normalize, temperature, axis, where, weights, reduction, denominator
+        As for `kl`, and so are returns and exceptions.
+
+    Examples
+    --------
+    >>> import kldiv
+    >>> kldiv.skew_reverse_kl([0.5, 0.5], [0.9, 0.1], alpha=0.1, space="probs").round(6)
+    np.float64(0.307137)
+
+    References
+    ----------
+    .. [1] J. Ko, S. Kim, T. Chen and S.-Y. Yun, "DistiLLM: Towards Streamlined Distillation for
+       Large Language Models", ICML 2024. :doi:`10.48550/arXiv.2402.03898`
+    """
+    return divergence(
+        "skew_reverse_kl",
         alpha,
         p,
         q,

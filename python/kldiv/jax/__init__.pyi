@@ -19,6 +19,7 @@ __all__ = [
     "renyi",
     "reverse_kl",
     "skew_kl",
+    "skew_reverse_kl",
     "total_variation",
 ]
 
@@ -164,6 +165,22 @@ def skew_kl(
     denominator: float | jax.Array | None = None,
 ) -> jax.Array:
     r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
+
+def skew_reverse_kl(
+    p: Any,
+    q: Any,
+    *,
+    alpha: float | jax.Array = 0.1,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
 def total_variation(
     p: Any,

@@ -30,6 +30,7 @@ __all__ = [
     "renyi",
     "reverse_kl",
     "skew_kl",
+    "skew_reverse_kl",
     "total_variation",
 ]
 
@@ -156,6 +157,22 @@ def skew_kl(
     denominator: float | Tensor | None = None,
 ) -> Tensor:
     r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
+
+def skew_reverse_kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    alpha: float | Tensor = 0.1,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
 def total_variation(
     p: Tensor,

@@ -286,6 +286,9 @@ def divergence(
         value = _skew_kl(parameter, first, second, normalized)
         # The slope of q, −(1 − α)/α, is as good as infinite.
         falls = (parameter < 1.0, parameter < torch.finfo(dtype).tiny)
+    elif kind == "skew_reverse_kl":
+        value = _skew_kl(parameter, second, first, normalized)
+        falls = (parameter < torch.finfo(dtype).tiny, parameter < 1.0)
     elif kind == "renyi":
         swap = parameter < 0.5
         order = _choose(swap, 1.0 - parameter, parameter)

@@ -80,8 +80,9 @@ def distillation_loss(
     beta : float, optional
         β of ``"jensen_shannon"``, the weight of the teacher, from 0 to 1; ½ if left out.
     order : float, optional
-        α of ``"renyi"``, its order, positive, which needs it, and of ``"skew_kl"``, from 0 to 1;
-        0.1 if left out. (Their functions call it α, which is the share of the divergence here.)
+        α of ``"renyi"``, its order, positive, which needs it, and of ``"skew_kl"`` and
+        ``"skew_reverse_kl"``, from 0 to 1; 0.1 if left out. (Their functions call it α, which is
+        the share of the divergence here.)
     temperature : float
         T of the divergence, from 1e-30 to 1e30.
     scale_by_t_squared : bool
