@@ -72,6 +72,7 @@ def jensen_shannon(
     q: Any,
     *,
     beta: float | jax.Array = 0.5,
+    endpoints: str = "formula",
     space: str | tuple[str, str] = "logits",
     normalize: bool = False,
     temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,

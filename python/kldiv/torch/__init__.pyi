@@ -64,6 +64,7 @@ def jensen_shannon(
     q: Tensor,
     *,
     beta: float | Tensor = 0.5,
+    endpoints: str = "formula",
     space: str | tuple[str, str] = "logits",
     normalize: bool = False,
     temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
