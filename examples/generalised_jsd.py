@@ -2,7 +2,7 @@
 
 With teacher p, student q and m = βp + (1−β)q, TRL computes β KL(p‖m) + (1−β) KL(q‖m): β is the
 weight of the teacher, as in `kldiv.torch.jensen_shannon` with the teacher first. At β = 0 and
-β = 1, where this is 0, TRL switches to KL(p‖q) and KL(q‖p), which are `kl` and `reverse_kl`.
+β = 1, where this is 0, TRL switches to KL(p‖q) and KL(q‖p): ``endpoints="trl"``.
 
     python examples/generalised_jsd.py
 """
@@ -31,11 +31,9 @@ def generalized_jsd_loss(
         options["reduction"] = "mean"
     else:
         options["reduction"] = reduction
-    if beta == 0.0:
-        return kldiv.torch.kl(teacher_logits, student_logits, **options)
-    if beta == 1.0:
-        return kldiv.torch.reverse_kl(teacher_logits, student_logits, **options)
-    return kldiv.torch.jensen_shannon(teacher_logits, student_logits, beta=beta, **options)
+    return kldiv.torch.jensen_shannon(
+        teacher_logits, student_logits, beta=beta, endpoints="trl", **options
+    )
 
 
 def trl_formula(

@@ -15,7 +15,7 @@ log-probabilities are taken as given. Gradients are with respect to the numbers 
 space, and at probability 0 the one-sided limit.
 
 Both take the keywords of the public functions: ``space`` and ``temperature`` (one or a pair, p
-first), ``beta`` for jensen_shannon and ``alpha`` for renyi.
+first), ``beta`` for jensen_shannon and ``alpha`` for the skew ones and renyi.
 
 >>> mp.nprint(divergence("kl", [0.5, 0.5], [0.75, 0.25], space="probs"), 20)
 0.14384103622589046372
@@ -215,6 +215,70 @@ class JensenShannon(Entry):
         return np.where(np.isnan(to_p), 0, to_p), np.where(np.isnan(to_q), 0, to_q)
 
 
+@dataclass(frozen=True)
+class SkewKl(Entry):
+    alpha: float
+
+    def value(self, pairs):
+        return mp.fsum(rel_entr(p, _mixture(p, q, self.alpha)) for p, q in pairs)
+
+    def slopes(self, pairs):
+        alpha = mp.mpf(self.alpha)
+        mixed = [(p, q, _mixture(p, q, alpha)) for p, q in pairs]
+        # Of p = q = 0, 0; −(1 − α)pq/m, which α = 0 leaves −p for q = 0, too.
+        products = [(1 - alpha) * (p if m == 0 else p * q / m) for p, q, m in mixed]
+        return [
+            (rel_entr(p, m) + one, -one) for (p, _, m), one in zip(mixed, products, strict=True)
+        ]
+
+    def slope_at_zero(self, wrt):
+        alpha = mp.mpf(self.alpha)
+        if alpha == 1:
+            return mp.zero
+        return -INF if wrt == "p" or alpha == 0 else (alpha - 1) / alpha
+
+    def wide_value(self, pair):
+        # m − p = (1−α)·gap.
+        gap = (1 - np.longdouble(self.alpha)) * pair.gap
+        terms = _kl_terms(pair.p, self._log_ratio(pair), gap).sum(-1)
+        return terms if pair.normalized else terms - gap.sum(-1)
+
+    def wide_slopes(self, pair):
+        # p·L(w) − b and b = (1−α)·(m − p)·q/m, less multiples 1 − α of p and of −q.
+        rest = 1 - np.longdouble(self.alpha)
+        m = pair.p + rest * pair.gap
+        b = rest * rest * pair.gap * np.where(m > 0, pair.q / np.where(m > 0, m, 1), 0)
+        terms = _kl_terms(pair.p, self._log_ratio(pair), rest * pair.gap)
+        return (terms - b, rest), (b, -rest)
+
+    def _log_ratio(self, pair):
+        """ln(p/m) for m = αp + (1−α)q."""
+        rest = 1 - np.longdouble(self.alpha)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            to_p = -np.log1p(rest * pair.gap / pair.p)
+        return np.where(np.isnan(to_p), 0, to_p)
+
+
+@dataclass(frozen=True)
+class SkewReverseKl(Entry):
+    alpha: float
+
+    def value(self, pairs):
+        return SkewKl(self.alpha).value([(q, p) for p, q in pairs])
+
+    def slopes(self, pairs):
+        return [(of_p, of_q) for of_q, of_p in SkewKl(self.alpha).slopes([x[::-1] for x in pairs])]
+
+    def slope_at_zero(self, wrt):
+        return SkewKl(self.alpha).slope_at_zero("q" if wrt == "p" else "p")
+
+    def wide_value(self, pair):
+        return SkewKl(self.alpha).wide_value(pair.exchanged())
+
+    def wide_slopes(self, pair):
+        return SkewKl(self.alpha).wide_slopes(pair.exchanged())[::-1]
+
+
 class TotalVariation(Entry):
     def value(self, pairs):
         return mp.fsum(abs(p - q) for p, q in pairs) / 2
@@ -330,6 +394,8 @@ ENTRIES = {
     "reverse_kl": ReverseKl,
     "jeffreys": Jeffreys,
     "jensen_shannon": JensenShannon,
+    "skew_kl": SkewKl,
+    "skew_reverse_kl": SkewReverseKl,
     "total_variation": TotalVariation,
     "neg_log_acceptance": NegLogAcceptance,
     "renyi": Renyi,
@@ -562,6 +628,18 @@ class WidePair:
     """Whether Σp = Σq = 1 by definition: both are logits."""
     space: tuple
     temperature: tuple
+
+    def exchanged(self):
+        """The pair of q and p."""
+        return WidePair(
+            self.q,
+            self.p,
+            -self.d,
+            -self.gap,
+            self.normalized,
+            self.space[::-1],
+            self.temperature[::-1],
+        )
 
     def sum_of_gaps(self):
         """Σ (q − p)."""

@@ -24,6 +24,14 @@ class Samples:
     """Special values, and as close to limits as numbers get, for which a few rows are enough."""
 
 
+SHARES = Samples(
+    usual=(0.1, 0.5),
+    more=(0.9, 0.0, 1.0),
+    general=0.3,
+    extreme=(1e-8, 1e-15, 1e-300, 1 - 2.0**-30, 1 - 2.0**-50),
+)
+"""Of a row's weight in a mixture."""
+
 PARAMETERS = {
     "jensen_shannon": Samples(
         usual=(0.5, 0.1),
@@ -31,6 +39,8 @@ PARAMETERS = {
         general=0.3,
         extreme=(1e-8, 1e-15, 1 - 2.0**-50),
     ),
+    "skew_kl": SHARES,
+    "skew_reverse_kl": SHARES,
     "renyi": Samples(
         usual=(0.5, 2.0),
         more=(0.2, 50.0),

@@ -80,6 +80,8 @@ def test_orders_and_weights_next_to_their_limits(isa, dtype, kind):
         check("renyi", p, q, dtype, alpha=alpha)
     for beta in WEIGHTS:
         check("jensen_shannon", p, q, dtype, beta=beta)
+        check("skew_kl", p, q, dtype, alpha=beta)
+        check("skew_reverse_kl", p, q, dtype, alpha=beta)
 
 
 @pytest.mark.parametrize("dtype", BOUND)

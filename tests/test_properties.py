@@ -156,3 +156,28 @@ def test_kl_is_cross_entropy_less_entropy(pair):
     finite = np.isfinite(value)
     assert np.array_equal(finite, np.isfinite(difference))
     np.testing.assert_allclose(value[finite], difference[finite], rtol=1e-9, atol=1e-12)
+
+
+SHARES = st.sampled_from([1e-300, 1e-15, 1e-3, 0.1, 0.5, 0.9, 1 - 2.0**-30])
+
+
+@given(pairs(), SHARES)
+def test_skew_kl_lies_below_kl_and_its_bound(pair, alpha):
+    """By convexity in the second argument, and since m ≥ αp."""
+    p, q = (x.astype(np.float64) for x in pair)
+    value = kldiv.skew_kl(p, q, alpha=alpha)
+    above = 1 + 1e-11
+    assert (value <= -np.log(alpha) * above).all()
+    assert (value <= (1 - alpha) * kldiv.kl(p, q) * above).all()
+    assert (value >= kldiv.skew_kl(p, q, alpha=(1 + alpha) / 2) / above).all()
+    # Pinsker's inequality: p and m differ by (1 − α)(p − q).
+    distance = (1 - alpha) * kldiv.total_variation(p, q)
+    assert (value * above >= 2 * distance**2).all()
+
+
+@given(pairs(), st.sampled_from([2.0**-30, 0.25, 0.5, 0.75, 1 - 2.0**-30]))
+def test_jensen_shannon_is_the_mean_of_both_skew_divergences(pair, beta):
+    p, q = (x.astype(np.float64) for x in pair)
+    forward, reverse = kldiv.skew_kl(p, q, alpha=beta), kldiv.skew_reverse_kl(p, q, alpha=1 - beta)
+    mean = beta * forward + (1 - beta) * reverse
+    np.testing.assert_allclose(mean, kldiv.jensen_shannon(p, q, beta=beta), rtol=1e-11, atol=1e-300)

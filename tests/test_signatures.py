@@ -90,4 +90,7 @@ def test_the_parameter_is_that_of_the_table(name):
         for one in inspect.signature(getattr(kldiv, name)).parameters.values()
         if one.name not in common
     }
+    if name == "jensen_shannon":
+        # What it is at the ends of its parameter is a rule of names: `at_endpoints`.
+        assert own.pop("endpoints") == "formula"
     assert own == ({} if described is None else {described.name: described.default})

@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 import kldiv.torch as kt  # noqa: E402
 import oracle  # noqa: E402
+from kldiv._kldiv import DIVERGENCES  # noqa: E402
 from kldiv.torch import formulas  # noqa: E402
 from samples import MORE, identity  # noqa: E402
 
@@ -123,11 +124,13 @@ NEAR = [0.3001, 2.0, -1.0001, 0.1]
     [
         ("renyi", [1e-30, 1e-12, 1e-3, 0.5, 1 - 1e-12, 1 + 1e-12, 1 + 1e-3, 300.0]),
         ("jensen_shannon", [1e-30, 1e-12, 1e-3, 0.499, 0.501, 1 - 1e-3, 1 - 1e-12]),
+        ("skew_kl", [1e-300, 1e-30, 1e-12, 1e-3, 0.1, 0.5, 1 - 1e-3, 1 - 1e-12]),
+        ("skew_reverse_kl", [1e-30, 0.1, 1 - 1e-12]),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_parameters_towards_their_limits(name, parameters, dtype):
-    key = {"renyi": "alpha", "jensen_shannon": "beta"}[name]
+    key = DIVERGENCES[name].parameter.name
     for first, second in [(P, Q), (Q, P), (P, NEAR)]:
         p, q = (torch.tensor(row, dtype=dtype) for row in (first, second))
         for parameter in parameters:

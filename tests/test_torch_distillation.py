@@ -240,7 +240,11 @@ def test_parameters_by_their_names(kind):
         ({"divergence": "renyi"}, ValueError, "needs its order, as order="),
         ({"divergence": "renyi", "order": 0}, ValueError, "order must be from 1e-300 to 1e300"),
         ({"divergence": "jensen_shannon", "beta": 1.5}, ValueError, "beta must be from 0 to 1"),
-        ({"divergence": "jensen_shannon", "order": 2}, ValueError, "order is a parameter of 'r"),
+        (
+            {"divergence": "jensen_shannon", "order": 2},
+            ValueError,
+            "order is a parameter of .*'renyi'",
+        ),
         ({"scale_by_t_squared": 1}, TypeError, "scale_by_t_squared must be True or False, got 1"),
         ({"detach_teacher": "no"}, TypeError, "detach_teacher must be True or False, got 'no'"),
         ({"inplace": None}, TypeError, "inplace must be True or False"),

@@ -40,6 +40,8 @@ Temperature = float | tuple[float, float]
 P = ParamSpec("P")
 T = TypeVar("T")
 SPACES = ("logits", "log_probs", "probs")
+ENDPOINTS = ("formula", "trl")
+"""Rules for what Jensen–Shannon is at the weights 0 and 1: 0, or `kl` and `reverse_kl`."""
 PROBABILITIES = frozenset({"probs", "unnormalized"})
 """What the extension calls spaces of numbers that are no logarithms."""
 
@@ -131,6 +133,17 @@ def normalized(space: str, normalize: Any) -> str:
     return (
         {"log_probs": "logits", "probs": "unnormalized"}.get(space, space) if normalize else space
     )
+
+
+def at_endpoints(beta: Any, endpoints: Any) -> str:
+    """The name of the divergence that Jensen–Shannon with a weight is, by a rule for 0 and 1."""
+    if endpoints not in ENDPOINTS:
+        raise ValueError(f"endpoints must be one of {', '.join(ENDPOINTS)}, got {endpoints!r}")
+    if endpoints == "trl" and beta == 0.0:
+        return "kl"
+    if endpoints == "trl" and beta == 1.0:
+        return "reverse_kl"
+    return "jensen_shannon"
 
 
 def divergence(

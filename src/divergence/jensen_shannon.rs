@@ -43,8 +43,62 @@ impl JensenShannon {
     }
 }
 
+/// m = βp + (1−β)q of a class, relative to e, the larger of p and q; as above.
+pub(super) struct Mixture<V: Lanes> {
+    /// r and γ, the weights of the larger and of the smaller.
+    pub(super) rest: V,
+    pub(super) gamma: V,
+    /// m/e.
+    pub(super) share: V,
+    /// γv = m/e − 1 and L(γv).
+    pub(super) growth_of_larger: V,
+    pub(super) deficit_of_larger: V,
+    /// ln(e/m).
+    pub(super) to_larger: V,
+    /// Where rw = m/e(1 + v) − 1 is less than 1: rw and L(rw).
+    pub(super) near_smaller: V::Mask,
+    pub(super) growth_of_smaller: V,
+    pub(super) deficit_of_smaller: V,
+    /// ln(m/e(1 + v)).
+    pub(super) to_smaller: V,
+}
+
+impl<V: Lanes> Mixture<V> {
+    /// For β other than 0 and 1.
+    #[inline(always)]
+    pub(super) fn new(beta: f64, pair: &Pair<V>) -> Self {
+        let token = pair.token;
+        let (zero, half, one) = (V::splat(token, 0.0), V::splat(token, 0.5), V::splat(token, 1.0));
+        let (beta, other) = (V::splat(token, beta), V::splat(token, 1.0 - beta));
+        let gamma = pair.where_p_larger(other, beta);
+        let rest = pair.where_p_larger(beta, other);
+        let (v, exp) = (pair.decay.expm1, pair.decay.exp);
+        let mixed = gamma * v;
+        let log = Log1p::new(token, mixed);
+        let share = gamma.mul_add(exp, rest);
+        let little = share.lt(half);
+        let to_larger = V::select(little, -ln(token, share), -log.ln);
+        let product = -(rest * v);
+        let near = product.lt(exp);
+        let t = V::select(near, product, zero) / V::select(near, exp, one);
+        let near_log = Log1p::new(token, t);
+        Mixture {
+            rest,
+            gamma,
+            share,
+            growth_of_larger: mixed,
+            deficit_of_larger: V::select(little, mixed + to_larger, log.deficit),
+            to_larger,
+            near_smaller: near,
+            growth_of_smaller: t,
+            deficit_of_smaller: near_log.deficit,
+            to_smaller: V::select(near, near_log.ln, pair.bounded_u() - to_larger),
+        }
+    }
+}
+
 /// A class relative to the larger of p and q.
-struct Mixture<V> {
+struct Terms<V> {
     /// The weights of the larger, and of the smaller.
     rest: V,
     gamma: V,
@@ -58,35 +112,25 @@ struct Mixture<V> {
 
 impl JensenShannon {
     #[inline(always)]
-    fn mixture<V: Lanes>(self, pair: &Pair<V>) -> Mixture<V> {
+    fn terms<V: Lanes>(self, pair: &Pair<V>) -> Terms<V> {
         let token = pair.token;
-        let one = V::splat(token, 1.0);
-        let beta = V::splat(token, self.beta);
-        let other = V::splat(token, 1.0 - self.beta);
-        let gamma = pair.where_p_larger(other, beta);
-        let rest = pair.where_p_larger(beta, other);
-        let v = pair.decay.expm1;
-        let mixed = gamma * v;
-        let log = if self.beta == 0.5 { Log1p::of_at_least_half(token, mixed) } else { Log1p::new(token, mixed) };
-        let second = gamma * (rest * v * v - pair.decay.exp * pair.decay.excess);
-        let value = (one + mixed).mul_add(log.deficit, second);
+        let (half, one) = (V::splat(token, 0.5), V::splat(token, 1.0));
+        let (v, exp, excess) = (pair.decay.expm1, pair.decay.exp, pair.decay.excess);
         if self.beta == 0.5 {
-            return Mixture { rest, gamma, value, to_larger: -log.ln, to_smaller: log.ln + pair.bounded_u() };
+            let mixed = half * v;
+            let log = Log1p::of_at_least_half(token, mixed);
+            let value = (one + mixed).mul_add(log.deficit, half * (half * v * v - exp * excess));
+            let to_smaller = log.ln + pair.bounded_u();
+            return Terms { rest: half, gamma: half, value, to_larger: -log.ln, to_smaller };
         }
-        let zero = V::splat(token, 0.0);
-        let half = V::splat(token, 0.5);
-        let share = gamma.mul_add(pair.decay.exp, rest);
-        let to_larger = V::select(share.lt(half), -ln(token, share), -log.ln);
-        // rw, where that is less than 1.
-        let product = -(rest * v);
-        let near = V::and(product.lt(pair.decay.exp), half.lt(gamma));
-        let t = V::select(near, product, zero) / V::select(near, pair.decay.exp, one);
-        let near_log = Log1p::new(token, t);
-        let to_smaller = V::select(near, near_log.ln, pair.bounded_u() - to_larger);
-        let near_value = share.mul_add(near_log.deficit, rest * (t.mul_add(v, pair.decay.excess)));
-        let far_value = rest * to_larger - gamma * pair.decay.exp * to_smaller;
-        let light = V::select(near, near_value, far_value);
-        Mixture { rest, gamma, value: V::select(half.lt(gamma), light, value), to_larger, to_smaller }
+        let m = Mixture::new(self.beta, pair);
+        let (rest, gamma, to_larger, to_smaller) = (m.rest, m.gamma, m.to_larger, m.to_smaller);
+        let second = gamma * (rest * v * v - exp * excess);
+        let value = (one + m.growth_of_larger).mul_add(m.deficit_of_larger, second);
+        let near = m.share.mul_add(m.deficit_of_smaller, rest * (m.growth_of_smaller.mul_add(v, excess)));
+        let far = rest * to_larger - gamma * exp * to_smaller;
+        let light = V::select(m.near_smaller, near, far);
+        Terms { rest, gamma, value: V::select(half.lt(gamma), light, value), to_larger, to_smaller }
     }
 }
 
@@ -105,7 +149,7 @@ impl Divergence for JensenShannon {
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let token = pair.token;
-        let Mixture { rest, gamma, value, to_larger, to_smaller } = self.mixture(pair);
+        let Terms { rest, gamma, value, to_larger, to_smaller } = self.terms(pair);
         let larger = pair.larger * V::splat(token, self.factor);
         let d_ln_larger = rest * larger * to_larger;
         let d_ln_smaller = -(gamma * larger * pair.decay.exp * to_smaller);
@@ -118,7 +162,7 @@ impl Divergence for JensenShannon {
 
     #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
-        let Mixture { rest, gamma, to_larger, to_smaller, .. } = self.mixture(pair);
+        let Terms { rest, gamma, to_larger, to_smaller, .. } = self.terms(pair);
         let factor = V::splat(pair.token, self.factor);
         let of_larger = factor * rest * to_larger;
         let of_smaller = -(factor * gamma * to_smaller);

@@ -11,6 +11,7 @@ mod kl;
 mod neg_log_acceptance;
 mod pair;
 mod renyi;
+mod skew_kl;
 #[cfg(test)]
 mod tests;
 mod total_variation;
@@ -310,6 +311,35 @@ table! {
         domain: "from 0 to 1",
     }) => "jensen_shannon", jensen_shannon::JensenShannon::new,
         Properties { symmetric_at: Some(0.5), f_divergence: true, bound: Some(LN_2), ..Properties::NONE };
+    /// KL(p‖αp + (1−α)q); α = 0 is refused, use [`Kind::Kl`].
+    SkewKl(alpha: Parameter {
+        name: "alpha",
+        default: Some(0.1),
+        low: 0.0,
+        high: 1.0,
+        domain: "from 0 to 1",
+    }) => "skew_kl", skew_kl::SkewKl::new,
+        Properties {
+            exchanged: Some("skew_reverse_kl"),
+            special: &[(0.0, "kl")],
+            f_divergence: true,
+            ..Properties::NONE
+        };
+    /// KL(q‖(1−α)p + αq): [`Kind::SkewKl`] with the rows exchanged; α = 0 is refused, use [`Kind::ReverseKl`].
+    SkewReverseKl(alpha: Parameter {
+        name: "alpha",
+        default: Some(0.1),
+        low: 0.0,
+        high: 1.0,
+        domain: "from 0 to 1",
+    }) => "skew_reverse_kl", skew_kl::SkewKl::new,
+        Properties {
+            exchanged: Some("skew_kl"),
+            exchanges_rows: true,
+            special: &[(0.0, "reverse_kl")],
+            f_divergence: true,
+            ..Properties::NONE
+        };
     /// ½ Σ |p − q|.
     TotalVariation => "total_variation", total_variation::TotalVariation,
         Properties { symmetric: true, f_divergence: true, bound: Some(1.0), kinked: true, ..Properties::NONE };

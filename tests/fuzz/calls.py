@@ -107,9 +107,10 @@ def keywords_of(case: Case) -> dict[str, Any]:
     if case.divergence == "renyi":
         found["order"] = case.order
     if case.subject.name == "distillation_loss":
-        for name, kind in (("beta", "jensen_shannon"), ("order", "renyi")):
-            if case.divergence != kind:
-                found.pop(name, None)
+        described = DIVERGENCES[case.divergence].parameter
+        for name, option in (("beta", "beta"), ("alpha", "order")):
+            if described is None or described.name != name:
+                found.pop(option, None)
     if case.subject.name == "distillation_loss" and "denominator" in found:
         found["num_items_in_batch"] = found.pop("denominator")
     if case.ignore_index == "none":

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import kldiv
+from kldiv._kldiv import DIVERGENCES
 
 from .case import DEFAULTS, Case, Option
 from .contents import DTYPES, log_uniform
@@ -53,7 +54,11 @@ def _temperatures(random: Random, case: Case) -> Any:
     return tuple(t if s == "logits" else 1.0 for t, s in zip(pair, spaces, strict=True))
 
 
-def _alpha(random: Random, _: Case) -> float:
+def _alpha(random: Random, case: Case) -> float | None:
+    """An order, or a number from 0 to 1 where the divergence takes no others."""
+    described = DIVERGENCES.get(case.options.get("divergence", case.subject.name))
+    if described is not None and described.parameter and described.parameter.high == 1.0:
+        return _share(random, case)
     return random.choice(
         (
             0.5,

@@ -296,9 +296,11 @@ def gather_log_probs(
 def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
     """A divergence of teacher and student mixed with cross-entropy."""
     kind, temperature = options.get("divergence", "kl"), options.get("temperature", 1.0)
-    parameter = {"alpha": options.get("order", 0.5)} if kind == "renyi" else {}
-    if kind == "jensen_shannon":
-        parameter = {"beta": options.get("beta", 0.5)}
+    described, parameter = DIVERGENCES[kind].parameter, {}
+    if described is not None:
+        option = {"alpha": "order"}.get(described.name, described.name)
+        default = 0.5 if described.default is None else described.default
+        parameter = {described.name: options.get(option, default)}
     pair = {"p": row["teacher_logits"], "q": row["student_logits"]}
     one = divergence(
         o, kind, pair, {"temperature": temperature, "wide": options["wide"], **parameter}

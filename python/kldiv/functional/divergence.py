@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
+from kldiv._arrays import as_float
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import (
+    DivergenceRequest,
+    Space,
+    Temperature,
+    at_endpoints,
+    differentiable,
+    divergence,
+)
 
 __all__ = [
     "jeffreys",
@@ -14,6 +22,8 @@ __all__ = [
     "neg_log_acceptance",
     "renyi",
     "reverse_kl",
+    "skew_kl",
+    "skew_reverse_kl",
     "total_variation",
 ]
 
@@ -241,6 +251,7 @@ def jensen_shannon(
     q: ArrayLike,
     *,
     beta: float = 0.5,
+    endpoints: str = "formula",
     space: Space = "logits",
     normalize: bool = False,
     temperature: Temperature = 1.0,
@@ -253,11 +264,12 @@ def jensen_shannon(
     r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
 
     The divergence, not its square root. It is never negative, symmetric in p and q for β = ½,
-    and 0 for β = 0 and β = 1 by the formula (implementations that switch to forward and reverse
-    KL there make a jump). It is finite: at most −β ln β − (1−β) ln(1−β) for rows that sum to one,
-    which is ln 2 for β = ½, and −Pβ ln β − Q(1−β) ln(1−β) for probabilities that sum to P and Q.
-    Those are taken as given; `scipy.spatial.distance.jensenshannon` divides each row by its sum
-    first, as `normalize` does, and takes the square root.
+    and 0 for β = 0 and β = 1 by the formula; TRL and Liger switch to `kl` and `reverse_kl` there,
+    which is a jump, and so does ``endpoints="trl"``. By the formula it is finite: at most
+    −β ln β − (1−β) ln(1−β) for rows that sum to one, which is ln 2 for β = ½, and
+    −Pβ ln β − Q(1−β) ln(1−β) for probabilities that sum to P and Q. Those are taken as given;
+    `scipy.spatial.distance.jensenshannon` divides each row by its sum first, as `normalize` does,
+    and takes the square root.
 
     Gradients: with a = βp ln(p/m) and b = (1−β)q ln(q/m), a − p Σa and b − q Σb with respect to
     logits (divided by the temperature), a and b with respect to log-probabilities, a/p and b/q
@@ -269,6 +281,10 @@ def jensen_shannon(
         As for `kl`.
     beta : float
         Weight of p, from 0 to 1.
+    endpoints : {"formula", "trl"}
+        What β = 0 and β = 1 give: 0, as the formula has it, or ``kl(p, q)`` and
+        ``reverse_kl(p, q)``, as ``generalized_jsd_loss`` of TRL has it with p the teacher and q
+        the student [2]_. All other β are the same.
     space, normalize, temperature, axis, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
@@ -285,9 +301,138 @@ def jensen_shannon(
     .. [2] R. Agarwal et al., "On-Policy Distillation of Language Models: Learning from
        Self-Generated Mistakes", ICLR 2024. :doi:`10.48550/arXiv.2306.13649`
     """
+    beta = as_float("beta", beta)
     return divergence(
-        "jensen_shannon",
+        at_endpoints(beta, endpoints),
         beta,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
+    )
+
+
+@differentiable
+def skew_kl(
+    p: ArrayLike,
+    q: ArrayLike,
+    *,
+    alpha: float = 0.1,
+    space: Space = "logits",
+    normalize: bool = False,
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> DivergenceRequest:
+    r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q.
+
+    A class contributes 0 where p = 0 (even if q = 0), and −p ln α where p > 0 = q: for α > 0 it is
+    finite, at most −ln α for rows that sum to one, which rows without a class in common reach. It
+    is never negative for those, not symmetric, `kl` for α = 0, and 0 for α = 1. Probabilities and
+    log-probabilities are taken as given. It is a half of `jensen_shannon`, whose value for β is
+    that of β ``skew_kl(p, q, alpha=β)`` + (1−β) ``skew_reverse_kl(p, q, alpha=1−β)``. In
+    distillation it keeps the gradient of a student finite where the teacher has a class that
+    the student lacks [1]_.
+
+    Gradients: with a = p (ln(p/m) + 1 − αp/m) and b = −(1−α)pq/m, a − p Σa and b − q Σb with
+    respect to logits (divided by the temperature), a and b with respect to log-probabilities,
+    a/p and b/q with respect to probabilities, whose limits −inf at p = 0 < q and −(1−α)/α at
+    q = 0 < p are given.
+
+    Parameters
+    ----------
+    p, q : array_like
+        As for `kl`.
+    alpha : float
+        Weight of p in m, from 0 to 1.
+    space, normalize, temperature, axis, where, weights, reduction, denominator
+        As for `kl`, and so are returns and exceptions.
+
+    Examples
+    --------
+    >>> import kldiv
+    >>> kldiv.skew_kl([0.5, 0.5], [0.9, 0.1], alpha=0.1, space="probs").round(6)
+    np.float64(0.365321)
+
+    References
+    ----------
+    .. [1] J. Ko, S. Kim, T. Chen and S.-Y. Yun, "DistiLLM: Towards Streamlined Distillation for
+       Large Language Models", ICML 2024. :doi:`10.48550/arXiv.2402.03898`
+    .. [2] L. Lee, "On the Effectiveness of the Skew Divergence for Statistical Language
+       Analysis", AISTATS 2001.
+    """
+    return divergence(
+        "skew_kl",
+        alpha,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
+    )
+
+
+@differentiable
+def skew_reverse_kl(
+    p: ArrayLike,
+    q: ArrayLike,
+    *,
+    alpha: float = 0.1,
+    space: Space = "logits",
+    normalize: bool = False,
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> DivergenceRequest:
+    r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq.
+
+    It is ``skew_kl(q, p)``: a class contributes 0 where q = 0, and −q ln α where q > 0 = p, for
+    rows that sum to one it is never negative and at most −ln α. It is `reverse_kl` for α = 0, and
+    0 for α = 1. The student's own samples are of q, so that on-policy distillation estimates it;
+    it does so with less variance than `reverse_kl` [1]_.
+
+    Gradients: those of `skew_kl` with the roles exchanged.
+
+    Parameters
+    ----------
+    p, q : array_like
+        As for `kl`.
+    alpha : float
+        Weight of q in m, from 0 to 1.
+    space, normalize, temperature, axis, where, weights, reduction, denominator
+        As for `kl`, and so are returns and exceptions.
+
+    Examples
+    --------
+    >>> import kldiv
+    >>> kldiv.skew_reverse_kl([0.5, 0.5], [0.9, 0.1], alpha=0.1, space="probs").round(6)
+    np.float64(0.307137)
+
+    References
+    ----------
+    .. [1] J. Ko, S. Kim, T. Chen and S.-Y. Yun, "DistiLLM: Towards Streamlined Distillation for
+       Large Language Models", ICML 2024. :doi:`10.48550/arXiv.2402.03898`
+    """
+    return divergence(
+        "skew_reverse_kl",
+        alpha,
         p,
         q,
         space,

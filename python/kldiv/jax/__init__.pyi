@@ -20,6 +20,8 @@ __all__ = [
     "neg_log_acceptance",
     "renyi",
     "reverse_kl",
+    "skew_kl",
+    "skew_reverse_kl",
     "total_variation",
 ]
 
@@ -87,6 +89,7 @@ def jensen_shannon(
     q: Any,
     *,
     beta: float | jax.Array = 0.5,
+    endpoints: str = "formula",
     space: str | tuple[str, str] = "logits",
     normalize: bool = False,
     temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
@@ -179,6 +182,38 @@ def reverse_kl(
     denominator: float | jax.Array | None = None,
 ) -> jax.Array:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
+
+def skew_kl(
+    p: Any,
+    q: Any,
+    *,
+    alpha: float | jax.Array = 0.1,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
+
+def skew_reverse_kl(
+    p: Any,
+    q: Any,
+    *,
+    alpha: float | jax.Array = 0.1,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
 def total_variation(
     p: Any,

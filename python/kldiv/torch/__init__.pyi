@@ -31,6 +31,8 @@ __all__ = [
     "neg_log_acceptance",
     "renyi",
     "reverse_kl",
+    "skew_kl",
+    "skew_reverse_kl",
     "total_variation",
 ]
 
@@ -79,6 +81,7 @@ def jensen_shannon(
     q: Tensor,
     *,
     beta: float | Tensor = 0.5,
+    endpoints: str = "formula",
     space: str | tuple[str, str] = "logits",
     normalize: bool = False,
     temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
@@ -171,6 +174,38 @@ def reverse_kl(
     denominator: float | Tensor | None = None,
 ) -> Tensor:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
+
+def skew_kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    alpha: float | Tensor = 0.1,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
+
+def skew_reverse_kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    alpha: float | Tensor = 0.1,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
 def total_variation(
     p: Tensor,

@@ -10,6 +10,7 @@ number, which cannot be looked at.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -173,6 +174,70 @@ def _jensen_shannon(beta: Number, p: Side, q: Side) -> Tensor:
     return limit
 
 
+def _deficit(w: Tensor) -> Tensor:
+    """The excess of w over ln(1 + w), however small w is."""
+    small = w.abs() < 0.1
+    # With s = w/(2 + w), w − 2s is w·s, and ln(1 + w) is 2 atanh s.
+    near = torch.where(small, w, 0.0)
+    s = near / (2.0 + near)
+    square, tail = s * s, torch.zeros_like(s)
+    for k in (13, 11, 9, 7, 5, 3):
+        tail = 1.0 / k + square * tail
+    far = torch.where(small, 1.0, w)
+    return torch.where(small, s * (near - 2.0 * square * tail), far - torch.log1p(far))
+
+
+def _skew_kl(alpha: Number, p: Side, q: Side, normalized: bool) -> Tensor:
+    """Σ −p·ln(1 + w), w = m/p − 1 = (1−α)(e^(−d) − 1), d = ln p − ln q, m = αp + (1−α)q.
+
+    Of rows that sum to one as Σ p·(w − ln(1 + w)), of terms ≥ 0.
+    """
+    both = p.present & q.present
+    only_p = p.present & ~q.present
+    d = _log_ratio(p, q, both)
+    # At α = 1, where the value is 0, any other weight keeps ln m finite.
+    at_zero, at_one = alpha == 0.0, alpha == 1.0
+    one = p.p.new_ones(())
+    a, rest = _choose(at_one, 0.5, alpha) * one, _choose(at_one, 0.5, 1.0 - alpha) * one
+    ln_a = math.log(alpha) * one if isinstance(alpha, float) and alpha > 0.0 else a.log()
+    # Beyond, e^(−d) leaves the range of floats.
+    most = 700.0 if d.dtype == torch.float64 else 80.0
+    low = d.clamp(min=-most)
+    # The derivative of expm1 would be rounded to 0 where e^(−d) is small.
+    w = torch.where(low < 1.0, torch.expm1(-low.clamp(max=1.0)), (-low).exp() - 1.0) * rest
+    little, much = w < -0.5, (w > 1.0) | (d < -most)
+    w = torch.where(much, 0.0, w)
+    # ln(m/p); of p and q themselves where they are normal, so that the smallest q has its slope.
+    m = a * p.p + rest * q.p
+    normal = little & (m > torch.finfo(m.dtype).tiny)
+    of_little = torch.logaddexp(ln_a, rest.log() - torch.where(little & ~normal, d, 0.0))
+    plain = torch.where(normal, m, 1.0).log() - torch.where(normal, p.ln, 0.0)
+    of_little = torch.where(normal, plain, of_little)
+    share = a * torch.where(much, d, 0.0).exp() + rest
+    ln = torch.where(little, of_little, torch.where(much, share.log() - d, 0.0))
+    # Alone, p has ln α, of which infinity is put in at the end.
+    ln = torch.where(only_p, torch.where(ln_a > -torch.inf, ln_a, 0.0), ln)
+    usual = both & ~little & ~much
+    if normalized:
+        change = torch.where(both & ~much, p.p * w, rest * (q.p - p.p))
+        terms = torch.where(usual, p.p * _deficit(torch.where(usual, w, 0.0)), change - p.p * ln)
+        value = _at_least_zero(terms.sum(-1))
+    else:
+        terms = p.p * torch.where(usual, torch.log1p(torch.where(usual, w, 0.0)), ln)
+        value = -terms.sum(-1)
+    # The slope of a class that q lacks, at its probability 0.
+    slope = rest / torch.clamp(_choose(at_zero, 1.0, a), min=torch.finfo(a.dtype).tiny)
+    value = value - slope * torch.where(only_p, q.p, 0.0).sum(-1)
+    infinite = _where(at_zero, only_p)
+    value = value + torch.where(infinite.any(-1), torch.inf, 0.0)
+    if p.space in ("logits", "unnormalized"):
+        value = value + p.spoiled(infinite.any(-1))
+    else:
+        value = value + steep(p.given, infinite, 1.0)
+    limit: Tensor = _choose(at_one, 0.0 * (p.p - q.p).sum(-1), value)
+    return limit
+
+
 def _renyi(order: Number, rest: Number, p: Side, q: Side, normalized: bool) -> Tensor:
     """Ln S / (α − 1), S = Σ f with f = p·e^((α−1)d); `rest` is α − 1, and α ≥ ½.
 
@@ -232,20 +297,20 @@ def divergence(
     only_p, only_q = first.present & ~second.present, second.present & ~first.present
     bad = first.bad | second.bad
     unusable: Tensor = bad
-    # Whether slopes are −∞ at probability 0.
-    falls: Any = False
+    # Whether slopes of p and of q are −∞ at probability 0.
+    falls: tuple[Any, Any] = (False, False)
     if kind == "kl":
         value = _kl(first, second, normalized)
-        falls = True
+        falls = (True, True)
     elif kind == "reverse_kl":
         value = _kl(second, first, normalized)
-        falls = True
+        falls = (True, True)
     elif kind == "jeffreys":
         # Of sides of its own: each gradient is centred before the larger rounds off the other.
         p_again = distribution(p, p_space, p_temperature, nowhere)
         q_again = distribution(q, q_space, q_temperature, nowhere)
         value = _kl(first, second, normalized) + _kl(q_again, p_again, normalized)
-        falls = True
+        falls = (True, True)
     elif kind == "total_variation":
         value = _total_variation(first, second)
     elif kind == "neg_log_acceptance":
@@ -255,7 +320,14 @@ def divergence(
         swap = parameter > 0.5
         beta = _choose(swap, 1.0 - parameter, parameter)
         value = _jensen_shannon(beta, *_exchanged(swap, first, second))
-        falls = (parameter > 0.0) & (parameter < 1.0)
+        falls = ((parameter > 0.0) & (parameter < 1.0),) * 2
+    elif kind == "skew_kl":
+        value = _skew_kl(parameter, first, second, normalized)
+        # The slope of q, −(1 − α)/α, is as good as infinite.
+        falls = (parameter < 1.0, parameter < torch.finfo(dtype).tiny)
+    elif kind == "skew_reverse_kl":
+        value = _skew_kl(parameter, second, first, normalized)
+        falls = (parameter < torch.finfo(dtype).tiny, parameter < 1.0)
     elif kind == "renyi":
         swap = parameter < 0.5
         order = _choose(swap, 1.0 - parameter, parameter)
@@ -268,12 +340,12 @@ def divergence(
         nothing = _where(parameter > 1.0, ~first.present.any(-1))
         value = torch.where(infinite, torch.where(nothing, -torch.inf, torch.inf), value)
         unusable = bad | infinite
-        falls = parameter < 1.0
+        falls = (parameter < 1.0,) * 2
     else:
         raise NotImplementedError(f"{kind} in torch operations")
     value = torch.where(bad, torch.nan, value)
-    value = value + first.limit_at_zero(_where(falls, only_q), -1.0)
-    value = value + second.limit_at_zero(_where(falls, only_p), -1.0)
+    value = value + first.limit_at_zero(_where(falls[0], only_q), -1.0)
+    value = value + second.limit_at_zero(_where(falls[1], only_p), -1.0)
     return (value + first.spoiled(unusable) + second.spoiled(unusable)).to(dtype)
 
 

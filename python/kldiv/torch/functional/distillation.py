@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kldiv._kldiv import DIVERGENCES
-from kldiv._requests import REDUCTIONS
+from kldiv._requests import ENDPOINTS, REDUCTIONS
 from kldiv.torch import ops
 from kldiv.torch.functional.rows import (
     RowOptions,
@@ -27,6 +27,7 @@ from kldiv.torch.functional.rows import (
     check_floating,
     check_one_device,
     check_one_of,
+    kind_at,
     one_number,
 )
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
@@ -45,6 +46,7 @@ def distillation_loss(
     divergence: str = "kl",
     beta: float | None = None,
     order: float | None = None,
+    endpoints: str = "formula",
     temperature: float = 1.0,
     scale_by_t_squared: bool = False,
     alpha: float = 0.5,
@@ -80,8 +82,12 @@ def distillation_loss(
     beta : float, optional
         β of ``"jensen_shannon"``, the weight of the teacher, from 0 to 1; ½ if left out.
     order : float, optional
-        The order of ``"renyi"``, positive, which needs it. (`renyi` calls it α, which is the share
-        of the divergence here.)
+        α of ``"renyi"``, its order, positive, which needs it, and of ``"skew_kl"`` and
+        ``"skew_reverse_kl"``, from 0 to 1; 0.1 if left out. (Their functions call it α, which is
+        the share of the divergence here.)
+    endpoints : {"formula", "trl"}
+        What ``"jensen_shannon"`` is for β = 0 and β = 1: 0, or as in TRL ``"kl"`` and
+        ``"reverse_kl"``.
     temperature : float
         T of the divergence, from 1e-30 to 1e30.
     scale_by_t_squared : bool
@@ -157,6 +163,7 @@ def distillation_loss(
         divergence,
         beta,
         order,
+        endpoints,
         temperature,
         scale_by_t_squared,
         alpha,
@@ -205,6 +212,7 @@ class LossOptions:
         divergence: Any,
         beta: Any,
         order: Any,
+        endpoints: Any,
         temperature: Any,
         scale_by_t_squared: bool,
         alpha: Any,
@@ -226,8 +234,9 @@ class LossOptions:
                 "inplace=True needs a reduction: the gradient is written before backward"
             )
         parameter = _parameter_of(divergence, {"beta": beta, "order": order})
+        kind, parameter = _kind_at(divergence, parameter, endpoints)
         return cls(
-            divergence,
+            kind,
             parameter,
             as_temperature("temperature", temperature),
             as_flag("scale_by_t_squared", scale_by_t_squared),
@@ -262,6 +271,15 @@ def _parameter_of(divergence: str, given: dict[str, Any]) -> Any:
     if value is None:
         raise ValueError(f"divergence={divergence!r} needs its {own}, as {own}=0.5")
     return as_parameter(described, own, value)
+
+
+def _kind_at(divergence: str, parameter: Any, endpoints: Any) -> tuple[str, Any]:
+    if divergence == "jensen_shannon":
+        return kind_at(divergence, parameter, endpoints)
+    check_one_of("endpoints", endpoints, ENDPOINTS)
+    if endpoints != "formula":
+        raise ValueError(f"endpoints is an option of 'jensen_shannon', not of {divergence!r}")
+    return divergence, parameter
 
 
 def _of_items(

@@ -19,6 +19,7 @@ from kldiv.torch.functional.rows import (
     check_floating,
     check_one_device,
     classes_last,
+    kind_at,
 )
 from kldiv.torch.functional.signatures import MODULE, on_tensors
 from kldiv.torch.ops.modes import is_traced
@@ -86,11 +87,13 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
         denominator: float | Tensor | None,
         **parameters: Any,
     ) -> Tensor:
-        parameter = 0.0
+        parameter, chosen = 0.0, kind
         if described is not None:
             if described.name not in parameters:
                 raise TypeError(f"{kind}() missing a required argument: {described.name!r}")
             parameter = as_parameter(described, described.name, parameters.pop(described.name))
+        if kind == "jensen_shannon":
+            chosen, parameter = kind_at(kind, parameter, parameters.pop("endpoints"))
         for name in parameters:
             raise TypeError(f"{kind}() got an unexpected keyword argument {name!r}")
         check_floating(p=p, q=q)
@@ -100,7 +103,7 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
         if p.shape != q.shape:
             raise ValueError(f"p has shape {tuple(p.shape)} but q has shape {tuple(q.shape)}")
         rows = classes_last("p", p, axis), classes_last("q", q, axis)
-        arguments = (*rows, kind, parameter, *spaces, *temperatures)
+        arguments = (*rows, chosen, parameter, *spaces, *temperatures)
         options = RowOptions(where, weights, reduction, denominator)
         return options.run(ops.divergence, arguments)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kldiv._arrays import as_float
 from kldiv._kldiv import TEMPERATURE, Parameter
-from kldiv._requests import REDUCTIONS
+from kldiv._requests import REDUCTIONS, at_endpoints
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
@@ -100,6 +100,17 @@ def as_parameter(described: Parameter, name: str, value: Any) -> Any:
     if not isinstance(number, Tensor) and not described.low <= number <= described.high:
         raise ValueError(f"{name} must be {described.domain}, got {number}")
     return number
+
+
+def kind_at(kind: str, parameter: Any, endpoints: Any) -> tuple[str, Any]:
+    """A divergence and its parameter, by a rule for the ends of Jensen–Shannon's."""
+    if endpoints != "formula" and isinstance(parameter, Tensor):
+        raise ValueError(
+            f"endpoints={endpoints!r} depends on whether beta is 0 or 1: in compiled code, pass a "
+            "number, not a tensor"
+        )
+    found = at_endpoints(parameter, endpoints)
+    return (kind, parameter) if found == "jensen_shannon" else (found, 0.0)
 
 
 def as_labels(name: str, labels: Tensor, ignore_index: Any) -> tuple[Tensor, int | None]:

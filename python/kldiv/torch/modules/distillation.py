@@ -42,6 +42,7 @@ class DistillationLoss(torch.nn.Module):
         *,
         beta: float | None = None,
         order: float | None = None,
+        endpoints: str = "formula",
         label_smoothing: float = 0.0,
         reduction: str = "mean",
         detach_teacher: bool = True,
@@ -53,6 +54,7 @@ class DistillationLoss(torch.nn.Module):
             divergence,
             beta,
             order,
+            endpoints,
             temperature,
             scale_by_t_squared,
             alpha,
@@ -70,6 +72,7 @@ class DistillationLoss(torch.nn.Module):
         self.ignore_index = ignore_index
         self.beta = beta
         self.order = order
+        self.endpoints = endpoints
         self.label_smoothing = label_smoothing
         self.reduction = reduction
         self.detach_teacher = detach_teacher
@@ -94,6 +97,7 @@ class DistillationLoss(torch.nn.Module):
             divergence=self.divergence,
             beta=self.beta,
             order=self.order,
+            endpoints=self.endpoints,
             temperature=self.temperature,
             scale_by_t_squared=self.scale_by_t_squared,
             alpha=self.alpha,
@@ -111,5 +115,7 @@ class DistillationLoss(torch.nn.Module):
     def extra_repr(self) -> str:
         """The main parameters."""
         names = ("beta", "order", "temperature", "scale_by_t_squared", "alpha")
-        shown = ((name, getattr(self, name)) for name in ("divergence", *names))
+        shown = [(name, getattr(self, name)) for name in ("divergence", *names)]
+        if self.endpoints != "formula":
+            shown.append(("endpoints", self.endpoints))
         return ", ".join(f"{name}={value!r}" for name, value in shown if value is not None)

@@ -1,0 +1,149 @@
+//! KL(p‖m), m = αp + (1−α)q.
+//!
+//! With w = m/p − 1 = (1−α)(q/p − 1) and L(w) = w − ln(1 + w) ≥ 0, f = −p·ln(1 + w) and f̃ = p·L(w) = f + m − p, so that
+//! λ = 1 − α = −μ. Of the slopes b = ∂f̃/∂ln q = (1−α)·w·pq/m has one product, and a = ∂f̃/∂ln p is f̃ − b, since f̃ is
+//! homogeneous: where p is the larger, w and b are negative, and nothing cancels; where q is and w < 1, f̃ is at most half of b;
+//! beyond, f̃ = m − p − p·ln(1 + w) and a = p·(α(m−p)/m − ln(1 + w)).
+//!
+//! What is left of the slopes less those of a class that the other row lacks, −ln α − (1−α) and 1 − α, is
+//! −p·L(−(1−α)q/m) and −(1−α)pq/m.
+
+use super::jensen_shannon::Mixture;
+use super::pair::Pair;
+#[cfg(test)]
+use super::times;
+use super::{Class, Divergence, Infinite};
+use crate::simd::Lanes;
+use crate::simd::ln::Log1p;
+
+#[derive(Clone, Copy)]
+pub(crate) struct SkewKl {
+    alpha: f64,
+    /// 0 for α = 1, where m is p and the divergence vanishes; else 1.
+    factor: f64,
+}
+
+impl SkewKl {
+    pub(crate) fn new(alpha: f64) -> Self {
+        // Any other weight keeps ln m finite.
+        if alpha == 1.0 { SkewKl { alpha: 0.5, factor: 0.0 } } else { SkewKl { alpha, factor: 1.0 } }
+    }
+
+    /// 1 − α.
+    fn rest(self) -> f64 {
+        1.0 - self.alpha
+    }
+
+    /// pq/m relative to the larger of p and q.
+    #[inline(always)]
+    fn product<V: Lanes>(self, pair: &Pair<V>) -> V {
+        let (alpha, rest) = (V::splat(pair.token, self.alpha), V::splat(pair.token, self.rest()));
+        let (of_larger, of_smaller) = (pair.where_p_larger(alpha, rest), pair.where_p_larger(rest, alpha));
+        pair.decay.exp / of_smaller.mul_add(pair.decay.exp, of_larger)
+    }
+}
+
+impl Divergence for SkewKl {
+    const HAS_LONE_SLOPES: bool = true;
+
+    #[cfg(test)]
+    fn definition(self, ln_p: f64, ln_q: f64) -> (f64, f64, f64) {
+        let (p, q, alpha) = (ln_p.exp(), ln_q.exp(), self.alpha);
+        let m = alpha * p + (1.0 - alpha) * q;
+        if m == 0.0 {
+            return (0.0, 0.0, 0.0);
+        }
+        let f = self.factor * times(p, ln_p - m.ln());
+        let slope = self.factor * (1.0 - alpha) * p * q / m;
+        (f, f + slope, -slope)
+    }
+
+    #[inline(always)]
+    fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
+        let token = pair.token;
+        let m = Mixture::new(self.alpha, pair);
+        let (alpha, rest) = (V::splat(token, self.alpha), V::splat(token, self.rest()));
+        let exp = pair.decay.exp;
+        // |m − p|/m relative to the larger of p and q.
+        let change = -(rest * pair.decay.expm1) / m.share;
+        let slope = rest * change;
+        let of_smaller = slope * exp;
+        let near = exp * m.deficit_of_smaller;
+        let far = -(rest * pair.decay.expm1) - exp * m.to_smaller;
+        let value = V::select(m.near_smaller, near, far);
+        let far_slope = exp * (alpha * change - m.to_smaller);
+        let d_ln_p = V::select(m.near_smaller, near - slope, far_slope);
+        let larger = pair.larger * V::splat(token, self.factor);
+        Class {
+            value: larger * pair.where_p_larger(m.deficit_of_larger, value).max(V::splat(token, 0.0)),
+            d_ln_p: larger * pair.where_p_larger(m.deficit_of_larger + of_smaller, d_ln_p),
+            d_ln_q: larger * pair.where_p_larger(-of_smaller, slope),
+        }
+    }
+
+    #[inline(always)]
+    fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        let rest = V::splat(pair.token, self.factor * self.rest());
+        (pair.p.mul_add(rest, class.d_ln_p), -(rest * pair.larger * self.product(pair)))
+    }
+
+    #[inline(always)]
+    fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
+        let token = pair.token;
+        let m = Mixture::new(self.alpha, pair);
+        let one = V::splat(token, 1.0);
+        let (alpha, rest) = (V::splat(token, self.alpha), V::splat(token, self.rest()));
+        let factor = V::splat(token, self.factor);
+        let exp = pair.decay.exp;
+        let change = -(rest * pair.decay.expm1) / m.share;
+        let w = m.growth_of_smaller;
+        let near = m.deficit_of_smaller - w * (w + rest) / (one + w);
+        let smaller = V::select(m.near_smaller, near, alpha * change - m.to_smaller);
+        let of_p = pair.where_p_larger(m.deficit_of_larger + rest * change * exp, smaller) + rest;
+        let of_q = -(rest * pair.where_p_larger(one, exp) / m.share);
+        (factor * of_p, factor * of_q)
+    }
+
+    fn linear(self) -> (f64, f64) {
+        let lambda = self.factor * self.rest();
+        (lambda, -lambda)
+    }
+
+    fn lone_slopes(self) -> (f64, f64) {
+        let rest = self.rest();
+        // L(−(1−α)), by its series where that would cancel.
+        let of_p = if rest < 0.1 {
+            rest * rest * (2..20).rev().fold(0.0, |sum, k| sum * rest + 1.0 / f64::from(k))
+        } else {
+            -self.alpha.ln() - rest
+        };
+        (self.factor * of_p, self.factor * rest)
+    }
+
+    #[inline(always)]
+    fn slopes_beyond_lone<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
+        let token = pair.token;
+        let half = V::splat(token, 0.5);
+        let larger = pair.larger * V::splat(token, self.factor);
+        let (of_p, _) = self.lone_slopes();
+        let share = V::splat(token, self.rest()) * self.product(pair);
+        // (1−α)q/m, where that is at most ½ and p the larger.
+        let little = V::and(pair.p_larger, share.le(half));
+        let log = Log1p::new(token, V::select(little, -share, -half));
+        let difference = pair.p.mul_add(V::splat(token, -of_p), class.d_ln_p);
+        (V::select(little, -(larger * log.deficit), difference), -(larger * share))
+    }
+
+    fn infinite_where(self) -> Infinite {
+        Infinite { q_zero: false, p_zero: false }
+    }
+
+    fn needs_wide_lanes(self) -> bool {
+        true
+    }
+
+    fn slopes_at_zero(self) -> (f64, f64) {
+        // ln(p/m) + (1−α)q/m and −(1−α)p/m.
+        if self.factor == 0.0 { (0.0, 0.0) } else { (f64::NEG_INFINITY, -self.rest() / self.alpha) }
+    }
+}
