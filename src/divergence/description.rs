@@ -53,6 +53,7 @@ impl Parameter {
 /// Properties of a divergence, of rows that sum to one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "properties that have nothing to do with each other")]
 pub struct Properties {
     /// Whether p and q can be exchanged, whatever the parameter.
     pub symmetric: bool,
