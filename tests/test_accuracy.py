@@ -106,7 +106,7 @@ def test_spaces_taken_as_given(dtype, space, classes):
     However small the value is, there remain the roundings of f64 lanes, for every dtype:
 
     * of the differences p − q that this part sums, eps·Σ|p − q|;
-    * of the argument 1 of Rényi's logarithm;
+    * of the 1 that a sum of powers is compared with;
     * where the two spaces differ, and rows meet as logarithms, of these: each ln p by eps·|ln p|,
       all of them Σp|ln p| times that. A gradient q − p of logits loses as much.
     """
@@ -128,7 +128,7 @@ def test_spaces_taken_as_given(dtype, space, classes):
                 function, p, q, space=space, wrt=("p", "q"), **parameter
             )
             expected = truth.value(name, **parameter)
-            rounding = 8 * eps * (moved + (name == "renyi") + logarithms)
+            rounding = 8 * eps * (moved + (name in ("renyi", "squared_hellinger")) + logarithms)
             off, allowed = np.abs(value - expected), BOUNDS[dtype] * np.abs(expected) + rounding
             assert np.all(off <= allowed), (kind, name, off / allowed)
             for wrt, gradient in zip("pq", gradients, strict=True):

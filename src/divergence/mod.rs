@@ -9,6 +9,7 @@ mod jensen_shannon;
 mod kl;
 mod pair;
 mod renyi;
+mod squared_hellinger;
 #[cfg(test)]
 mod tests;
 mod total_variation;
@@ -307,6 +308,9 @@ table! {
         Properties { symmetric_at: Some(0.5), f_divergence: true, bound: Some(LN_2), ..Properties::NONE };
     /// ½ Σ |p − q|.
     TotalVariation => "total_variation", total_variation::TotalVariation,
+        Properties { symmetric: true, f_divergence: true, bound: Some(1.0), ..Properties::NONE };
+    /// 1 − Σ √(pq).
+    SquaredHellinger => "squared_hellinger", squared_hellinger::SquaredHellinger,
         Properties { symmetric: true, f_divergence: true, bound: Some(1.0), ..Properties::NONE };
     /// ln(Σ p^α q^(1−α)) / (α − 1); α = 1 is refused, use [`Kind::Kl`].
     ///

@@ -101,7 +101,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     if given:
         moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
         mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
-        truth.rounding = (moved + (name == "renyi") + mixed) / min(order, 1.0)
+        one = name in ("renyi", "squared_hellinger")
+        truth.rounding = (moved + one + mixed) / min(order, 1.0)
         if mixed:
             # Every logarithm that the two spaces meet as is rounded.
             truth.gradient_rounding = lambda wrt: _rounded_logarithms(

@@ -18,6 +18,7 @@ __all__ = [
     "logsumexp",
     "renyi",
     "reverse_kl",
+    "squared_hellinger",
     "total_variation",
 ]
 
@@ -147,6 +148,21 @@ def reverse_kl(
     denominator: float | jax.Array | None = None,
 ) -> jax.Array:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
+
+def squared_hellinger(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
 def total_variation(
     p: Any,

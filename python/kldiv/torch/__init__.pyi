@@ -29,6 +29,7 @@ __all__ = [
     "logsumexp",
     "renyi",
     "reverse_kl",
+    "squared_hellinger",
     "total_variation",
 ]
 
@@ -139,6 +140,21 @@ def reverse_kl(
     denominator: float | Tensor | None = None,
 ) -> Tensor:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
+
+def squared_hellinger(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
 def total_variation(
     p: Tensor,

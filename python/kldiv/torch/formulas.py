@@ -114,6 +114,23 @@ def _total_variation(p: Side, q: Side) -> Tensor:
     return 0.5 * (sign * difference).sum(-1)
 
 
+def _squared_hellinger(p: Side, q: Side, normalized: bool) -> Tensor:
+    """1 − Σ √(pq); of rows that sum to one as ½ Σ (√p − √q)²."""
+    both = p.present & q.present
+    d = _log_ratio(p, q, both)
+    root = torch.where(
+        both, 0.5 * (torch.where(both, p.ln, 0.0) + torch.where(both, q.ln, 0.0)), -torch.inf
+    )
+    root = torch.where(both, root, 0.0).exp()
+    if not normalized:
+        return 1.0 - torch.where(both, root, 0.0).sum(-1)
+    # √(pq)·(cosh(d/2) − 1), and beyond as it stands.
+    near = both & (d.abs() < 1.0)
+    quarter = torch.where(near, 0.25 * d, 0.0)
+    far = 0.5 * (p.p + q.p) - torch.where(both, root, 0.0)
+    return torch.where(near, 2.0 * root * torch.sinh(quarter).square(), far).sum(-1)
+
+
 def _jensen_shannon(beta: Number, p: Side, q: Side) -> Tensor:
     """Σ [βp·ln(p/m) + (1−β)q·ln(q/m)], m = βp + (1−β)q; β ≤ ½.
 
@@ -212,6 +229,9 @@ def divergence(
         falls = True
     elif kind == "total_variation":
         value = _total_variation(first, second)
+    elif kind == "squared_hellinger":
+        value = _squared_hellinger(first, second, normalized)
+        falls = True
     elif kind == "jensen_shannon":
         swap = parameter > 0.5
         beta = _choose(swap, 1.0 - parameter, parameter)
