@@ -15,7 +15,7 @@ log-probabilities are taken as given. Gradients are with respect to the numbers 
 space, and at probability 0 the one-sided limit.
 
 Both take the keywords of the public functions: ``space`` and ``temperature`` (one or a pair, p
-first), ``beta`` for jensen_shannon and ``alpha`` for renyi.
+first), ``beta`` for jensen_shannon, ``alpha`` for renyi and alpha_divergence.
 
 >>> mp.nprint(divergence("kl", [0.5, 0.5], [0.75, 0.25], space="probs"), 20)
 0.14384103622589046372
@@ -88,9 +88,9 @@ def _mixture(p, q, beta):
 
 def _power(p, q, alpha):
     """p^α q^(1−α)."""
-    if p == 0 or (q == 0 and alpha < 1):
+    if p == q == 0 or (p == 0 and alpha >= 0) or (q == 0 and alpha < 1):
         return mp.zero
-    return INF if q == 0 else p * (p / q) ** (mp.mpf(alpha) - 1)
+    return INF if 0 in (p, q) else p * (p / q) ** (mp.mpf(alpha) - 1)
 
 
 class Entry:
@@ -295,6 +295,36 @@ class Renyi(Entry):
         return near + tau * pair.gap.sum(-1) + (pair.p.sum(-1) - 1)
 
 
+@dataclass(frozen=True)
+class AlphaDivergence(Renyi):
+    def value(self, pairs):
+        if self.alpha in (0, 1):
+            return (Kl if self.alpha else ReverseKl)().value(pairs)
+        alpha = mp.mpf(self.alpha)
+        return (mp.fsum(_power(p, q, alpha) for p, q in pairs) - 1) / (alpha * (alpha - 1))
+
+    def slopes(self, pairs):
+        if self.alpha in (0, 1):
+            return (Kl if self.alpha else ReverseKl)().slopes(pairs)
+        alpha = mp.mpf(self.alpha)
+        powers = [_power(p, q, alpha) for p, q in pairs]
+        return [(c / (alpha - 1), -c / alpha) for c in powers]
+
+    def slope_at_zero(self, wrt):
+        return mp.zero if (self.alpha > 1 if wrt == "p" else self.alpha < 0) else -INF
+
+    def wide_value(self, pair):
+        near, alpha = self._sum_minus_one(pair), np.longdouble(self.alpha)
+        direct = self._powers(pair).sum(-1) - 1
+        return np.where(near > -0.5, near, direct) / (alpha * (alpha - 1))
+
+    def wide_slopes(self, pair):
+        alpha = np.longdouble(self.alpha)
+        to_p = self._difference(pair.p, (1 - alpha) * pair.d) / (alpha - 1)
+        to_q = self._difference(pair.q, -alpha * pair.d) / alpha
+        return (to_p, 1 / (alpha - 1)), (-to_q, -1 / alpha)
+
+
 ENTRIES = {
     "kl": Kl,
     "reverse_kl": ReverseKl,
@@ -302,6 +332,7 @@ ENTRIES = {
     "total_variation": TotalVariation,
     "squared_hellinger": SquaredHellinger,
     "renyi": Renyi,
+    "alpha_divergence": AlphaDivergence,
 }
 """What is called with the parameter of a divergence, by name."""
 

@@ -104,11 +104,14 @@ def keywords_of(case: Case) -> dict[str, Any]:
         if one.name == case.subject.name and one.parameter and one.parameter.default is None
     ]
     found |= {name: getattr(case, name) for name in required}
-    if case.divergence == "renyi":
+    ordered = [
+        one.name for one in DIVERGENCES.values() if one.parameter and one.parameter.name == "alpha"
+    ]
+    if case.divergence in ordered:
         found["order"] = case.order
     if case.subject.name == "distillation_loss":
-        for name, kind in (("beta", "jensen_shannon"), ("order", "renyi")):
-            if case.divergence != kind:
+        for name, kinds in (("beta", ["jensen_shannon"]), ("order", ordered)):
+            if case.divergence not in kinds:
                 found.pop(name, None)
     if case.subject.name == "distillation_loss" and "denominator" in found:
         found["num_items_in_batch"] = found.pop("denominator")

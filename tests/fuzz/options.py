@@ -53,7 +53,15 @@ def _temperatures(random: Random, case: Case) -> Any:
     return tuple(t if s == "logits" else 1.0 for t, s in zip(pair, spaces, strict=True))
 
 
-def _alpha(random: Random, _: Case) -> float:
+def _alpha(random: Random, case: Case) -> float:
+    order = _order(random)
+    if "alpha_divergence" in (case.subject.name, case.options.get("divergence")):
+        # Its orders are any number.
+        return 1.0 - order if random.random() < 0.4 else order
+    return order
+
+
+def _order(random: Random) -> float:
     return random.choice(
         (
             0.5,

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 __all__ = [
+    "alpha_divergence",
     "cross_entropy",
     "entropy",
     "gather_log_probs",
@@ -21,6 +22,22 @@ __all__ = [
     "squared_hellinger",
     "total_variation",
 ]
+
+def alpha_divergence(
+    p: Any,
+    q: Any,
+    *,
+    alpha: float | jax.Array,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
 
 def cross_entropy(
     logits: Any,

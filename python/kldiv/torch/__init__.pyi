@@ -18,6 +18,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DistillationLoss",
     "KLDivLoss",
+    "alpha_divergence",
     "cross_entropy",
     "distillation_loss",
     "entropy",
@@ -32,6 +33,22 @@ __all__ = [
     "squared_hellinger",
     "total_variation",
 ]
+
+def alpha_divergence(
+    p: Tensor,
+    q: Tensor,
+    *,
+    alpha: float | Tensor,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
 
 def entropy(
     p: Tensor,

@@ -194,6 +194,46 @@ def _renyi(order: Number, rest: Number, p: Side, q: Side, normalized: bool) -> T
     return value
 
 
+def _alpha_divergence(order: Number, rest: Number, p: Side, q: Side, normalized: bool) -> Tensor:
+    """(Σ f − 1) / (α(α − 1)) with f = p·e^((α−1)d); `rest` is α − 1, and α ≥ ½.
+
+    Of rows that sum to one less Σ (p − q) / α, so that terms are of second order where p and q are
+    close.
+    """
+    rest = _choose((rest > -1e-20) & (rest < 0.0), -1e-20, rest)
+    rest = _choose((rest >= 0.0) & (rest < 1e-20), 1e-20, rest)
+    both = p.present & q.present
+    d = _log_ratio(p, q, both)
+    t = rest * d
+    near = both & (t.abs() < 1.0)
+    grown = p.p * torch.expm1(torch.where(near, t, 0.0)) / rest / order
+    far = both & ~near
+    sign = _choose(rest < 0.0, -1.0, 1.0)
+    size = (sign * rest * p.p.new_ones(())).log() + (order * p.p.new_ones(())).log()
+    power = torch.where(far, torch.where(far, p.ln + t, 0.0) - size, -torch.inf)
+    power = sign * torch.where(far, torch.where(far, power, 0.0).exp(), 0.0)
+    terms = torch.where(near, grown, power - p.p / rest / order)
+    if normalized:
+        return _at_least_zero((terms + _gap(p, q, d, both) / order).sum(-1))
+    value: Tensor = terms.sum(-1) + (p.p.sum(-1) - 1.0) / rest / order
+    return value
+
+
+def _infinite(value: Tensor, p: Side, q: Side, alone: Tensor) -> Tensor:
+    """The value, infinite where classes that only p has make it so, and what gradients are there.
+
+    NaN for logits, also of a number beyond the range of floats.
+    """
+    value = value + torch.where(alone.any(-1), torch.inf, 0.0)
+    infinite = value.isinf()
+    for side, sign in ((p, 1.0), (q, -1.0)):
+        if side.space in ("logits", "unnormalized"):
+            value = value + side.spoiled(infinite)
+        elif side is p or side.space == "probs":
+            value = value + steep(side.given, alone, sign)
+    return value
+
+
 def divergence(
     kind: str,
     parameter: Number,
@@ -250,6 +290,15 @@ def divergence(
         value = torch.where(infinite, torch.where(nothing, -torch.inf, torch.inf), value)
         unusable = bad | infinite
         falls = parameter < 1.0
+    elif kind == "alpha_divergence":
+        swap = parameter < 0.5
+        order = _choose(swap, 1.0 - parameter, parameter)
+        rest = _choose(swap, -parameter, parameter - 1.0)
+        value = _alpha_divergence(order, rest, *_exchanged(swap, first, second), normalized)
+        value = _infinite(value, first, second, _where(parameter > 1.0, only_p))
+        value = _infinite(value, second, first, _where(parameter < 0.0, only_q))
+        value = value + second.limit_at_zero(_where(parameter > 0.0, only_p), -1.0)
+        value = value + first.limit_at_zero(_where(parameter < 1.0, only_q), -1.0)
     else:
         raise NotImplementedError(f"{kind} in torch operations")
     value = torch.where(bad, torch.nan, value)

@@ -32,6 +32,8 @@ impl<D: Divergence> Call<'_, D> {
         };
         let fused = self.wide
             && !D::HAS_OUTER
+            // A gradient may be written over its row.
+            && !D::CANCELS
             && at_once(wanted.0, self.p, self.slope_sum_is_zero().0)
             && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
@@ -44,11 +46,17 @@ impl<D: Divergence> Call<'_, D> {
         let mode = if wanted == (false, false) { Mode::Sums } else { Mode::SumsAndSlopes };
         let gauge = self.gauge(wanted);
         let sums = self.pass(None, mode, gauge);
-        let (value, slope) = self.value(&sums);
-        let cancels =
-            !self.both_normalized() && self.divergence.cancels_of_given_rows(sums.value, sums.excess, sums.q - 1.0);
+        let (mut value, slope) = self.value(&sums);
+        let cancels = D::CANCELS
+            && !self.is_infinite()
+            && !self.both_normalized()
+            && self.divergence.cancels_of_given_rows(sums.value, sums.excess, sums.q - 1.0);
         if D::HAS_OUTER && (cancels || !value.is_finite()) && !self.is_infinite() {
             return if self.wide { Outcome::Done(self.rescaled(gradients)) } else { Outcome::NeedsWideLanes };
+        }
+        if cancels {
+            // Slopes of rows taken as given, and those beyond a lone class, cancel nowhere.
+            value = self.rescaled(RowGradients { p: None, q: None, ..gradients });
         }
         if wanted.0 || wanted.1 {
             if !self.wide && sums.cancel(wanted) {
@@ -149,7 +157,7 @@ impl<D: Divergence> Call<'_, D> {
         })
     }
 
-    /// Again, relative to the largest class, where the sum of an outer function leaves the range of f64.
+    /// Again, relative to the largest class, where the sum of an outer function leaves the range of f64, or cancels.
     fn rescaled(&self, gradients: RowGradients<'_>) -> f64 {
         let kernel = |start, len| LargestClass {
             divergence: self.divergence,
@@ -187,9 +195,15 @@ impl<D: Divergence> Call<'_, D> {
     }
 
     fn is_infinite(&self) -> bool {
+        let infinite = self.infinite();
+        infinite.0 || infinite.1
+    }
+
+    /// Whether a class of p that q lacks makes the value infinite, and one of q that p lacks.
+    fn infinite(&self) -> (bool, bool) {
         let infinite = self.divergence.infinite_where();
         let support = self.statistics.support;
-        (infinite.q_zero && support.q_zero) || (infinite.p_zero && support.p_zero)
+        (infinite.q_zero && support.q_zero, infinite.p_zero && support.p_zero)
     }
 
     /// Σf − (λ + μ).
@@ -236,7 +250,7 @@ impl<D: Divergence> Call<'_, D> {
             if distribution.space == Space::Unnormalized { limit - linear } else { limit }
         };
         let limits = (limit(self.p, limits.0, linear.0), limit(self.q, limits.1, linear.1));
-        let infinite = self.is_infinite();
+        let infinite = self.infinite();
         let known = self.slope_sum_is_zero();
         let weights = |distribution: Distribution<'_>, sum: LogSumExp| match distribution.space {
             Space::Unnormalized => (-sum.value(1.0)).exp(),
@@ -248,7 +262,7 @@ impl<D: Divergence> Call<'_, D> {
                     per_weight: f64,
                     slope_sum,
                     known: bool,
-                    finite: bool,
+                    infinite: bool,
                     limits: (f64, f64)| {
             SideRule {
                 space: distribution.space,
@@ -258,12 +272,12 @@ impl<D: Divergence> Call<'_, D> {
                 slope_sum: if known { 0.0 } else { slope_sum },
                 limit: limits.0,
                 linear: limits.1,
-                infinite: infinite && !finite,
+                infinite,
             }
         };
         Rule {
-            p: side(self.p, of_p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, (limits.0, linear.0)),
-            q: side(self.q, of_q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, (limits.1, linear.1)),
+            p: side(self.p, of_p, sums.d_ln_p, known.0, infinite.0, (limits.0, linear.0)),
+            q: side(self.q, of_q, sums.d_ln_q, known.1, infinite.1, (limits.1, linear.1)),
         }
     }
 

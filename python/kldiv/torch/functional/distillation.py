@@ -80,8 +80,8 @@ def distillation_loss(
     beta : float, optional
         β of ``"jensen_shannon"``, the weight of the teacher, from 0 to 1; ½ if left out.
     order : float, optional
-        The order of ``"renyi"``, positive, which needs it. (`renyi` calls it α, which is the share
-        of the divergence here.)
+        The order of ``"renyi"``, positive, or of ``"alpha_divergence"``, which need it. (They call
+        it α, which is the share of the divergence here.)
     temperature : float
         T of the divergence, from 1e-30 to 1e30.
     scale_by_t_squared : bool
