@@ -117,6 +117,7 @@ def test_renyi_of_order_one_is_kl(rng):
         ("alpha_divergence", {"alpha": 2.0}),
         ("alpha_divergence", {"alpha": -1.0}),
         ("alpha_divergence", {"alpha": 50.0}),
+        ("chi_squared", {}),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -4,6 +4,7 @@
 //! To add one: a file with a type that implements [`Divergence`], and a line in the table below.
 
 mod alpha_divergence;
+mod chi_squared;
 mod description;
 mod disjoint_pair;
 mod jensen_shannon;
@@ -341,6 +342,9 @@ table! {
             f_divergence: true,
             ..Properties::NONE
         };
+    /// Σ (p − q)²/q.
+    ChiSquared => "chi_squared", chi_squared::ChiSquared,
+        Properties { f_divergence: true, ..Properties::NONE };
 }
 
 impl Kind {

@@ -10,6 +10,7 @@ import jax
 
 __all__ = [
     "alpha_divergence",
+    "chi_squared",
     "cross_entropy",
     "entropy",
     "gather_log_probs",
@@ -38,6 +39,21 @@ def alpha_divergence(
     denominator: float | jax.Array | None = None,
 ) -> jax.Array:
     r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
+
+def chi_squared(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
 def cross_entropy(
     logits: Any,

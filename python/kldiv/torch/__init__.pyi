@@ -19,6 +19,7 @@ __all__ = [
     "DistillationLoss",
     "KLDivLoss",
     "alpha_divergence",
+    "chi_squared",
     "cross_entropy",
     "distillation_loss",
     "entropy",
@@ -49,6 +50,21 @@ def alpha_divergence(
     denominator: float | Tensor | None = None,
 ) -> Tensor:
     r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
+
+def chi_squared(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
 def entropy(
     p: Tensor,

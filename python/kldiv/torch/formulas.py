@@ -234,6 +234,17 @@ def _infinite(value: Tensor, p: Side, q: Side, alone: Tensor) -> Tensor:
     return value
 
 
+def _chi_squared(p: Side, q: Side) -> Tensor:
+    """Σ (p − q)²/q, of classes that q has."""
+    both = p.present & q.present
+    d = _log_ratio(p, q, both)
+    near = both & (d.abs() < 1.0)
+    close = q.p * torch.expm1(torch.where(near, d, 0.0)).square()
+    far = both & ~near
+    power = torch.where(far, torch.where(far, p.ln + d, 0.0).exp(), 0.0)
+    return torch.where(near, close, power - 2.0 * p.p + q.p).sum(-1)
+
+
 def divergence(
     kind: str,
     parameter: Number,
@@ -299,6 +310,9 @@ def divergence(
         value = _infinite(value, second, first, _where(parameter < 0.0, only_q))
         value = value + second.limit_at_zero(_where(parameter > 0.0, only_p), -1.0)
         value = value + first.limit_at_zero(_where(parameter < 1.0, only_q), -1.0)
+    elif kind == "chi_squared":
+        value = _infinite(_chi_squared(first, second), first, second, only_p)
+        value = value + second.limit_at_zero(only_p, -1.0)
     else:
         raise NotImplementedError(f"{kind} in torch operations")
     value = torch.where(bad, torch.nan, value)
