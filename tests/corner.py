@@ -125,4 +125,10 @@ def _gradient(corner, row, wrt, options):
             # Of the sum of a row: Σⱼ ∂ ln pⱼ/∂zᵢ = (1 − V pᵢ)/T.
             p = oracle.probabilities(first[row], **options)
             return [(1 - len(p) * x) / mp.mpf(options.get("temperature", 1)) for x in p]
+    space = oracle._pair(options.get("space", "logits"))["pq".index(wrt)]
+    powers = corner.function in ("alpha_divergence", "chi_squared")
+    powers = powers and options.get("alpha") not in (0, 1) and space == "logits"
+    if powers and _value(corner, row, options) > np.finfo(np.float64).max:
+        # As of a value that a class makes infinite.
+        return [mp.nan] * len(first[row])
     return oracle.gradient(corner.function, first[row], others[0][row], wrt, **options)

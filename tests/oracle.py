@@ -15,7 +15,7 @@ log-probabilities are taken as given. Gradients are with respect to the numbers 
 space, and at probability 0 the one-sided limit.
 
 Both take the keywords of the public functions: ``space`` and ``temperature`` (one or a pair, p
-first), ``beta`` for jensen_shannon and ``alpha`` for the skew ones and renyi.
+first), ``beta`` for jensen_shannon, ``alpha`` for the skew ones, renyi and alpha_divergence.
 
 >>> mp.nprint(divergence("kl", [0.5, 0.5], [0.75, 0.25], space="probs"), 20)
 0.14384103622589046372
@@ -88,9 +88,9 @@ def _mixture(p, q, beta):
 
 def _power(p, q, alpha):
     """p^α q^(1−α)."""
-    if p == 0 or (q == 0 and alpha < 1):
+    if p == q == 0 or (p == 0 and alpha >= 0) or (q == 0 and alpha < 1):
         return mp.zero
-    return INF if q == 0 else p * (p / q) ** (mp.mpf(alpha) - 1)
+    return INF if 0 in (p, q) else p * (p / q) ** (mp.mpf(alpha) - 1)
 
 
 class Entry:
@@ -327,6 +327,27 @@ class NegLogAcceptance(Entry):
         return (to_p, -0.5 / share), (to_q, -0.5 / share)
 
 
+class SquaredHellinger(Entry):
+    def value(self, pairs):
+        return 1 - mp.fsum(mp.sqrt(p * q) for p, q in pairs)
+
+    def slopes(self, pairs):
+        return [(-mp.sqrt(p * q) / 2,) * 2 for p, q in pairs]
+
+    def wide_value(self, pair):
+        near = (self._difference(pair) ** 2).sum(-1) / 2
+        return near if pair.normalized else near + 1 - (pair.p + pair.q).sum(-1) / 2
+
+    def wide_slopes(self, pair):
+        half = self._difference(pair) / 2
+        return (-np.sqrt(pair.p) * half, -0.5), (np.sqrt(pair.q) * half, -0.5)
+
+    def _difference(self, pair):
+        """√q − √p."""
+        both = np.sqrt(pair.p) + np.sqrt(pair.q)
+        return pair.gap / np.where(both > 0, both, 1)
+
+
 @dataclass(frozen=True)
 class Renyi(Entry):
     alpha: float
@@ -389,6 +410,66 @@ class Renyi(Entry):
         return near + tau * pair.gap.sum(-1) + (pair.p.sum(-1) - 1)
 
 
+@dataclass(frozen=True)
+class AlphaDivergence(Renyi):
+    def value(self, pairs):
+        if self.alpha in (0, 1):
+            return (Kl if self.alpha else ReverseKl)().value(pairs)
+        alpha = mp.mpf(self.alpha)
+        return (mp.fsum(_power(p, q, alpha) for p, q in pairs) - 1) / (alpha * (alpha - 1))
+
+    def slopes(self, pairs):
+        if self.alpha in (0, 1):
+            return (Kl if self.alpha else ReverseKl)().slopes(pairs)
+        alpha = mp.mpf(self.alpha)
+        powers = [_power(p, q, alpha) for p, q in pairs]
+        return [(c / (alpha - 1), -c / alpha) for c in powers]
+
+    def slope_at_zero(self, wrt):
+        return mp.zero if (self.alpha > 1 if wrt == "p" else self.alpha < 0) else -INF
+
+    def wide_value(self, pair):
+        near, alpha = self._sum_minus_one(pair), np.longdouble(self.alpha)
+        direct = self._powers(pair).sum(-1) - 1
+        return np.where(near > -0.5, near, direct) / (alpha * (alpha - 1))
+
+    def wide_slopes(self, pair):
+        alpha = np.longdouble(self.alpha)
+        to_p = self._difference(pair.p, (1 - alpha) * pair.d) / (alpha - 1)
+        to_q = self._difference(pair.q, -alpha * pair.d) / alpha
+        return (to_p, 1 / (alpha - 1)), (-to_q, -1 / alpha)
+
+
+class ChiSquared(Entry):
+    def value(self, pairs):
+        return mp.fsum(INF if q == 0 else (p - q) ** 2 / q for p, q in pairs if p != q)
+
+    def slopes(self, pairs):
+        return [
+            (mp.zero, mp.zero)
+            if p == q
+            else (INF, -INF)
+            if q == 0
+            else (2 * p * (p - q) / q, (q - p) * (p + q) / q)
+            for p, q in pairs
+        ]
+
+    def slope_at_zero(self, wrt):
+        return mp.mpf(-2) if wrt == "p" else -INF
+
+    def wide_value(self, pair):
+        return (pair.gap * self._relative_gap(pair)).sum(-1)
+
+    def wide_slopes(self, pair):
+        relative = self._relative_gap(pair)
+        return (-2 * pair.p * relative, 0), ((pair.p + pair.q) * relative, 0)
+
+    def _relative_gap(self, pair):
+        """(q − p)/q."""
+        with np.errstate(divide="ignore"):
+            return pair.gap / np.where((pair.p > 0) | (pair.q > 0), pair.q, 1)
+
+
 ENTRIES = {
     "kl": Kl,
     "reverse_kl": ReverseKl,
@@ -398,7 +479,10 @@ ENTRIES = {
     "skew_reverse_kl": SkewReverseKl,
     "total_variation": TotalVariation,
     "neg_log_acceptance": NegLogAcceptance,
+    "squared_hellinger": SquaredHellinger,
     "renyi": Renyi,
+    "alpha_divergence": AlphaDivergence,
+    "chi_squared": ChiSquared,
 }
 """What is called with the parameter of a divergence, by name."""
 

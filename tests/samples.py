@@ -41,6 +41,12 @@ PARAMETERS = {
     ),
     "skew_kl": SHARES,
     "skew_reverse_kl": SHARES,
+    "alpha_divergence": Samples(
+        usual=(2.0, 0.5),
+        more=(0.2, -1.0, 20.0),
+        general=0.7,
+        extreme=(1.0, 0.0, 1e-8, -1e-15, 1 - 2.0**-40, 1 + 2.0**-40, -30.0, 1e300, -1e300),
+    ),
     "renyi": Samples(
         usual=(0.5, 2.0),
         more=(0.2, 50.0),

@@ -88,6 +88,9 @@ def test_noise_that_rounding_removes_gives_exactly_zero(dtype, eps):
         assert not any(gradient[same].any() for gradient in gradients)
 
 
+ONES = {"renyi": 1, "squared_hellinger": 1, "alpha_divergence": 4}
+"""How often the number 1 is in the value, for the parameters in use."""
+
 SPACES = [
     "log_probs",
     "probs",
@@ -107,9 +110,10 @@ def test_spaces_taken_as_given(dtype, space, classes):
     However small the value is, there remain the roundings of f64 lanes, for every dtype:
 
     * of the differences p − q that this part sums, eps·Σ|p − q|;
-    * of the argument 1 of Rényi's logarithm;
+    * of the 1 that a sum of powers is compared with, divided like the sum;
     * where the two spaces differ, and rows meet as logarithms, of these: each ln p by eps·|ln p|,
-      all of them Σp|ln p| times that. A gradient q − p of logits loses as much.
+      all of them Σp|ln p| times that. A gradient q − p of logits loses as much, and more where
+      the slope of every class is of first order, as 2(p/q − 1) of χ² is.
     """
     spaces = space if isinstance(space, tuple) else (space, space)
     eps = np.finfo(np.float64).eps
@@ -129,13 +133,15 @@ def test_spaces_taken_as_given(dtype, space, classes):
                 function, p, q, space=space, wrt=("p", "q"), **parameter
             )
             expected = truth.value(name, **parameter)
-            rounding = 8 * eps * (moved + (name == "renyi") + logarithms)
+            one = ONES.get(name, 0)
+            rounding = 8 * eps * (moved + one + logarithms)
             off, allowed = np.abs(value - expected), BOUNDS[dtype] * np.abs(expected) + rounding
             assert np.all(off <= allowed), (kind, name, off / allowed)
             for wrt, gradient in zip("pq", gradients, strict=True):
                 expected = truth.gradient(name, wrt, **parameter)
                 off, norm = (np.sqrt(np.square(g).sum(-1)) for g in (gradient - expected, expected))
-                allowed = BOUNDS[dtype] * norm + 8 * eps * logarithms
+                each = np.sqrt(classes) if name == "chi_squared" else 1
+                allowed = BOUNDS[dtype] * norm + 8 * eps * logarithms * each
                 assert np.all(off <= allowed), (kind, name, wrt, off / allowed)
 
 

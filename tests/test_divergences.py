@@ -111,6 +111,39 @@ def test_renyi_of_order_one_is_kl(rng):
     assert np.array_equal(kldiv.renyi(p, q, alpha=1), kldiv.kl(p, q))
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("alpha_divergence", {"alpha": 2.0}),
+        ("alpha_divergence", {"alpha": -1.0}),
+        ("alpha_divergence", {"alpha": 50.0}),
+        ("chi_squared", {}),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_powers_near_the_ends_of_the_range_of_floats(isa, name, dtype, options):
+    """Terms whose parts leave the range on the way, and sums that do."""
+    order = abs(options.get("alpha", 2.0) - 0.5) + 0.5
+    for low, gap in [(0.0, 690.0), (0.0, 712.0), (0.0, 720.0), (-400.0, 800.0), (-725.0, 1100.0)]:
+        # p^α q^(1−α) is about e^(low + gap).
+        p = np.array([0.0, low], dtype)
+        q = np.array([0.0, low - gap / (order - 1)], dtype)
+        if options.get("alpha", 1.0) < 0:
+            p, q = q, p
+        value, gradients = kldiv.value_and_grad(
+            getattr(kldiv, name), p.astype(np.float64), q, wrt=("p", "q"), **options
+        )
+        exact = oracle.divergence(name, p, q, **options)
+        if exact > np.finfo(np.float64).max:
+            assert value == np.inf
+            assert np.isnan(gradients).all()
+            continue
+        assert value == pytest.approx(float(exact), rel=1e-12)
+        for wrt, gradient in zip("pq", gradients, strict=True):
+            exact = oracle.gradient(name, p, q, wrt, **options)
+            np.testing.assert_allclose(gradient, [float(x) for x in exact], rtol=2e-12)
+
+
 def test_renyi_where_the_sum_leaves_the_range_of_floats(isa):
     # d = ±2000 nats: S is e^2000 or e^-1000, and its logarithm a plain number.
     p = np.array([[0.0, -2000.0], [0.0, -2000.0]])

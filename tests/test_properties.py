@@ -181,3 +181,39 @@ def test_jensen_shannon_is_the_mean_of_both_skew_divergences(pair, beta):
     forward, reverse = kldiv.skew_kl(p, q, alpha=beta), kldiv.skew_reverse_kl(p, q, alpha=1 - beta)
     mean = beta * forward + (1 - beta) * reverse
     np.testing.assert_allclose(mean, kldiv.jensen_shannon(p, q, beta=beta), rtol=1e-11, atol=1e-300)
+
+
+@given(pairs())
+def test_bounds_between_divergences(pair):
+    """Squared Hellinger H² ≤ TV ≤ √(2H²), 2H² ≤ KL ≤ ln(1 + χ²), TV ≤ ½√χ²."""
+    hellinger, variation, kl, chi = (
+        getattr(kldiv, name)(*(x.astype(np.float64) for x in pair))
+        for name in ("squared_hellinger", "total_variation", "kl", "chi_squared")
+    )
+    for less, more in [
+        (hellinger, variation),
+        (variation, np.sqrt(2 * hellinger)),
+        (2 * hellinger, kl),
+        (kl, np.log1p(chi)),
+        (variation, np.sqrt(chi) / 2),
+    ]:
+        assert (less <= more * (1 + 1e-12) + 1e-15).all()
+
+
+@given(pairs(), st.floats(-4, 4))
+def test_orders_of_the_alpha_divergence(pair, alpha):
+    p, q = (x.astype(np.float64) for x in pair)
+    value, (gp, gq) = kldiv.value_and_grad(
+        kldiv.alpha_divergence, p, q, wrt=("p", "q"), alpha=alpha
+    )
+    again, (hq, hp) = kldiv.value_and_grad(
+        kldiv.alpha_divergence, q, p, wrt=("p", "q"), alpha=1 - alpha
+    )
+    finite = np.isfinite(value)
+    for one, other in [(value, again), (gp, hp), (gq, hq)]:
+        np.testing.assert_allclose(one[finite], other[finite], rtol=1e-9, atol=1e-9)
+    half = kldiv.alpha_divergence(p, q, alpha=0.5) / 4
+    close(half, kldiv.squared_hellinger(p, q), np.float64)
+    np.testing.assert_allclose(
+        2 * kldiv.alpha_divergence(p, q, alpha=2), kldiv.chi_squared(p, q), rtol=1e-11, atol=1e-24
+    )

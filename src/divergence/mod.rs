@@ -3,6 +3,8 @@
 //!
 //! To add one: a file with a type that implements [`Divergence`], and a line in the table below.
 
+mod alpha_divergence;
+mod chi_squared;
 mod description;
 mod disjoint_pair;
 mod jeffreys;
@@ -10,8 +12,10 @@ mod jensen_shannon;
 mod kl;
 mod neg_log_acceptance;
 mod pair;
+mod powers;
 mod renyi;
 mod skew_kl;
+mod squared_hellinger;
 #[cfg(test)]
 mod tests;
 mod total_variation;
@@ -38,6 +42,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     const IS_KL: bool = false;
     /// Whether [`Divergence::finish`] is other than the identity, so that gradients need the value first.
     const HAS_OUTER: bool = false;
+    /// Whether [`cancels_of_given_rows`](Divergence::cancels_of_given_rows) is to be asked.
+    const CANCELS: bool = false;
     /// Whether a class that the other row lacks has a finite slope, [`lone_slopes`](Divergence::lone_slopes).
     const HAS_LONE_SLOPES: bool = false;
 
@@ -99,8 +105,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     /// The limits of ∂f/∂p for p → 0 (q > 0) and of ∂f/∂q for q → 0 (p > 0).
     fn slopes_at_zero(self) -> (f64, f64);
 
-    /// φ and φ′ of a row, given Σf − (λ + μ). An infinite value that [`Divergence::infinite_where`] does not explain
-    /// asks for the row to be summed again, [`rescaled`](Divergence::rescaled).
+    /// φ and φ′ of a row, given Σf − (λ + μ). With an outer function, an infinite value that [`Divergence::infinite_where`] does
+    /// not explain asks for the row to be summed again, [`rescaled`](Divergence::rescaled).
     fn finish(self, near: f64) -> Outer {
         Outer { value: near, slope: 1.0 }
     }
@@ -122,8 +128,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         (self, 1.0)
     }
 
-    /// What grows with f, and stays in range where f does not: for a divergence with an outer function whose sum can leave
-    /// the range of f64. Of classes that both rows have.
+    /// What grows with f, and stays in range where f does not: for a divergence that is
+    /// [`rescaled`](Divergence::rescaled). Of classes that both rows have.
     #[inline(always)]
     fn score<V: Lanes>(self, pair: &Pair<V>) -> V {
         pair.ln_larger
@@ -346,6 +352,9 @@ table! {
     /// −ln Σ min(p, q).
     NegLogAcceptance => "neg_log_acceptance", neg_log_acceptance::NegLogAcceptance::NEW,
         Properties { symmetric: true, kinked: true, ..Properties::NONE };
+    /// 1 − Σ √(pq).
+    SquaredHellinger => "squared_hellinger", squared_hellinger::SquaredHellinger,
+        Properties { symmetric: true, f_divergence: true, bound: Some(1.0), ..Properties::NONE };
     /// ln(Σ p^α q^(1−α)) / (α − 1); α = 1 is refused, use [`Kind::Kl`].
     ///
     /// Inverses of the smallest and of the largest order, and products with probabilities, stay in the range of f64.
@@ -357,6 +366,23 @@ table! {
         domain: "from 1e-300 to 1e300",
     }) => "renyi", renyi::Renyi::new,
         Properties { symmetric_at: Some(0.5), special: &[(1.0, "kl")], ..Properties::NONE };
+    /// (Σ p^α q^(1−α) − 1) / (α(α − 1)); α = 1 and α = 0 are refused, use [`Kind::Kl`] and [`Kind::ReverseKl`].
+    AlphaDivergence(alpha: Parameter {
+        name: "alpha",
+        default: None,
+        low: -1e300,
+        high: 1e300,
+        domain: "from -1e300 to 1e300",
+    }) => "alpha_divergence", alpha_divergence::AlphaDivergence::new,
+        Properties {
+            symmetric_at: Some(0.5),
+            special: &[(1.0, "kl"), (0.0, "reverse_kl")],
+            f_divergence: true,
+            ..Properties::NONE
+        };
+    /// Σ (p − q)²/q.
+    ChiSquared => "chi_squared", chi_squared::ChiSquared,
+        Properties { f_divergence: true, ..Properties::NONE };
 }
 
 impl Kind {

@@ -346,7 +346,6 @@ pub(crate) trait Lanes:
     /// The nearest integer, ties to even.
     fn round(self) -> Self;
     /// The square root, correctly rounded.
-    #[cfg_attr(not(test), expect(dead_code, reason = "part of the vocabulary; no divergence needs it yet"))]
     fn sqrt(self) -> Self;
     /// self·2^n for an integral n of at most 127; 0 once 2^n is below the smallest normal number.
     fn scale(self, n: Self) -> Self;

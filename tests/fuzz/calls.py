@@ -104,7 +104,10 @@ def keywords_of(case: Case) -> dict[str, Any]:
         if one.name == case.subject.name and one.parameter and one.parameter.default is None
     ]
     found |= {name: getattr(case, name) for name in required}
-    if case.divergence == "renyi":
+    ordered = [
+        one.name for one in DIVERGENCES.values() if one.parameter and one.parameter.name == "alpha"
+    ]
+    if case.divergence in ordered:
         found["order"] = case.order
     if case.subject.name == "distillation_loss":
         described = DIVERGENCES[case.divergence].parameter

@@ -104,7 +104,8 @@ def fit(case: Case) -> Case:
         if case.front == "torch.func":
             if "alpha" in o:
                 # Multiplies the rounding of every log-ratio.
-                o["alpha"] = min(o["alpha"], 1e9 if case.is_wide else 1e3)
+                most = 1e9 if case.is_wide else 1e3
+                o["alpha"] = max(-most, min(o["alpha"], most))
             coldest = min(np.atleast_1d(case.options.get("temperature", 1.0)))
             rows = {k: _within_torch(v, case.dtype_of(k), coldest) for k, v in case.rows.items()}
             case = replace(case, rows=rows)

@@ -56,9 +56,18 @@ def _temperatures(random: Random, case: Case) -> Any:
 
 def _alpha(random: Random, case: Case) -> float | None:
     """An order, or a number from 0 to 1 where the divergence takes no others."""
-    described = DIVERGENCES.get(case.options.get("divergence", case.subject.name))
+    name = case.options.get("divergence", case.subject.name)
+    described = DIVERGENCES.get(name)
     if described is not None and described.parameter and described.parameter.high == 1.0:
         return _share(random, case)
+    order = _order(random)
+    if name == "alpha_divergence":
+        # Its orders are any number.
+        return 1.0 - order if random.random() < 0.4 else order
+    return order
+
+
+def _order(random: Random) -> float:
     return random.choice(
         (
             0.5,

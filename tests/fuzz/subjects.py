@@ -222,5 +222,5 @@ def _spread(case: Case, row: int) -> float:
         / min(coldest, 1.0)
         # What is of second order in the differences at a high temperature.
         * max(hottest, 1.0) ** 2
-        * max(1.0, case.options.get("alpha", 1.0), case.options.get("order", 1.0))
+        * max(1.0, *(abs(case.options.get(name, 1.0)) for name in ("alpha", "order")))
     )

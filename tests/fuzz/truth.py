@@ -7,6 +7,7 @@ the relative bound of a dtype.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -67,7 +68,13 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         1 / temperatures["pq".index(wrt)] if spaces["pq".index(wrt)] == "logits" else 1.0
     )
     given = spaces != ("logits", "logits")
-    order = abs(parameter["alpha"] - 1) if name == "renyi" and parameter["alpha"] != 1 else 1.0
+    alpha = {"chi_squared": 2.0}.get(name, parameter.get("alpha", 1.0))
+    # What sums of powers are divided by.
+    order = abs(alpha - 1) if alpha != 1 else 1.0
+    if name == "alpha_divergence" and alpha not in (0, 1):
+        order = min(order, 1.0) * min(abs(alpha), 1.0)
+    largest = max(1.0, abs(alpha), abs(alpha - 1) if name == "alpha_divergence" else 0.0)
+    is_power = name in ("alpha_divergence", "chi_squared") and alpha not in (0, 1)
     truth.never_negative = not given
     if o.mp.isnan(value):
         return truth
@@ -90,10 +97,14 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         size = 0.0
         if spaces[side] == "logits":
             size = math.hypot(*(larger * ln for larger, ln in ratios)) / temperatures[side]
-        if name == "renyi":
+        if name == "renyi" or is_power:
             # Its weights multiply the rounding of a log-ratio by the order.
-            size += max((ln for _, ln in ratios), default=0.0) * _norm(truth.gradient(wrt)) / 4
-        return size * max(1.0, parameter.get("alpha", 1.0))
+            weights = _norm(truth.gradient(wrt))
+            if is_power and spaces[side] == "logits":
+                # Of which more may be lost where they agree.
+                weights += _size(value) / temperatures[side]
+            size += max((ln for _, ln in ratios), default=0.0) * weights / 4
+        return size * largest
 
     truth.terms = terms
     if name == "renyi":
@@ -101,7 +112,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     if given:
         moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
         mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
-        truth.rounding = (moved + (name == "renyi") + mixed) / min(order, 1.0)
+        one = name in ("renyi", "squared_hellinger", "alpha_divergence")
+        truth.rounding = (moved + one + mixed) / min(order, 1.0)
         if mixed:
             # Every logarithm that the two spaces meet as is rounded.
             truth.gradient_rounding = lambda wrt: _rounded_logarithms(
@@ -111,8 +123,12 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
                 temperatures,
                 *logarithms(),
                 mixed,
-                max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0),
+                largest / min(order, 1.0),
             )
+    if is_power:
+        # Weights again, which are not in a logarithm here.
+        truth.rounding += largest * max(map(max, logarithms())) * _size(value)
+        _beyond(o, truth, spaces)
     if DIVERGENCES[name].kinked:
         # Rows that are the same have no kink: p = q, and the slope is 0.
         same = p == q and spaces[0] == spaces[1] and temperatures[0] == temperatures[1]
@@ -123,9 +139,19 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
                 wrt, spaces, temperatures, a, b, *logarithms(), 1e-13 if options["wide"] else 1e-6
             )
         )
-    steep = max(1.0, parameter.get("alpha", 1.0)) / min(order, 1.0)
+    steep = largest / min(order, 1.0)
     truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) * steep
     return truth
+
+
+def _beyond(o: ModuleType, truth: Truth, spaces: Any) -> None:
+    """A value beyond float64 is infinite, and gradients of logits are NaN then."""
+    if abs(truth.value) <= sys.float_info.max:
+        return
+    truth.value, gradient = o.mp.inf, truth.gradient
+    truth.gradient = lambda wrt: (
+        [o.mp.nan] * len(gradient(wrt)) if spaces["pq".index(wrt)] == "logits" else gradient(wrt)
+    )
 
 
 def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:

@@ -16,6 +16,8 @@ from kldiv._requests import (
 )
 
 __all__ = [
+    "alpha_divergence",
+    "chi_squared",
     "jeffreys",
     "jensen_shannon",
     "kl",
@@ -24,6 +26,7 @@ __all__ = [
     "reverse_kl",
     "skew_kl",
     "skew_reverse_kl",
+    "squared_hellinger",
     "total_variation",
 ]
 
@@ -602,6 +605,210 @@ def renyi(
     return divergence(
         "renyi",
         alpha,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
+    )
+
+
+@differentiable
+def squared_hellinger(
+    p: ArrayLike,
+    q: ArrayLike,
+    *,
+    space: Space = "logits",
+    normalize: bool = False,
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> DivergenceRequest:
+    r"""Squared Hellinger distance, 1 − Σ √(pq).
+
+    A class contributes 0 to the sum where p = 0 or q = 0. For rows that sum to one the value is
+    ½ Σ (√p − √q)², symmetric, never negative, and at most 1, of rows without a class in common.
+    Its square root is a metric, the Hellinger distance; definitions without the factor ½ have
+    twice the value. For probabilities that sum to P and Q, which are taken as given,
+    it is between 1 − √(PQ) and 1.
+
+    With H² for the value it bounds `total_variation`, H² ≤ TV ≤ √(H² (2 − H²)) ≤ √(2 H²), and
+    `kl` from below, 2 H² ≤ −2 ln(1 − H²) ≤ KL, where the term in the middle is `renyi` of order ½.
+    Unlike `kl` it is finite, and its gradients are bounded, whatever the rows: a loss that no
+    single class can take over, and a common distance in minimum-distance estimation and tests.
+
+    Gradients: with c = √(pq) and S = Σ c, −½ (c − pS) and −½ (c − qS) with respect to the logits
+    of p and q (divided by the temperature), −½ c with respect to log-probabilities, −½ √(q/p) and
+    −½ √(p/q) with respect to probabilities, whose limit −inf is given where just one of p and q
+    is 0.
+
+    Parameters, returns and exceptions are those of `kl`.
+
+    Examples
+    --------
+    >>> import kldiv
+    >>> kldiv.squared_hellinger([0.5, 0.5], [0.9, 0.1], space="probs").round(6)
+    np.float64(0.105573)
+
+    References
+    ----------
+    .. [1] A. L. Gibbs and F. E. Su, "On Choosing and Bounding Probability Metrics",
+       International Statistical Review 70 (2002). :doi:`10.1111/j.1751-5823.2002.tb00178.x`
+    .. [2] R. Beran, "Minimum Hellinger Distance Estimates for Parametric Models", The Annals of
+       Statistics 5 (1977). :doi:`10.1214/aos/1176343842`
+    """
+    return divergence(
+        "squared_hellinger",
+        None,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
+    )
+
+
+@differentiable
+def alpha_divergence(
+    p: ArrayLike,
+    q: ArrayLike,
+    *,
+    alpha: float,
+    space: Space = "logits",
+    normalize: bool = False,
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> DivergenceRequest:
+    r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1)).
+
+    A class contributes 0 to the sum where p = 0 and where q = 0, except that the value is +inf
+    where p > 0 = q for α > 1, and where q > 0 = p for α < 0. α = 1 is the limit `kl`, and α = 0
+    is `reverse_kl`. For rows that sum to one it is never negative, 0 for p = q alone, and for
+    0 < α < 1 at most 1/(α(1 − α)), of rows without a class in common. Orders α and 1 − α are each
+    other's with p and q exchanged, so that it is symmetric for α = ½. Where the number exceeds the
+    range of floats the value is +inf.
+
+    Twice it is the power divergence 2 Σ p ((p/q)^λ − 1) / (λ(λ + 1)) of Cressie and Read with
+    λ = α − 1. Of order ½ it is 4 `squared_hellinger`, of order 2 half of `chi_squared`, and `renyi`
+    of the same order is ln(1 + α(α − 1) D) / (α − 1). As a loss for q, in variational inference and
+    distillation, it goes from mode-seeking (for α ≤ 0 q may have no class that p lacks) to
+    mass-covering (for α ≥ 1 it must have all of p's).
+
+    Probabilities are taken as given: of rows that do not sum to one it is the formula, which has no
+    limit for α → 0 or 1; `kl` and `reverse_kl` are what it gives there.
+
+    Gradients: with f = p^α q^(1−α), S = Σ f, (f − pS) / (α − 1) and −(f − qS) / α with respect to
+    the logits of p and q (divided by the temperature), f / (α − 1) and −f / α with respect to
+    log-probabilities, f / (p (α − 1)) and −f / (q α) with respect to probabilities, with their
+    limits at probability 0. Where the value is infinite those of logits are NaN.
+
+    Parameters
+    ----------
+    p, q : array_like
+        As for `kl`.
+    alpha : float
+        The order, from -1e300 to 1e300.
+    space, normalize, temperature, axis, where, weights, reduction, denominator
+        As for `kl`, and so are returns and exceptions.
+
+    Examples
+    --------
+    >>> import kldiv
+    >>> kldiv.alpha_divergence([0.5, 0.5], [0.9, 0.1], alpha=0.5, space="probs").round(6)
+    np.float64(0.422291)
+    >>> kldiv.alpha_divergence([0.5, 0.5], [0.9, 0.1], alpha=2, space="probs").round(6)
+    np.float64(0.888889)
+
+    References
+    ----------
+    .. [1] S. Amari, "α-Divergence Is Unique, Belonging to Both f-Divergence and Bregman Divergence
+       Classes", IEEE Transactions on Information Theory 55 (2009). :doi:`10.1109/TIT.2009.2030485`
+    .. [2] N. Cressie and T. R. C. Read, "Multinomial Goodness-of-Fit Tests", Journal of the Royal
+       Statistical Society B 46 (1984). :doi:`10.1111/j.2517-6161.1984.tb01318.x`
+    """
+    return divergence(
+        "alpha_divergence",
+        alpha,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
+    )
+
+
+@differentiable
+def chi_squared(
+    p: ArrayLike,
+    q: ArrayLike,
+    *,
+    space: Space = "logits",
+    normalize: bool = False,
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> DivergenceRequest:
+    r"""Pearson's χ² divergence, Σ (p − q)²/q.
+
+    A class contributes q where p = 0, 0 where q = 0 too, and +inf where p > 0 = q. It is never
+    negative, 0 for p = q alone, not symmetric, and without a bound; Neyman's, Σ (p − q)²/p, is
+    ``chi_squared(q, p)``. Where the number exceeds the range of floats the value is +inf.
+    Probabilities are taken as given: n times the value, for frequencies p of n draws and those q
+    expected, is the statistic of the χ² test, `scipy.stats.chisquare`.
+
+    For rows that sum to one it is Σ p²/q − 1, the variance of the weights p/q of importance
+    sampling, twice `alpha_divergence` of order 2, and e^R − 1 for `renyi` R of order 2. It bounds
+    `kl` ≤ ln(1 + χ²) ≤ χ², `total_variation` ≤ ½ √χ², and 2 `squared_hellinger` ≤ ln(1 + χ²).
+
+    Gradients: with r = p/q, a = 2p (r − 1) and b = q (1 − r²), a − p Σa and b − q Σb with respect
+    to the logits of p and q (divided by the temperature), a and b with respect to
+    log-probabilities, 2 (r − 1) and 1 − r² with respect to probabilities, whose limits are −2 at
+    p = 0 and −inf at q = 0 < p. Where the value is infinite those of logits are NaN.
+
+    Parameters, returns and exceptions are those of `kl`.
+
+    Examples
+    --------
+    >>> import kldiv
+    >>> kldiv.chi_squared([0.5, 0.5], [0.9, 0.1], space="probs").round(6)
+    np.float64(1.777778)
+
+    References
+    ----------
+    .. [1] A. L. Gibbs and F. E. Su, "On Choosing and Bounding Probability Metrics",
+       International Statistical Review 70 (2002). :doi:`10.1111/j.1751-5823.2002.tb00178.x`
+    .. [2] F. Nielsen and R. Nock, "On the Chi Square and Higher-Order Chi Distances for
+       Approximating f-Divergences", IEEE Signal Processing Letters 21 (2014).
+       :doi:`10.1109/LSP.2013.2288355`
+    """
+    return divergence(
+        "chi_squared",
+        None,
         p,
         q,
         space,

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 
 __all__ = [
+    "alpha_divergence",
+    "chi_squared",
     "cross_entropy",
     "entropy",
     "gather_log_probs",
@@ -22,8 +24,40 @@ __all__ = [
     "reverse_kl",
     "skew_kl",
     "skew_reverse_kl",
+    "squared_hellinger",
     "total_variation",
 ]
+
+def alpha_divergence(
+    p: Any,
+    q: Any,
+    *,
+    alpha: float | jax.Array,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
+
+def chi_squared(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
 def cross_entropy(
     logits: Any,
@@ -214,6 +248,21 @@ def skew_reverse_kl(
     denominator: float | jax.Array | None = None,
 ) -> jax.Array:
     r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
+
+def squared_hellinger(
+    p: Any,
+    q: Any,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
 def total_variation(
     p: Any,

@@ -18,6 +18,8 @@ __all__ = [
     "CrossEntropyLoss",
     "DistillationLoss",
     "KLDivLoss",
+    "alpha_divergence",
+    "chi_squared",
     "cross_entropy",
     "distillation_loss",
     "entropy",
@@ -33,8 +35,40 @@ __all__ = [
     "reverse_kl",
     "skew_kl",
     "skew_reverse_kl",
+    "squared_hellinger",
     "total_variation",
 ]
+
+def alpha_divergence(
+    p: Tensor,
+    q: Tensor,
+    *,
+    alpha: float | Tensor,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
+
+def chi_squared(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
 def entropy(
     p: Tensor,
@@ -206,6 +240,21 @@ def skew_reverse_kl(
     denominator: float | Tensor | None = None,
 ) -> Tensor:
     r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
+
+def squared_hellinger(
+    p: Tensor,
+    q: Tensor,
+    *,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
 def total_variation(
     p: Tensor,

@@ -144,6 +144,23 @@ def _neg_log_acceptance(p: Side, q: Side, normalized: bool) -> tuple[Tensor, Ten
     return value, none
 
 
+def _squared_hellinger(p: Side, q: Side, normalized: bool) -> Tensor:
+    """1 − Σ √(pq); of rows that sum to one as ½ Σ (√p − √q)²."""
+    both = p.present & q.present
+    d = _log_ratio(p, q, both)
+    root = torch.where(
+        both, 0.5 * (torch.where(both, p.ln, 0.0) + torch.where(both, q.ln, 0.0)), -torch.inf
+    )
+    root = torch.where(both, root, 0.0).exp()
+    if not normalized:
+        return 1.0 - torch.where(both, root, 0.0).sum(-1)
+    # √(pq)·(cosh(d/2) − 1), and beyond as it stands.
+    near = both & (d.abs() < 1.0)
+    quarter = torch.where(near, 0.25 * d, 0.0)
+    far = 0.5 * (p.p + q.p) - torch.where(both, root, 0.0)
+    return torch.where(near, 2.0 * root * torch.sinh(quarter).square(), far).sum(-1)
+
+
 def _jensen_shannon(beta: Number, p: Side, q: Side) -> Tensor:
     """Σ [βp·ln(p/m) + (1−β)q·ln(q/m)], m = βp + (1−β)q; β ≤ ½.
 
@@ -271,6 +288,57 @@ def _renyi(order: Number, rest: Number, p: Side, q: Side, normalized: bool) -> T
     return value
 
 
+def _alpha_divergence(order: Number, rest: Number, p: Side, q: Side, normalized: bool) -> Tensor:
+    """(Σ f − 1) / (α(α − 1)) with f = p·e^((α−1)d); `rest` is α − 1, and α ≥ ½.
+
+    Of rows that sum to one less Σ (p − q) / α, so that terms are of second order where p and q are
+    close.
+    """
+    rest = _choose((rest > -1e-20) & (rest < 0.0), -1e-20, rest)
+    rest = _choose((rest >= 0.0) & (rest < 1e-20), 1e-20, rest)
+    both = p.present & q.present
+    d = _log_ratio(p, q, both)
+    t = rest * d
+    near = both & (t.abs() < 1.0)
+    grown = p.p * torch.expm1(torch.where(near, t, 0.0)) / rest / order
+    far = both & ~near
+    sign = _choose(rest < 0.0, -1.0, 1.0)
+    size = (sign * rest * p.p.new_ones(())).log() + (order * p.p.new_ones(())).log()
+    power = torch.where(far, torch.where(far, p.ln + t, 0.0) - size, -torch.inf)
+    power = sign * torch.where(far, torch.where(far, power, 0.0).exp(), 0.0)
+    terms = torch.where(near, grown, power - p.p / rest / order)
+    if normalized:
+        return _at_least_zero((terms + _gap(p, q, d, both) / order).sum(-1))
+    value: Tensor = terms.sum(-1) + (p.p.sum(-1) - 1.0) / rest / order
+    return value
+
+
+def _infinite(value: Tensor, p: Side, q: Side, alone: Tensor) -> Tensor:
+    """The value, infinite where classes that only p has make it so, and what gradients are there.
+
+    NaN for logits, also of a number beyond the range of floats.
+    """
+    value = value + torch.where(alone.any(-1), torch.inf, 0.0)
+    infinite = value.isinf()
+    for side, sign in ((p, 1.0), (q, -1.0)):
+        if side.space in ("logits", "unnormalized"):
+            value = value + side.spoiled(infinite)
+        elif side is p or side.space == "probs":
+            value = value + steep(side.given, alone, sign)
+    return value
+
+
+def _chi_squared(p: Side, q: Side) -> Tensor:
+    """Σ (p − q)²/q, of classes that q has."""
+    both = p.present & q.present
+    d = _log_ratio(p, q, both)
+    near = both & (d.abs() < 1.0)
+    close = q.p * torch.expm1(torch.where(near, d, 0.0)).square()
+    far = both & ~near
+    power = torch.where(far, torch.where(far, p.ln + d, 0.0).exp(), 0.0)
+    return torch.where(near, close, power - 2.0 * p.p + q.p).sum(-1)
+
+
 def divergence(
     kind: str,
     parameter: Number,
@@ -316,6 +384,9 @@ def divergence(
     elif kind == "neg_log_acceptance":
         value, infinite = _neg_log_acceptance(first, second, normalized)
         unusable = bad | infinite
+    elif kind == "squared_hellinger":
+        value = _squared_hellinger(first, second, normalized)
+        falls = (True, True)
     elif kind == "jensen_shannon":
         swap = parameter > 0.5
         beta = _choose(swap, 1.0 - parameter, parameter)
@@ -341,6 +412,18 @@ def divergence(
         value = torch.where(infinite, torch.where(nothing, -torch.inf, torch.inf), value)
         unusable = bad | infinite
         falls = (parameter < 1.0,) * 2
+    elif kind == "alpha_divergence":
+        swap = parameter < 0.5
+        order = _choose(swap, 1.0 - parameter, parameter)
+        rest = _choose(swap, -parameter, parameter - 1.0)
+        value = _alpha_divergence(order, rest, *_exchanged(swap, first, second), normalized)
+        value = _infinite(value, first, second, _where(parameter > 1.0, only_p))
+        value = _infinite(value, second, first, _where(parameter < 0.0, only_q))
+        value = value + second.limit_at_zero(_where(parameter > 0.0, only_p), -1.0)
+        value = value + first.limit_at_zero(_where(parameter < 1.0, only_q), -1.0)
+    elif kind == "chi_squared":
+        value = _infinite(_chi_squared(first, second), first, second, only_p)
+        value = value + second.limit_at_zero(only_p, -1.0)
     else:
         raise NotImplementedError(f"{kind} in torch operations")
     value = torch.where(bad, torch.nan, value)

@@ -32,6 +32,8 @@ impl<D: Divergence> Call<'_, D> {
         };
         let fused = self.wide
             && !D::HAS_OUTER
+            // A gradient may be written over its row.
+            && !D::CANCELS
             && at_once(wanted.0, self.p, self.slope_sum_is_zero().0)
             && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
@@ -44,11 +46,17 @@ impl<D: Divergence> Call<'_, D> {
         let mode = if wanted == (false, false) { Mode::Sums } else { Mode::SumsAndSlopes };
         let gauge = self.gauge(wanted);
         let sums = self.pass(None, mode, gauge);
-        let (value, slope) = self.value(&sums);
-        let cancels =
-            !self.both_normalized() && self.divergence.cancels_of_given_rows(sums.value, sums.excess, sums.q - 1.0);
+        let (mut value, slope) = self.value(&sums);
+        let cancels = D::CANCELS
+            && !self.is_infinite()
+            && !self.both_normalized()
+            && self.divergence.cancels_of_given_rows(sums.value, sums.excess, sums.q - 1.0);
         if D::HAS_OUTER && (cancels || !value.is_finite()) && !self.is_infinite() {
             return if self.wide { Outcome::Done(self.rescaled(gradients)) } else { Outcome::NeedsWideLanes };
+        }
+        if cancels {
+            // Slopes of rows taken as given, and those beyond a lone class, cancel nowhere.
+            value = self.rescaled(RowGradients { p: None, q: None, ..gradients });
         }
         if wanted.0 || wanted.1 {
             if !self.wide && sums.cancel(wanted) {
@@ -149,7 +157,7 @@ impl<D: Divergence> Call<'_, D> {
         })
     }
 
-    /// Again, relative to the largest class, where the sum of an outer function leaves the range of f64.
+    /// Again, relative to the largest class, where the sum of an outer function leaves the range of f64, or cancels.
     fn rescaled(&self, gradients: RowGradients<'_>) -> f64 {
         let kernel = |start, len| LargestClass {
             divergence: self.divergence,

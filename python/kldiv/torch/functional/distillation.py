@@ -82,9 +82,9 @@ def distillation_loss(
     beta : float, optional
         β of ``"jensen_shannon"``, the weight of the teacher, from 0 to 1; ½ if left out.
     order : float, optional
-        α of ``"renyi"``, its order, positive, which needs it, and of ``"skew_kl"`` and
-        ``"skew_reverse_kl"``, from 0 to 1; 0.1 if left out. (Their functions call it α, which is
-        the share of the divergence here.)
+        α of ``"renyi"``, its order, positive, and of ``"alpha_divergence"``, which need it, and of
+        ``"skew_kl"`` and ``"skew_reverse_kl"``, from 0 to 1; 0.1 if left out. (Their functions call
+        it α, which is the share of the divergence here.)
     endpoints : {"formula", "trl"}
         What ``"jensen_shannon"`` is for β = 0 and β = 1: 0, or as in TRL ``"kl"`` and
         ``"reverse_kl"``.
