@@ -131,4 +131,6 @@ def _gradient(corner, row, wrt, options):
     if powers and _value(corner, row, options) > np.finfo(np.float64).max:
         # As of a value that a class makes infinite.
         return [mp.nan] * len(first[row])
-    return oracle.gradient(corner.function, first[row], others[0][row], wrt, **options)
+    # Slopes of 1e200 leave little of a gradient.
+    with mp.workdps(60 if corner.function not in ("alpha_divergence", "chi_squared") else 500):
+        return oracle.gradient(corner.function, first[row], others[0][row], wrt, **options)

@@ -5,6 +5,9 @@
 //! homogeneous: where p is the larger, w and b are negative, and nothing cancels; where q is and w < 1, f̃ is at most half of b;
 //! beyond, f̃ = m − p − p·ln(1 + w) and a = p·(α(m−p)/m − ln(1 + w)).
 //!
+//! In f32 lanes α is from 0.05 to ½, and one logarithm does: with e the larger of p and q, e(1 + v) the smaller, γ its weight in
+//! m = e(1 + γv), u = −ln(1 + v) and h = v + u, f̃ is e·L(γv) where p is the larger, and e·[(1−α)v² − e^(−u)(h − L(γv))] where q is.
+//!
 //! What is left of the slopes less those of a class that the other row lacks, −ln α − (1−α) and 1 − α, is
 //! −p·L(−(1−α)q/m) and −(1−α)pq/m.
 
@@ -13,8 +16,8 @@ use super::pair::Pair;
 #[cfg(test)]
 use super::times;
 use super::{Class, Divergence, Infinite};
-use crate::simd::Lanes;
 use crate::simd::ln::Log1p;
+use crate::simd::{Lanes, Scalar};
 
 #[derive(Clone, Copy)]
 pub(crate) struct SkewKl {
@@ -32,6 +35,28 @@ impl SkewKl {
     /// 1 − α.
     fn rest(self) -> f64 {
         1.0 - self.alpha
+    }
+
+    /// The class in f32 lanes.
+    #[inline(always)]
+    fn narrow_class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
+        let token = pair.token;
+        let (alpha, rest) = (V::splat(token, self.alpha), V::splat(token, self.rest()));
+        let (v, exp) = (pair.decay.expm1, pair.decay.exp);
+        let (of_larger, gamma) = (pair.where_p_larger(alpha, rest), pair.where_p_larger(rest, alpha));
+        let log = Log1p::new(token, gamma * v);
+        let change = -(rest * v) / gamma.mul_add(exp, of_larger);
+        let slope = rest * change;
+        let of_smaller = slope * exp;
+        let value = rest * v * v - exp * (pair.decay.excess - log.deficit);
+        let far_slope = exp * (alpha * change - (pair.bounded_u() + log.ln));
+        let is_near = pair.u.lt(V::splat(token, 1.0));
+        let d_ln_p = V::select(is_near, value - slope, far_slope);
+        Class {
+            value: pair.larger * pair.where_p_larger(log.deficit, value).max(V::splat(token, 0.0)),
+            d_ln_p: pair.larger * pair.where_p_larger(log.deficit + of_smaller, d_ln_p),
+            d_ln_q: pair.larger * pair.where_p_larger(-of_smaller, slope),
+        }
     }
 
     /// pq/m relative to the larger of p and q.
@@ -60,6 +85,9 @@ impl Divergence for SkewKl {
 
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
+        if !V::Scalar::WIDE {
+            return self.narrow_class(pair);
+        }
         let token = pair.token;
         let m = Mixture::new(self.alpha, pair);
         let (alpha, rest) = (V::splat(token, self.alpha), V::splat(token, self.rest()));
@@ -100,7 +128,8 @@ impl Divergence for SkewKl {
         let near = m.deficit_of_smaller - w * (w + rest) / (one + w);
         let smaller = V::select(m.near_smaller, near, alpha * change - m.to_smaller);
         let of_p = pair.where_p_larger(m.deficit_of_larger + rest * change * exp, smaller) + rest;
-        let of_q = -(rest * pair.where_p_larger(one, exp) / m.share);
+        // (1−α)/(m/e) first: e^(−u) may be below the normal range.
+        let of_q = -(rest / m.share * pair.where_p_larger(one, exp));
         (factor * of_p, factor * of_q)
     }
 
@@ -138,8 +167,9 @@ impl Divergence for SkewKl {
         Infinite { q_zero: false, p_zero: false }
     }
 
+    /// Below, 1 − (1−α) is rounded too much against α; above, the terms of f̃ cancel.
     fn needs_wide_lanes(self) -> bool {
-        true
+        self.factor == 0.0 || !(0.05..=0.5).contains(&self.alpha)
     }
 
     fn slopes_at_zero(self) -> (f64, f64) {

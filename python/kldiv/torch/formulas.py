@@ -296,6 +296,8 @@ def _alpha_divergence(order: Number, rest: Number, p: Side, q: Side, normalized:
     """
     rest = _choose((rest > -1e-20) & (rest < 0.0), -1e-20, rest)
     rest = _choose((rest >= 0.0) & (rest < 1e-20), 1e-20, rest)
+    # In a range whose logarithm float32 has.
+    order, rest = _choose(rest > 1e30, 1e30, order), _choose(rest > 1e30, 1e30, rest)
     both = p.present & q.present
     d = _log_ratio(p, q, both)
     t = rest * d
@@ -325,6 +327,10 @@ def _infinite(value: Tensor, p: Side, q: Side, alone: Tensor) -> Tensor:
             value = value + side.spoiled(infinite)
         elif side is p or side.space == "probs":
             value = value + steep(side.given, alone, sign)
+        else:
+            # −∞ itself, of a slope of −∞.
+            own = torch.where(alone, side.given, -1.0) * -torch.inf
+            value = value + torch.where(alone, own, 0.0).sum(-1)
     return value
 
 
@@ -336,7 +342,8 @@ def _chi_squared(p: Side, q: Side) -> Tensor:
     close = q.p * torch.expm1(torch.where(near, d, 0.0)).square()
     far = both & ~near
     power = torch.where(far, torch.where(far, p.ln + d, 0.0).exp(), 0.0)
-    return torch.where(near, close, power - 2.0 * p.p + q.p).sum(-1)
+    exists = p.present | q.present
+    return torch.where(near, close, torch.where(exists, power - 2.0 * p.p + q.p, 0.0)).sum(-1)
 
 
 def divergence(
