@@ -224,6 +224,11 @@ def test_corner(corner, front_end):
     ]
     space = corner.options.get("space", "logits")
     scale = max(1.0, 1.0 / np.min(corner.options.get("temperature", 1.0)))
+    # Slopes as large as this round off the others in the formulas, or leave their range: docs/torch.md.
+    powers = formula and corner.function in ("alpha_divergence", "chi_squared")
+    rounded_off = np.full(len(next(iter(corner.arrays.values()))), False)
+    if powers and space == "logits" and expected.value.shape == rounded_off.shape:
+        rounded_off = (expected.value > 1e15) & np.isfinite(expected.value)
     for name, gradient in gradients.items():
         numbers, given = expected.gradients[name], corner.arrays[name]
         assert gradient.shape == numbers.shape
@@ -234,6 +239,8 @@ def test_corner(corner, front_end):
             # 1 − V p is the difference of terms of size 1.
             least = max(least, 1 / corner.options.get("temperature", 1.0))
         for row, (one, right) in enumerate(zip(gradient, numbers, strict=True)):
+            if rounded_off[row]:
+                continue
             zeros = np.full(right.shape, expected.left_out[row])
             if not formula:
                 zeros |= _zero_by_definition(corner, given, row)

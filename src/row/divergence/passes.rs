@@ -227,16 +227,20 @@ impl<D: Divergence> Call<'_, D> {
     }
 
     /// Where the value is infinite, so is the slope of a class that the other side lacks, and of logits nothing is left of
-    /// the gradient; but that of the other side is finite (kl's q − p).
+    /// the gradient; but that of the other side may be finite (kl's q − p).
     fn mend_infinite(&self, value: f64, gradients: &RowGradients<'_>) {
         if value != f64::INFINITY {
             return;
         }
         let infinite = self.infinite_slopes();
-        let sides = [(gradients.p, self.p.space, infinite.0), (gradients.q, self.q.space, infinite.1)];
-        for (out, space, infinite) in sides {
+        let finite = |own: bool, other: bool| D::FINITE_WHERE_LACKING && !own && other;
+        let sides = [
+            (gradients.p, self.p.space, finite(infinite.0, infinite.1)),
+            (gradients.q, self.q.space, finite(infinite.1, infinite.0)),
+        ];
+        for (out, space, finite) in sides {
             if let Some(out) = out
-                && (D::HAS_OUTER || (space.is_normalized() && infinite))
+                && (D::HAS_OUTER || (space.is_normalized() && !finite))
             {
                 out.fill(f64::NAN);
             }
