@@ -224,7 +224,7 @@ def test_corner(corner, front_end):
     ]
     space = corner.options.get("space", "logits")
     scale = max(1.0, 1.0 / np.min(corner.options.get("temperature", 1.0)))
-    # Slopes as large as this round off the others in the formulas, or leave their range: docs/torch.md.
+    # Slopes of that size round off the others in the formulas, or leave their range.
     powers = formula and corner.function in ("alpha_divergence", "chi_squared")
     rounded_off = np.full(len(next(iter(corner.arrays.values()))), False)
     if powers and space == "logits" and expected.value.shape == rounded_off.shape:
