@@ -245,11 +245,20 @@ class SkewKl(Entry):
 
     def wide_slopes(self, pair):
         # p·L(w) − b and b = (1−α)·(m − p)·q/m, less multiples 1 − α of p and of −q.
-        rest = 1 - np.longdouble(self.alpha)
+        alpha = np.longdouble(self.alpha)
+        rest = 1 - alpha
         m = pair.p + rest * pair.gap
         b = rest * rest * pair.gap * np.where(m > 0, pair.q / np.where(m > 0, m, 1), 0)
         terms = _kl_terms(pair.p, self._log_ratio(pair), rest * pair.gap)
-        return (terms - b, rest), (b, -rest)
+        if not 0 < self.alpha < 1:
+            return (terms - b, rest), (b, -rest)
+        # Where most of p is improbable in q, less −ln α, the slope of a class that q lacks.
+        lone = (np.where(pair.p > 4 * pair.q, pair.p, 0).sum(-1) > 0.5)[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            left = np.where(pair.p > 0, -pair.p * np.log1p(rest / alpha * pair.q / pair.p), 0)
+        product = rest * np.where(m > 0, pair.p * pair.q / np.where(m > 0, m, 1), 0)
+        to_p = np.where(lone, left + product, terms - b)
+        return (to_p, np.where(lone, -np.log(alpha), rest)), (b, -rest)
 
     def _log_ratio(self, pair):
         """ln(p/m) for m = αp + (1−α)q."""
