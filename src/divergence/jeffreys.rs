@@ -15,6 +15,8 @@ use crate::simd::exp::saturating_exp;
 pub(crate) struct Jeffreys;
 
 impl Divergence for Jeffreys {
+    const FINITE_WHERE_LACKING: bool = true;
+
     #[cfg(test)]
     fn definition(self, ln_p: f64, ln_q: f64) -> (f64, f64, f64) {
         let (p, q) = (ln_p.exp(), ln_q.exp());

@@ -15,6 +15,7 @@ pub(crate) struct Kl;
 
 impl Divergence for Kl {
     const IS_KL: bool = true;
+    const FINITE_WHERE_LACKING: bool = true;
     // Σ(q − p) = 0.
     const SLOPE_SUM_IS_ZERO: (bool, bool) = (false, true);
 

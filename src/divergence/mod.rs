@@ -34,6 +34,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     const SLOPE_SUM_IS_ZERO: (bool, bool) = (false, false);
     /// Whether this is KL(p‖q), which has a way of its own for rows that are far apart.
     const IS_KL: bool = false;
+    /// Whether a class that makes the value infinite has a finite slope on the side that lacks it, as kl's −p.
+    const FINITE_WHERE_LACKING: bool = false;
     /// Whether [`Divergence::finish`] is other than the identity, so that gradients need the value first.
     const HAS_OUTER: bool = false;
     /// Whether a class that the other row lacks has a finite slope, [`lone_slopes`](Divergence::lone_slopes).

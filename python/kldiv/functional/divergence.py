@@ -195,7 +195,8 @@ def jeffreys(
     Gradients: with d = ln p − ln q, a = p d + p − q and b = q − p − q d: a − p Σa and b − q Σb with
     respect to the logits of p and q (divided by the temperature), a and b with respect to
     log-probabilities, a/p and b/q with respect to probabilities, whose limit −inf is given at
-    probability 0. NaN for logits where the value is infinite.
+    probability 0. Where a class that q lacks makes the value infinite the gradient with respect to
+    the logits of p is NaN, and the other way round; that of the other side is finite.
 
     Parameters, returns and exceptions are those of `kl`.
 

@@ -196,8 +196,9 @@ def divergence(
     nowhere = None
     if "unnormalized" in (p_space, q_space):
         nowhere = ~(presence(p, p_space) | presence(q, q_space))
-    first = distribution(p.to(dtype), p_space, p_temperature, nowhere)
-    second = distribution(q.to(dtype), q_space, q_temperature, nowhere)
+    p, q = p.to(dtype), q.to(dtype)
+    first = distribution(p, p_space, p_temperature, nowhere)
+    second = distribution(q, q_space, q_temperature, nowhere)
     normalized = {p_space, q_space} <= {"logits", "unnormalized"}
     only_p, only_q = first.present & ~second.present, second.present & ~first.present
     bad = first.bad | second.bad
@@ -211,7 +212,10 @@ def divergence(
         value = _kl(second, first, normalized)
         falls = True
     elif kind == "jeffreys":
-        value = _kl(first, second, normalized) + _kl(second, first, normalized)
+        # Of sides of its own: each gradient is centred before the larger rounds off the other.
+        p_again = distribution(p, p_space, p_temperature, nowhere)
+        q_again = distribution(q, q_space, q_temperature, nowhere)
+        value = _kl(first, second, normalized) + _kl(q_again, p_again, normalized)
         falls = True
     elif kind == "total_variation":
         value = _total_variation(first, second)

@@ -187,9 +187,15 @@ impl<D: Divergence> Call<'_, D> {
     }
 
     fn is_infinite(&self) -> bool {
+        let (of_p, of_q) = self.infinite_slopes();
+        of_p || of_q
+    }
+
+    /// Whether some class makes the value infinite, and so its slope on the side that has it: p's, and q's.
+    fn infinite_slopes(&self) -> (bool, bool) {
         let infinite = self.divergence.infinite_where();
         let support = self.statistics.support;
-        (infinite.q_zero && support.q_zero) || (infinite.p_zero && support.p_zero)
+        (infinite.q_zero && support.q_zero, infinite.p_zero && support.p_zero)
     }
 
     /// Σf − (λ + μ).
@@ -212,14 +218,18 @@ impl<D: Divergence> Call<'_, D> {
         (value + 0.0, outer.slope)
     }
 
-    /// Where the value is infinite, so is the slope of a side's missing classes, and with logits nothing is left of
-    /// the gradient; but a side whose slopes sum to zero has a finite one (kl's q − p).
+    /// Where the value is infinite, so is the slope of a class that the other side lacks, and of logits nothing is left of
+    /// the gradient; but that of the other side may be finite (kl's q − p).
     fn mend_infinite(&self, value: f64, gradients: &RowGradients<'_>) {
         if value != f64::INFINITY {
             return;
         }
-        let sides =
-            [(gradients.p, self.p.space, D::SLOPE_SUM_IS_ZERO.0), (gradients.q, self.q.space, D::SLOPE_SUM_IS_ZERO.1)];
+        let infinite = self.infinite_slopes();
+        let finite = |own: bool, other: bool| D::FINITE_WHERE_LACKING && !own && other;
+        let sides = [
+            (gradients.p, self.p.space, finite(infinite.0, infinite.1)),
+            (gradients.q, self.q.space, finite(infinite.1, infinite.0)),
+        ];
         for (out, space, finite) in sides {
             if let Some(out) = out
                 && (D::HAS_OUTER || (space.is_normalized() && !finite))
@@ -236,7 +246,7 @@ impl<D: Divergence> Call<'_, D> {
             if distribution.space == Space::Unnormalized { limit - linear } else { limit }
         };
         let limits = (limit(self.p, limits.0, linear.0), limit(self.q, limits.1, linear.1));
-        let infinite = self.is_infinite();
+        let infinite = self.infinite_slopes();
         let known = self.slope_sum_is_zero();
         let weights = |distribution: Distribution<'_>, sum: LogSumExp| match distribution.space {
             Space::Unnormalized => (-sum.value(1.0)).exp(),
@@ -248,7 +258,7 @@ impl<D: Divergence> Call<'_, D> {
                     per_weight: f64,
                     slope_sum,
                     known: bool,
-                    finite: bool,
+                    infinite: bool,
                     limits: (f64, f64)| {
             SideRule {
                 space: distribution.space,
@@ -258,12 +268,12 @@ impl<D: Divergence> Call<'_, D> {
                 slope_sum: if known { 0.0 } else { slope_sum },
                 limit: limits.0,
                 linear: limits.1,
-                infinite: infinite && !finite,
+                infinite,
             }
         };
         Rule {
-            p: side(self.p, of_p, sums.d_ln_p, known.0, D::SLOPE_SUM_IS_ZERO.0, (limits.0, linear.0)),
-            q: side(self.q, of_q, sums.d_ln_q, known.1, D::SLOPE_SUM_IS_ZERO.1, (limits.1, linear.1)),
+            p: side(self.p, of_p, sums.d_ln_p, known.0, infinite.0, (limits.0, linear.0)),
+            q: side(self.q, of_q, sums.d_ln_q, known.1, infinite.1, (limits.1, linear.1)),
         }
     }
 
