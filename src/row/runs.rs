@@ -127,12 +127,12 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
         let mut at = 0;
         while S::CHAINS > 1 && at + S::CHAINS * V::N <= len {
             for chain in 0..S::CHAINS {
-                vectors.take::<V, S, O, N>(chain, at + chain * V::N, step, &mut runs);
+                vectors.take::<V, S, N>(chain, at + chain * V::N, step, &mut runs);
             }
             at += S::CHAINS * V::N;
         }
         while at < len {
-            vectors.take::<V, S, O, N>(0, at, step, &mut runs);
+            vectors.take::<V, S, N>(0, at, step, &mut runs);
             at += V::N;
         }
         for (w, chunk) in self.memory.of_outputs.iter_mut().enumerate() {
@@ -172,17 +172,17 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
 }
 
 /// The vectors of a run.
-struct Run<'a, T, K, const R: usize, const W: usize> {
+struct Run<'a, T, K, O, const R: usize, const W: usize> {
     token: K,
     vectors: [Vectors<'a, T>; R],
     ahead: [*const u8; R],
-    places: [VectorsMut<'a, T>; W],
+    places: [VectorsMut<'a, T, O>; W],
 }
 
-impl<K: Simd, T: Scalar, const R: usize, const W: usize> Run<'_, T, K, R, W> {
+impl<K: Simd, T: Scalar, O: Store, const R: usize, const W: usize> Run<'_, T, K, O, R, W> {
     /// Takes the step for the vectors at `at`.
     #[inline(always)]
-    fn take<V, S, O: Store, const N: usize>(&mut self, chain: usize, at: usize, step: &mut S, runs: &mut [V; N])
+    fn take<V, S, const N: usize>(&mut self, chain: usize, at: usize, step: &mut S, runs: &mut [V; N])
     where
         V: Lanes<Token = K, Scalar = T>,
         S: Step<V, R, W, N>,

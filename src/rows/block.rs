@@ -179,7 +179,7 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
         start: usize,
         len: usize,
         chunk: &'b mut Chunk<T>,
-    ) -> VectorsMut<'b, T>
+    ) -> VectorsMut<'b, T, S>
     where
         'a: 'b,
     {
@@ -191,7 +191,7 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
             assert!(len <= RUN * V::N);
             chunk.data().cast()
         };
-        VectorsMut { data, len, lifetime: PhantomData }
+        VectorsMut { data, len, lifetime: PhantomData, store: PhantomData }
     }
 
     /// Narrows what was written to the chunk that [`BlockMut::place`] got, unless it is the row already.
@@ -247,22 +247,24 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
     }
 }
 
-/// Vectors to write.
-pub(crate) struct VectorsMut<'a, T> {
+/// Vectors to write, as `S` stores them.
+pub(crate) struct VectorsMut<'a, T, S> {
     data: *mut u8,
     len: usize,
     lifetime: PhantomData<&'a mut [T]>,
+    store: PhantomData<S>,
 }
 
-impl<T: Scalar> VectorsMut<'_, T> {
+impl<T: Scalar, S: Store> VectorsMut<'_, T, S> {
     /// None.
-    pub(crate) const NONE: Self = VectorsMut { data: std::ptr::null_mut(), len: 0, lifetime: PhantomData };
+    pub(crate) const NONE: Self =
+        VectorsMut { data: std::ptr::null_mut(), len: 0, lifetime: PhantomData, store: PhantomData };
 
     /// Vectors of a chunk that nobody reads.
     #[inline(always)]
-    pub(crate) fn of_nothing(chunk: &mut Chunk<T>, len: usize) -> VectorsMut<'_, T> {
+    pub(crate) fn of_nothing(chunk: &mut Chunk<T>, len: usize) -> VectorsMut<'_, T, S> {
         assert!(len <= RUN * MAX_LANES);
-        VectorsMut { data: chunk.data().cast(), len, lifetime: PhantomData }
+        VectorsMut { data: chunk.data().cast(), len, lifetime: PhantomData, store: PhantomData }
     }
 
     /// Writes the lanes `at..at + V::N`, as elements of `dtype`.
@@ -286,12 +288,12 @@ impl<T: Scalar> VectorsMut<'_, T> {
 }
 
 /// How vectors are written.
-pub(crate) trait Store {
+pub(crate) trait Store: Sized {
     /// The dtype of the rows that are written without a chunk; `None` for the type of the lanes, with one for other rows.
     const IN_PLACE: Option<Dtype> = None;
 
     /// Writes the lanes `at..at + V::N`. `#[inline(always)]`.
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V);
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V);
 }
 
 /// As numbers of the type of the lanes.
@@ -305,14 +307,14 @@ pub(crate) struct AsF16;
 
 impl Store for AsLanes {
     #[inline(always)]
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V) {
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
         vectors.set(at, lanes, <V::Scalar as Element>::DTYPE);
     }
 }
 
 impl Store for PastCaches {
     #[inline(always)]
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V) {
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
         vectors.set_past_caches(at, lanes);
     }
 }
@@ -321,7 +323,7 @@ impl Store for AsBf16 {
     const IN_PLACE: Option<Dtype> = Some(Dtype::Bf16);
 
     #[inline(always)]
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V) {
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
         vectors.set(at, lanes, Dtype::Bf16);
     }
 }
@@ -330,7 +332,7 @@ impl Store for AsF16 {
     const IN_PLACE: Option<Dtype> = Some(Dtype::F16);
 
     #[inline(always)]
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar>, at: usize, lanes: V) {
+    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
         vectors.set(at, lanes, Dtype::F16);
     }
 }

@@ -341,7 +341,7 @@ def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[st
             o, name, {"logits": row["student_logits"], "label": row["label"]}, smoothing
         )
     scaled = abs(float(factor))
-    if pair["p"] == pair["q"]:
+    if pair["p"] == pair["q"] and not o.mp.isnan(one.value):
         # Times T², 60 digits of nothing may be something.
         one.value, one.gradient = o.mp.zero, lambda _: [o.mp.zero] * len(pair["q"])
     truth = Truth(_mixed(factor, one.value, 1 - mix, other and other.value, o))

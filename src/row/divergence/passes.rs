@@ -297,11 +297,13 @@ impl<D: Divergence> Call<'_, D> {
             };
             // Values of f64 lanes come with their slopes, which cost little there.
             match (self.wide, mode) {
-                (false, Mode::Sums) => self.isa.run(Narrow(InMode::<D, 0>(block))),
-                (false, Mode::SumsAndSlopes) => self.isa.run(Narrow(InMode::<D, 1>(block))),
-                (false, Mode::Gradients) => self.isa.run(Narrow(InMode::<D, 2>(block))),
-                (true, Mode::Sums | Mode::SumsAndSlopes) => self.isa.run(Wide(InMode::<D, 1>(block))),
-                (true, Mode::Gradients) => self.isa.run(Wide(InMode::<D, 2>(block))),
+                (false, Mode::Sums) => self.isa.run(Narrow(InMode::<D, { Mode::SUMS }>(block))),
+                (false, Mode::SumsAndSlopes) => self.isa.run(Narrow(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
+                (false, Mode::Gradients) => self.isa.run(Narrow(InMode::<D, { Mode::GRADIENTS }>(block))),
+                (true, Mode::Sums | Mode::SumsAndSlopes) => {
+                    self.isa.run(Wide(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block)))
+                }
+                (true, Mode::Gradients) => self.isa.run(Wide(InMode::<D, { Mode::GRADIENTS }>(block))),
             }
         });
         parts.iter().fold(Sums::default(), |all, &part| all.merge(part))

@@ -20,8 +20,11 @@ pub(crate) enum Mode {
     Gradients = 2,
 }
 
-const SUMS_AND_SLOPES: u8 = Mode::SumsAndSlopes as u8;
-const GRADIENTS: u8 = Mode::Gradients as u8;
+impl Mode {
+    pub(crate) const SUMS: u8 = Mode::Sums as u8;
+    pub(crate) const SUMS_AND_SLOPES: u8 = Mode::SumsAndSlopes as u8;
+    pub(crate) const GRADIENTS: u8 = Mode::Gradients as u8;
+}
 
 /// Sums over the classes of a row or block.
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,7 +144,7 @@ impl<D: Divergence, const MODE: u8> LaneKernel for InMode<'_, D, MODE> {
         };
         let (classes, absent) = (p.row.classes(), (p.space.absent(), q.space.absent()));
         let blocks = [Block::new(p.row, absent.0), Block::new(q.row, absent.1)];
-        let totals = if MODE == GRADIENTS {
+        let totals = if MODE == Mode::GRADIENTS {
             pass::<V, _, 2, 2, SUMS>(token, classes, blocks, outputs, &mut step)
         } else {
             pass::<V, _, 2, 0, SUMS>(token, classes, blocks, [], &mut step)
@@ -164,10 +167,10 @@ impl<D: Divergence, const MODE: u8> LaneKernel for InMode<'_, D, MODE> {
 #[inline(always)]
 const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
     match at {
-        0 => wide || mode != GRADIENTS,
-        1 | 2 => mode == SUMS_AND_SLOPES || (mode == GRADIENTS && wide),
+        0 => wide || mode != Mode::GRADIENTS,
+        1 | 2 => mode == Mode::SUMS_AND_SLOPES || (mode == Mode::GRADIENTS && wide),
         3 | 4 => wide,
-        _ => mode == SUMS_AND_SLOPES && !wide,
+        _ => mode == Mode::SUMS_AND_SLOPES && !wide,
     }
 }
 
@@ -205,7 +208,7 @@ impl<V: Lanes, D: Divergence, const MODE: u8> SecondStep<V, D, MODE> {
         if has_sum(0) {
             runs[0] = runs[0] + class.value;
         }
-        if MODE == SUMS_AND_SLOPES {
+        if MODE == Mode::SUMS_AND_SLOPES {
             runs[1] = runs[1] + class.d_ln_p;
             runs[2] = runs[2] + class.d_ln_q;
         }
