@@ -249,15 +249,20 @@ class SkewKl(Entry):
         rest = 1 - alpha
         m = pair.p + rest * pair.gap
         b = rest * rest * pair.gap * np.where(m > 0, pair.q / np.where(m > 0, m, 1), 0)
-        terms = _kl_terms(pair.p, self._log_ratio(pair), rest * pair.gap)
+        log_ratio = self._log_ratio(pair)
+        terms = _kl_terms(pair.p, log_ratio, rest * pair.gap)
+        # Of m ≫ p both are about m: p·(ln(p/m) + (1−α)·α·(q − p)/m).
+        far = m > 2 * pair.p
+        beyond = log_ratio + rest * alpha * pair.gap / np.where(far, m, 1)
+        slopes = np.where(far, pair.p * beyond, terms - b)
         if not 0 < self.alpha < 1:
-            return (terms - b, rest), (b, -rest)
+            return (slopes, rest), (b, -rest)
         # Where most of p is improbable in q, less −ln α, the slope of a class that q lacks.
         lone = (np.where(pair.p > 4 * pair.q, pair.p, 0).sum(-1) > 0.5)[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             left = np.where(pair.p > 0, -pair.p * np.log1p(rest / alpha * pair.q / pair.p), 0)
         product = rest * np.where(m > 0, pair.p * pair.q / np.where(m > 0, m, 1), 0)
-        to_p = np.where(lone, left + product, terms - b)
+        to_p = np.where(lone, left + product, slopes)
         return (to_p, np.where(lone, -np.log(alpha), rest)), (b, -rest)
 
     def _log_ratio(self, pair):
