@@ -263,7 +263,10 @@ class SkewKl(Entry):
             left = np.where(pair.p > 0, -pair.p * np.log1p(rest / alpha * pair.q / pair.p), 0)
         product = rest * np.where(m > 0, pair.p * pair.q / np.where(m > 0, m, 1), 0)
         to_p = np.where(lone, left + product, slopes)
-        return (to_p, np.where(lone, -np.log(alpha), rest)), (b, -rest)
+        # Of q the other way round: nothing is left of the slope of a class that p lacks.
+        lone_q = (np.where(pair.q > 4 * pair.p, pair.q, 0).sum(-1) > 0.5)[:, None]
+        of_q = np.where(lone_q, -product, b), np.where(lone_q, 0, -rest)
+        return (to_p, np.where(lone, -np.log(alpha), rest)), of_q
 
     def _log_ratio(self, pair):
         """ln(p/m) for m = αp + (1−α)q."""
@@ -329,16 +332,22 @@ class NegLogAcceptance(Entry):
         return -1 / mp.fsum(min(p, q) for p, q in pairs)
 
     def wide_value(self, pair):
-        distance = np.abs(pair.gap).sum(-1) / 2
+        # 1 − Σ min(p, q).
+        rest = np.abs(pair.gap).sum(-1) / 2
+        if not pair.normalized:
+            rest = rest - (pair.p.sum(-1) - 1 + pair.gap.sum(-1) / 2)
         with np.errstate(divide="ignore"):
             direct = -np.log(np.minimum(pair.p, pair.q).sum(-1))
-        return np.where(distance < 0.5, -np.log1p(-np.minimum(distance, 0.5)), direct)
+        return np.where(rest < 0.5, -np.log1p(-np.minimum(rest, 0.5)), direct)
 
     def wide_slopes(self, pair):
         share = np.minimum(pair.p, pair.q).sum(-1)[:, None]
-        half = np.sign(pair.gap) / 2
-        to_p, to_q = -half * pair.p / share, half * pair.q / share
-        return (to_p, -0.5 / share), (to_q, -0.5 / share)
+        sign = np.sign(pair.gap)
+        # Of classes that are alike −½; where little is shared 0, what the larger of p and q has.
+        multiple = np.where(share < 0.5, 0, -0.5)
+        to_p = (-(1 + sign) / 2 - multiple) * pair.p / share
+        to_q = (-(1 - sign) / 2 - multiple) * pair.q / share
+        return (to_p, multiple / share), (to_q, multiple / share)
 
 
 class SquaredHellinger(Entry):

@@ -88,7 +88,7 @@ def test_noise_that_rounding_removes_gives_exactly_zero(dtype, eps):
         assert not any(gradient[same].any() for gradient in gradients)
 
 
-ONES = {"renyi": 1, "squared_hellinger": 1, "alpha_divergence": 4}
+ONES = {"renyi": 1, "neg_log_acceptance": 1, "squared_hellinger": 1, "alpha_divergence": 4}
 """How often the number 1 is in the value, for the parameters in use."""
 
 SPACES = [

@@ -152,8 +152,17 @@ impl Powers {
     fn by_logarithm<V: Lanes>(self, token: V::Token, ln_power: V) -> [V; 3] {
         let (ln_alpha, ln_order) = self.ln_factors;
         let (of_alpha, of_order) = (self.alpha.signum(), (self.alpha - 1.0).signum());
-        [(of_alpha * of_order, ln_alpha + ln_order), (of_order, ln_order), (-of_alpha, ln_alpha)]
-            .map(|(sign, ln)| V::splat(token, sign) * exp::saturating_exp(token, ln_power - V::splat(token, ln)))
+        [
+            Self::power(token, ln_power, of_alpha * of_order, ln_alpha + ln_order),
+            Self::power(token, ln_power, of_order, ln_order),
+            Self::power(token, ln_power, -of_alpha, ln_alpha),
+        ]
+    }
+
+    /// sign·e^(ln_power − ln_divisor).
+    #[inline(always)]
+    fn power<V: Lanes>(token: V::Token, ln_power: V, sign: f64, ln_divisor: f64) -> V {
+        V::splat(token, sign) * exp::saturating_exp(token, ln_power - V::splat(token, ln_divisor))
     }
 
     pub(super) fn linear(self) -> (f64, f64) {
@@ -177,10 +186,9 @@ impl Powers {
         let f = pair.larger * exp::saturating_exp(token, exponent);
         let usual = V::and(zero.lt(pair.larger), exponent.lt(V::splat(token, V::Scalar::EXP_FLOOR)));
         let [_, to_p, to_q] = self.by_logarithm(token, pair.ln_larger + exponent);
-        let slope = |usual_factor, unusual| {
-            V::select(pair.shared(), V::select(usual, f * V::splat(token, usual_factor), unusual), zero)
-        };
-        (slope(1.0 / (self.alpha - 1.0), to_p), slope(-1.0 / self.alpha, to_q))
+        let to_p = V::select(usual, f * V::splat(token, 1.0 / (self.alpha - 1.0)), to_p);
+        let to_q = V::select(usual, f * V::splat(token, -1.0 / self.alpha), to_q);
+        (V::select(pair.shared(), to_p, zero), V::select(pair.shared(), to_q, zero))
     }
 
     #[inline(always)]

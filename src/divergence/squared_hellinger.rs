@@ -19,6 +19,13 @@ impl SquaredHellinger {
     fn slope<V: Lanes>(pair: &Pair<V>) -> V {
         V::splat(pair.token, -0.5) * pair.larger * pair.decay.exp.sqrt()
     }
+
+    /// −½e^exponent for classes that both rows have, else 0.
+    #[inline(always)]
+    fn slope_per_probability<V: Lanes>(pair: &Pair<V>, exponent: V) -> V {
+        let slope = V::splat(pair.token, -0.5) * saturating_exp(pair.token, exponent);
+        V::select(pair.shared(), slope, V::splat(pair.token, 0.0))
+    }
 }
 
 impl Divergence for SquaredHellinger {
@@ -56,11 +63,8 @@ impl Divergence for SquaredHellinger {
     #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
         // −½√(q/p) and −½√(p/q), as exponentials of the log-ratio.
-        let (token, minus_half) = (pair.token, V::splat(pair.token, -0.5));
-        let d = pair.log_ratio * V::splat(token, 0.5);
-        let slope =
-            |exponent| V::select(pair.shared(), minus_half * saturating_exp(token, exponent), V::splat(token, 0.0));
-        (slope(-d), slope(d))
+        let d = pair.log_ratio * V::splat(pair.token, 0.5);
+        (Self::slope_per_probability(pair, -d), Self::slope_per_probability(pair, d))
     }
 
     fn linear(self) -> (f64, f64) {
