@@ -96,8 +96,11 @@ def test_chain_of_temperature(name, pair, temperature):
     value, gradient = kldiv.value_and_grad(function, p, q, temperature=temperature, **options)
     again, unscaled = kldiv.value_and_grad(function, *scaled, **options)
     close(value, again, p.dtype)
+    with np.errstate(over="ignore"):
+        # Beyond the range of the dtype, infinite.
+        unscaled = (unscaled / temperature).astype(p.dtype)
     finite = np.isfinite(again)
-    close(gradient[finite], unscaled[finite] / temperature, p.dtype)
+    close(gradient[finite], unscaled[finite], p.dtype)
 
 
 @pytest.mark.parametrize("name", GENERAL)
@@ -200,7 +203,7 @@ def test_bounds_between_divergences(pair):
         assert (less <= more * (1 + 1e-12) + 1e-15).all()
 
 
-@given(pairs(), st.floats(-4, 4))
+@given(pairs(), st.floats(-4, 4).filter(lambda alpha: alpha == 0 or abs(alpha) >= 1e-300))
 def test_orders_of_the_alpha_divergence(pair, alpha):
     p, q = (x.astype(np.float64) for x in pair)
     value, (gp, gq) = kldiv.value_and_grad(

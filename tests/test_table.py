@@ -120,7 +120,11 @@ def test_every_front_end_has_the_range_of_the_table(name):
     for word, call in front_ends(name, described.name):
         call(low)
         call(high)
-        for beyond in (np.nextafter(low, -np.inf), np.nextafter(high, np.inf), np.nan, -np.inf):
+        beyond_all = [np.nextafter(low, -np.inf), np.nextafter(high, np.inf), np.nan, -np.inf]
+        if low < 0 < described.smallest:
+            call(described.smallest)
+            beyond_all += [described.smallest / 2, -described.smallest / 2]
+        for beyond in beyond_all:
             with pytest.raises(ValueError, match=f"{word} must be {described.domain}, got"):
                 call(float(beyond))
 

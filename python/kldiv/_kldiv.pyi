@@ -23,8 +23,10 @@ class Parameter(NamedTuple):
     """`None` where one must be given."""
     low: float
     high: float
+    smallest: float
+    """The smallest magnitude of a value other than 0."""
     domain: str
-    """Both in words, to complete "… must be"."""
+    """All three in words, to complete "… must be"."""
 
 class Divergence(NamedTuple):
     """What is known of a divergence beside its formula; properties are of rows that sum to one."""

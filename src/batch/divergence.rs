@@ -43,6 +43,7 @@ pub const TEMPERATURE: Parameter = Parameter {
     default: Some(1.0),
     low: 1e-30,
     high: 1e30,
+    smallest: 0.0,
     domain: "positive, from 1e-30 to 1e30",
 };
 

@@ -15,9 +15,6 @@ pub(crate) struct AlphaDivergence {
 
 impl AlphaDivergence {
     pub(crate) fn new(alpha: f64) -> Self {
-        /// Nearer to 0 the inverse would leave the range of f64, and no value depends on the order any more.
-        const SMALLEST: f64 = 1e-300;
-        let alpha = if alpha.abs() < SMALLEST { SMALLEST.copysign(alpha) } else { alpha };
         AlphaDivergence { powers: Powers::new(alpha) }
     }
 }

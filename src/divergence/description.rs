@@ -35,14 +35,16 @@ pub struct Parameter {
     pub low: f64,
     /// Its largest value.
     pub high: f64,
-    /// Both in words, to complete "… must be".
+    /// The smallest magnitude of a value other than 0, where inverses are still in range.
+    pub smallest: f64,
+    /// All three in words, to complete "… must be".
     pub domain: &'static str,
 }
 
 impl Parameter {
     /// Refuses values outside the domain.
     pub(crate) fn check(&self, value: f64) -> Result<(), Error> {
-        if (self.low..=self.high).contains(&value) {
+        if (self.low..=self.high).contains(&value) && (value == 0.0 || value.abs() >= self.smallest) {
             Ok(())
         } else {
             Err(Error::Parameter { name: self.name, value, domain: self.domain })

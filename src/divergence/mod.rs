@@ -316,6 +316,7 @@ table! {
         default: Some(0.5),
         low: 0.0,
         high: 1.0,
+        smallest: 0.0,
         domain: "from 0 to 1",
     }) => "jensen_shannon", jensen_shannon::JensenShannon::new,
         Properties { symmetric_at: Some(0.5), f_divergence: true, bound: Some(LN_2), ..Properties::NONE };
@@ -325,6 +326,7 @@ table! {
         default: Some(0.1),
         low: 0.0,
         high: 1.0,
+        smallest: 0.0,
         domain: "from 0 to 1",
     }) => "skew_kl", skew_kl::SkewKl::new,
         Properties {
@@ -339,6 +341,7 @@ table! {
         default: Some(0.1),
         low: 0.0,
         high: 1.0,
+        smallest: 0.0,
         domain: "from 0 to 1",
     }) => "skew_reverse_kl", skew_kl::SkewKl::new,
         Properties {
@@ -365,6 +368,7 @@ table! {
         default: None,
         low: 1e-300,
         high: 1e300,
+        smallest: 1e-300,
         domain: "from 1e-300 to 1e300",
     }) => "renyi", renyi::Renyi::new,
         Properties { symmetric_at: Some(0.5), special: &[(1.0, "kl")], ..Properties::NONE };
@@ -374,7 +378,8 @@ table! {
         default: None,
         low: -1e300,
         high: 1e300,
-        domain: "from -1e300 to 1e300",
+        smallest: 1e-300,
+        domain: "0, or of a magnitude from 1e-300 to 1e300",
     }) => "alpha_divergence", alpha_divergence::AlphaDivergence::new,
         Properties {
             symmetric_at: Some(0.5),

@@ -5,8 +5,9 @@
 
 #[cfg(test)]
 use super::Outer;
+use super::alpha_divergence::DisjointAlpha;
 use super::pair::Pair;
-use super::{Class, Divergence, Infinite};
+use super::{Class, Disjoint, Divergence, Infinite};
 use crate::simd::Lanes;
 use crate::simd::exp::saturating_exp;
 
@@ -79,6 +80,11 @@ impl Divergence for SquaredHellinger {
     fn slopes_beyond_lone<V: Lanes>(self, pair: &Pair<V>, _: &Class<V>) -> (V, V) {
         let slope = Self::slope(pair);
         (slope, slope)
+    }
+
+    fn for_disjoint_rows(self) -> Option<impl Disjoint> {
+        // A quarter of the alpha-divergence of order ½.
+        DisjointAlpha::new(0.5, 0.25)
     }
 
     fn infinite_where(self) -> Infinite {

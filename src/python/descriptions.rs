@@ -8,10 +8,10 @@ use crate::{Kind, Parameter, TEMPERATURE};
 /// Adds `DIVERGENCES` and `TEMPERATURE` to the module, and their types, `Divergence` and `Parameter`.
 pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    let parameter_type = named_tuple(module, "Parameter", &["name", "default", "low", "high", "domain"])?;
+    let parameter_type = named_tuple(module, "Parameter", &["name", "default", "low", "high", "smallest", "domain"])?;
     let as_tuple = |parameter: Parameter| {
-        let Parameter { name, default, low, high, domain } = parameter;
-        parameter_type.call1((name, default, low, high, domain))
+        let Parameter { name, default, low, high, smallest, domain } = parameter;
+        parameter_type.call1((name, default, low, high, smallest, domain))
     };
     module.add("TEMPERATURE", as_tuple(TEMPERATURE)?)?;
     let fields =

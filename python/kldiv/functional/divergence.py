@@ -724,7 +724,7 @@ def alpha_divergence(
     p, q : array_like
         As for `kl`.
     alpha : float
-        The order, from -1e300 to 1e300.
+        The order, 0, or of a magnitude from 1e-300 to 1e300.
     space, normalize, temperature, axis, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 

@@ -97,7 +97,10 @@ def as_share(name: str, value: Any) -> Any:
 def as_parameter(described: Parameter, name: str, value: Any) -> Any:
     """A number in its domain, which an option calls by a name."""
     number = as_number(name, value)
-    if not isinstance(number, Tensor) and not described.low <= number <= described.high:
+    if isinstance(number, Tensor):
+        return number
+    inside = described.low <= number <= described.high
+    if not inside or 0 < abs(number) < described.smallest:
         raise ValueError(f"{name} must be {described.domain}, got {number}")
     return number
 
