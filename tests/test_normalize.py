@@ -131,7 +131,7 @@ def test_equals_division_by_hand(function, spaces, dtype, front_end):
         for gradient, one in zip(gradients, wanted, strict=True):
             size = np.abs(one, where=np.isfinite(one), out=np.zeros_like(one)).max()
             if front_end == "formula" and name == "neg_log_acceptance":
-                # The difference of probabilities of up to 1, where the slopes of all classes are −1.
+                # The difference of probabilities up to 1, where the slopes of all classes are −1.
                 size = 1.0
             np.testing.assert_allclose(gradient[row], one, rtol=bound, atol=bound * size)
 

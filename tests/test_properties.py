@@ -96,6 +96,12 @@ def test_chain_of_temperature(name, pair, temperature):
     value, gradient = kldiv.value_and_grad(function, p, q, temperature=temperature, **options)
     again, unscaled = kldiv.value_and_grad(function, *scaled, **options)
     close(value, again, p.dtype)
+    if DIVERGENCES[name].kinked:
+        # Of classes as good as alike either sign is right.
+        ln_p, ln_q = (kldiv.log_softmax(x) for x in scaled)
+        gap = np.abs(np.subtract(ln_p, ln_q, where=ln_p != ln_q, out=np.zeros_like(ln_p)))
+        apart = ((gap == 0) | (gap > 1e-6)).all(-1) & ((gap != 0).any(-1) | (p == q).all(-1))
+        gradient, unscaled, again = gradient[apart], unscaled[apart], again[apart]
     with np.errstate(over="ignore"):
         # Beyond the range of the dtype, infinite.
         unscaled = (unscaled / temperature).astype(p.dtype)
@@ -203,7 +209,7 @@ def test_bounds_between_divergences(pair):
         assert (less <= more * (1 + 1e-12) + 1e-15).all()
 
 
-@given(pairs(), st.floats(-4, 4).filter(lambda alpha: alpha == 0 or abs(alpha) >= 1e-300))
+@given(pairs(), st.floats(-4, 4).filter(lambda alpha: 1 - (1 - alpha) == alpha))
 def test_orders_of_the_alpha_divergence(pair, alpha):
     p, q = (x.astype(np.float64) for x in pair)
     value, (gp, gq) = kldiv.value_and_grad(

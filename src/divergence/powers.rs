@@ -159,7 +159,7 @@ impl Powers {
         ]
     }
 
-    /// sign·e^(ln_power − ln_divisor).
+    /// A power less the logarithm of what divides it, with a sign.
     #[inline(always)]
     fn power<V: Lanes>(token: V::Token, ln_power: V, sign: f64, ln_divisor: f64) -> V {
         V::splat(token, sign) * exp::saturating_exp(token, ln_power - V::splat(token, ln_divisor))

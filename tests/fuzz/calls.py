@@ -105,7 +105,9 @@ def keywords_of(case: Case) -> dict[str, Any]:
     ]
     found |= {name: getattr(case, name) for name in required}
     ordered = [
-        one.name for one in DIVERGENCES.values() if one.parameter and one.parameter.name == "alpha"
+        one.name
+        for one in DIVERGENCES.values()
+        if one.parameter and one.parameter.name == "alpha" and one.parameter.default is None
     ]
     if case.divergence in ordered:
         found["order"] = case.order

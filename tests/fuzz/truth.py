@@ -112,7 +112,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     if given:
         moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
         mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
-        one = name in ("renyi", "squared_hellinger", "alpha_divergence")
+        one = name in ("renyi", "neg_log_acceptance", "squared_hellinger", "alpha_divergence")
         truth.rounding = (moved + one + mixed) / min(order, 1.0)
         if mixed:
             # Every logarithm that the two spaces meet as is rounded.
