@@ -29,7 +29,6 @@ from kldiv._probabilities import (
     warn_once,
     was_shown,
 )
-from kldiv._reducer import REDUCTIONS as REDUCTIONS
 from kldiv._reducer import Reducer, Value
 from kldiv._side_inputs import as_class_index, as_labels, check_beyond
 from kldiv._signatures import show
