@@ -26,7 +26,9 @@ import accuracy_tables
 import kldiv
 import runs
 from kldiv import _kldiv
-from kldiv._arrays import Operand, as_rows
+from kldiv._arrays import Operand, Rows, as_rows
+from kldiv._reducer import Reducer
+from kldiv._requests import CrossEntropyRequest
 
 sys.path.insert(0, str(runs.ROOT / "tests"))
 
@@ -184,55 +186,58 @@ def _measure_unary(case: Case, isas: Sequence[str]) -> Iterator[Error]:
         ),
         "logsumexp": (oracle.wide_logsumexp(z, temperature=t), np.exp(ln_p) / t),
     }
-    operand = as_rows("z", z, -1).operand
+    rows = as_rows("z", z, -1)
+    reducer = _each_row(rows)
+    loss = CrossEntropyRequest(
+        {"logits": rows}, labels, None, "logits", t, 0.0, None, 0.0, None, reducer
+    )
     for isa in isas:
         for name, (value, gradient) in expected.items():
             out = _output(case)
-            options = _options(case)
             if name == "cross_entropy":
-                loss = ("logits", t, 0.0, None, 0.0, None)
                 got = _kldiv.cross_entropy(
-                    operand, labels, None, None, loss, options, out, None, isa
+                    rows, labels, None, None, loss, reducer, None, out, None, isa
                 )
             elif name == "entropy":
-                got = _kldiv.entropy(operand, "logits", t, options, out, isa)
+                got = _kldiv.entropy(rows, "logits", t, reducer, None, out, isa)
             else:
-                got = _kldiv.logsumexp(operand, t, options, out, isa)
+                got = _kldiv.logsumexp(rows, t, reducer, None, out, isa)
             # ln Σ crosses zero, where only its absolute error, the sum's relative one, is bounded.
             floor = 1.0 if name == "logsumexp" else None
-            yield from _values(case, isa, name, got.astype(out[0].dtype), value, floor)
-            yield from _gradients(case, isa, name, "∂z", out[0], gradient)
+            yield from _values(case, isa, name, got.astype(out.memory.dtype), value, floor)
+            yield from _gradients(case, isa, name, "∂z", out.memory, gradient)
         out = _output(case)
-        _kldiv.log_softmax(operand, t, None, out, isa)
-        for row, (got, true) in enumerate(zip(out[0], ln_p, strict=True)):
+        _kldiv.log_softmax(rows, t, None, out, isa)
+        for row, (got, true) in enumerate(zip(out.memory, ln_p, strict=True)):
             error = np.abs(got - true) / np.maximum(np.abs(true), VALUE_FLOOR[case.dtype])
             at = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
             found = float(error[at]), float(got[at]), float(true[at])
             yield Error(case, isa, "log_softmax", "value", row, *found)
 
 
-def _options(case: Case) -> tuple[Any, ...]:
-    return (None, None, "none", None, None, "float64")
+def _each_row(rows: Rows) -> Reducer:
+    """The value of each row, not rounded to float32."""
+    return Reducer(rows, None, None, "none", None, np.dtype("float64"), "float64")
 
 
 def _output(case: Case) -> Operand:
     name = "float64" if case.dtype == "float64" else "float32"
-    return np.full(case.p.shape, np.nan, name), name
+    return Operand(np.full(case.p.shape, np.nan, name), name)
 
 
 def compute_divergence(
     case: Case, name: str, parameter: dict[str, float], isa: str | None
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """Compute the value alone, and the value with both gradients."""
-    p, q = as_rows("p", case.p, -1).operand, as_rows("q", case.q, -1).operand
+    p, q = as_rows("p", case.p, -1), as_rows("q", case.q, -1)
     number = next(iter(parameter.values()), 0.0)
     spaces, temperatures = ("logits", "logits"), (case.temperature, case.temperature)
-    call = (name, number, p, q, spaces, temperatures, _options(case))
-    outputs = _output(case), _output(case)
+    call = (name, number, p, q, spaces, temperatures, _each_row(p), None)
+    of_p, of_q = _output(case), _output(case)
     alone = _kldiv.divergence(*call, None, None, isa)
-    fused = _kldiv.divergence(*call, *outputs, isa)
-    dtype = outputs[0][0].dtype
-    return alone.astype(dtype), (fused.astype(dtype), outputs[0][0], outputs[1][0])
+    fused = _kldiv.divergence(*call, of_p, of_q, isa)
+    dtype = of_p.memory.dtype
+    return alone.astype(dtype), (fused.astype(dtype), of_p.memory, of_q.memory)
 
 
 def _values(

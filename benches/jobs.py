@@ -227,19 +227,15 @@ def as_tensor(array: Array) -> Any:
 
 def limits(job: Job, inputs: Inputs) -> dict[str, Call]:
     """Ways of moving the data of a job, of which the fastest is its limit."""
-    p, q = (_operand(array) for array in inputs.pair(job))
+    p, q = (as_rows("array", array, -1) for array in inputs.pair(job))
     others: tuple[Operand | None, ...] = (q, None) if job.reads == 2 else (None, None)
     if not job.gradient:
         return {"reads": lambda: (_kldiv.stream(p, *others), None)}
-    others = (others[0], _operand(inputs.out))
+    others = (others[0], as_rows("out", inputs.out, -1))
     return {
         "streaming writes": lambda: (_kldiv.stream(p, *others, True), None),
         "regular writes": lambda: (_kldiv.stream(p, *others, False), None),
     }
-
-
-def _operand(array: Array) -> Operand:
-    return as_rows("array", array, -1).operand
 
 
 def errors(

@@ -81,10 +81,10 @@ def _by_torch(corner, differentiate):
             more.pop("reduction", "none"),
             more.pop("denominator", None),
         )
-        loss = kldiv.torch.ops.soft_cross_entropy
+        loss = kldiv.torch.ops.cross_entropy.soft_cross_entropy
         arguments = [given["logits"], given["targets"]]
         if corner.labels is not None:
-            loss = kldiv.torch.ops.cross_entropy
+            loss = kldiv.torch.ops.cross_entropy.cross_entropy
             arguments.append(more.get("ignore_index", -100))
         defaults = {
             "class_weights": None,

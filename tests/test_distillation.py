@@ -6,6 +6,7 @@ import pytest
 import kldiv
 from conftest import DTYPES, WIDTHS
 from kldiv import _kldiv, _requests
+from kldiv._arrays import Operand
 
 
 def operands(dtype, rows, classes, rng):
@@ -102,7 +103,13 @@ def test_kl_of_elements(isa, dtype, log_p, rng):
                 p[1, -1], ln_q[1, -1] = special
             of_p, of_q = np.empty((2, classes)), np.empty((2, classes))
             total = _kldiv.pointwise_kl(
-                (p, dtype), (ln_q, dtype), log_p, 0.5, (of_p, "float64"), (of_q, "float64"), isa
+                Operand(p, dtype),
+                Operand(ln_q, dtype),
+                log_p,
+                0.5,
+                Operand(of_p, "float64"),
+                Operand(of_q, "float64"),
+                isa,
             )
             terms, d_p, d_q = pointwise(p, ln_q, log_p)
             np.testing.assert_allclose(total, terms.sum(), rtol=1e-12)

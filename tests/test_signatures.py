@@ -1,6 +1,9 @@
 """A function has one signature in all front ends, and everyone can see it."""
 
 import inspect
+import os
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -94,3 +97,36 @@ def test_the_parameter_is_that_of_the_table(name):
         # What it is at the ends of its parameter is a rule of names: `at_endpoints`.
         assert own.pop("endpoints") == "formula"
     assert own == ({} if described is None else {described.name: described.default})
+
+
+def test_type_checkers_see_every_public_name(tmp_path):
+    """And the options of each: one that is none is an error, the only one."""
+    modules = {"kldiv": kldiv, "kldiv.torch": kldiv.torch, "kldiv.jax": kldiv.jax}
+    lines = [
+        f"from {module} import {name} as {module.replace('.', '_')}_{name}"
+        for module, found in modules.items()
+        for name in found.__all__
+    ]
+    lines += [f"{module.replace('.', '_')}_kl([], [], sapce=0)" for module in modules]
+    lines += ["from kldiv import *", *kldiv.__all__]
+    (tmp_path / "caller.py").write_text("\n".join(lines), encoding="utf-8")
+    # Without what kldiv imports, which takes mypy ten times as long.
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-site-packages",
+        "--disable-error-code=import",
+    ]
+    done = subprocess.run(
+        [*command, "--follow-imports=silent", "--cache-dir", tmp_path, "caller.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(derived.ROOT / "python")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert len(errors) == len(modules), done.stdout + done.stderr
+    assert all('"sapce"' in line for line in errors), done.stdout

@@ -1,25 +1,36 @@
 """KL divergence, cross-entropy and their relatives, with gradients, straight from logits."""
 
+from typing import TYPE_CHECKING
+
 from kldiv import functional
-from kldiv._kldiv import build_info, get_num_threads, isa, set_num_threads
-from kldiv._probabilities import NegativeProbabilityWarning, ProbabilitiesAsLogitsWarning
-from kldiv.comparison import Comparison, NegativeProbabilityError, compare
+from kldiv._kldiv import build_info as build_info
+from kldiv._kldiv import get_num_threads as get_num_threads
+from kldiv._kldiv import isa as isa
+from kldiv._kldiv import set_num_threads as set_num_threads
+from kldiv._probabilities import NegativeProbabilityWarning as NegativeProbabilityWarning
+from kldiv._probabilities import ProbabilitiesAsLogitsWarning as ProbabilitiesAsLogitsWarning
+from kldiv.comparison import Comparison as Comparison
+from kldiv.comparison import NegativeProbabilityError as NegativeProbabilityError
+from kldiv.comparison import compare as compare
 from kldiv.functional import *  # noqa: F403
-from kldiv.summary import Statistic, Summary
+from kldiv.summary import Statistic as Statistic
+from kldiv.summary import Summary as Summary
 
 __version__: str = build_info()["version"]
 
-__all__ = [
-    "Comparison",
-    "NegativeProbabilityError",
-    "NegativeProbabilityWarning",
-    "ProbabilitiesAsLogitsWarning",
-    "Statistic",
-    "Summary",
-    "build_info",
-    "compare",
-    "get_num_threads",
-    "isa",
-    "set_num_threads",
-]
-__all__ += functional.__all__
+# Type checkers take the imports for the list: one that is put together is none to them.
+if not TYPE_CHECKING:
+    __all__ = [
+        "Comparison",
+        "NegativeProbabilityError",
+        "NegativeProbabilityWarning",
+        "ProbabilitiesAsLogitsWarning",
+        "Statistic",
+        "Summary",
+        "build_info",
+        "compare",
+        "get_num_threads",
+        "isa",
+        "set_num_threads",
+        *functional.__all__,
+    ]

@@ -1,11 +1,75 @@
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-_Operand = tuple[np.ndarray[Any, Any], str]
-_Options = tuple[Any, ...]
+class _Operand(Protocol):
+    """Rows to read, or memory for some."""
+
+    @property
+    def memory(self) -> np.ndarray[Any, Any]:
+        """The class axis last and of unit stride, in native byte order."""
+
+    @property
+    def dtype_name(self) -> str:
+        """What the numbers are; memory of bfloat16 may be that of integers to NumPy."""
+
+class _Reducer(Protocol):
+    """What is done with the values of the rows of a batch; vectors have an element a row."""
+
+    @property
+    def where(self) -> NDArray[np.bool_] | None:
+        """Which rows count."""
+
+    @property
+    def weights(self) -> NDArray[np.float64] | None: ...
+    @property
+    def reduction(self) -> str: ...
+    @property
+    def denominator(self) -> float | None:
+        """Replaces the divisor of the mean."""
+
+    @property
+    def dtype_name(self) -> str:
+        """That of the values: float64 or float32."""
+
+class _CrossEntropy(Protocol):
+    """What cross-entropy is to be, beside rows and targets."""
+
+    @property
+    def space(self) -> str: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def label_smoothing(self) -> float: ...
+    @property
+    def class_weights(self) -> NDArray[np.float64] | None: ...
+    @property
+    def z_loss(self) -> float: ...
+    @property
+    def softcap(self) -> float | None: ...
+
+class _Distillation(Protocol):
+    """A divergence from a teacher, and cross-entropy on labels, each with its weight."""
+
+    @property
+    def kind(self) -> str:
+        """The divergence, and its parameter: 0 of one that has none."""
+
+    @property
+    def parameter(self) -> float: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def divergence_weight(self) -> float: ...
+    @property
+    def cross_entropy_weight(self) -> float: ...
+    @property
+    def ignore_index(self) -> int | None: ...
+    @property
+    def label_smoothing(self) -> float: ...
+
 # One number is a scalar of float64 or float32.
 _Values = NDArray[np.floating] | Any
 
@@ -80,7 +144,8 @@ def divergence(
     q: _Operand,
     spaces: tuple[str, str],
     temperatures: tuple[float, float],
-    options: _Options,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
     p_gradient: _Operand | None = None,
     q_gradient: _Operand | None = None,
     isa: str | None = None,
@@ -90,8 +155,9 @@ def cross_entropy(
     labels: NDArray[np.int64] | None,
     distributions: _Operand | None,
     ignore_index: int | None,
-    loss: tuple[Any, ...],
-    options: _Options,
+    loss: _CrossEntropy,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
     logits_gradient: _Operand | None = None,
     targets_gradient: _Operand | None = None,
     isa: str | None = None,
@@ -100,8 +166,9 @@ def distillation(
     teacher: _Operand,
     student: _Operand,
     labels: NDArray[np.int64] | None,
-    loss: tuple[str, float, float, tuple[float, float], int | None, float],
-    options: _Options,
+    loss: _Distillation,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
     teacher_gradient: _Operand | None = None,
     student_gradient: _Operand | None = None,
     isa: str | None = None,
@@ -119,14 +186,16 @@ def entropy(
     p: _Operand,
     space: str,
     temperature: float,
-    options: _Options,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
     gradient: _Operand | None = None,
     isa: str | None = None,
 ) -> _Values: ...
 def logsumexp(
     z: _Operand,
     temperature: float,
-    options: _Options,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
     gradient: _Operand | None = None,
     isa: str | None = None,
 ) -> _Values: ...

@@ -22,12 +22,11 @@ SEARCH = 10_000
 
 
 @dataclass(slots=True)
-class Output:
+class Output(Operand):
     """Where a gradient is computed, and what the caller gets."""
 
     array: Array
     """What the caller gets, in the shape of the argument."""
-    operand: Operand
     scratch: Array | None
     """Memory to copy to `array` at the end, where the extension cannot write to it directly."""
 
@@ -44,7 +43,7 @@ def fresh_output(rows: Rows, dtype: np.dtype[Any]) -> Output:
     if rows.axis == array.ndim - 1:
         name = floating_name(dtype)
         assert name is not None
-        return Output(array, (array, name), None)
+        return Output(array, name, array, None)
     return _output(array, classes_last(array, rows.axis), rows.axis, direct=True)
 
 
@@ -60,7 +59,7 @@ def given_output(
         raise TypeError(f"{name} must be a NumPy array, got {type(out).__name__}")
     if out.shape != rows.shape:
         raise ValueError(f"{name} has shape {out.shape} but {rows.name} has shape {rows.shape}")
-    if not out.dtype.isnative or out.dtype not in (rows.operand[0].dtype, dtype):
+    if not out.dtype.isnative or out.dtype not in (rows.memory.dtype, dtype):
         allowed = " or ".join(dict.fromkeys((rows.dtype_name, dtype.name)))
         order = "" if out.dtype.isnative else ", in native byte order"
         raise TypeError(f"{name} has dtype {out.dtype}; expected {allowed}{order}")
@@ -72,8 +71,7 @@ def given_output(
         )
     memory = classes_last(out.view(np.ndarray), rows.axis)
     direct = all(
-        not overlap(memory, given.operand[0])
-        or (in_place and _same_memory(memory, given.operand[0]))
+        not overlap(memory, given.memory) or (in_place and _same_memory(memory, given.memory))
         for given in inputs
     )
     return _output(out, memory, rows.axis, direct=direct)
@@ -124,7 +122,7 @@ def _output(result: Array, memory: Array, axis: int, *, direct: bool) -> Output:
         scratch = np.moveaxis(memory, -1, axis)
     name = floating_name(memory.dtype)
     assert name is not None
-    return Output(result, (memory, name), scratch)
+    return Output(memory, name, result, scratch)
 
 
 def _same_memory(first: Array, second: Array) -> bool:

@@ -55,7 +55,7 @@ def check_logits(arguments: dict[str, Rows], spaces: tuple[str, ...]) -> None:
     if ProbabilitiesAsLogitsWarning in _shown:
         return
     for rows, space in zip(arguments.values(), spaces, strict=True):
-        logits = rows.operand[0]
+        logits = rows.memory
         if space != "logits" or not logits.size or not 0.0 <= logits.item(0) <= 1.0:
             continue
         if look_like_probabilities(logits):

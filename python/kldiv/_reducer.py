@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kldiv._arrays import Array, Rows, as_float, floating_name
+from kldiv._arrays import Array, Rows, as_float
 from kldiv._side_inputs import as_mask, as_real, as_weights
 
 Value = Array | np.floating[Any]
@@ -16,7 +16,10 @@ REDUCTIONS = ("none", "sum", "mean", "batchmean")
 
 @dataclass(slots=True)
 class Reducer:
-    """Masks, weights and the reduction, over the batch of `rows`."""
+    """Masks, weights and the reduction, over the batch of `rows`.
+
+    ``_kldiv.pyi`` says what the extension reads of it.
+    """
 
     rows: Rows
     where: Array | None
@@ -24,6 +27,8 @@ class Reducer:
     reduction: str
     denominator: float | None
     dtype: np.dtype[Any]
+    """That of the values."""
+    dtype_name: str
 
     @classmethod
     def parse(
@@ -52,12 +57,8 @@ class Reducer:
             reduction,
             denominator,
             dtype,
+            "float64" if dtype.itemsize == 8 else "float32",
         )
-
-    def options(self, grad_output: Array | None) -> tuple[Any, ...]:
-        """As the extension takes them."""
-        name = floating_name(self.dtype)
-        return (self.where, self.weights, self.reduction, self.denominator, grad_output, name)
 
     def upstream(self, grad_output: Any) -> Array | None:
         """The upstream gradient, one number or one a row."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar
 
@@ -29,7 +29,6 @@ from kldiv._probabilities import (
     warn_once,
     was_shown,
 )
-from kldiv._reducer import REDUCTIONS as REDUCTIONS
 from kldiv._reducer import Reducer, Value
 from kldiv._side_inputs import as_class_index, as_labels, check_beyond
 from kldiv._signatures import show
@@ -67,7 +66,7 @@ class Request(Protocol):
     """
     reducer: Reducer
 
-    def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
+    def call(self, grad_output: Array | None, outputs: Mapping[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
         ...
 
@@ -208,16 +207,17 @@ class DivergenceRequest:
     gradients_at_once: ClassVar[bool] = True
     side_inputs: ClassVar[tuple[str, ...]] = ()
 
-    def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
+    def call(self, grad_output: Array | None, outputs: Mapping[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
         values: Value = _kldiv.divergence(
             self.kind,
             self.parameter,
-            self.rows["p"].operand,
-            self.rows["q"].operand,
+            self.rows["p"],
+            self.rows["q"],
             self.spaces,
             self.temperatures,
-            self.reducer.options(grad_output),
+            self.reducer,
+            grad_output,
             outputs.get("p"),
             outputs.get("q"),
         )
@@ -249,24 +249,17 @@ class CrossEntropyRequest:
         """What the numbers of `rows` are, in their order."""
         return (self.space, "probs")[: len(self.rows)]
 
-    def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
+    def call(self, grad_output: Array | None, outputs: Mapping[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
         targets = self.rows.get("targets")
-        loss = (
-            self.space,
-            self.temperature,
-            self.label_smoothing,
-            self.class_weights,
-            self.z_loss,
-            self.softcap,
-        )
         values: Value = _kldiv.cross_entropy(
-            self.rows["logits"].operand,
+            self.rows["logits"],
             self.labels,
-            None if targets is None else targets.operand,
+            targets,
             self.ignore_index,
-            loss,
-            self.reducer.options(grad_output),
+            self,
+            self.reducer,
+            grad_output,
             outputs.get("logits"),
             outputs.get("targets"),
         )
@@ -311,14 +304,13 @@ def distillation(
     return DistillationRequest(
         rows,
         indices,
-        (
-            kind,
-            parameter,
-            as_float("temperature", temperature),
-            (divergence_weight, cross_entropy_weight),
-            ignore_index,
-            as_float("label_smoothing", label_smoothing),
-        ),
+        kind,
+        parameter,
+        as_float("temperature", temperature),
+        divergence_weight,
+        cross_entropy_weight,
+        ignore_index,
+        as_float("label_smoothing", label_smoothing),
         reducer,
     )
 
@@ -329,21 +321,28 @@ class DistillationRequest:
 
     rows: dict[str, Rows]
     labels: Array | None
-    loss: tuple[Any, ...]
+    kind: str
+    parameter: float
+    temperature: float
+    divergence_weight: float
+    cross_entropy_weight: float
+    ignore_index: int | None
+    label_smoothing: float
     reducer: Reducer
     default_wrt: ClassVar[str] = "student"
     gradients_at_once: ClassVar[bool] = False
     side_inputs: ClassVar[tuple[str, ...]] = ("labels",)
     spaces: ClassVar[tuple[str, ...]] = ("logits", "logits")
 
-    def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
+    def call(self, grad_output: Array | None, outputs: Mapping[str, Operand]) -> Value:
         """Compute the value, and write the gradients asked for."""
         values: Value = _kldiv.distillation(
-            self.rows["teacher"].operand,
-            self.rows["student"].operand,
+            self.rows["teacher"],
+            self.rows["student"],
             self.labels,
-            self.loss,
-            self.reducer.options(grad_output),
+            self,
+            self.reducer,
+            grad_output,
             outputs.get("teacher"),
             outputs.get("student"),
         )
@@ -383,12 +382,15 @@ class EntropyRequest:
         """What the numbers of `rows` are, in their order."""
         return (self.space,)
 
-    def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
+    def call(self, grad_output: Array | None, outputs: Mapping[str, Operand]) -> Value:
         """Compute the value, and write the gradient asked for."""
-        options = self.reducer.options(grad_output)
-        operand = self.rows["p"].operand
         values: Value = _kldiv.entropy(
-            operand, self.space, self.temperature, options, outputs.get("p")
+            self.rows["p"],
+            self.space,
+            self.temperature,
+            self.reducer,
+            grad_output,
+            outputs.get("p"),
         )
         if self.space in PROBABILITIES:
             check_probabilities(self, values, outputs)
@@ -407,11 +409,11 @@ class LogSumExpRequest:
     side_inputs: ClassVar[tuple[str, ...]] = ()
     spaces: ClassVar[tuple[str, ...]] = ("any numbers",)
 
-    def call(self, grad_output: Array | None, outputs: dict[str, Operand]) -> Value:
+    def call(self, grad_output: Array | None, outputs: Mapping[str, Operand]) -> Value:
         """Compute the value, and write the gradient asked for."""
-        options = self.reducer.options(grad_output)
-        operand = self.rows["z"].operand
-        values: Value = _kldiv.logsumexp(operand, self.temperature, options, outputs.get("z"))
+        values: Value = _kldiv.logsumexp(
+            self.rows["z"], self.temperature, self.reducer, grad_output, outputs.get("z")
+        )
         return values
 
 
@@ -453,7 +455,7 @@ def differentiate(
     if memory:
         check_distinct(memory)
         upstream = separate(request, upstream, memory.values())
-    value = request.call(upstream, {name: output.operand for name, output in outputs.items()})
+    value = request.call(upstream, outputs)
     gradients = tuple(output.finish() for output in outputs.values())
     return value, gradients[0] if single else gradients
 
@@ -474,7 +476,7 @@ def separate(request: Request, upstream: Array | None, outputs: Collection[Array
 def check_probabilities(
     request: Request,
     values: Value,
-    outputs: dict[str, Operand],
+    outputs: Mapping[str, Operand],
     ignored: Array | None = None,
 ) -> None:
     """Warn of the first negative probability, if any made a value NaN.
@@ -489,10 +491,10 @@ def check_probabilities(
     if ignored is not None:
         kept = ~ignored if kept is None else kept & ~ignored
     for (name, rows), space in zip(request.rows.items(), request.spaces, strict=True):
-        operand = rows.operand[0]
-        if space not in PROBABILITIES or any(overlap(operand, out) for out, _ in outputs.values()):
+        memory, others = rows.memory, outputs.values()
+        if space not in PROBABILITIES or any(overlap(memory, out.memory) for out in others):
             continue
-        if (found := negative_probability(operand, kept)) is not None:
+        if (found := negative_probability(memory, kept)) is not None:
             row, number = found
             where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
             warn_once(

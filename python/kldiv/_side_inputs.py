@@ -52,7 +52,7 @@ def as_class_weights(name: str, value: Any, rows: Rows) -> Array | None:
     if value is None:
         return None
     array = as_real(name, value)
-    if array.shape != rows.operand[0].shape[-1:]:
+    if array.shape != rows.memory.shape[-1:]:
         raise ValueError(
             f"{name} has shape {array.shape} but {rows.name} has shape {rows.shape}, "
             f"class axis {rows.axis}"
@@ -117,7 +117,7 @@ def check_beyond(
     """
     if labels is None:
         return
-    classes = rows.operand[0].shape[-1]
+    classes = rows.memory.shape[-1]
     bad = (labels < 0) | (labels >= classes)
     if ignore_index is not None:
         bad &= labels != ignore_index

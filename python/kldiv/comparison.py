@@ -172,9 +172,9 @@ def compare(
 
 def _as_logits(rows: Rows, space: str, temperature: float, mask: Array | None) -> Operand:
     """Logits whose softmax at the temperature is the row, divided by its sum."""
-    array, _ = rows.operand
+    array = rows.memory
     if space == "logits" or (space == "log_probs" and temperature == 1.0):
-        return rows.operand
+        return rows
     if space == "probs" and (found := negative_probability(array, mask)) is not None:
         raise NegativeProbabilityError(rows.name, *found)
     with np.errstate(all="ignore"):
@@ -182,4 +182,4 @@ def _as_logits(rows: Rows, space: str, temperature: float, mask: Array | None) -
         if temperature != 1.0:
             # It is divided by the temperature again.
             ln *= temperature
-    return ln, "float64"
+    return Operand(ln, "float64")

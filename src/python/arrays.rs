@@ -44,9 +44,12 @@ impl<'a> FromPyObject<'a, '_> for Reduction {
     }
 }
 
-/// An array and its dtype.
+/// An array and the name of its dtype.
 #[derive(FromPyObject)]
-pub(super) struct Array<'py>(Bound<'py, PyUntypedArray>, Dtype);
+pub(super) struct Operand<'py> {
+    memory: Bound<'py, PyUntypedArray>,
+    dtype_name: Dtype,
+}
 
 struct Layout<'a> {
     data: *mut u8,
@@ -56,19 +59,19 @@ struct Layout<'a> {
     strides: &'a [isize],
 }
 
-impl Array<'_> {
+impl Operand<'_> {
     /// The dtype of its elements.
     pub(super) fn dtype(&self) -> Dtype {
-        self.1
+        self.dtype_name
     }
 
     /// The shape without the class axis.
     fn batch_shape(&self) -> &[usize] {
-        self.0.shape().split_last().map_or(&[], |(_, shape)| shape)
+        self.memory.shape().split_last().map_or(&[], |(_, shape)| shape)
     }
 
     fn layout(&self) -> PyResult<Layout<'_>> {
-        let &Array(ref array, dtype) = self;
+        let &Operand { memory: ref array, dtype_name: dtype } = self;
         let (Some((&classes, shape)), Some((&stride, strides))) =
             (array.shape().split_last(), array.strides().split_last())
         else {
@@ -102,32 +105,36 @@ impl Array<'_> {
     }
 }
 
-/// Mask, weights, reduction, denominator, upstream gradient, dtype of the values.
+/// What is done with the values of rows, and their dtype.
 #[derive(FromPyObject)]
-pub(super) struct Options<'py>(
-    Option<Mask<'py>>,
-    Option<Numbers<'py, f64>>,
-    Reduction,
-    Option<f64>,
-    Option<Numbers<'py, f64>>,
-    Dtype,
-);
+pub(super) struct Reducer<'py> {
+    r#where: Option<Mask<'py>>,
+    weights: Option<Numbers<'py, f64>>,
+    reduction: Reduction,
+    denominator: Option<f64>,
+    dtype_name: Dtype,
+}
 
-impl Options<'_> {
+impl Reducer<'_> {
     /// The marks of the mask.
     pub(super) fn keep(&self) -> PyResult<Option<Vec<bool>>> {
-        marks(self.0.as_ref())
+        marks(self.r#where.as_ref())
     }
 
-    /// The options of a batch that `array` is an argument of, with the marks of their mask.
-    pub(super) fn parse<'a>(&'a self, array: &Array<'_>, keep: Option<&'a [bool]>) -> PyResult<RowOptions<'a>> {
+    /// The options of a batch that `rows` is an argument of, with the marks of their mask.
+    pub(super) fn options<'a>(
+        &'a self,
+        rows: &Operand<'_>,
+        keep: Option<&'a [bool]>,
+        grad_output: Option<&'a Numbers<'_, f64>>,
+    ) -> PyResult<RowOptions<'a>> {
         Ok(RowOptions {
             keep,
-            weights: slice(self.1.as_ref())?,
-            reduction: self.2,
-            denominator: self.3,
-            batch: array.batch_shape().first().copied().unwrap_or(1),
-            grad_output: slice(self.4.as_ref())?,
+            weights: slice(self.weights.as_ref())?,
+            reduction: self.reduction,
+            denominator: self.denominator,
+            batch: rows.batch_shape().first().copied().unwrap_or(1),
+            grad_output: slice(grad_output)?,
         })
     }
 
@@ -135,14 +142,14 @@ impl Options<'_> {
     pub(super) fn wrap<'py>(
         &self,
         py: Python<'py>,
-        array: &Array<'_>,
+        rows: &Operand<'_>,
         reduced: &Reduced,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let shape = array.batch_shape();
+        let (shape, dtype) = (rows.batch_shape(), self.dtype_name);
         match (reduced.result, &reduced.rows[..]) {
-            (Some(number), _) => scalar_of(py, self.5, number),
-            (None, &[number]) if shape.is_empty() => scalar_of(py, self.5, number),
-            (None, rows) => array_of(py, self.5, shape, rows),
+            (Some(number), _) => scalar_of(py, dtype, number),
+            (None, &[number]) if shape.is_empty() => scalar_of(py, dtype, number),
+            (None, rows) => array_of(py, dtype, shape, rows),
         }
     }
 }

@@ -7,7 +7,7 @@ use numpy::IntoPyArray;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arrays::{Array, Mask, Numbers, Options, marks, slice};
+use super::arrays::{Mask, Numbers, Operand, Reducer, marks, slice};
 use super::results::array_of;
 use super::settings::default_isa;
 use crate::{
@@ -58,53 +58,65 @@ fn detached<R: Send>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (kind, parameter, p, q, spaces, temperatures, options, p_gradient=None, q_gradient=None, isa=None))]
+#[pyo3(signature = (
+    kind, parameter, p, q, spaces, temperatures, reducer, grad_output=None, p_gradient=None, q_gradient=None, isa=None
+))]
 #[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
 pub(super) fn divergence<'py>(
     py: Python<'py>,
     kind: &str,
     parameter: f64,
-    p: Array<'py>,
-    q: Array<'py>,
+    p: Operand<'py>,
+    q: Operand<'py>,
     spaces: (Space, Space),
     temperatures: (f64, f64),
-    options: Options<'py>,
-    p_gradient: Option<Array<'py>>,
-    q_gradient: Option<Array<'py>>,
+    reducer: Reducer<'py>,
+    grad_output: Option<Numbers<'py, f64>>,
+    p_gradient: Option<Operand<'py>>,
+    q_gradient: Option<Operand<'py>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let kind = Kind::new(kind, parameter)?;
     let pair = PairOfRows { rows: (p.rows()?, q.rows()?), spaces, temperatures };
     let gradients = Gradients {
-        p: p_gradient.as_ref().map(Array::rows_mut).transpose()?,
-        q: q_gradient.as_ref().map(Array::rows_mut).transpose()?,
+        p: p_gradient.as_ref().map(Operand::rows_mut).transpose()?,
+        q: q_gradient.as_ref().map(Operand::rows_mut).transpose()?,
     };
-    let keep = options.keep()?;
-    let row_options = options.parse(&p, keep.as_deref())?;
+    let keep = reducer.keep()?;
+    let row_options = reducer.options(&p, keep.as_deref(), grad_output.as_ref())?;
     let reduced =
         detached(py, isa, &pair.rows.0, |execution| crate::divergence(kind, &pair, row_options, gradients, execution))?;
-    options.wrap(py, &p, &reduced)
+    reducer.wrap(py, &p, &reduced)
 }
 
-/// Space, temperature, label smoothing, class weights, z-loss, softcap.
+/// What cross-entropy is to be, beside rows and targets.
 #[derive(FromPyObject)]
-pub(super) struct Loss<'py>(Space, f64, f64, Option<Numbers<'py, f64>>, f64, Option<f64>);
+pub(super) struct CrossEntropyLoss<'py> {
+    space: Space,
+    temperature: f64,
+    label_smoothing: f64,
+    class_weights: Option<Numbers<'py, f64>>,
+    z_loss: f64,
+    softcap: Option<f64>,
+}
 
 #[pyfunction]
 #[pyo3(signature = (
-    logits, labels, distributions, ignore_index, loss, options, logits_gradient=None, targets_gradient=None, isa=None
+    logits, labels, distributions, ignore_index, loss, reducer, grad_output=None, logits_gradient=None,
+    targets_gradient=None, isa=None
 ))]
 #[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
 pub(super) fn cross_entropy<'py>(
     py: Python<'py>,
-    logits: Array<'py>,
+    logits: Operand<'py>,
     labels: Option<Numbers<'py, i64>>,
-    distributions: Option<Array<'py>>,
+    distributions: Option<Operand<'py>>,
     ignore_index: Option<i64>,
-    loss: Loss<'py>,
-    options: Options<'py>,
-    logits_gradient: Option<Array<'py>>,
-    targets_gradient: Option<Array<'py>>,
+    loss: CrossEntropyLoss<'py>,
+    reducer: Reducer<'py>,
+    grad_output: Option<Numbers<'py, f64>>,
+    logits_gradient: Option<Operand<'py>>,
+    targets_gradient: Option<Operand<'py>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let targets = match (slice(labels.as_ref())?, &distributions) {
@@ -112,66 +124,75 @@ pub(super) fn cross_entropy<'py>(
         (None, Some(rows)) => Targets::Distributions(rows.rows()?),
         _ => return Err(Error::Option { reason: "targets are either class indices or distributions" }.into()),
     };
-    let class_weights = slice(loss.3.as_ref())?;
     let call = CrossEntropy {
-        space: loss.0,
-        temperature: loss.1,
+        space: loss.space,
+        temperature: loss.temperature,
         ignore_index,
-        label_smoothing: loss.2,
-        class_weights,
-        z_loss: loss.4,
-        softcap: loss.5,
+        label_smoothing: loss.label_smoothing,
+        class_weights: slice(loss.class_weights.as_ref())?,
+        z_loss: loss.z_loss,
+        softcap: loss.softcap,
     };
     let rows = logits.rows()?;
-    let logits_gradient = logits_gradient.as_ref().map(Array::rows_mut).transpose()?;
-    let targets_gradient = targets_gradient.as_ref().map(Array::rows_mut).transpose()?;
-    let keep = options.keep()?;
-    let row_options = options.parse(&logits, keep.as_deref())?;
+    let logits_gradient = logits_gradient.as_ref().map(Operand::rows_mut).transpose()?;
+    let targets_gradient = targets_gradient.as_ref().map(Operand::rows_mut).transpose()?;
+    let keep = reducer.keep()?;
+    let row_options = reducer.options(&logits, keep.as_deref(), grad_output.as_ref())?;
     let reduced = detached(py, isa, &rows, |execution| {
         crate::cross_entropy(&call, &rows, &targets, row_options, logits_gradient, targets_gradient, execution)
     })?;
-    options.wrap(py, &logits, &reduced)
+    reducer.wrap(py, &logits, &reduced)
 }
 
-/// Divergence and its parameter, temperature, weights of the divergence and of cross-entropy, class index to ignore,
-/// label smoothing.
-type Lesson = (String, f64, f64, (f64, f64), Option<i64>, f64);
+/// A divergence from a teacher, and cross-entropy on labels.
+#[derive(FromPyObject)]
+pub(super) struct DistillationLoss {
+    kind: String,
+    parameter: f64,
+    temperature: f64,
+    divergence_weight: f64,
+    cross_entropy_weight: f64,
+    ignore_index: Option<i64>,
+    label_smoothing: f64,
+}
 
 #[pyfunction]
-#[pyo3(signature = (teacher, student, labels, loss, options, teacher_gradient=None, student_gradient=None, isa=None))]
+#[pyo3(signature = (
+    teacher, student, labels, loss, reducer, grad_output=None, teacher_gradient=None, student_gradient=None, isa=None
+))]
 #[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
 pub(super) fn distillation<'py>(
     py: Python<'py>,
-    teacher: Array<'py>,
-    student: Array<'py>,
+    teacher: Operand<'py>,
+    student: Operand<'py>,
     labels: Option<Numbers<'py, i64>>,
-    loss: Lesson,
-    options: Options<'py>,
-    teacher_gradient: Option<Array<'py>>,
-    student_gradient: Option<Array<'py>>,
+    loss: DistillationLoss,
+    reducer: Reducer<'py>,
+    grad_output: Option<Numbers<'py, f64>>,
+    teacher_gradient: Option<Operand<'py>>,
+    student_gradient: Option<Operand<'py>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (kind, parameter, temperature, weights, ignore_index, label_smoothing) = loss;
     let call = Distillation {
-        kind: Kind::new(&kind, parameter)?,
-        temperature,
-        divergence_weight: weights.0,
-        cross_entropy_weight: weights.1,
+        kind: Kind::new(&loss.kind, loss.parameter)?,
+        temperature: loss.temperature,
+        divergence_weight: loss.divergence_weight,
+        cross_entropy_weight: loss.cross_entropy_weight,
         labels: slice(labels.as_ref())?,
-        ignore_index,
-        label_smoothing,
+        ignore_index: loss.ignore_index,
+        label_smoothing: loss.label_smoothing,
     };
     let (teacher_rows, student_rows) = (teacher.rows()?, student.rows()?);
     let gradients = Gradients {
-        p: teacher_gradient.as_ref().map(Array::rows_mut).transpose()?,
-        q: student_gradient.as_ref().map(Array::rows_mut).transpose()?,
+        p: teacher_gradient.as_ref().map(Operand::rows_mut).transpose()?,
+        q: student_gradient.as_ref().map(Operand::rows_mut).transpose()?,
     };
-    let keep = options.keep()?;
-    let row_options = options.parse(&student, keep.as_deref())?;
+    let keep = reducer.keep()?;
+    let row_options = reducer.options(&student, keep.as_deref(), grad_output.as_ref())?;
     let reduced = detached(py, isa, &student_rows, |execution| {
         crate::distillation(&call, &teacher_rows, &student_rows, row_options, gradients, execution)
     })?;
-    options.wrap(py, &student, &reduced)
+    reducer.wrap(py, &student, &reduced)
 }
 
 /// Σ p (ln p − ln q) over all elements, as torch has it; `scale` times the gradients.
@@ -180,68 +201,71 @@ pub(super) fn distillation<'py>(
 #[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
 pub(super) fn pointwise_kl<'py>(
     py: Python<'py>,
-    p: Array<'py>,
-    ln_q: Array<'py>,
+    p: Operand<'py>,
+    ln_q: Operand<'py>,
     log_p: bool,
     scale: f64,
-    p_gradient: Option<Array<'py>>,
-    q_gradient: Option<Array<'py>>,
+    p_gradient: Option<Operand<'py>>,
+    q_gradient: Option<Operand<'py>>,
     isa: Option<&str>,
 ) -> PyResult<f64> {
     let (p_rows, q_rows) = (p.rows()?, ln_q.rows()?);
     let gradients = Gradients {
-        p: p_gradient.as_ref().map(Array::rows_mut).transpose()?,
-        q: q_gradient.as_ref().map(Array::rows_mut).transpose()?,
+        p: p_gradient.as_ref().map(Operand::rows_mut).transpose()?,
+        q: q_gradient.as_ref().map(Operand::rows_mut).transpose()?,
     };
     detached(py, isa, &p_rows, |execution| crate::pointwise_kl(&p_rows, &q_rows, log_p, scale, gradients, execution))
 }
 
 #[pyfunction]
-#[pyo3(signature = (p, space, temperature, options, gradient=None, isa=None))]
+#[pyo3(signature = (p, space, temperature, reducer, grad_output=None, gradient=None, isa=None))]
+#[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
 pub(super) fn entropy<'py>(
     py: Python<'py>,
-    p: Array<'py>,
+    p: Operand<'py>,
     space: Space,
     temperature: f64,
-    options: Options<'py>,
-    gradient: Option<Array<'py>>,
+    reducer: Reducer<'py>,
+    grad_output: Option<Numbers<'py, f64>>,
+    gradient: Option<Operand<'py>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (rows, keep) = (p.rows()?, options.keep()?);
-    let row_options = options.parse(&p, keep.as_deref())?;
-    let gradient = gradient.as_ref().map(Array::rows_mut).transpose()?;
+    let (rows, keep) = (p.rows()?, reducer.keep()?);
+    let row_options = reducer.options(&p, keep.as_deref(), grad_output.as_ref())?;
+    let gradient = gradient.as_ref().map(Operand::rows_mut).transpose()?;
     let reduced = detached(py, isa, &rows, |execution| {
         crate::entropy(&rows, space, temperature, row_options, gradient, execution)
     })?;
-    options.wrap(py, &p, &reduced)
+    reducer.wrap(py, &p, &reduced)
 }
 
 #[pyfunction]
-#[pyo3(signature = (z, temperature, options, gradient=None, isa=None))]
+#[pyo3(signature = (z, temperature, reducer, grad_output=None, gradient=None, isa=None))]
 pub(super) fn logsumexp<'py>(
     py: Python<'py>,
-    z: Array<'py>,
+    z: Operand<'py>,
     temperature: f64,
-    options: Options<'py>,
-    gradient: Option<Array<'py>>,
+    reducer: Reducer<'py>,
+    grad_output: Option<Numbers<'py, f64>>,
+    gradient: Option<Operand<'py>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (rows, keep) = (z.rows()?, options.keep()?);
-    let row_options = options.parse(&z, keep.as_deref())?;
-    let gradient = gradient.as_ref().map(Array::rows_mut).transpose()?;
+    let (rows, keep) = (z.rows()?, reducer.keep()?);
+    let row_options = reducer.options(&z, keep.as_deref(), grad_output.as_ref())?;
+    let gradient = gradient.as_ref().map(Operand::rows_mut).transpose()?;
     let reduced =
         detached(py, isa, &rows, |execution| crate::logsumexp(&rows, temperature, row_options, gradient, execution))?;
-    options.wrap(py, &z, &reduced)
+    reducer.wrap(py, &z, &reduced)
 }
 
 #[pyfunction]
 #[pyo3(signature = (z, temperature, r#where, out, isa=None))]
 pub(super) fn log_softmax<'py>(
     py: Python<'py>,
-    z: Array<'py>,
+    z: Operand<'py>,
     temperature: f64,
     r#where: Option<Mask<'py>>,
-    out: Array<'py>,
+    out: Operand<'py>,
     isa: Option<&str>,
 ) -> PyResult<()> {
     let (rows, keep, out) = (z.rows()?, marks(r#where.as_ref())?, out.rows_mut()?);
@@ -252,7 +276,7 @@ pub(super) fn log_softmax<'py>(
 #[pyo3(signature = (z, labels, temperature, ignore_index, r#where, isa=None))]
 pub(super) fn gather_log_probs<'py>(
     py: Python<'py>,
-    z: Array<'py>,
+    z: Operand<'py>,
     labels: Numbers<'py, i64>,
     temperature: f64,
     ignore_index: Option<i64>,
@@ -271,8 +295,8 @@ pub(super) fn gather_log_probs<'py>(
 #[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
 pub(super) fn compare<'py>(
     py: Python<'py>,
-    p: Array<'py>,
-    q: Array<'py>,
+    p: Operand<'py>,
+    q: Operand<'py>,
     labels: Option<Numbers<'py, i64>>,
     temperature: f64,
     r#where: Option<Mask<'py>>,
@@ -307,15 +331,15 @@ pub(super) fn compare<'py>(
 #[pyo3(signature = (p, q=None, out=None, past_caches=false, isa=None))]
 pub(super) fn stream<'py>(
     py: Python<'py>,
-    p: Array<'py>,
-    q: Option<Array<'py>>,
-    out: Option<Array<'py>>,
+    p: Operand<'py>,
+    q: Option<Operand<'py>>,
+    out: Option<Operand<'py>>,
     past_caches: bool,
     isa: Option<&str>,
 ) -> PyResult<()> {
     let call = Stream {
-        inputs: (p.rows()?, q.as_ref().map(Array::rows).transpose()?),
-        output: out.as_ref().map(Array::rows_mut).transpose()?,
+        inputs: (p.rows()?, q.as_ref().map(Operand::rows).transpose()?),
+        output: out.as_ref().map(Operand::rows_mut).transpose()?,
         past_caches,
     };
     let rows = call.inputs.0.clone();

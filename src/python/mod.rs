@@ -1,7 +1,7 @@
 //! The extension module `kldiv._kldiv`: parse, release the GIL, call, wrap.
 //!
-//! Private to the Python package, which checks and documents everything its users see. An array is passed as a pair
-//! (array with unit stride on its last axis, name of its dtype).
+//! Private to the Python package, which checks and documents everything its users see. What belongs together is passed as
+//! one object, and read by the names of its attributes, which `python/kldiv/_kldiv.pyi` states with their types.
 
 mod arrays;
 mod calls;

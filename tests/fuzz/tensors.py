@@ -102,8 +102,10 @@ def _torch_cross_entropy(
     rows = RowOptions(where, weights, reduction, denominator)
     logits = logits.movedim(axis, -1)
     if target.is_floating_point():
-        return rows.run(kt.ops.soft_cross_entropy, (logits, target.movedim(axis, -1), *options))
-    return rows.run(kt.ops.cross_entropy, (logits, target, ignore_index, *options))
+        return rows.run(
+            kt.ops.cross_entropy.soft_cross_entropy, (logits, target.movedim(axis, -1), *options)
+        )
+    return rows.run(kt.ops.cross_entropy.cross_entropy, (logits, target, ignore_index, *options))
 
 
 def _upstream(case: Case, tensors: dict[str, Any], value: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 import kldiv
 from kldiv import _kldiv
+from kldiv._arrays import as_rows
 from kldiv.cli.output import show_table
 
 MEASURED_BYTES = 256 << 20  # more than the last-level cache of most machines
@@ -32,7 +33,7 @@ def show() -> None:
 
 def read_bandwidth() -> float:
     """Bytes per second at which all threads together read memory: the best of three."""
-    data = np.ones((MEASURED_BYTES // (4 * CLASSES), CLASSES), np.float32), "float32"
+    data = as_rows("data", np.ones((MEASURED_BYTES // (4 * CLASSES), CLASSES), np.float32), -1)
     times = []
     for _ in range(3):
         start = time.perf_counter()

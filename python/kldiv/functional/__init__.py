@@ -8,18 +8,25 @@ may hold integers.
 Nothing is copied unless the class axis has another stride than 1.
 """
 
-from kldiv.functional.cross_entropy import cross_entropy
-from kldiv.functional.divergence import *  # noqa: F403
-from kldiv.functional.divergence import __all__ as _divergences
-from kldiv.functional.softmax import entropy, gather_log_probs, log_softmax, logsumexp
-from kldiv.functional.value_and_grad import value_and_grad
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "cross_entropy",
-    "entropy",
-    "gather_log_probs",
-    "log_softmax",
-    "logsumexp",
-    "value_and_grad",
-]
-__all__ += _divergences
+from kldiv._kldiv import DIVERGENCES
+from kldiv.functional.cross_entropy import cross_entropy as cross_entropy
+from kldiv.functional.divergences import *  # noqa: F403
+from kldiv.functional.softmax import entropy as entropy
+from kldiv.functional.softmax import gather_log_probs as gather_log_probs
+from kldiv.functional.softmax import log_softmax as log_softmax
+from kldiv.functional.softmax import logsumexp as logsumexp
+from kldiv.functional.value_and_grad import value_and_grad as value_and_grad
+
+# Type checkers take the imports for the list: one that is put together is none to them.
+if not TYPE_CHECKING:
+    __all__ = [
+        "cross_entropy",
+        "entropy",
+        "gather_log_probs",
+        "log_softmax",
+        "logsumexp",
+        "value_and_grad",
+        *DIVERGENCES,
+    ]

@@ -152,7 +152,7 @@ def log_softmax(
         if out is None
         else given_output("out", out, rows, dtype, [rows], in_place=True)
     )
-    _kldiv.log_softmax(rows.operand, scale, mask, output.operand)
+    _kldiv.log_softmax(rows, scale, mask, output)
     return output.finish()
 
 
@@ -209,7 +209,7 @@ def gather_log_probs(
     mask = as_mask("where", where, rows)
     check_beyond(beyond, rows, ignore_index, mask)
     scale = as_float("temperature", temperature)
-    values = _kldiv.gather_log_probs(rows.operand, indices, scale, ignored, mask)
+    values = _kldiv.gather_log_probs(rows, indices, scale, ignored, mask)
     # Of a single row a scalar, as NumPy makes it.
     shaped: Value = values.reshape(rows.batch_shape)[()]
     return shaped

@@ -139,4 +139,5 @@ def _on_jax_arrays(name: str) -> Callable[..., jax.Array]:
     return adopt(function, model, MODULE, signature)
 
 
-FUNCTIONS = {name: _on_jax_arrays(name) for name in functional.__all__ if name not in NUMPY_ONLY}
+_NAMES: list[str] = functional.__all__  # type: ignore[attr-defined]  # not shown to type checkers
+FUNCTIONS = {name: _on_jax_arrays(name) for name in _NAMES if name not in NUMPY_ONLY}

@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from kldiv.torch import formulas, ops
+from kldiv.torch import formulas
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
+from kldiv.torch.ops.cross_entropy import cross_entropy as label_loss
+from kldiv.torch.ops.cross_entropy import soft_cross_entropy as soft_loss
 from kldiv.torch.ops.modes import are_plain, is_traced
 from kldiv.torch.private import has_transforms, reduction_of
 
@@ -74,10 +76,10 @@ def cross_entropy(
     options = (weight, "logits", 1.0, smoothing, 0.0, None, None, None, reduction, None)
     if target.is_floating_point():
         masses = target if target.dim() == 1 else target.movedim(1, -1)
-        value = ops.soft_cross_entropy(logits, masses, *options)
+        value = soft_loss(logits, masses, *options)
     else:
         target = formulas.widened(target)
-        value = ops.cross_entropy(logits, target, ignore_index, *options)
+        value = label_loss(logits, target, ignore_index, *options)
         if reduction == "mean" and (is_traced() or not are_plain([input, target])):
             # Of nothing, torch's mean is NaN.
             value = torch.where((target != ignore_index).any(), value, torch.nan)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from kldiv._kldiv import DIVERGENCES
-from kldiv._requests import ENDPOINTS, REDUCTIONS
-from kldiv.torch import ops
+from kldiv._reducer import REDUCTIONS
+from kldiv._requests import ENDPOINTS
 from kldiv.torch.functional.rows import (
     RowOptions,
     as_class_index,
@@ -30,6 +30,7 @@ from kldiv.torch.functional.rows import (
     kind_at,
     one_number,
 )
+from kldiv.torch.ops.distillation import DistillationInPlace, distillation
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
 from kldiv.torch.private import base_of
 
@@ -188,10 +189,10 @@ def distillation_loss(
         # No row counts, but what the rows come with is refused all the same.
         with torch.no_grad():
             given = RowOptions(where, weights, "sum", None)
-            given.run(ops.distillation, (teacher, student, *options))
+            given.run(distillation, (teacher, student, *options))
     rows = RowOptions(keep, weights, reduction, denominator)
     if not inplace:
-        return rows.run(ops.distillation, (teacher, student, *options))
+        return rows.run(distillation, (teacher, student, *options))
     return _in_place(student_logits, student, teacher, rows, options)
 
 
@@ -347,10 +348,10 @@ def _in_place(
         raise ValueError(refused)
     if not (student.requires_grad and torch.is_grad_enabled()):
         # Nobody wants the gradient.
-        return rows.run(ops.distillation, (teacher, student, *options))
+        return rows.run(distillation, (teacher, student, *options))
     where, weights = as_mask("where", rows.where), as_weights("weights", rows.weights)
-    named = dict(zip(ops.distillation.arguments[2:], options, strict=False))
+    named = dict(zip(distillation.arguments[2:], options, strict=False))
     named |= {"where": where, "weights": weights}
     named |= {"reduction": rows.reduction, "denominator": rows.denominator}
-    value: Tensor = ops.DistillationInPlace.apply(student, teacher, named)
+    value: Tensor = DistillationInPlace.apply(student, teacher, named)
     return value

@@ -11,7 +11,6 @@ from kldiv import functional
 from kldiv._kldiv import DIVERGENCES
 from kldiv._requests import as_space, normalized, pair_of, sides_of
 from kldiv._signatures import docstring
-from kldiv.torch import ops
 from kldiv.torch.functional.rows import (
     RowOptions,
     as_parameter,
@@ -22,6 +21,7 @@ from kldiv.torch.functional.rows import (
     kind_at,
 )
 from kldiv.torch.functional.signatures import MODULE, on_tensors
+from kldiv.torch.ops.divergence import divergence as divergence_loss
 from kldiv.torch.ops.modes import is_traced
 
 KL = r"""
@@ -105,7 +105,7 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
         rows = classes_last("p", p, axis), classes_last("q", q, axis)
         arguments = (*rows, chosen, parameter, *spaces, *temperatures)
         options = RowOptions(where, weights, reduction, denominator)
-        return options.run(ops.divergence, arguments)
+        return options.run(divergence_loss, arguments)
 
     model = getattr(functional, kind)
     divergence.__doc__ = (

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from kldiv.torch import ops
 from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
+from kldiv.torch.ops.kl_div import kl_div as kl_div_loss
 from kldiv.torch.ops.modes import is_traced
 from kldiv.torch.private import has_transforms
 
@@ -74,7 +74,7 @@ def kl_div(
     input, target = input.expand(shape), target.expand(shape)  # noqa: A001
     if reduction == "mean":
         divisor = input.numel()
-    return ops.kl_div(input, target, bool(log_target), divisor)
+    return kl_div_loss(input, target, bool(log_target), divisor)
 
 
 # The words of torch.

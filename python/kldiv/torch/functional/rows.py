@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kldiv._arrays import as_float
 from kldiv._kldiv import TEMPERATURE, Parameter
-from kldiv._requests import REDUCTIONS, at_endpoints
+from kldiv._reducer import REDUCTIONS
+from kldiv._requests import at_endpoints
 from kldiv.torch import formulas
 from kldiv.torch.ops.loss import Loss
 from kldiv.torch.ops.modes import are_plain, composes, is_traced

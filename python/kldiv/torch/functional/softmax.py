@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kldiv._requests import as_space, normalized
-from kldiv.torch import formulas, ops
+from kldiv.torch import formulas
 from kldiv.torch.functional.rows import (
     EXTENSION_DEVICE,
     RowOptions,
@@ -20,6 +20,10 @@ from kldiv.torch.functional.rows import (
     classes_last,
 )
 from kldiv.torch.functional.signatures import on_tensors
+from kldiv.torch.ops.cross_entropy import cross_entropy as label_loss
+from kldiv.torch.ops.softmax import entropy as entropy_loss
+from kldiv.torch.ops.softmax import log_softmax as log_softmax_operator
+from kldiv.torch.ops.softmax import logsumexp as logsumexp_loss
 
 
 @on_tensors
@@ -53,7 +57,7 @@ def entropy(
         normalized(as_space("space", space), normalize),
         _temperature_of(space, temperature),
     )
-    return RowOptions(where, weights, reduction, denominator).run(ops.entropy, arguments)
+    return RowOptions(where, weights, reduction, denominator).run(entropy_loss, arguments)
 
 
 @on_tensors
@@ -82,7 +86,7 @@ def logsumexp(
     check_floating(z=z)
     check_one_device(z=z, where=where, weights=weights)
     arguments = (classes_last("z", z, axis), as_temperature("temperature", temperature))
-    return RowOptions(where, weights, reduction, denominator).run(ops.logsumexp, arguments)
+    return RowOptions(where, weights, reduction, denominator).run(logsumexp_loss, arguments)
 
 
 @on_tensors
@@ -104,7 +108,7 @@ def log_softmax(z: Tensor, *, temperature: Any, axis: int, where: Tensor | None)
     rows = classes_last("z", z, axis)
     mask = as_mask("where", where)
     check_over_batch(rows, where=mask)
-    compute = ops.log_softmax if z.device.type == EXTENSION_DEVICE else formulas.log_softmax
+    compute = log_softmax_operator if z.device.type == EXTENSION_DEVICE else formulas.log_softmax
     return compute(rows, as_temperature("temperature", temperature), mask).movedim(-1, axis)
 
 
@@ -145,7 +149,7 @@ def gather_log_probs(
         0.0,
         None,
     )
-    surprise = RowOptions(where, None, "none", None).run(ops.cross_entropy, arguments)
+    surprise = RowOptions(where, None, "none", None).run(label_loss, arguments)
     # Of rows left out 0, and not −0.
     return 0.0 - surprise
 

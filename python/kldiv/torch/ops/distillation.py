@@ -110,7 +110,7 @@ class DistillationInPlace(torch.autograd.Function):
             for name, tensor in {"teacher": teacher, **options}.items()
         }
         call = _prepare(student=memory, **inputs)
-        output = {"student": as_rows("student", memory, -1).operand}
+        output = {"student": as_rows("student", memory, -1)}
         # Half types are to be rounded once, after the upstream gradient is known.
         ctx.later = (call, output) if student.dtype.itemsize == 2 else None
         value = call.run(None, {} if ctx.later else output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,11 +18,11 @@ class KlDivCall:
 
     def __init__(self, input: Tensor, target: Tensor, log_target: bool, divisor: int) -> None:  # noqa: A002
         self.value_dtype = torch.promote_types(input.dtype, target.dtype)
-        self.ln_q = as_rows("input", input, -1).operand
-        self.p = as_rows("target", target, -1).operand
+        self.ln_q = as_rows("input", input, -1)
+        self.p = as_rows("target", target, -1)
         self.log_target, self.divisor = log_target, divisor
 
-    def run(self, grad_output: Tensor | None, gradients: dict[str, Operand]) -> float:
+    def run(self, grad_output: Tensor | None, gradients: Mapping[str, Operand]) -> float:
         """Compute the value, and write the gradients."""
         upstream = 1.0 if grad_output is None else grad_output.item()
         total = _kldiv.pointwise_kl(

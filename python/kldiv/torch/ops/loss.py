@@ -15,7 +15,7 @@ constant of what an operator takes as a number, and would compile a loss anew fo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,7 +38,7 @@ class Call(Protocol):
         """The dtype of the value."""
         ...
 
-    def run(self, grad_output: Tensor | None, gradients: dict[str, Operand]) -> Any:
+    def run(self, grad_output: Tensor | None, gradients: Mapping[str, Operand]) -> Any:
         """Compute the value, and write the gradients."""
         ...
 
@@ -408,4 +408,4 @@ def new_tensor(shape: torch.Size, dtype: torch.dtype) -> tuple[Tensor, Operand]:
     tensor = torch.from_numpy(array)
     if dtype == torch.bfloat16:
         tensor = tensor.view(torch.bfloat16)
-    return tensor, (array, name)
+    return tensor, Operand(array, name)

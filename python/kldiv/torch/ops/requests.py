@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ class RequestCall:
         """The dtype of the value."""
         return torch.float64 if self.request.reducer.dtype.itemsize == 8 else torch.float32
 
-    def run(self, grad_output: Tensor | None, gradients: dict[str, Operand]) -> Any:
+    def run(self, grad_output: Tensor | None, gradients: Mapping[str, Operand]) -> Any:
         """Compute the value, and write the gradients."""
         upstream = self.request.reducer.upstream(grad_output)
         named = {self.names.get(name, name): operand for name, operand in gradients.items()}

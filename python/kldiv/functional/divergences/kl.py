@@ -1,0 +1,118 @@
+"""Kullback–Leibler divergence."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
+from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+
+
+@differentiable
+def kl(
+    p: ArrayLike,
+    q: ArrayLike,
+    *,
+    space: Space = "logits",
+    normalize: bool = False,
+    temperature: Temperature = 1.0,
+    axis: int = -1,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> DivergenceRequest:
+    r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q).
+
+    A class contributes 0 where p = 0 (even if q = 0), and +inf where p > 0 = q. The value is
+    never negative, and exactly 0 on identical rows, for logits. Probabilities and
+    log-probabilities are taken as given, as `scipy.special.rel_entr` does: rows that do not sum
+    to one follow the formula term by term, and the value may be negative, though not below
+    P ln(P/Q) for sums P and Q. `scipy.stats.entropy` divides each row by its sum first, and so does
+    `normalize`.
+
+    Gradients: q − p with respect to the logits of q and p (ln p − ln q − KL) with respect to
+    those of p (both divided by the temperature); −p and p (ln p − ln q + 1) with respect to
+    log-probabilities; −p/q and ln(p/q) + 1 with respect to probabilities, whose limits −inf are
+    given at q = 0 < p and at p = 0 < q. With `normalize` a gradient g with respect to
+    probabilities becomes (g − Σ p g) / Σw for the weights w that are divided. Where the value is
+    infinite the gradient with respect to p is NaN for logits, and with `normalize` in any space;
+    that of q is finite for logits.
+
+    Parameters
+    ----------
+    p, q : array_like
+        Reference and approximation, floating arrays of one shape ``[..., classes]``. Their
+        dtypes may differ.
+    space : {"logits", "log_probs", "probs"} or a pair of them
+        What the numbers are; a pair is ``(p_space, q_space)``. A logit of −inf is a masked
+        class of probability 0. Logits from 0 to 1 that sum to 1 in a row are taken as they are,
+        with a `ProbabilitiesAsLogitsWarning`, once a process.
+    normalize : bool
+        Divide rows of probabilities (or of exp of log-probabilities) by their sums first, as
+        `scipy.stats.entropy` does: any non-negative numbers, such as counts, are a distribution
+        then. Nothing to rows of logits, whose softmax is one.
+    temperature : float or a pair of floats
+        T from 1e-30 to 1e30 with p = softmax(z / T), for logits only. No factor T² is applied.
+    axis : int
+        The class axis.
+    where : array_like of bool, or of integers 0 and 1, optional
+        Over the batch shape (broadcast). Rows marked False give 0 and a zero gradient, whatever
+        they hold.
+    weights : array_like, optional
+        Finite non-negative weights w over the batch shape (broadcast). A row of weight 0 counts
+        like one that `where` leaves out.
+    reduction : {"none", "sum", "mean", "batchmean"}
+        w·d for every row; Σ w·d; Σ w·d / Σ w over the rows kept (0 if there are none);
+        Σ w·d / length of the first batch axis.
+    denominator : float, optional
+        Replaces the divisor of ``"mean"``, as gradient accumulation needs it.
+
+    Returns
+    -------
+    ndarray or scalar
+        Batch-shaped for ``"none"``, else a scalar, in nats; float64 if p or q is, else float32.
+        A row that holds NaN or +inf, or only masked classes, gives NaN for that row. So does a
+        negative probability, with a `NegativeProbabilityWarning` once a process that names the
+        first one (unless a gradient was written over it).
+
+    Raises
+    ------
+    TypeError
+        For arrays that are not floating (lists may hold integers), masks that are neither
+        booleans nor integers, or options of the wrong type.
+    ValueError
+        For shapes that differ, rows without classes, an unknown space or reduction, a
+        temperature out of range, negative weights, a mask that holds other integers than 0 and
+        1, options that do not apply.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import kldiv
+    >>> teacher = np.array([[1.0, 2.0, 0.5], [-1.0, 0.0, 3.0]])
+    >>> student = np.array([[0.9, 2.1, 0.5], [-1.0, 0.5, 2.0]])
+    >>> kldiv.kl(teacher, student).round(6)
+    array([0.003424, 0.088361])
+    >>> kldiv.kl([0.5, 0.5], [0.9, 0.1], space="probs").round(6)
+    np.float64(0.510826)
+
+    References
+    ----------
+    .. [1] S. Kullback and R. A. Leibler, "On Information and Sufficiency", The Annals of
+       Mathematical Statistics 22 (1951). :doi:`10.1214/aoms/1177729694`
+    """
+    return divergence(
+        "kl",
+        None,
+        p,
+        q,
+        space,
+        normalize,
+        temperature,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
+    )
