@@ -62,22 +62,20 @@ QUICK = Size(
 )
 
 
-def split(size: Size, seed: int) -> dict[str, tuple[list[str], list[str]]]:
-    """Sections to train on and those of held-out chapters, a quarter of all, by language."""
-    found = {}
-    for name, language in LANGUAGES.items():
-        pages = texts.debian_reference(language)
-        chapters = list(pages)[: size.chapters]
-        random.Random(seed).shuffle(chapters)
-        quarter = max(len(chapters) // 4, 1)
-        parts = []
-        for some in (chapters[quarter:], chapters[:quarter]):
-            part = [clean(section) for page in some for section in sections(pages[page])]
-            # Of each chapter some, however little is read.
-            random.Random(seed).shuffle(part)
-            parts.append(part)
-        found[name] = (parts[0], parts[1])
-    return found
+def split(language: str, chapters: int | None, seed: int) -> tuple[list[str], list[str]]:
+    """Sections of the Debian Reference to train on and those of held-out chapters, a quarter."""
+    pages = texts.debian_reference(language)
+    names = list(pages)[:chapters]
+    random.Random(seed).shuffle(names)
+    quarter = max(len(names) // 4, 1)
+    train, held_out = (
+        [clean(section) for name in part for section in sections(pages[name])]
+        for part in (names[quarter:], names[:quarter])
+    )
+    # However little is read of them, it is of all chapters.
+    for part in (train, held_out):
+        random.Random(seed).shuffle(part)
+    return train, held_out
 
 
 @torch.inference_mode()
@@ -162,7 +160,8 @@ def main(given: Experiment) -> None:
     teacher, tokenizer = models.smollm2(given.models)
     tasks: dict[str, Data] = {}
     held_out: dict[str, Data] = {}
-    for name, parts in split(size, given.seed).items():
+    for name, language in LANGUAGES.items():
+        parts = split(language, size.chapters, given.seed)
         tasks[name], held_out[name] = (
             with_teacher(
                 pieces(tokenizer, part, count, shape.length), teacher, given.output / "teacher"
