@@ -320,7 +320,6 @@ def main(given: Experiment) -> None:
             "attributions shown": [
                 [float(f"{x:.4g}") for x in row[1:j]] for j, row in enumerate(found[best])
             ],
-            "rows": rows,
         },
         draw(words, found[best], places, table),
     )
