@@ -47,6 +47,7 @@ START = "<|endoftext|>"
 BATCH = 8
 """Contexts read at a time."""
 TOP, NEAREST, RANDOM, LEAST = "highest", "nearest", "random", "lowest"
+"""Attribution; the nearest tokens; any; attribution."""
 KEPT = {"any tokens": 0, "any but the last 4": 4}
 """How many of the nearest tokens always stay."""
 FAR = 5
@@ -286,7 +287,7 @@ def draw(words: list[str], found: Array, places: list[int], table: list[dict[str
         axis.set_xticks(counts, [str(count) for count in counts])
         axis.set_xticks([], minor=True)
     curves[0].set(ylabel="the loss moves by (nats)", title=f"(c) {next(iter(KEPT))}")
-    curves[1].legend(title="attribution")
+    curves[0].legend(title="left out", loc="center left", bbox_to_anchor=(0.02, 0.45))
     return figure
 
 
