@@ -24,6 +24,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
+import transformers
 from torch import Tensor
 from tqdm import tqdm
 
@@ -39,9 +40,6 @@ NEW, WITH_KL, WITH_TEXT = "new text only", "with KL", "with known text"
 LOST = {"known": "documentation", "elsewhere": "manual in English"}
 BATCH = 8
 """Sequences read at a time."""
-LEARNING_RATE = 3e-4
-WARM_UP = 4
-"""Steps until the learning rate is reached."""
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of what all have learned: where they are compared."""
 
@@ -59,10 +57,11 @@ class Size:
     length: int
     layers: int
     """The last blocks, which are trained; the others and the embedding stay."""
+    learning_rate: float
 
 
-FULL = Size(chapters=None, steps=40, scored=5, held_out=8, length=96, layers=10)
-QUICK = Size(chapters=2, steps=6, scored=3, held_out=2, length=32, layers=4)
+FULL = Size(chapters=None, steps=40, scored=8, held_out=6, length=96, layers=10, learning_rate=2e-4)
+QUICK = Size(chapters=2, steps=6, scored=3, held_out=2, length=32, layers=4, learning_rate=5e-4)
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,8 @@ def train(
     """Train a copy of the original, whose scores are given, and score it every few steps."""
     model = copy.deepcopy(original)
     trained = model.model.layers[-size.layers :].requires_grad_(True)
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / WARM_UP, 1.0, WARM_UP - 1)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=size.learning_rate)
+    schedule = transformers.get_cosine_schedule_with_warmup(optimizer, size.steps // 10, size.steps)
     curve = [{"step": 0, **before}]
     for step in tqdm(range(size.steps), desc=how, disable=None):
         loss = loss_of(how, model, original, texts, step)

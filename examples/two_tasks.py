@@ -37,7 +37,6 @@ from prepare_text import sections
 from train_gpt2 import Data, gpt2, pieces, with_teacher
 
 LANGUAGES = {"English": "en", "Chinese": "zh-cn"}
-LEARNING_RATE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,20 @@ class Size:
     chapters: int | None
     student: train_gpt2.Size
     """Its sequences are of each language."""
+    learning_rate: float
     weights: tuple[float, ...]
 
 
 FULL = Size(
     chapters=None,
-    student=train_gpt2.Size(train=24, held_out=12, length=96, epochs=6, embedding=128, layers=2),
+    student=train_gpt2.Size(train=24, held_out=12, length=96, epochs=8, embedding=128, layers=2),
+    learning_rate=1e-3,
     weights=(0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0),
 )
 QUICK = Size(
     chapters=4,
     student=train_gpt2.Size(train=8, held_out=3, length=32, epochs=5, embedding=48, layers=1),
+    learning_rate=2e-3,
     weights=(0.0, 0.5, 1.0),
 )
 
@@ -96,14 +98,13 @@ def score(model: Any, data: Data) -> dict[str, float]:
     }
 
 
-def train(
-    model: Any, tasks: dict[str, Data], weights: dict[str, float], epochs: int
-) -> list[float]:
+def train(model: Any, tasks: dict[str, Data], weights: dict[str, float], size: Size) -> list[float]:
     """Train with the weighted KLs of a sequence of each task a step; mean loss of each epoch."""
     used = {name: data for name, data in tasks.items() if weights[name] > 0.0}
     count = len(next(iter(used.values())).inputs)
+    epochs = size.student.epochs
     # See train_gpt2.py for β₂.
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=size.learning_rate, betas=(0.9, 0.95))
     schedule = transformers.get_cosine_schedule_with_warmup(
         optimizer, epochs * count // 10, epochs * count
     )
@@ -120,6 +121,7 @@ def train(
             )
             optimizer.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             of_epoch.append(loss.item())
@@ -175,7 +177,7 @@ def main(given: Experiment) -> None:
     for w in tqdm(size.weights, desc="weights"):
         student = gpt2(vocabulary, shape, given.seed)
         weights = dict(zip(LANGUAGES, (w, 1.0 - w), strict=True))
-        losses = train(student, tasks, weights, shape.epochs)
+        losses = train(student, tasks, weights, size)
         found = {name: score(student, data) for name, data in held_out.items()}
         kls = {name: scores["KL"] for name, scores in found.items()}
         rows.append(
