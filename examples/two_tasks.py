@@ -9,7 +9,7 @@ random weights, is so small that it cannot follow the teacher in either. Its los
 of one sequence each a step, in one call: `weights` gives the rows of a task theirs. For each w a
 student is trained from the same weights, on the same sequences in the same order. Held out are
 whole chapters, the same ones in both languages. What one task gains by its weight the other loses;
-at w = 0 and 1 it is seen what is learned of a language by reading only the other.
+w = 0 and 1 show what is learned of a language by reading only the other.
 
     python examples/two_tasks.py [--quick]
 """
@@ -146,10 +146,10 @@ def draw(rows: list[dict[str, Any]], untrained: dict[str, float]) -> Any:
         right.annotate(
             f"w = {row['w']:g}",
             (row["English"], row["Chinese"]),
-            (7, 5),
+            (7, 5) if row["w"] >= 0.5 else (-10, -15),
             textcoords="offset points",
         )
-    right.margins(0.12)
+    right.margins(0.15)
     right.set(xlabel="KL of English (nats)", ylabel="KL of Chinese (nats)")
     right.set(title="(b) what one task gains the other loses")
     return figure
