@@ -61,7 +61,7 @@ class Size:
 
 
 FULL = Size(chapters=None, steps=40, scored=8, held_out=6, length=96, layers=10, learning_rate=2e-4)
-QUICK = Size(chapters=2, steps=6, scored=3, held_out=2, length=32, layers=4, learning_rate=5e-4)
+QUICK = Size(chapters=2, steps=12, scored=6, held_out=2, length=24, layers=3, learning_rate=3e-4)
 
 
 @dataclass(frozen=True)
