@@ -142,6 +142,71 @@ def test_fewer_bits_diverge_more(results):
 
 
 @pytest.mark.slow
+@needs_model
+def test_tokens_of_high_attribution_matter(results):
+    moved = {
+        (row["of"], row["count"], row["left out"]): row["moved by"]
+        for row in results("attribution")["table"]
+    }
+    # Also where the nearest tokens, which nearly all predictions rest on, stay.
+    assert {of for of, _, _ in moved} == {"any tokens", "any but the last 4"}
+    for of, count, which in moved:
+        if which != "highest":
+            continue
+        assert moved[of, count, "highest"] > moved[of, count, "random"]
+        assert moved[of, count, "highest"] > moved[of, count, "lowest"]
+
+
+@pytest.mark.slow
+@needs_model
+@needs_debian_texts
+def test_less_is_lost_with_kl_at_equal_learning(results):
+    found = results("keep_what_it_knows")
+    for curve in found["curves"].values():
+        assert curve[-1]["learned"] > 0.0
+    # Where all have learned as much as the one that learned least.
+    most = max(row["learned"] for row in found["equal learning"])
+    lost = {row["trained"]: row for row in found["equal learning"] if row["learned"] == most}
+    for text in ("KL documentation", "KL manual in English"):
+        assert 0.0 < lost["with KL"][text] < lost["new text only"][text]
+
+
+@pytest.mark.slow
+@needs_model
+@needs_debian_texts
+def test_discriminators_approach_jensen_shannon_from_below(results):
+    found = results("adversarial")
+    # The script itself stops where V of the best discriminator is not 2 JS − 2 ln 2.
+    js = {row["texts"]: row["JS"] for row in found["best"]}
+    assert found["generator"]["gradients apart by"] < 1e-9
+    assert all(
+        row[kind] < js[row["texts"]] for row in found["drawn"] for kind in ("table", "linear")
+    )
+    for name in js:
+        rows = [row for row in found["means"] if row["texts"] == name]
+        of_table = [row["table"] for row in rows]
+        assert of_table == sorted(of_table)
+        # Scored on the few samples it has seen, it tells apart what is not so different.
+        assert rows[0]["as trained"] > js[name]
+    for curve in found["generator"]["JS"].values():
+        assert curve[-1] < curve[0]
+
+
+@pytest.mark.slow
+@needs_model
+@needs_debian_texts
+def test_a_task_learns_by_its_weight(results):
+    found = results("two_tasks")
+    rows = found["weights"]
+    alone_chinese, *mixed, alone_english = rows
+    assert (alone_chinese["w"], alone_english["w"]) == (0.0, 1.0)
+    for row in mixed:
+        for task, other in (("English", alone_chinese), ("Chinese", alone_english)):
+            assert row[task] < min(other[task], found["untrained"][task]["KL"])
+        assert row["mean"] < min(alone_chinese["mean"], alone_english["mean"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
 @needs_model
 def test_notebooks_run_and_keep_their_outputs(notebook):
