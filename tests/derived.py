@@ -4,15 +4,17 @@
 
 Stubs of `kldiv.torch` and `kldiv.jax`: a function that adopts its signature is known to Python when
 it runs; editors and type checkers read files, and find the same there. The tables of divergences
-of both READMEs: signatures, and the formulas of the docstrings.
+of both READMEs: signatures, and the formulas of the docstrings. The table of their properties in
+docs/divergences.md.
 """
 
 import importlib
 import inspect
+import math
 from pathlib import Path
 
 import kldiv
-from kldiv._kldiv import DIVERGENCES
+from kldiv._kldiv import DIVERGENCES, infinite_where
 
 ROOT = Path(__file__).parent.parent
 HEADERS = {
@@ -24,6 +26,7 @@ TABLES = {
     "README.zh.md": ("| 散度 | 每行的值 |", "，", "；`{}` = {:g} 时就是 `{}`"),
 }
 """The head of the table, the word for "with", and what is said of special values."""
+LARGEST = {math.log(2): "ln 2"}
 BEGIN, END = "<!-- divergences -->\n", "<!-- end of divergences -->\n"
 
 
@@ -71,6 +74,8 @@ def table(document):
         formula = (
             summary.partition(", ")[2].removesuffix(".").replace("``", "`").replace(" with ", comma)
         )
+        # A bar would end the cell.
+        formula = formula.replace("|", r"\|")
         call = f"{name}(p, q)"
         if (parameter := described.parameter) is not None:
             default = "" if parameter.default is None else f"={parameter.default:g}"
@@ -80,10 +85,53 @@ def table(document):
     return BEGIN + "".join(f"{line}\n" for line in lines) + END
 
 
+def properties():
+    """The table of the properties of divergences, markers included."""
+    lines = [
+        "| divergence | parameter | largest | with p and q exchanged | infinite where "
+        "| f-divergence | near p = q | gradient |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, one in DIVERGENCES.items():
+        parameter, value = "", 0.0
+        if (described := one.parameter) is not None:
+            value = 0.3 if described.default is None else described.default
+            default = "" if described.default is None else f" = {described.default:g}"
+            parameter = f"`{described.name}`{default}, {described.domain}"
+        exchanged = "another number"
+        if one.symmetric:
+            exchanged = "the same"
+        elif one.symmetric_at is not None:
+            exchanged = f"the same at {described.name} = {one.symmetric_at:g}"
+        elif one.exchanged is not None:
+            exchanged = f"`{one.exchanged}`"
+        largest = "∞" if one.bound is None else LARGEST.get(one.bound, f"{one.bound:g}")
+        infinite = " or ".join(
+            where
+            for where, holds in zip(
+                ("p > 0 = q", "q > 0 = p"), infinite_where(name, value), strict=True
+            )
+            if holds
+        )
+        cells = (
+            f"`{name}`",
+            parameter,
+            largest,
+            exchanged,
+            infinite or "nowhere",
+            "yes" if one.f_divergence else "no",
+            "first order" if one.kinked else "second order",
+            "of constant weights" if one.detached else "of the value",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return BEGIN + "".join(f"{line}\n" for line in lines) + END
+
+
 def with_table(document):
     """A document, with the table as it should be."""
+    made = table(document) if document in TABLES else properties()
     before, _, rest = (ROOT / document).read_text(encoding="utf-8").partition(BEGIN)
-    return before + table(document) + rest.partition(END)[2]
+    return before + made + rest.partition(END)[2]
 
 
 FILES = {
@@ -91,7 +139,10 @@ FILES = {
         f"python/kldiv/{companion}/__init__.pyi": (lambda companion=companion: stub(companion))
         for companion in HEADERS
     },
-    **{document: (lambda document=document: with_table(document)) for document in TABLES},
+    **{
+        document: (lambda document=document: with_table(document))
+        for document in (*TABLES, "docs/divergences.md")
+    },
 }
 """By name, with what makes the text."""
 

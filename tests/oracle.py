@@ -15,7 +15,7 @@ log-probabilities are taken as given. Gradients are with respect to the numbers 
 space, and at probability 0 the one-sided limit.
 
 Both take the keywords of the public functions: ``space`` and ``temperature`` (one or a pair, p
-first), ``beta`` for jensen_shannon, ``alpha`` for the skew ones, renyi and alpha_divergence.
+first), and parameters by their names in the table.
 
 >>> mp.nprint(divergence("kl", [0.5, 0.5], [0.75, 0.25], space="probs"), 20)
 0.14384103622589046372
@@ -350,6 +350,103 @@ class NegLogAcceptance(Entry):
         return (to_p, multiple / share), (to_q, multiple / share)
 
 
+class Mixed(Entry):
+    """A mixture of two divergences, with a weight for the first that the rows give.
+
+    Slopes are those for a weight that stays as it is.
+    """
+
+    first: Entry
+    second: Entry
+
+    def weight(self, pairs):
+        """The weight of `first` in one row."""
+        raise NotImplementedError
+
+    def wide_weight(self, pair):
+        """That of every row."""
+        raise NotImplementedError
+
+    def value(self, pairs):
+        weight = self.weight(pairs)
+        parts = ((weight, self.first), (1 - weight, self.second))
+        return mp.fsum(share * one.value(pairs) for share, one in parts if share)
+
+    def slopes(self, pairs):
+        weight = self.weight(pairs)
+        parts = ((weight, self.first), (1 - weight, self.second))
+        found = [(share, one.slopes(pairs)) for share, one in parts if share]
+        return [
+            tuple(mp.fsum(share * slopes[at][side] for share, slopes in found) for side in (0, 1))
+            for at in range(len(pairs))
+        ]
+
+    def wide_value(self, pair):
+        weight = self.wide_weight(pair)
+        return weight * self.first.wide_value(pair) + (1 - weight) * self.second.wide_value(pair)
+
+    def wide_slopes(self, pair):
+        weight = self.wide_weight(pair)[:, None]
+        both = zip(self.first.wide_slopes(pair), self.second.wide_slopes(pair), strict=True)
+        return tuple(
+            tuple(weight * one + (1 - weight) * other for one, other in zip(*parts, strict=True))
+            for parts in both
+        )
+
+
+@dataclass(frozen=True)
+class LkHybrid(Mixed):
+    eta: float
+    first, second = Kl(), TotalVariation()
+
+    def weight(self, pairs):
+        return mp.exp(-mp.mpf(self.eta) * mp.fsum(min(p, q) for p, q in pairs))
+
+    def wide_weight(self, pair):
+        return np.exp(-np.longdouble(self.eta) * np.minimum(pair.p, pair.q).sum(-1))
+
+    def slope_at_zero(self, wrt):
+        return mp.mpf(-0.5) if wrt == "p" and self.eta == INF else -INF
+
+    def wide_slopes(self, pair):
+        to_p, (to_q, multiple) = super().wide_slopes(pair)
+        # Where most of q is improbable in p, less λ + ½(1 − λ), the slope of a class that p lacks.
+        lone = (np.where(pair.q > 4 * pair.p, pair.q, 0).sum(-1) > 0.5)[:, None]
+        weight = self.wide_weight(pair)[:, None]
+        left = -weight * pair.p - (1 - weight) * (1 - np.sign(pair.gap)) / 2 * pair.q
+        return to_p, (np.where(lone, left, to_q), np.where(lone, (1 + weight) / 2, multiple))
+
+
+@dataclass(frozen=True)
+class AdaptiveKl(Mixed):
+    mu: float
+    first, second = Kl(), ReverseKl()
+
+    def weight(self, pairs):
+        if self.mu == 0:
+            return mp.zero
+        # Numbers that only the last of 60 digits tells apart are the same.
+        tiny, above, smallest = mp.mpf(10) ** -50, mp.zero, INF
+        for p in sorted((p for p, _ in pairs if p), reverse=True):
+            if above < self.mu * (1 - tiny) or self.mu == 1 or p >= smallest * (1 - tiny):
+                smallest = p
+            above += p
+        gaps = [(p >= smallest * (1 - tiny), abs(p - q)) for p, q in pairs]
+        total = mp.fsum(gap for _, gap in gaps)
+        return mp.fsum(gap for is_head, gap in gaps if is_head) / total if total else mp.mpf(0.5)
+
+    def wide_weight(self, pair):
+        if self.mu == 0:
+            return np.zeros(len(pair.p))
+        ordered = -np.sort(-pair.p, axis=-1)
+        above = np.cumsum(ordered, axis=-1) - ordered
+        in_head = (ordered > 0) & ((above < self.mu) | (self.mu == 1))
+        smallest = np.where(in_head, ordered, np.inf).min(-1, keepdims=True)
+        gap = np.abs(pair.gap)
+        head, total = np.where(pair.p >= smallest, gap, 0).sum(-1), gap.sum(-1)
+        return np.where(total > 0, head / np.where(total > 0, total, 1), 0.5)
+
+
 class SquaredHellinger(Entry):
     def value(self, pairs):
         return 1 - mp.fsum(mp.sqrt(p * q) for p, q in pairs)
@@ -503,11 +600,23 @@ ENTRIES = {
     "total_variation": TotalVariation,
     "neg_log_acceptance": NegLogAcceptance,
     "squared_hellinger": SquaredHellinger,
+    "lk_hybrid": LkHybrid,
+    "adaptive_kl": AdaptiveKl,
     "renyi": Renyi,
     "alpha_divergence": AlphaDivergence,
     "chi_squared": ChiSquared,
 }
 """What is called with the parameter of a divergence, by name."""
+
+
+def parts(name, p, q, *, space="logits", **parameter):
+    """Of a mixture the weights of its first part, a row each, and the names of both parts."""
+    entry, weights = ENTRIES[name](**parameter), []
+    for row in zip(p, q, strict=True):
+        pairs = list(zip(*_both(*row, space, 1), strict=True))
+        weights.append(float(entry.weight(pairs)))
+    known = {one: name for name, one in ENTRIES.items()}
+    return np.array(weights), [known[type(one)] for one in (entry.first, entry.second)]
 
 
 def divergence(name, p, q, *, space="logits", temperature=1, **parameter):

@@ -41,6 +41,18 @@ PARAMETERS = {
     ),
     "skew_kl": SHARES,
     "skew_reverse_kl": SHARES,
+    "lk_hybrid": Samples(
+        usual=(3.0, 0.5),
+        more=(0.0, 10.0),
+        general=1.3,
+        extreme=(1e-8, 1e-300, 1e4, 1e300),
+    ),
+    "adaptive_kl": Samples(
+        usual=(0.5, 0.9),
+        more=(0.0, 0.1),
+        general=0.3,
+        extreme=(1e-8, 1e-300, 1 - 2.0**-20, 1.0),
+    ),
     "alpha_divergence": Samples(
         usual=(2.0, 0.5),
         more=(0.2, -1.0, 20.0),

@@ -21,7 +21,7 @@ import kldiv.torch  # noqa: E402
 FUNCTIONS = [*USUAL, *GENERAL.items(), ("renyi", {"alpha": 1.0}), ("entropy", {})]
 FUNCTIONS = {identity(one): one for one in FUNCTIONS}
 
-P = np.array([[3, 1, 4, 1], [2, 0, 5, 3], [2, 6, 5, 3], [5, 0, 0, 8], [1e30, 3e30, 2e30, 5e30]])
+P = np.array([[3, 1, 4, 1], [2, 0, 5, 4], [2, 6, 5, 3], [5, 0, 0, 8], [1e30, 3e30, 2e30, 5e30]])
 Q = np.array([[2, 7, 1, 8], [2, 8, 1, 8], [2, 0, 1, 8], [4, 0, 5, 9], [2e-20, 7e-20, 1e-20, 4e-20]])
 """Counts; with a class that p lacks, that q lacks, that both lack; and sums far from 1."""
 

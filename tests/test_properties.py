@@ -95,6 +95,9 @@ def test_chain_of_temperature(name, pair, temperature):
     scaled = [x.astype(np.float64) / temperature for x in pair]
     value, gradient = kldiv.value_and_grad(function, p, q, temperature=temperature, **options)
     again, unscaled = kldiv.value_and_grad(function, *scaled, **options)
+    with np.errstate(over="ignore"):
+        # Beyond the range of the dtype, infinite.
+        again, unscaled = again.astype(p.dtype), (unscaled / temperature).astype(p.dtype)
     close(value, again, p.dtype)
     if DIVERGENCES[name].kinked:
         # Of classes as good as alike either sign is right.
@@ -102,9 +105,6 @@ def test_chain_of_temperature(name, pair, temperature):
         gap = np.abs(np.subtract(ln_p, ln_q, where=ln_p != ln_q, out=np.zeros_like(ln_p)))
         apart = ((gap == 0) | (gap > 1e-6)).all(-1) & ((gap != 0).any(-1) | (p == q).all(-1))
         gradient, unscaled, again = gradient[apart], unscaled[apart], again[apart]
-    with np.errstate(over="ignore"):
-        # Beyond the range of the dtype, infinite.
-        unscaled = (unscaled / temperature).astype(p.dtype)
     finite = np.isfinite(again)
     close(gradient[finite], unscaled[finite], p.dtype)
 
@@ -156,6 +156,27 @@ def test_the_acceptance_rate_is_what_total_variation_leaves(pair):
     assert (value <= least + np.log(2) + 1e-5).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "other"), [("adaptive_kl", "reverse_kl"), ("lk_hybrid", "total_variation")]
+)
+@given(pairs())
+def test_mixtures_with_kl_lie_between(name, other, pair):
+    pair = [x.astype(np.float64) for x in pair]
+    value, kl, other = (getattr(kldiv, one)(*pair) for one in (name, "kl", other))
+    assert (value <= np.maximum(kl, other) * (1 + 1e-12)).all()
+    assert (value >= np.minimum(kl, other) * (1 - 1e-12)).all()
+
+
+@given(pairs())
+def test_mixtures_at_the_ends_of_their_parameters(pair):
+    """μ = 0 leaves no head; a large η leaves total variation of rows that share something."""
+    p, q = pair
+    np.testing.assert_array_equal(kldiv.adaptive_kl(p, q, mu=0.0), kldiv.reverse_kl(p, q))
+    finite = np.isfinite(kldiv.kl(p, q)) & (kldiv.total_variation(p, q) < 0.99)
+    variation = kldiv.total_variation(p, q)[finite]
+    close(kldiv.lk_hybrid(p, q, eta=1e6)[finite], variation, p.dtype)
+
+
 @given(pairs())
 def test_kl_is_cross_entropy_less_entropy(pair):
     p, q = (x.astype(np.float64) for x in pair)
@@ -194,22 +215,27 @@ def test_jensen_shannon_is_the_mean_of_both_skew_divergences(pair, beta):
 
 @given(pairs())
 def test_bounds_between_divergences(pair):
-    """Squared Hellinger H² ≤ TV ≤ √(2H²), 2H² ≤ KL ≤ ln(1 + χ²), TV ≤ ½√χ²."""
-    hellinger, variation, kl, chi = (
-        getattr(kldiv, name)(*(x.astype(np.float64) for x in pair))
-        for name in ("squared_hellinger", "total_variation", "kl", "chi_squared")
+    """The table of docs/divergences.md."""
+    pair = [x.astype(np.float64) for x in pair]
+    hellinger, variation, kl, chi, js = (
+        getattr(kldiv, name)(*pair)
+        for name in ("squared_hellinger", "total_variation", "kl", "chi_squared", "jensen_shannon")
     )
+    renyi = kldiv.renyi(*pair, alpha=0.5)
     for less, more in [
+        (2 * variation**2, kl),
         (hellinger, variation),
         (variation, np.sqrt(2 * hellinger)),
-        (2 * hellinger, kl),
+        (2 * hellinger, renyi),
+        (renyi, kl),
         (kl, np.log1p(chi)),
         (variation, np.sqrt(chi) / 2),
+        (js, np.log(2) * variation),
     ]:
         assert (less <= more * (1 + 1e-12) + 1e-15).all()
 
 
-@given(pairs(), st.floats(-4, 4).filter(lambda alpha: 1 - (1 - alpha) == alpha))
+@given(pairs(), st.integers(-4096, 4096).map(lambda n: n / 1024))
 def test_orders_of_the_alpha_divergence(pair, alpha):
     p, q = (x.astype(np.float64) for x in pair)
     value, (gp, gq) = kldiv.value_and_grad(

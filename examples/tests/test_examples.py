@@ -57,6 +57,20 @@ def test_generalised_jsd_equals_the_formula_of_trl():
 
 
 @pytest.mark.slow
+def test_some_divergences_cover_both_modes_and_some_seek_one(results):
+    width = {}
+    for one in results("mass_covering")["fits"]:
+        width.setdefault(one["divergence"], []).append(one["width"])
+    covers = ("kl", "chi_squared", "skew_kl", "squared_hellinger", "jeffreys", "lk_hybrid")
+    seeks = ("reverse_kl", "skew_reverse_kl", "total_variation", "neg_log_acceptance")
+    # A mode has 0.6.
+    assert all(min(width[name]) > 1.8 for name in covers)
+    assert all(max(width[name]) < 1.0 for name in seeks)
+    # From KL to reverse KL: the more weight the teacher has in the mixture.
+    assert width["jensen_shannon"] == sorted(width["jensen_shannon"], reverse=True)
+
+
+@pytest.mark.slow
 @needs_model
 def test_accumulation_in_trainer_gives_the_losses_of_one_batch():
     lines = printed("distill_with_trainer", "--steps", "5").splitlines()

@@ -111,6 +111,8 @@ class Divergence(NamedTuple):
     """The least number that it does not exceed, whatever the parameter."""
     kinked: bool
     """Whether it has a kink where p = q, being of first order in p − q."""
+    detached: bool
+    """Whether it mixes others with weights that the rows give, which gradients take for constants."""
 
 __all__ = [
     "DIVERGENCES",

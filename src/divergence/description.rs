@@ -73,6 +73,8 @@ pub struct Properties {
     pub bound: Option<f64>,
     /// Whether it has a kink where p = q, being of first order in p − q.
     pub kinked: bool,
+    /// Whether it mixes others with weights that the rows give, which gradients take for constants.
+    pub detached: bool,
 }
 
 impl Properties {
@@ -86,6 +88,7 @@ impl Properties {
         f_divergence: false,
         bound: None,
         kinked: false,
+        detached: false,
     };
 
     /// Refuses special values, whose formulas are those of other divergences.

@@ -3,6 +3,7 @@
 //!
 //! To add one: a file with a type that implements [`Divergence`], and a line in the table below.
 
+mod adaptive_kl;
 mod alpha_divergence;
 mod chi_squared;
 mod description;
@@ -10,12 +11,14 @@ mod disjoint_pair;
 mod jeffreys;
 mod jensen_shannon;
 mod kl;
+mod lk_hybrid;
 mod neg_log_acceptance;
 mod pair;
 mod powers;
 mod renyi;
 mod skew_kl;
 mod squared_hellinger;
+mod statistic;
 #[cfg(test)]
 mod tests;
 mod total_variation;
@@ -23,7 +26,9 @@ mod total_variation;
 pub use description::{Description, Parameter, Properties};
 pub(crate) use disjoint_pair::DisjointPair;
 pub(crate) use jensen_shannon::JensenShannon;
+pub(crate) use neg_log_acceptance::NegLogAcceptance;
 pub(crate) use pair::Pair;
+pub(crate) use statistic::Statistic;
 
 use crate::error::Error;
 use crate::simd::Lanes;
@@ -46,8 +51,21 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     const HAS_OUTER: bool = false;
     /// Whether [`cancels_of_given_rows`](Divergence::cancels_of_given_rows) is to be asked.
     const CANCELS: bool = false;
+    /// Whether its weights depend on a [`statistic`](Divergence::statistic) of the rows.
+    const HAS_STATISTIC: bool = false;
     /// Whether a class that the other row lacks has a finite slope, [`lone_slopes`](Divergence::lone_slopes).
     const HAS_LONE_SLOPES: bool = false;
+
+    /// What of the two rows its weights depend on. It is measured before anything else.
+    fn statistic(self) -> Option<Statistic> {
+        None
+    }
+
+    /// The same divergence with the weights that belong to a statistic. Slopes are those for weights that stay as they are.
+    fn weighed(self, statistic: f64) -> Self {
+        let _ = statistic;
+        self
+    }
 
     /// f̃ and its derivatives for one class of each lane.
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V>;
@@ -372,6 +390,31 @@ table! {
         domain: "from 1e-300 to 1e300",
     }) => "renyi", renyi::Renyi::new,
         Properties { symmetric_at: Some(0.5), special: &[(1.0, "kl")], ..Properties::NONE };
+    /// λ·[`Kind::Kl`] + (1−λ)·[`Kind::TotalVariation`] with λ = e^(−η·Σ min(p, q)); η = 0 is refused, use [`Kind::Kl`].
+    ///
+    /// Gradients are those for a λ that stays as it is.
+    LkHybrid(eta: Parameter {
+        name: "eta",
+        default: Some(3.0),
+        low: 0.0,
+        high: 1e300,
+        smallest: 0.0,
+        domain: "from 0 to 1e300",
+    }) => "lk_hybrid", lk_hybrid::LkHybrid::new,
+        Properties { special: &[(0.0, "kl")], kinked: true, detached: true, ..Properties::NONE };
+    /// g·[`Kind::Kl`] + (1−g)·[`Kind::ReverseKl`], with g the share of the head of p in Σ |p − q|: of its most probable classes,
+    /// as few as hold μ of it; μ = 0 is refused, use [`Kind::ReverseKl`].
+    ///
+    /// Gradients are those for a g that stays as it is.
+    AdaptiveKl(mu: Parameter {
+        name: "mu",
+        default: Some(0.5),
+        low: 0.0,
+        high: 1.0,
+        smallest: 0.0,
+        domain: "from 0 to 1",
+    }) => "adaptive_kl", adaptive_kl::AdaptiveKl::new,
+        Properties { special: &[(0.0, "reverse_kl")], detached: true, ..Properties::NONE };
     /// (Σ p^α q^(1−α) − 1) / (α(α − 1)); α = 1 and α = 0 are refused, use [`Kind::Kl`] and [`Kind::ReverseKl`].
     AlphaDivergence(alpha: Parameter {
         name: "alpha",

@@ -140,6 +140,10 @@ impl Visitor for ByDefinition<'_> {
     type Output = Outcome;
 
     fn visit<D: Divergence>(self, divergence: D) -> Outcome {
+        let divergence = match divergence.statistic() {
+            Some(statistic) => divergence.weighed(statistic.definition(self.ln_p, self.ln_q)),
+            None => divergence,
+        };
         let classes = self.ln_p.iter().zip(self.ln_q).map(|(&ln_p, &ln_q)| divergence.definition(ln_p, ln_q));
         let (terms, (p, q)): (Vec<f64>, (Vec<f64>, Vec<f64>)) = classes.map(|(f, p, q)| (f, (p, q))).unzip();
         let Outer { value, slope } = divergence.outer_definition(terms.iter().sum());

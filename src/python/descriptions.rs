@@ -14,8 +14,18 @@ pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         parameter_type.call1((name, default, low, high, smallest, domain))
     };
     module.add("TEMPERATURE", as_tuple(TEMPERATURE)?)?;
-    let fields =
-        ["name", "parameter", "symmetric", "symmetric_at", "exchanged", "special", "f_divergence", "bound", "kinked"];
+    let fields = [
+        "name",
+        "parameter",
+        "symmetric",
+        "symmetric_at",
+        "exchanged",
+        "special",
+        "f_divergence",
+        "bound",
+        "kinked",
+        "detached",
+    ];
     let divergence_type = named_tuple(module, "Divergence", &fields)?;
     let divergences = PyDict::new(py);
     for one in Kind::DESCRIPTIONS {
@@ -30,6 +40,7 @@ pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
             of.f_divergence,
             of.bound,
             of.kinked,
+            of.detached,
         ))?;
         divergences.set_item(one.name, record)?;
     }

@@ -113,7 +113,7 @@ def keywords_of(case: Case) -> dict[str, Any]:
         found["order"] = case.order
     if case.subject.name == "distillation_loss":
         described = DIVERGENCES[case.divergence].parameter
-        for name, option in (("beta", "beta"), ("alpha", "order")):
+        for name, option in (("beta", "beta"), ("alpha", "order"), ("mu", "mu"), ("eta", "eta")):
             if described is None or described.name != name:
                 found.pop(option, None)
     if case.subject.name == "distillation_loss" and "denominator" in found:

@@ -101,6 +101,15 @@ def _share(random: Random, _: Case) -> float | None:
     )
 
 
+def _rate(random: Random, _: Case) -> float | None:
+    """η of a weight e^(−η·Σ min(p, q))."""
+    if random.random() < 0.3:
+        return None
+    return random.choice(
+        (0.0, 1.0, log_uniform(random, 0.1, 30.0), log_uniform(random, 1e-15, 1e15))
+    )
+
+
 def _labels(random: Random, case: Case) -> Any:
     count, classes = case.shape
     numbers = [random.randrange(classes) for _ in range(count)]
@@ -316,6 +325,8 @@ _LIST = (
     Option("temperature", _temperatures, 1.0, _simpler_sides, True, True),
     Option("beta", _share, 0.5, _rounder, True, True),
     Option("alpha", _alpha, 0.5, _rounder, True, True),
+    Option("mu", _share, 0.5, _rounder, True, True),
+    Option("eta", _rate, 3.0, _rounder, True, True),
     Option("divergence", lambda *_: None, "kl", lambda _: ("kl",), True, True),
     Option("order", _alpha, 0.5, _rounder, True, True),
     Option(

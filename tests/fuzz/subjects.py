@@ -144,6 +144,8 @@ SUBJECTS = (
             "divergence",
             "beta",
             "order",
+            "mu",
+            "eta",
             "temperature",
             "scale_by_t_squared",
             "mix",

@@ -6,6 +6,7 @@ the relative bound of a dtype.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from kldiv._kldiv import DIVERGENCES
 from .exact import wide
 
 EPS = float(np.finfo(np.float64).eps)
+
+
+UNDECIDED = 1e200
+"""What is rounded where either of two results is right."""
 
 
 @dataclass
@@ -139,6 +144,13 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
                 wrt, spaces, temperatures, a, b, *logarithms(), 1e-13 if options["wide"] else 1e-6
             )
         )
+    if name == "adaptive_kl":
+        if given:
+            # Of the weights, whose difference is in every slope.
+            mixed_rounding = truth.gradient_rounding
+            truth.gradient_rounding = lambda wrt: 1.0 + mixed_rounding(wrt)
+        rounding = 1e-13 if options["wide"] else 1e-6
+        _at_the_border(o, truth, p, (a, b), float(parameter["mu"]), rounding)
     steep = largest / min(order, 1.0)
     truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) * steep
     return truth
@@ -152,6 +164,27 @@ def _beyond(o: ModuleType, truth: Truth, spaces: Any) -> None:
     truth.gradient = lambda wrt: (
         [o.mp.nan] * len(gradient(wrt)) if spaces["pq".index(wrt)] == "logits" else gradient(wrt)
     )
+
+
+def _at_the_border(
+    o: ModuleType, truth: Truth, numbers: Any, pair: Any, mu: float, rounding: float
+) -> None:
+    """Where rounding says what is in the head of p.
+
+    Where the classes above hold μ, where p is as good as q, and where classes are all but equal.
+    """
+    (p, q), above = pair, o.mp.zero
+    gap = sum(abs(x - y) for x, y in zip(p, q, strict=True))
+    ordered = sorted(zip(p, numbers, strict=True), reverse=True)
+    twins = any(
+        x[1] != y[1] and abs(x[0] - y[0]) < rounding * x[0] for x, y in itertools.pairwise(ordered)
+    )
+    if gap < rounding * sum(p) or twins:
+        truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
+    for number in sorted(p, reverse=True):
+        if 0 < mu < 1 and abs(above - mu) < rounding:
+            truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
+        above += number
 
 
 def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 __all__ = [
+    "adaptive_kl",
     "alpha_divergence",
     "chi_squared",
     "cross_entropy",
@@ -17,6 +18,7 @@ __all__ = [
     "jeffreys",
     "jensen_shannon",
     "kl",
+    "lk_hybrid",
     "log_softmax",
     "logsumexp",
     "neg_log_acceptance",
@@ -27,6 +29,22 @@ __all__ = [
     "squared_hellinger",
     "total_variation",
 ]
+
+def adaptive_kl(
+    p: Any,
+    q: Any,
+    *,
+    mu: float | jax.Array = 0.5,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|."""
 
 def alpha_divergence(
     p: Any,
@@ -149,6 +167,22 @@ def kl(
     denominator: float | jax.Array | None = None,
 ) -> jax.Array:
     r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q); `kldiv.kl` on JAX arrays."""
+
+def lk_hybrid(
+    p: Any,
+    q: Any,
+    *,
+    eta: float | jax.Array = 3.0,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q))."""
 
 def log_softmax(
     z: Any,

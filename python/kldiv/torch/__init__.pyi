@@ -18,6 +18,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DistillationLoss",
     "KLDivLoss",
+    "adaptive_kl",
     "alpha_divergence",
     "chi_squared",
     "cross_entropy",
@@ -28,6 +29,7 @@ __all__ = [
     "jensen_shannon",
     "kl",
     "kl_div",
+    "lk_hybrid",
     "log_softmax",
     "logsumexp",
     "neg_log_acceptance",
@@ -38,6 +40,22 @@ __all__ = [
     "squared_hellinger",
     "total_variation",
 ]
+
+def adaptive_kl(
+    p: Tensor,
+    q: Tensor,
+    *,
+    mu: float | Tensor = 0.5,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|."""
 
 def alpha_divergence(
     p: Tensor,
@@ -141,6 +159,22 @@ def kl(
     denominator: float | Tensor | None = None,
 ) -> Tensor:
     r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q), differentiable in both."""
+
+def lk_hybrid(
+    p: Tensor,
+    q: Tensor,
+    *,
+    eta: float | Tensor = 3.0,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q))."""
 
 def log_softmax(
     z: Tensor,

@@ -11,6 +11,7 @@ number, which cannot be looked at.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -142,6 +143,32 @@ def _neg_log_acceptance(p: Side, q: Side, normalized: bool) -> tuple[Tensor, Ten
         near = distance < 0.5
         value = torch.where(near, -torch.log1p(-torch.where(near, distance, 0.0)), value)
     return value, none
+
+
+def _head_of_gap(mu: Number, p: Side, q: Side) -> Tensor:
+    """The share in Σ |p − q| of the most probable classes of p, as few as hold μ of it."""
+    p_given, both = p.p.detach(), p.present & q.present
+    ordered = p_given.sort(-1, descending=True).values
+    above = ordered.cumsum(-1) - ordered
+    # A tiny μ is 0 in float32; nothing is above the first.
+    in_head = (ordered > 0) & ((above < mu) | _where(mu > 0.0, above == 0))
+    smallest = torch.where(in_head, ordered, torch.inf).amin(-1, keepdim=True)
+    head = p.present & (_where(mu == 1.0, p.present) | (p_given >= smallest))
+    gap = _gap(p, q, _log_ratio(p, q, both), both).detach().abs()
+    head, total = torch.where(head, gap, 0.0).sum(-1), gap.sum(-1)
+    return torch.where(total > 0, head / torch.where(total > 0, total, 1.0), 0.5)
+
+
+def _logarithm(number: Number) -> Number:
+    """ln, of a number that no float of the rows need hold."""
+    return torch.log(number) if isinstance(number, Tensor) else math.log(number)
+
+
+def _weighed_kl(weight: Tensor, p: Side, q: Side, normalized: bool) -> Tensor:
+    """KL times a weight; without a class, and so 0, where the weight is 0."""
+    counts = (weight > 0).unsqueeze(-1)
+    p, q = replace(p, present=p.present & counts), replace(q, present=q.present & counts)
+    return weight * _kl(p, q, normalized)
 
 
 def _squared_hellinger(p: Side, q: Side, normalized: bool) -> Tensor:
@@ -391,6 +418,24 @@ def divergence(
     elif kind == "neg_log_acceptance":
         value, infinite = _neg_log_acceptance(first, second, normalized)
         unusable = bad | infinite
+    elif kind == "lk_hybrid":
+        surprise, _ = _neg_log_acceptance(first, second, normalized)
+        # Next to an infinite divergence no weight is 0.
+        ln_rate = _logarithm(parameter) - surprise.detach()
+        weight = torch.exp(-torch.exp(ln_rate))
+        weight = weight.clamp(min=torch.finfo(dtype).tiny)
+        p_again = distribution(p, p_space, p_temperature, nowhere)
+        q_again = distribution(q, q_space, q_temperature, nowhere)
+        value = weight * _kl(first, second, normalized)
+        value = value + (1.0 - weight) * _total_variation(p_again, q_again)
+        falls = (True, True)
+    elif kind == "adaptive_kl":
+        weight = _head_of_gap(parameter, first, second)
+        p_again = distribution(p, p_space, p_temperature, nowhere)
+        q_again = distribution(q, q_space, q_temperature, nowhere)
+        value = _weighed_kl(weight, first, second, normalized)
+        value = value + _weighed_kl(1.0 - weight, q_again, p_again, normalized)
+        falls = (True, True)
     elif kind == "squared_hellinger":
         value = _squared_hellinger(first, second, normalized)
         falls = (True, True)

@@ -5,6 +5,7 @@
 //! own, the second and the third are one.
 //!
 //! * [`passes`]: the general way; [`first_pass`]: the statistics of two rows; [`second_pass`]: the loops over their classes.
+//! * [`statistic`]: what of two rows the weights of a divergence depend on, found before it.
 //! * [`disjoint`]: rows that have little in common.
 //! * [`gradient_writer`]: the gradient in the space of what was passed.
 
@@ -13,6 +14,7 @@ pub(crate) mod first_pass;
 mod gradient_writer;
 mod passes;
 pub(crate) mod second_pass;
+mod statistic;
 
 use crate::divergence::{Disjoint, Divergence, Outer};
 use crate::row::distribution::{Distribution, Space};
@@ -35,6 +37,10 @@ pub(crate) fn divergence<D: Divergence>(
     blocks: &Blocks,
     gradients: RowGradients<'_>,
 ) -> f64 {
+    let divergence = match divergence.statistic() {
+        Some(one) if D::HAS_STATISTIC => divergence.weighed(statistic::measure(one, p, q, isa, blocks)),
+        _ => divergence,
+    };
     let one_rate =
         p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
     let narrow = one_rate && p.allows_narrow_lanes() && q.allows_narrow_lanes();

@@ -35,7 +35,7 @@ from kldiv.torch.ops.modes import are_plain, composes, is_traced
 from kldiv.torch.private import base_of
 
 VOCABULARIES = ("equal", "truncate")
-OPTIONS = {"beta": "beta", "alpha": "order"}
+OPTIONS = {"beta": "beta", "alpha": "order", "mu": "mu", "eta": "eta"}
 """What the loss calls the parameters of divergences: its own alpha is a share."""
 
 
@@ -47,6 +47,8 @@ def distillation_loss(
     divergence: str = "kl",
     beta: float | None = None,
     order: float | None = None,
+    mu: float | None = None,
+    eta: float | None = None,
     endpoints: str = "formula",
     temperature: float = 1.0,
     scale_by_t_squared: bool = False,
@@ -86,6 +88,11 @@ def distillation_loss(
         α of ``"renyi"``, its order, positive, and of ``"alpha_divergence"``, which need it, and of
         ``"skew_kl"`` and ``"skew_reverse_kl"``, from 0 to 1; 0.1 if left out. (Their functions call
         it α, which is the share of the divergence here.)
+    mu : float, optional
+        μ of ``"adaptive_kl"``, the probability that the head of the teacher holds, from 0 to 1; ½
+        if left out.
+    eta : float, optional
+        η of ``"lk_hybrid"``, not negative; 3 if left out.
     endpoints : {"formula", "trl"}
         What ``"jensen_shannon"`` is for β = 0 and β = 1: 0, or as in TRL ``"kl"`` and
         ``"reverse_kl"``.
@@ -164,6 +171,8 @@ def distillation_loss(
         divergence,
         beta,
         order,
+        mu,
+        eta,
         endpoints,
         temperature,
         scale_by_t_squared,
@@ -213,6 +222,8 @@ class LossOptions:
         divergence: Any,
         beta: Any,
         order: Any,
+        mu: Any,
+        eta: Any,
         endpoints: Any,
         temperature: Any,
         scale_by_t_squared: bool,
@@ -234,7 +245,8 @@ class LossOptions:
             raise ValueError(
                 "inplace=True needs a reduction: the gradient is written before backward"
             )
-        parameter = _parameter_of(divergence, {"beta": beta, "order": order})
+        given = {"beta": beta, "order": order, "mu": mu, "eta": eta}
+        parameter = _parameter_of(divergence, given)
         kind, parameter = _kind_at(divergence, parameter, endpoints)
         return cls(
             kind,

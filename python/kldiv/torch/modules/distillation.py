@@ -42,6 +42,8 @@ class DistillationLoss(torch.nn.Module):
         *,
         beta: float | None = None,
         order: float | None = None,
+        mu: float | None = None,
+        eta: float | None = None,
         endpoints: str = "formula",
         label_smoothing: float = 0.0,
         reduction: str = "mean",
@@ -54,6 +56,8 @@ class DistillationLoss(torch.nn.Module):
             divergence,
             beta,
             order,
+            mu,
+            eta,
             endpoints,
             temperature,
             scale_by_t_squared,
@@ -72,6 +76,8 @@ class DistillationLoss(torch.nn.Module):
         self.ignore_index = ignore_index
         self.beta = beta
         self.order = order
+        self.mu = mu
+        self.eta = eta
         self.endpoints = endpoints
         self.label_smoothing = label_smoothing
         self.reduction = reduction
@@ -97,6 +103,8 @@ class DistillationLoss(torch.nn.Module):
             divergence=self.divergence,
             beta=self.beta,
             order=self.order,
+            mu=self.mu,
+            eta=self.eta,
             endpoints=self.endpoints,
             temperature=self.temperature,
             scale_by_t_squared=self.scale_by_t_squared,
@@ -114,7 +122,7 @@ class DistillationLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """The main parameters."""
-        names = ("beta", "order", "temperature", "scale_by_t_squared", "alpha")
+        names = ("beta", "order", "mu", "eta", "temperature", "scale_by_t_squared", "alpha")
         shown = [(name, getattr(self, name)) for name in ("divergence", *names)]
         if self.endpoints != "formula":
             shown.append(("endpoints", self.endpoints))
