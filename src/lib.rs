@@ -40,8 +40,9 @@ mod simd;
 mod threads;
 
 pub use batch::{
-    Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Stream, TEMPERATURE, Targets, compare,
-    cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pointwise_kl, stream,
+    Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Side, Stream, TEMPERATURE, Targets, compare,
+    cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pairwise, pointwise_kl,
+    stream,
 };
 pub use divergence::{Description, Kind, Parameter, Properties};
 pub use element::{Dtype, Element};

@@ -1,6 +1,7 @@
 """What all tests share: dtypes, instruction sets, and rows of logits."""
 
 import functools
+import sys
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import kldiv
+import kldiv.functional.pairwise
 import kldiv.functional.softmax
 from kldiv import _kldiv, _requests, comparison
 
@@ -36,9 +38,16 @@ def isa(request, monkeypatch):
             "gather_log_probs",
             "log_softmax",
             "logsumexp",
+            "pairwise",
         )
     }
-    for module in (_requests, comparison, kldiv.functional.softmax):
+    modules = (
+        _requests,
+        comparison,
+        sys.modules["kldiv.functional.pairwise"],
+        kldiv.functional.softmax,
+    )
+    for module in modules:
         monkeypatch.setattr(module, "_kldiv", SimpleNamespace(**on_isa))
     return request.param
 

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use kldiv::{
-    CrossEntropy, Execution, Gradients, Kind, PairOfRows, Reduction, RowOptions, Rows, RowsMut, Targets, compare,
-    cross_entropy, divergence,
+    CrossEntropy, Error, Execution, Gradients, Kind, PairOfRows, Reduction, RowOptions, Rows, RowsMut, Side, Space,
+    Targets, compare, cross_entropy, divergence, pairwise,
 };
 
 /// Every divergence, with each of some parameters that it may have.
@@ -365,4 +365,38 @@ fn rows_without_a_label_are_compared() {
         message(Some(-1)),
         format!("label -100 in row 1 is out of range for 3 classes (ignore_index is -1); {advice}")
     );
+}
+
+#[test]
+fn every_pair_is_what_two_rows_are() {
+    let (rows, columns, classes) = (37, 5, 1100);
+    let (p, q) = (noise(rows * classes, 1), noise(columns * classes, 2));
+    let side = |numbers| Side { rows: Rows::new(numbers, classes).unwrap(), space: Space::Logits, temperature: 1.0 };
+    for kind in kinds() {
+        let mut matrix = vec![0.0_f64; rows * columns];
+        let out = RowsMut::new(&mut matrix, columns).unwrap();
+        pairwise(kind, &side(&p), Some(&side(&q)), out, &with_threads(2)).unwrap();
+        for (row, found) in p.chunks(classes).zip(matrix.chunks(columns)) {
+            for (column, found) in q.chunks(classes).zip(found) {
+                let pair = PairOfRows::logits(Rows::new(row, classes).unwrap(), Rows::new(column, classes).unwrap());
+                let options = RowOptions { reduction: Reduction::Sum, ..RowOptions::default() };
+                let one = divergence(kind, &pair, options, Gradients::default(), &with_threads(1)).unwrap();
+                assert!((found / one.result.unwrap() - 1.0).abs() < 2e-6, "{kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_matrix_has_the_shape_of_all_pairs() {
+    let (p, mut matrix) = ([0.0_f64; 12], [7.0_f64; 16]);
+    let side = |classes| Side { rows: Rows::new(&p, classes).unwrap(), space: Space::Logits, temperature: 1.0 };
+    let mut call = |classes, width, other: Option<&Side<'_>>| {
+        let out = RowsMut::new(&mut matrix[..12], width).unwrap();
+        pairwise(Kind::Kl, &side(classes), other, out, &Execution::default())
+    };
+    assert!(matches!(call(3, 3, None), Err(Error::ShapeMismatch { first: "the output", .. })));
+    assert!(matches!(call(3, 3, Some(&side(2))), Err(Error::ShapeMismatch { first: "p", .. })));
+    assert!(call(4, 4, Some(&side(3))).is_err());
+    assert_eq!(matrix, [7.0; 16]);
 }

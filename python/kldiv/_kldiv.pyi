@@ -131,6 +131,7 @@ __all__ = [
     "isa",
     "log_softmax",
     "logsumexp",
+    "pairwise",
     "pointwise_kl",
     "set_num_threads",
     "stream",
@@ -175,6 +176,16 @@ def distillation(
     student_gradient: _Operand | None = None,
     isa: str | None = None,
 ) -> _Values: ...
+def pairwise(
+    kind: str,
+    parameter: float,
+    p: _Operand,
+    q: _Operand | None,
+    spaces: tuple[str, str],
+    temperatures: tuple[float, float],
+    out: _Operand,
+    isa: str | None = None,
+) -> None: ...
 def pointwise_kl(
     p: _Operand,
     ln_q: _Operand,

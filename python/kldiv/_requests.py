@@ -494,12 +494,19 @@ def check_probabilities(
         memory, others = rows.memory, outputs.values()
         if space not in PROBABILITIES or any(overlap(memory, out.memory) for out in others):
             continue
-        if (found := negative_probability(memory, kept)) is not None:
-            row, number = found
-            where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
-            warn_once(
-                NegativeProbabilityWarning,
-                f"{name} holds the negative probability {number:g}{where}, whose result is NaN: "
-                'pass space="logits" or "log_probs" if these are such',
-            )
+        if warn_of_negative(name, memory, kept):
             return
+
+
+def warn_of_negative(name: str, operand: Array, kept: Array | None) -> bool:
+    """Warn of the first negative probability of the rows kept; whether there is one."""
+    if (found := negative_probability(operand, kept)) is None:
+        return False
+    row, number = found
+    where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+    warn_once(
+        NegativeProbabilityWarning,
+        f"{name} holds the negative probability {number:g}{where}, whose result is NaN: "
+        'pass space="logits" or "log_probs" if these are such',
+    )
+    return True

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 NUMPY_ONLY = {
+    "pairwise": "a matrix of numbers to look at, which nothing is fitted by",
     "value_and_grad": "torch and JAX differentiate by themselves",
 }
 """Functions that `kldiv.torch` and `kldiv.jax` do not have, and why."""

@@ -18,7 +18,7 @@ use super::disjoint_pair::DisjointPair;
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointView, Divergence, Infinite, OfProbabilities, Outer, Probabilities};
 use crate::simd::Lanes;
 use crate::simd::ln::{Log1p, atanh_tail_on_third, ln};
 
@@ -207,6 +207,10 @@ impl Divergence for JensenShannon {
         (self.beta == 0.5 && self.factor == 1.0).then_some(EvenDisjoint)
     }
 
+    fn for_many_pairs(self) -> Option<impl OfProbabilities> {
+        (self.beta == 0.5 && self.factor == 1.0).then_some(EvenOfProbabilities)
+    }
+
     fn infinite_where(self) -> Infinite {
         Infinite { q_zero: false, p_zero: false }
     }
@@ -273,5 +277,60 @@ impl<V: Lanes> DisjointView<V> for EvenDisjointView<V> {
         let d_ln_p = p * (ratio.min(self.zero) - half_ln);
         let d_ln_q = q * ((-ratio).min(self.zero) - half_ln);
         Class { value: d_ln_p + d_ln_q, d_ln_p, d_ln_q }
+    }
+}
+
+/// β = ½ from probabilities: ½(p + q)·g with g = ½[(1 + σ)·ln(1 + σ) + (1 − σ)·ln(1 − σ)], σ = |p − q|/(p + q).
+///
+/// Up to σ = ⅓ it is σ² times a polynomial in σ²; beyond, with ln(1 − σ) = ln(1 + σ) − u, it is ln(1 + σ) − ½(1 − σ)·u, the
+/// logarithm a polynomial in σ − ⅔. No division is left but that of σ.
+#[derive(Clone, Copy)]
+pub(crate) struct EvenOfProbabilities;
+
+impl EvenOfProbabilities {
+    /// Of g/σ² in σ² up to 1/9: minimax in absolute error, 2.1e-18.
+    const NEAR: &'static [f64] = &[
+        0.5,
+        0.083_333_333_333_336_78,
+        0.033_333_333_332_309_05,
+        0.017_857_142_974_612_886,
+        0.011_111_104_287_615_012,
+        0.007_575_984_421_409_666,
+        0.005_489_938_991_306_624,
+        0.004_223_048_369_598_351,
+        0.002_854_706_131_412_372,
+        0.004_235_158_661_846_857,
+    ];
+    /// Of ln(1 + σ) in σ − ⅔ from ⅓ to 1: minimax in absolute error, 1.8e-17.
+    const FAR: &'static [f64] = &[
+        0.510_825_623_765_990_7,
+        0.6,
+        -0.180_000_000_000_016_62,
+        0.072_000_000_000_009_4,
+        -0.032_399_999_996_861_21,
+        0.015_551_999_998_225_848,
+        -0.007_776_000_225_370_38,
+        0.003_999_085_841_670_657,
+        -0.002_099_512_068_215_417_2,
+        0.001_119_739_516_890_645,
+        -0.000_604_812_894_895_724_1,
+        0.000_329_900_923_961_305_63,
+        -0.000_179_812_400_186_946_82,
+        9.957_050_548_478_443e-5,
+        -6.451_910_740_445_528e-5,
+        3.617_368_883_706_804e-5,
+    ];
+}
+
+impl OfProbabilities for EvenOfProbabilities {
+    #[inline(always)]
+    fn class<V: Lanes>(self, class: &Probabilities<V>) -> V {
+        let Probabilities { token, sum, sigma, u, .. } = *class;
+        let splat = |value| V::splat(token, value);
+        let half = splat(0.5);
+        let squared = sigma * sigma;
+        let near = squared * squared.polynomial(token, Self::NEAR);
+        let far = (sigma - splat(2.0 / 3.0)).polynomial(token, Self::FAR) - half * (splat(1.0) - sigma) * u;
+        half * sum * V::select(sigma.le(splat(1.0 / 3.0)), near, far)
     }
 }

@@ -1,5 +1,5 @@
-//! The divergences: one trait, one table, one file each, and the two vocabularies they are written in, [`Pair`] and
-//! [`DisjointPair`].
+//! The divergences: one trait, one table, one file each, and the vocabularies they are written in: [`Pair`],
+//! [`DisjointPair`] and [`Probabilities`].
 //!
 //! To add one: a file with a type that implements [`Divergence`], and a line in the table below.
 
@@ -15,6 +15,7 @@ mod lk_hybrid;
 mod neg_log_acceptance;
 mod pair;
 mod powers;
+mod probabilities;
 mod renyi;
 mod skew_kl;
 mod squared_hellinger;
@@ -28,6 +29,7 @@ pub(crate) use disjoint_pair::DisjointPair;
 pub(crate) use jensen_shannon::JensenShannon;
 pub(crate) use neg_log_acceptance::NegLogAcceptance;
 pub(crate) use pair::Pair;
+pub(crate) use probabilities::Probabilities;
 pub(crate) use statistic::Statistic;
 
 use crate::error::Error;
@@ -136,6 +138,12 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         None::<Infallible>
     }
 
+    /// The same divergence as found from p and q themselves in f64 lanes; `None` where a [`Pair`] is no more work. For rows that
+    /// are taken many times, and are not close.
+    fn for_many_pairs(self) -> Option<impl OfProbabilities> {
+        None::<Infallible>
+    }
+
     /// Whether the parameters ask for f64 lanes throughout.
     fn needs_wide_lanes(self) -> bool {
         false
@@ -183,6 +191,20 @@ pub(crate) trait Disjoint: Copy + Send + Sync {
 
     /// φ and φ′, or `None` where f32 lanes do not do: the sum cancels in φ, or left their range.
     fn finish(self, sum: f64) -> Option<Outer>;
+}
+
+/// f̃ of a divergence from p and q themselves.
+pub(crate) trait OfProbabilities: Copy + Send + Sync {
+    /// f̃ of one class of each lane.
+    fn class<V: Lanes>(self, class: &Probabilities<V>) -> V;
+}
+
+/// Of divergences that are found from pairs.
+impl OfProbabilities for Infallible {
+    #[inline(always)]
+    fn class<V: Lanes>(self, _: &Probabilities<V>) -> V {
+        match self {}
+    }
 }
 
 /// See [`Disjoint::View`].
@@ -283,6 +305,13 @@ macro_rules! table {
             pub fn name(self) -> &'static str {
                 match self {
                     $(Kind::$variant { .. } => $name,)*
+                }
+            }
+
+            /// Its parameter, if it has one.
+            fn parameter(self) -> Option<f64> {
+                match self {
+                    $(Kind::$variant $({ $field })? => table!(@optional $($field)?),)*
                 }
             }
 
@@ -457,6 +486,12 @@ impl Kind {
     pub fn infinite_where(self) -> Result<(bool, bool), Error> {
         let Infinite { q_zero, p_zero } = self.visit(InfiniteWhere)?;
         Ok(if self.exchanges_rows() { (p_zero, q_zero) } else { (q_zero, p_zero) })
+    }
+
+    /// Whether p and q can be exchanged.
+    pub(crate) fn is_symmetric(self) -> bool {
+        let properties = self.properties();
+        properties.symmetric || (properties.symmetric_at.is_some() && properties.symmetric_at == self.parameter())
     }
 
     /// Whether the divergence of its type is that of q and p, not of p and q.

@@ -11,19 +11,30 @@ use super::arrays::{Mask, Numbers, Operand, Reducer, marks, slice};
 use super::results::array_of;
 use super::settings::default_isa;
 use crate::{
-    CrossEntropy, Distillation, Dtype, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Space, Stream, Targets,
+    CrossEntropy, Distillation, Dtype, Error, Execution, Gradients, Isa, Kind, PairOfRows, Rows, Side, Space, Stream,
+    Targets,
 };
 
 /// Rows × classes up to which a call keeps the GIL. Giving it away and looking for signals takes 0.2 µs, a fifth of the
 /// fastest of such calls; the slowest take some tens of microseconds, in which nobody misses the GIL.
 const ATTACHED: usize = 1 << 11;
 
-/// Runs `call` on a batch of the size of `rows`: without the GIL and looking for signals (Ctrl-C) now and then, unless
-/// it is small.
+/// Runs `call` on a batch of the size of `rows`.
 fn detached<R: Send>(
     py: Python<'_>,
     isa: Option<&str>,
     rows: &Rows<'_>,
+    call: impl FnOnce(&Execution<'_>) -> Result<R, Error> + Send,
+) -> PyResult<R> {
+    detached_for(py, isa, rows.count().saturating_mul(rows.classes()), call)
+}
+
+/// Runs `call`, which looks at so many classes: without the GIL and looking for signals (Ctrl-C) now and then, unless they are
+/// few.
+fn detached_for<R: Send>(
+    py: Python<'_>,
+    isa: Option<&str>,
+    elements: usize,
     call: impl FnOnce(&Execution<'_>) -> Result<R, Error> + Send,
 ) -> PyResult<R> {
     let isa = match isa {
@@ -35,7 +46,7 @@ fn detached<R: Send>(
         })?,
     };
     let threads = crate::num_threads();
-    if rows.count().saturating_mul(rows.classes()) <= ATTACHED {
+    if elements <= ATTACHED {
         return Ok(call(&Execution { isa, threads, interrupted: &|| false })?);
     }
     let raised = Mutex::new(None);
@@ -87,6 +98,32 @@ pub(super) fn divergence<'py>(
     let reduced =
         detached(py, isa, &pair.rows.0, |execution| crate::divergence(kind, &pair, row_options, gradients, execution))?;
     reducer.wrap(py, &p, &reduced)
+}
+
+/// `out` has a row for each of p, and a column for each of q, or of p where there is no q.
+#[pyfunction]
+#[pyo3(signature = (kind, parameter, p, q, spaces, temperatures, out, isa=None))]
+#[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
+pub(super) fn pairwise<'py>(
+    py: Python<'py>,
+    kind: &str,
+    parameter: f64,
+    p: Operand<'py>,
+    q: Option<Operand<'py>>,
+    spaces: (Space, Space),
+    temperatures: (f64, f64),
+    out: Operand<'py>,
+    isa: Option<&str>,
+) -> PyResult<()> {
+    let kind = Kind::new(kind, parameter)?;
+    let first = Side { rows: p.rows()?, space: spaces.0, temperature: temperatures.0 };
+    let second = match &q {
+        Some(q) => Some(Side { rows: q.rows()?, space: spaces.1, temperature: temperatures.1 }),
+        None => None,
+    };
+    let out = out.rows_mut()?;
+    let elements = [out.count(), out.classes(), first.rows.classes()].into_iter().fold(1, usize::saturating_mul);
+    detached_for(py, isa, elements, |execution| crate::pairwise(kind, &first, second.as_ref(), out, execution))
 }
 
 /// What cross-entropy is to be, beside rows and targets.

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 mod _kldiv {
     #[pymodule_export]
     use super::calls::{
-        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp,
+        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pairwise,
         pointwise_kl, stream,
     };
     #[pymodule_export]

@@ -3,6 +3,7 @@
 //! * [`distribution`]: one row as a distribution; [`pair`]: two rows seen class by class.
 //! * [`kl`]: KL of two rows in one pass, each file for another kind of rows.
 //! * [`divergence`]: value and gradients of any divergence of two rows.
+//! * [`pairwise`]: a divergence of each of some rows from each of others.
 //! * [`cross_entropy`], [`entropy`], [`distillation`], [`comparison`]: the other functions of the crate.
 //! * [`gradients`]: where gradients go; [`runs`]: the loop over the vectors of blocks.
 //! * [`two_floats`]: numbers with twice the precision.
@@ -16,5 +17,6 @@ pub(crate) mod entropy;
 pub(crate) mod gradients;
 pub(crate) mod kl;
 mod pair;
+pub(crate) mod pairwise;
 pub(crate) mod runs;
 mod two_floats;

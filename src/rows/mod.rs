@@ -111,7 +111,7 @@ pub struct RowsMut<'a> {
 // SAFETY: the memory is this view's alone, as a `&mut [E]` of an element that is `Send`.
 unsafe impl Send for RowsMut<'_> {}
 // SAFETY: what is public only asks a shared view for its shape: functions that write take views by value. In the crate,
-// distinct rows are distinct memory (checked by the constructors), and `row` is promised one user of a row.
+// distinct rows are distinct memory (checked by the constructors), and `row` is promised one user of a class of a row.
 unsafe impl Sync for RowsMut<'_> {}
 
 impl<'a> RowsMut<'a> {
@@ -158,6 +158,11 @@ impl<'a> RowsMut<'a> {
         self.axes.count
     }
 
+    /// Elements in a row.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
     /// How the elements are stored.
     pub fn dtype(&self) -> Dtype {
         self.dtype
@@ -169,7 +174,7 @@ impl<'a> RowsMut<'a> {
     }
 
     /// # Safety
-    /// No other [`RowMut`] of the same row is in use.
+    /// No other [`RowMut`] is in use for the same classes of the same row.
     pub(crate) unsafe fn row(&self, index: usize) -> RowMut<'_> {
         assert!(index < self.count());
         RowMut {

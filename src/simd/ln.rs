@@ -12,9 +12,12 @@
 
 use super::vector::{Lanes, Scalar};
 
-/// atanh(s) − s for |s| ≤ (√2 − 1)/(√2 + 1).
+/// (√2 − 1)/(√2 + 1): (1 + s)/(1 − s) is √2.
+pub(crate) const LARGEST_S: f64 = 0.171_572_875_253_809_9;
+
+/// atanh(s) − s for |s| ≤ [`LARGEST_S`].
 #[inline(always)]
-fn atanh_tail<V: Lanes>(token: V::Token, s: V) -> V {
+pub(crate) fn atanh_tail<V: Lanes>(token: V::Token, s: V) -> V {
     let squared = s * s;
     s * squared * squared.polynomial(token, V::Scalar::ATANH)
 }

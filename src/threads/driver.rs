@@ -60,6 +60,11 @@ pub(crate) struct Driver<'a> {
 }
 
 impl Driver<'_> {
+    /// The number of threads.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// `row(index, blocks)` for all rows; the results in order. The function is not a type parameter, as in [`Blocks`].
     pub(crate) fn for_rows<R>(
         &self,
@@ -76,7 +81,8 @@ impl Driver<'_> {
         // Of few rows, those that are left when each thread has had the same number are shared out in blocks.
         let shared = if count < 4 * self.threads && classes >= SERIAL_ROW { count % self.threads } else { 0 };
         let (whole_rows, shared_rows) = results.split_at_mut(count - shared);
-        let group = (UNINTERRUPTED / classes.max(1)).max(1);
+        // Enough for all threads, however wide rows are.
+        let group = (UNINTERRUPTED / classes.max(1)).max(4 * self.threads);
         for (index, group_results) in whole_rows.chunks_mut(group).enumerate() {
             self.look_for_interruption()?;
             let first = index * group;

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kldiv._kldiv import DIVERGENCES
 from kldiv.functional.cross_entropy import cross_entropy as cross_entropy
 from kldiv.functional.divergences import *  # noqa: F403
+from kldiv.functional.pairwise import pairwise as pairwise
 from kldiv.functional.softmax import entropy as entropy
 from kldiv.functional.softmax import gather_log_probs as gather_log_probs
 from kldiv.functional.softmax import log_softmax as log_softmax
@@ -27,6 +28,7 @@ if not TYPE_CHECKING:
         "gather_log_probs",
         "log_softmax",
         "logsumexp",
+        "pairwise",
         "value_and_grad",
         *DIVERGENCES,
     ]
