@@ -48,6 +48,13 @@ def main_table(found: Runs) -> Iterator[str]:
     yield from report.in_markdown(report.table(run["header"], results), 2)
 
 
+def family_table(found: Runs) -> Iterator[str]:
+    """Lay out every divergence with its gradient."""
+    run = found["family"]
+    yield from sources(run)
+    yield from report.in_markdown(report.family(run, DTYPES), 1)
+
+
 def close_table(found: Runs) -> Iterator[str]:
     """Lay out rows that are close."""
     run = found["close"]
@@ -165,6 +172,7 @@ BLOCKS: dict[str, Callable[[Runs], Any]] = {
     "speed": speed,
     "speed-zh": speed_in_chinese,
     "main": main_table,
+    "family": family_table,
     "times": with_sources("shapes", lambda run: report.times(run, DTYPES), 2),
     "libraries": lambda found: report.in_markdown(report.libraries(found["shapes"], DTYPES), 2),
     "close": close_table,

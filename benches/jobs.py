@@ -15,6 +15,7 @@ import kldiv
 from accuracy import DTYPES, oracle
 from kldiv import _kldiv
 from kldiv._arrays import Operand, as_rows
+from samples import USUAL
 
 Array = NDArray[Any]
 Result = tuple[Any, Any]
@@ -88,6 +89,21 @@ JOBS = [
         autograd=True,
     ),
 ]
+
+FAMILY = [
+    Job(
+        f"{name}({', '.join(f'{value:g}' for value in parameter.values())})+grad"
+        if parameter
+        else f"{name}+grad",
+        f"{name}{' '.join(f', {key} = {value:g},' for key, value in parameter.items())} and ∂q",
+        name,
+        gradient=True,
+        parameter=parameter,
+    )
+    for name, parameter in USUAL
+]
+"""Every divergence with the parameters that people pass, those of `samples.USUAL`."""
+JOBS += [job for job in FAMILY if job.key not in {known.key for known in JOBS}]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ import report
 import runs
 from accuracy import DTYPES
 from contenders import CONTENDERS, installed, versions
-from jobs import JOBS, Call, Inputs, Job, errors, limits, ours
+from jobs import FAMILY, JOBS, Call, Inputs, Job, errors, limits, ours
 
 SHAPES = "1x1000,8x1000,1x262144,32x50257,512x32000,256x128256,64x262144"
 QUICK_SHAPES = "1x1000,8x1000"
@@ -62,6 +62,13 @@ NAMED: dict[str, dict[str, Any]] = {
         "shapes": "256x128256",
         "dtypes": "float32,float16,bfloat16",
         "peers": "torch,compile,simsimd,numkong",
+    },
+    # Every divergence with its gradient.
+    "family": {
+        "shapes": "256x128256",
+        "dtypes": "float32,bfloat16",
+        "jobs": ",".join(job.key for job in FAMILY),
+        "peers": "none",
     },
     # Every shape, dtype, job and library.
     "shapes": {},

@@ -132,6 +132,21 @@ def times(run: Run, dtypes: tuple[str, ...]) -> Table:
         yield title, dtype, *(cells.get(each, "") for each in shapes)
 
 
+def family(run: Run, dtypes: tuple[str, ...]) -> Table:
+    """Lay out the times of the jobs of a run, and how many times the limit they take."""
+    yield "job", *(f"{dtype}, ÷ limit" for dtype in dtypes)
+    for title in dict.fromkeys(each["title"] for each in run["results"]):
+        found = {each["dtype"]: each for each in run["results"] if each["title"] == title}
+        ours = {dtype: found[dtype]["entries"]["kldiv"] for dtype in dtypes}
+        yield (
+            title,
+            *(
+                f"{duration(ours[dtype]['seconds'])}, {over_limit(found[dtype], ours[dtype]):.1f}"
+                for dtype in dtypes
+            ),
+        )
+
+
 def libraries(run: Run, dtypes: tuple[str, ...]) -> Table:
     """Lay out how many times kldiv's time each library takes, from shape to shape."""
     contenders = run["header"]["contenders"]
