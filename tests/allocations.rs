@@ -113,6 +113,8 @@ fn allocations(rows: usize, classes: usize, isa: Isa) -> Vec<(&'static str, usiz
 
 fn check(classes: usize) {
     for isa in Isa::available() {
+        // What is kept for the next row.
+        allocations(40, classes, isa);
         let few = allocations(2, classes, isa);
         // Every call makes at least the vector of its results.
         assert!(few.iter().all(|&(_, count)| count > 0), "{few:?}");

@@ -8,9 +8,10 @@ use crate::row::divergence::first_pass::Statistics;
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, PairView};
 use crate::row::runs::{Step, pass, sums};
-use crate::rows::Block;
+use crate::rows::{BLOCK, Block};
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
+use std::cell::Cell;
 
 use super::Task;
 
@@ -68,9 +69,48 @@ fn smallest_of_head(mass: f64, p: Distribution<'_>, sum: LogSumExp, isa: Isa, bl
     // Of rows that sum to one, all classes that are less probable than this hold less than what the head leaves. The margin is for
     // roundings of p.
     let least = if p.space.is_normalized() { 0.999 * (1.0 - mass) / classes as f64 } else { SMALLEST };
-    let parts = blocks.map(classes, |start, len| isa.run(Candidates { p: p.block(start, len), sum, least }));
-    let mut candidates: Vec<Candidate> = parts.iter().flatten().copied().collect();
-    last_of_mass(&mut candidates, mass)
+    let parts = blocks.map(classes, |start, len| {
+        let candidates = Candidates { p: p.block(start, len), sum, least, found: spare() };
+        Cell::new(isa.run(candidates))
+    });
+    let mut candidates = ROW.take();
+    candidates.clear();
+    candidates.reserve_exact(classes);
+    for part in parts.iter() {
+        let part = part.take();
+        candidates.extend_from_slice(&part);
+        keep(part);
+    }
+    let last = last_of_mass(&mut candidates, mass);
+    ROW.set(candidates);
+    last
+}
+
+thread_local! {
+    /// Memory for the candidates of a row, kept for the next one.
+    static ROW: Cell<Vec<Candidate>> = const { Cell::new(Vec::new()) };
+    /// That for those of its blocks.
+    static SPARE: Cell<Vec<Vec<Candidate>>> = const { Cell::new(Vec::new()) };
+}
+
+/// An empty vector with memory for the candidates of a block.
+fn spare() -> Vec<Candidate> {
+    let mut spare = SPARE.take();
+    let mut found = spare.pop().unwrap_or_default();
+    SPARE.set(spare);
+    found.reserve_exact(BLOCK);
+    found
+}
+
+fn keep(mut found: Vec<Candidate>) {
+    /// Those of a row of 262,144 classes.
+    const MOST: usize = 64;
+    let mut spare = SPARE.take();
+    if spare.len() < MOST {
+        found.clear();
+        spare.push(found);
+    }
+    SPARE.set(spare);
 }
 
 /// A class that may belong to the head: its number, and p.
@@ -126,6 +166,8 @@ struct Candidates<'a> {
     p: Distribution<'a>,
     sum: LogSumExp,
     least: f64,
+    /// Where they go.
+    found: Vec<Candidate>,
 }
 
 impl Kernel for Candidates<'_> {
@@ -133,11 +175,11 @@ impl Kernel for Candidates<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Vec<Candidate> {
-        let Candidates { p, sum, least } = self;
+        let Candidates { p, sum, least, found } = self;
         let mut step = CandidatesStep::<S::F64> {
             view: DistributionView::new(simd, p, sum),
             least: S::F64::splat(simd, least),
-            found: Vec::new(),
+            found,
         };
         pass(simd, p.row.classes(), [Block::new(p.row, p.space.absent())], [], &mut step);
         step.found
