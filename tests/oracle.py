@@ -410,11 +410,11 @@ class LkHybrid(Mixed):
 
     def wide_slopes(self, pair):
         to_p, (to_q, multiple) = super().wide_slopes(pair)
-        # Where most of q is improbable in p, less λ + ½(1 − λ), the slope of a class that p lacks.
+        # Where most of q is improbable in p, less ½(1 − λ), the slope of a class that p lacks.
         lone = (np.where(pair.q > 4 * pair.p, pair.q, 0).sum(-1) > 0.5)[:, None]
         weight = self.wide_weight(pair)[:, None]
         left = -weight * pair.p - (1 - weight) * (1 - np.sign(pair.gap)) / 2 * pair.q
-        return to_p, (np.where(lone, left, to_q), np.where(lone, (1 + weight) / 2, multiple))
+        return to_p, (np.where(lone, left, to_q), np.where(lone, (1 - weight) / 2, multiple))
 
 
 @dataclass(frozen=True)
