@@ -188,7 +188,12 @@ struct Tolerance {
 
 /// Where one class has all the probability the gradient is nearly 0, as the difference of slopes of about this size.
 fn slope_size(kind: Kind, value: f64) -> f64 {
-    if kind == Kind::TotalVariation { 0.5 } else { 0.1 * value.min(1.0) }
+    match kind {
+        Kind::TotalVariation => 0.5,
+        // Those of powers are as large as the sum.
+        Kind::AlphaDivergence { .. } | Kind::ChiSquared => 0.1 * value,
+        _ => 0.1 * value.min(1.0),
+    }
 }
 
 fn compare(kind: Kind, got: &Outcome, expected: &Outcome, tolerance: Tolerance) -> Result<(), TestCaseError> {
