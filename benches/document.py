@@ -52,7 +52,7 @@ def family_table(found: Runs) -> Iterator[str]:
     """Lay out every divergence with its gradient."""
     run = found["family"]
     yield from sources(run)
-    yield from report.in_markdown(report.family(run, DTYPES), 1)
+    yield from report.in_markdown(report.family(run, ("float32",)), 1)
 
 
 def close_table(found: Runs) -> Iterator[str]:

@@ -66,7 +66,7 @@ NAMED: dict[str, dict[str, Any]] = {
     # Every divergence with its gradient.
     "family": {
         "shapes": "256x128256",
-        "dtypes": "float32,bfloat16",
+        "dtypes": "float32",
         "jobs": ",".join(job.key for job in FAMILY),
         "peers": "none",
     },
