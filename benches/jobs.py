@@ -99,6 +99,7 @@ FAMILY = [
         name,
         gradient=True,
         parameter=parameter,
+        peers=(),
     )
     for name, parameter in USUAL
 ]

@@ -79,6 +79,7 @@ def test_the_newest_run_of_each_name_is_shown(tmp_path, monkeypatch):
 
 
 SMALL = {
+    "family": "--shapes 2x17",
     "main": "--shapes 2x17 --dtypes float32,bfloat16 --peers torch,numpy --threads 1",
     "shapes": "--shapes 1x17,2x17 --dtypes float32 --peers torch,scipy --threads 1",
     "close": "--shapes 2x17 --dtypes float32 --peers torch --threads 1",
@@ -102,7 +103,17 @@ def test_runs_become_tables_and_pictures(tmp_path, monkeypatch, capsys):
     (path,) = tmp_path.iterdir()
     found = runs.newest()
     assert found.keys() == SMALL.keys()
-    for name in ("main", "close", "speed", "speed-zh", "times", "libraries", "small", "autograd"):
+    for name in (
+        "main",
+        "family",
+        "close",
+        "speed",
+        "speed-zh",
+        "times",
+        "libraries",
+        "small",
+        "autograd",
+    ):
         header, _, *lines = [line for line in document.BLOCKS[name](found) if line.startswith("|")]
         assert lines
         assert {line.count("|") for line in lines} == {header.count("|")}
