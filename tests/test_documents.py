@@ -121,7 +121,7 @@ def test_runs_become_tables_and_pictures(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     bench(monkeypatch, f"--from {path} --run threads")
     assert "2 × 17, threads: 1" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="one of main, shapes"):
+    with pytest.raises(SystemExit, match="one of main, family"):
         bench(monkeypatch, f"--from {path}")
 
 
