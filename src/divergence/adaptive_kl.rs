@@ -76,14 +76,6 @@ impl Divergence for AdaptiveKl {
     }
 
     #[inline(always)]
-    fn given_slopes<V: Lanes>(self, pair: &Pair<V>, class: &Class<V>) -> (V, V) {
-        // Where ln p − ln q is 0, 2g − 1 is what is left.
-        let (lambda, mu) = self.linear();
-        let splat = |value| V::splat(pair.token, value);
-        (pair.p.mul_add(splat(lambda), class.d_ln_p), pair.q.mul_add(splat(mu), class.d_ln_q))
-    }
-
-    #[inline(always)]
     fn slopes_per_probability<V: Lanes>(self, pair: &Pair<V>) -> (V, V) {
         // g·(d + 1) − (1−g)·e^(−d) and (1−g)·(1 − d) − g·e^d; of close classes by e^(−d) − 1 and e^d − 1, of which one is
         // e^(−u) − 1.
