@@ -19,8 +19,8 @@ from safetensors.numpy import save_file
 
 import kldiv
 from conftest import softmax
-from kldiv.logit_files import open_logits
-from kldiv.stored_arrays import LogitFileError
+from kldiv.evaluation.dumps.logit_files import open_logits
+from kldiv.evaluation.dumps.protocol import DumpError
 
 KLDIV = Path(sys.executable).parent / "kldiv"
 DEMO = Path(kldiv.__file__).parent / "demo"
@@ -266,7 +266,7 @@ def test_files_cut_off_while_they_are_read(tmp_path, logits):
         blocks = file.blocks(range(ROWS), 2)
         np.testing.assert_array_equal(next(blocks), logits[0][:2])
         os.truncate(tmp_path / "p.npy", 600)
-        with pytest.raises(LogitFileError, match=r"p\.npy was truncated"):
+        with pytest.raises(DumpError, match=r"p\.npy was truncated"):
             list(blocks)
 
 

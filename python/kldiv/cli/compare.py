@@ -20,7 +20,13 @@ from kldiv._arrays import Array
 from kldiv._probabilities import look_like_probabilities
 from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress, show_table
-from kldiv.logit_files import LogitFile, open_logits, read_labels, read_mask, split_name
+from kldiv.evaluation.dumps.logit_files import (
+    LogitFile,
+    open_logits,
+    read_labels,
+    read_mask,
+    split_name,
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ def compare_files(
 
     Raises
     ------
-    CommandError, LogitFileError, OSError
+    CommandError, DumpError, OSError
         For files that do not fit together or cannot be read, and options out of range.
     """
     options = options or Options()

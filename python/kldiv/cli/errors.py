@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from kldiv.stored_arrays import LogitFileError
+from kldiv.evaluation.dumps.protocol import DumpError
 
 # typer brings click along, as a dependency or, in newer versions, inside itself.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -41,7 +41,7 @@ def run(app: typer.Typer) -> int:
         sys.stdout.flush()
     except _USAGE_ERROR as error:
         return _fail(getattr(error, "format_message", error.__str__)())
-    except (CommandError, LogitFileError) as error:
+    except (CommandError, DumpError) as error:
         return _fail(str(error))
     except BrokenPipeError:
         return _closed_pipe()

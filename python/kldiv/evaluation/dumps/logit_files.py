@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from kldiv._arrays import Array
-from kldiv.stored_arrays import Content, LogitFileError, NpyFile, SafetensorsFile, StoredArray
+from kldiv.evaluation.dumps.protocol import DumpError
+from kldiv.evaluation.dumps.stored_arrays import Content, NpyFile, SafetensorsFile, StoredArray
 
 
 class LogitFile(Protocol):
@@ -79,16 +80,16 @@ def open_logits(name: str) -> LogitFile:
 
     Raises
     ------
-    LogitFileError
+    DumpError
         For a file that does not hold logits with at least one row and one class.
     OSError
         For a file that cannot be read.
     """
     file = _open(name, LOGITS)
     if not file.shape:
-        raise LogitFileError(f"{file.name} has shape (), without a vocabulary axis")
+        raise DumpError(f"{file.name} has shape (), without a vocabulary axis")
     if not math.prod(file.shape):
-        raise LogitFileError(f"{file.name} has shape {file.shape}, without a logit")
+        raise DumpError(f"{file.name} has shape {file.shape}, without a logit")
     return file
 
 
@@ -97,7 +98,7 @@ def read_labels(name: str, batch_shape: tuple[int, ...]) -> Array:
 
     Raises
     ------
-    LogitFileError
+    DumpError
         For a file that does not hold one integer for every row.
     OSError
         For a file that cannot be read.
@@ -110,7 +111,7 @@ def read_mask(name: str, batch_shape: tuple[int, ...]) -> Array:
 
     Raises
     ------
-    LogitFileError
+    DumpError
         For a file that does not hold one of them for every row.
     OSError
         For a file that cannot be read.
@@ -131,7 +132,7 @@ def _one_a_row(name: str, content: Content, batch_shape: tuple[int, ...]) -> Arr
     rows = math.prod(batch_shape)
     if file.shape not in (batch_shape, (rows,)):
         expected = " or ".join(str(shape) for shape in dict.fromkeys((batch_shape, (rows,))))
-        raise LogitFileError(
+        raise DumpError(
             f"{file.name} has shape {file.shape}; expected one number for every row: {expected}"
         )
     return file.all().reshape(-1)
@@ -140,11 +141,11 @@ def _one_a_row(name: str, content: Content, batch_shape: tuple[int, ...]) -> Arr
 def _open(name: str, content: Content) -> StoredArray:
     path, tensor = split_name(name)
     if path.is_dir():
-        raise LogitFileError(f"{path} is a directory; expected a file of {content.numbers}")
+        raise DumpError(f"{path} is a directory; expected a file of {content.numbers}")
     if not path.exists():
-        raise LogitFileError(f"no such file: {path}{_suggestion(path)}")
+        raise DumpError(f"no such file: {path}{_suggestion(path)}")
     if not path.is_file():
-        raise LogitFileError(f"{path} is not a regular file")
+        raise DumpError(f"{path} is not a regular file")
     extension = path.suffix.lower()
     reader = _READERS.get(extension)
     if reader is None:
@@ -152,10 +153,10 @@ def _open(name: str, content: Content) -> StoredArray:
         if extension in _CONVERSIONS:
             new = repr(str(path.with_suffix(".npy")))
             line = _CONVERSIONS[extension].format(file=repr(str(path)), new=new)
-            raise LogitFileError(f"{path} is no {known}; this line of Python converts it: {line}")
-        raise LogitFileError(f"{path} has the unknown extension {path.suffix!r}; expected {known}")
+            raise DumpError(f"{path} is no {known}; this line of Python converts it: {line}")
+        raise DumpError(f"{path} has the unknown extension {path.suffix!r}; expected {known}")
     if not path.stat().st_size:
-        raise LogitFileError(f"{path} is empty")
+        raise DumpError(f"{path} is empty")
     return reader(path, tensor, content)
 
 

@@ -20,16 +20,13 @@ import ml_dtypes
 import numpy as np
 
 from kldiv._arrays import Array
+from kldiv.evaluation.dumps.protocol import DumpError
 
 # Of rows held at a time: few enough that they are still in the cache when they are computed with.
 BLOCK_BYTES = 4 << 20
 # Where each column is to be read by itself, 1 µs apiece, rows are worth collecting.
 COLUMN_BLOCK_BYTES = 64 << 20
 BAND_BYTES = 8 << 20  # of columns that lie beside each other, read at a time
-
-
-class LogitFileError(ValueError):
-    """A file that does not hold what is asked of it; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Content:
 class StoredArray:
     """An array whose elements lie one after the other in a file.
 
-    Errors while it is read are `LogitFileError` too.
+    Errors while it is read are `DumpError` too.
     """
 
     name: str
@@ -58,18 +55,18 @@ class StoredArray:
     fortran_order: bool = False
 
     def check(self, content: Content) -> None:
-        """Raise `LogitFileError` unless the file is whole and can be `content`."""
+        """Raise `DumpError` unless the file is whole and can be `content`."""
         if self.dtype.hasobject:
-            raise LogitFileError(f"{self.name} holds pickled Python objects, not numbers")
+            raise DumpError(f"{self.name} holds pickled Python objects, not numbers")
         if self.dtype.name not in content.dtypes:
-            raise LogitFileError(
+            raise DumpError(
                 f"{self.name} has dtype {self.dtype.name}; expected {content.numbers} "
                 f"as {content.name}{self._conversion(content)}"
             )
         needed = self.offset + math.prod(self.shape) * self.dtype.itemsize
         present = self.path.stat().st_size
         if present < needed:
-            raise LogitFileError(
+            raise DumpError(
                 f"{self.path} is truncated: {present:,} bytes, but its header describes {needed:,}"
             )
 
@@ -137,7 +134,7 @@ class StoredArray:
         while left:
             # A system reads up to 2 GiB at once.
             if not (length := file.readinto(left)):
-                raise LogitFileError(f"{self.path} was truncated while it was read")
+                raise DumpError(f"{self.path} was truncated while it was read")
             left = left[length:]
 
 
@@ -146,7 +143,7 @@ class NpyFile(StoredArray):
 
     def __init__(self, path: Path, tensor: str | None, content: Content) -> None:
         if tensor is not None:
-            raise LogitFileError(f"{path} holds one array, without names to choose from")
+            raise DumpError(f"{path} holds one array, without names to choose from")
         with path.open("rb") as file:
             try:
                 version = np.lib.format.read_magic(file)
@@ -166,7 +163,7 @@ class NpyFile(StoredArray):
                 raise
             except Exception:
                 # A header is a Python literal, and may raise whatever parsing one can.
-                raise LogitFileError(f"{path} is not a readable .npy file") from None
+                raise DumpError(f"{path} is not a readable .npy file") from None
             offset = file.tell()
         if dtype == np.dtype("V2"):
             # This is how numpy.save writes ml_dtypes.bfloat16.
@@ -202,10 +199,10 @@ class SafetensorsFile(StoredArray):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= self.MAX_HEADER:
-                raise LogitFileError(f"{path} is not a safetensors file")
+                raise DumpError(f"{path} is not a safetensors file")
             header = file.read(length)
         if len(header) < length:
-            raise LogitFileError(f"{path} is not a safetensors file, or it is truncated")
+            raise DumpError(f"{path} is not a safetensors file, or it is truncated")
         try:
             tensors = json.loads(header)
             tensors.pop("__metadata__", None)
@@ -213,19 +210,19 @@ class SafetensorsFile(StoredArray):
             name = self._choose(path, dtypes, tensor, content)
             shape = tuple(map(operator.index, tensors[name]["shape"]))
             begin, end = map(operator.index, tensors[name]["data_offsets"])
-        except LogitFileError:
+        except DumpError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise LogitFileError(f"{path} has no readable safetensors header") from None
+            raise DumpError(f"{path} has no readable safetensors header") from None
         dtype = self.DTYPES.get(dtypes[name])
         if dtype is None:
-            raise LogitFileError(f"tensor {name!r} of {path} has the unknown dtype {dtypes[name]}")
+            raise DumpError(f"tensor {name!r} of {path} has the unknown dtype {dtypes[name]}")
         if (
             begin < 0
             or min(shape, default=0) < 0
             or (end - begin != math.prod(shape) * dtype.itemsize)
         ):
-            raise LogitFileError(f"{path} has no readable safetensors header")
+            raise DumpError(f"{path} has no readable safetensors header")
         super().__init__(f"{path}:{name}", path, dtype, shape, 8 + length + begin)
         self.check(content)
 
@@ -237,7 +234,7 @@ class SafetensorsFile(StoredArray):
         if tensor is not None:
             if tensor in dtypes:
                 return tensor
-            raise LogitFileError(f"{path} has no tensor {tensor!r}; its tensors: {listed}")
+            raise DumpError(f"{path} has no tensor {tensor!r}; its tensors: {listed}")
         fitting = [
             name
             for name, stored in dtypes.items()
@@ -253,4 +250,4 @@ class SafetensorsFile(StoredArray):
             if fitting
             else f"no tensor of {content.numbers}"
         )
-        raise LogitFileError(f"{path} has {problem}; its tensors: {listed}")
+        raise DumpError(f"{path} has {problem}; its tensors: {listed}")
