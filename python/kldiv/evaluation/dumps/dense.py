@@ -14,6 +14,7 @@ import numpy as np
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps.keys import kind_of
 from kldiv.evaluation.dumps.protocol import DumpError, Kind, Sequence
+from kldiv.evaluation.dumps.stored_arrays import LABELS
 
 
 class Rows(Protocol):
@@ -151,6 +152,42 @@ def kind_by_name(name: str, told: Kind | None) -> tuple[Kind, str]:
     return (kind, f"the name {name!r}") if kind else ("logits", "assumed, as no name says it")
 
 
+class Stored(Protocol):
+    """An array that may be labels."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The whole shape."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype stored."""
+
+    def all(self) -> Array:
+        """All of it."""
+
+
+def labels_beside(array: Rows, labels: Stored | None, notes: dict[str, Any]) -> Array | None:
+    """Labels that lie beside an array, one for each row, flat.
+
+    Where they are not that, the notes say so.
+    """
+    if labels is None:
+        return None
+    if math.prod(labels.shape) != math.prod(array.shape[:-1]):
+        shape = list(labels.shape)
+        notes["labels"] = f"{labels.name} has shape {shape}, not one for each row: not read"
+        return None
+    if labels.dtype.name not in LABELS.dtypes:
+        notes["labels"] = f"{labels.name} has dtype {labels.dtype.name}, not integers: not read"
+        return None
+    return labels.all().reshape(-1).astype(np.int64)
+
+
 def regrouped(blocks: Iterator[Array], step: int) -> Iterator[Array]:
     """The rows of blocks of any length, `step` at a time; only the last is shorter."""
     held: list[Array] = []
@@ -176,13 +213,17 @@ def regrouped(blocks: Iterator[Array], step: int) -> Iterator[Array]:
 
 
 class Forward:
-    """Rows that can only be read from the beginning on, as those of compressed data.
+    """Rows that come in order only, as those of compressed data.
 
     Consecutive ranges are read in one pass; any other begins anew and leaves rows out.
     """
 
-    def __init__(self, start: Callable[[int], Iterator[Array]], what: str) -> None:
-        """`start` gives blocks of about so many rows each, from row 0 on."""
+    def __init__(self, start: Callable[[int, int], tuple[int, Iterator[Array]]], what: str) -> None:
+        """`start` is given a row and a number of rows.
+
+        It gives blocks of about so many rows, of which the first begins at that row or before,
+        and the row where it does.
+        """
         self._start = start
         self._what = what
         self._blocks: Iterator[Array] = iter(())
@@ -198,19 +239,48 @@ class Forward:
         wanted = rows.start
         while wanted < rows.stop:
             if self._next is None or self._next > wanted:
-                self._blocks, self._held, self._next = self._start(step), None, 0
+                self._held = None
+                self._next, self._blocks = self._start(wanted, step)
             if self._held is None:
                 self._held = next(self._blocks, None)
                 if self._held is None:
                     found, self._next = self._next, None
                     raise DumpError(f"{self._what} ends after {found:,} rows")
             begin, block = self._next, self._held
-            end = min(begin + len(block), max(rows.stop, begin))
+            end = min(begin + len(block), rows.stop)
             self._next = end
             self._held = block[end - begin :] if end - begin < len(block) else None
             if end > wanted:
                 yield block[wanted - begin : end - begin]
                 wanted = end
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Consecutive rows of an array."""
+
+    array: Rows
+    rows: range
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and width."""
+        return len(self.rows), self.array.shape[-1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the array."""
+        return self.array.dtype
+
+    @property
+    def block_bytes(self) -> int:
+        """Of the array."""
+        return self.array.block_bytes
+
+    def blocks(self, rows: range, step: int) -> Iterator[Array]:
+        """Rows of the slice."""
+        return self.array.blocks(self.rows[rows.start : rows.stop], step)
 
 
 def _check(array: Rows, first: Rows) -> None:

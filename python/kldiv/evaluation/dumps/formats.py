@@ -20,12 +20,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast, get_args
 
-from kldiv.evaluation.dumps import directory, npy, safetensors, sharded, streams
+from kldiv.evaluation.dumps import (
+    directory,
+    npy,
+    npz,
+    parquet,
+    safetensors,
+    sharded,
+    streams,
+    zarr,
+)
 from kldiv.evaluation.dumps.names import PARTIAL, check_exists, conversion, split_name
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
 
 # The first that knows a path opens it; a directory is whatever no other takes it for.
-FORMATS: tuple[ModuleType, ...] = (npy, safetensors, sharded, directory)
+FORMATS: tuple[ModuleType, ...] = (npy, npz, safetensors, sharded, parquet, zarr, directory)
 
 
 def open_dump(name: str | Path, kind: Kind | None = None) -> Dump:

@@ -44,6 +44,12 @@ class Set:
         return kind_of(self.pattern)
 
 
+def labels_key(name: str) -> str:
+    """Where labels are kept beside an array: ``labels_3`` beside ``logits_3``."""
+    number = name[len(name.rstrip("0123456789")) :]
+    return f"labels_{number}" if number else "labels"
+
+
 def kind_of(name: str) -> Kind | None:
     """What a key or the stem of a file says its numbers are; None where it does not."""
     name = name.lower()

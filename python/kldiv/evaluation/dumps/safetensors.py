@@ -17,11 +17,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from kldiv._arrays import Array
 from kldiv.evaluation.dumps import keys
-from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name
+from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name, labels_beside
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
-from kldiv.evaluation.dumps.stored_arrays import FLOATING, LABELS, LOGITS, Content, StoredArray
+from kldiv.evaluation.dumps.stored_arrays import FLOATING, LOGITS, Content, StoredArray
 
 SUFFIXES = (".safetensors",)
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -59,8 +58,8 @@ class Entry:
         dtype = DTYPES.get(self.dtype)
         return dtype is not None and dtype.name in FLOATING and bool(self.shape)
 
-    def array(self, content: Content = LOGITS) -> StoredArray:
-        """The tensor, checked to be whole and `content`."""
+    def array(self, content: Content | None = LOGITS) -> StoredArray:
+        """The tensor, checked to be whole and `content` where that is given."""
         dtype = DTYPES.get(self.dtype)
         if dtype is None:
             raise DumpError(
@@ -68,7 +67,8 @@ class Entry:
             )
         name = f"{self.path}:{self.name}"
         array = StoredArray(name, self.path, dtype, self.shape, self.offset)
-        array.check(content)
+        if content is not None:
+            array.check(content)
         return array
 
 
@@ -148,9 +148,9 @@ def dump_of(
     parts = []
     for name in names:
         array = entries[name].array()
-        labels, problem = labels_of(entries, name, array)
-        if problem:
-            notes["labels"] = problem
+        beside = entries.get(keys.labels_key(name))
+        known = None if beside is None or beside.dtype not in DTYPES else beside.array(None)
+        labels = labels_beside(array, known, notes)
         parts.append(Part(name, array, labels, _first(metadata, name)))
     found, notes["kind from"] = kind_by_name(names[0], kind)
     paths = tuple(dict.fromkeys(entries[name].path for name in names))
@@ -167,26 +167,6 @@ def chosen(
         raise DumpError(f"{path} has no tensor {key!r}; its tensors: {described(entries)}")
     fitting = [name for name, entry in entries.items() if entry.floating]
     return keys.choose(fitting, described(entries), str(path), "tensor", kind)
-
-
-def labels_of(
-    entries: Mapping[str, Entry], name: str, array: StoredArray
-) -> tuple[Array | None, str | None]:
-    """The labels stored beside a tensor, ``labels`` or ``labels_3`` beside ``logits_3``.
-
-    Or, instead, why those there are not the labels of its rows.
-    """
-    number = name[len(name.rstrip("0123456789")) :]
-    entry = entries.get(f"labels_{number}" if number else "labels")
-    if entry is None:
-        return None, None
-    rows = math.prod(array.shape[:-1])
-    if math.prod(entry.shape) != rows:
-        return None, f"{entry.name} of shape {list(entry.shape)} is not one for each row: not read"
-    dtype = DTYPES.get(entry.dtype)
-    if dtype is None or dtype.name not in LABELS.dtypes:
-        return None, f"{entry.name} of dtype {entry.dtype} is not integers: not read"
-    return entry.array(LABELS).all().reshape(-1).astype(np.int64), None
 
 
 def _first(metadata: Mapping[str, str], name: str) -> int:
