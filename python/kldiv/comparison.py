@@ -151,7 +151,8 @@ class Comparison:
         frame = self.to_frame()
         kl = frame["kl"].to_numpy()
         order = np.argsort(-kl, kind="stable")
-        return frame[order[~np.isnan(kl[order])][:n]]
+        worst: pl.DataFrame = frame[order[~np.isnan(kl[order])][:n]]
+        return worst
 
     def plot_kl(self) -> alt.Chart:
         """Histogram of KL on a logarithmic axis; needs Altair."""

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +14,18 @@ import numpy as np
 import polars as pl
 
 import kldiv
+from kldiv import _optional
 from kldiv._arrays import Array
+from kldiv.comparison import Comparison
 from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.formats import open_dump
-from kldiv.evaluation.dumps.memory import memory_dump
 from kldiv.evaluation.dumps.protocol import Dump, DumpError
 from kldiv.evaluation.positions import NO_TOKEN, Marks, Scoring, score_dumps
 from kldiv.evaluation.scorers import Heads, scorer_of
 
 if TYPE_CHECKING:
+    import altair as alt
     import pandas as pd
     import pyarrow as pa
 
@@ -97,6 +99,46 @@ class Evaluation:
         known = self.positions.filter(pl.col(column).is_not_nan())
         order = np.argsort(-known[column].to_numpy(), kind="stable")[:n]
         return known[order]
+
+    def comparison(self, candidate: str | int = 0) -> Comparison:
+        """The positions of one candidate as `kldiv.compare` gives them.
+
+        Raises
+        ------
+        ValueError
+            For bounds, of top-k rows, which are no comparison.
+        """
+        frame = self[candidate].positions
+        if "kl" not in frame.columns:
+            raise ValueError("of top-k rows there are bounds of divergences, and no comparison")
+        names = [one.name for one in fields(Comparison) if one.name in frame.columns]
+        columns: dict[str, Any] = {name: frame[name].to_numpy() for name in names}
+        if "token" in frame.columns:
+            columns["labels"] = frame["token"].fill_null(NO_TOKEN).to_numpy()
+        return Comparison(where=np.ones(len(frame), np.bool_), **columns)
+
+    def with_sequence_labels(self, clusters: Any = None, strata: Any = None) -> Evaluation:
+        """The same positions, with other clusters or strata, as `evaluate` takes them."""
+        frame = self.positions
+        for name, given in (("cluster", clusters), ("stratum", strata)):
+            if given is not None:
+                frame = _of_sequences(frame, name, given)
+        return replace(self, positions=in_order(frame))
+
+    def plot_kl(self) -> alt.Chart:
+        """Histogram of KL on a logarithmic axis, a colour a candidate; needs Altair."""
+        chart: alt.Chart = _charts().kl_histogram(self.positions)
+        return chart
+
+    def plot_kl_by_position(self) -> alt.Chart:
+        """Mean KL along the text; needs Altair."""
+        chart: alt.Chart = _charts().kl_by_position(self.positions)
+        return chart
+
+    def plot_kl_by_confidence(self) -> alt.Chart:
+        """Mean KL against the probability of p's most probable class; needs Altair."""
+        chart: alt.Chart = _charts().kl_by_confidence(self.positions)
+        return chart
 
     def to_frame(self) -> pl.DataFrame:
         """The positions with what follows of them: same_top, delta_p and nll_difference."""
@@ -268,7 +310,7 @@ def evaluate(
         dumps = cut_alike(dumps, sequences)
     spaces = (space, space) if space is None or isinstance(space, str) else (space[0], space[1])
     scoring = Scoring(spaces, temperature, ignore_index, ClassRule(vocab, classes), chunks)
-    heads = Heads.load(head, candidate_heads, len(candidates))
+    heads = Heads.given(head, candidate_heads, len(candidates))
     scorers = [
         scorer_of(dumps[0], dump, scoring, heads.of(place)) for place, dump in enumerate(dumps[1:])
     ]
@@ -284,10 +326,6 @@ def evaluate(
         table.insert_column(0, pl.Series("candidate", [dump.name] * len(table), pl.String))
         for dump, table in zip(dumps[1:], tables, strict=True)
     )
-    for name, given in (("cluster", clusters), ("stratum", strata)):
-        if given is not None:
-            frame = _of_sequences(frame, name, given)
-    frame = frame.select(name for name in COLUMNS if name in frame.columns)
     about = {
         "kldiv": kldiv.__version__,
         "direction": "KL(reference || candidate)",
@@ -300,7 +338,16 @@ def evaluate(
         "arithmetic": {"isa": kldiv.isa(), "threads": kldiv.get_num_threads(), "sums": "float64"},
         "seconds": seconds,
     }
-    return Evaluation(frame, about)
+    return Evaluation(in_order(frame), about).with_sequence_labels(clusters, strata)
+
+
+def in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns in the order of `COLUMNS`."""
+    return frame.select(name for name in COLUMNS if name in frame.columns)
+
+
+def _charts() -> Any:
+    return _optional.module("kldiv.evaluation.charts")
 
 
 def describe_short(dump: Dump) -> dict[str, Any]:
@@ -320,6 +367,8 @@ def _as_dump(given: Any, name: str) -> Dump:
     if hasattr(given, "sequences") and hasattr(given, "kind"):
         dump: Dump = given
         return dump
+    from kldiv.evaluation.dumps.memory import memory_dump
+
     return memory_dump(given, name=name)
 
 

@@ -11,7 +11,9 @@ import polars as pl
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.dumps.stored_arrays import Content, NpyFile, SafetensorsFile
+from kldiv.evaluation.dumps.npy import NpyFile
+from kldiv.evaluation.dumps.safetensors import SafetensorsFile
+from kldiv.evaluation.dumps.stored_arrays import Content
 
 FLOOR = Content("kl", "floating numbers", frozenset({"float64", "float32", "float16"}))
 
@@ -73,7 +75,8 @@ def read_floor(name: str) -> Array:
             raise DumpError(f"{name} has no column kl")
         if "candidate" in frame.columns and frame["candidate"].n_unique() > 1:
             raise DumpError(f"{name} is of several candidates, a floor is of one")
-        return frame["kl"].cast(pl.Float64).to_numpy()
+        kl: Array = frame["kl"].cast(pl.Float64).to_numpy()
+        return kl
     if path.suffix == ".npy":
         return NpyFile(path, None, FLOOR).all().reshape(-1)
     if path.suffix == ".safetensors":
