@@ -195,7 +195,7 @@ def _at_most(ids: Array, log_probs: Array, kept: Array, own: Array) -> Array:
     others = kept & (ids != own[:, None])
     least = np.where(others, log_probs, np.inf)
     if least.shape[1] < 2:
-        return np.where(least.shape[1] and (own >= 0), np.minimum(least[:, 0], 0.0), 0.0)
+        return np.zeros(len(ids))
     two = np.partition(least, 1, axis=1)[:, :2]
     found = np.where(own >= 0, two[:, 0], two[:, 1])
     return np.where(found == np.inf, 0.0, np.minimum(found, 0.0))

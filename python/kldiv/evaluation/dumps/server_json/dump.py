@@ -78,7 +78,9 @@ class ServerJson:
         return str(self.path)
 
     def __post_init__(self) -> None:
-        text = next(self._texts(None))
+        text = next(self._texts(None), None)
+        if text is None:
+            raise DumpError(f"{self.path} has no response")
         self.format, self.scored = f"{text.server} JSON", text.answer.scored
         rows = rows_of(text.answer, text.name)
         self.k = max(map(len, text.answer.ids), default=0)
