@@ -8,6 +8,7 @@ import typer
 
 import kldiv
 from kldiv.cli import compare as comparing
+from kldiv.cli import present as presenting
 from kldiv.cli import demo as demonstrating
 from kldiv.cli import info as informing
 from kldiv.cli.errors import CommandError
@@ -31,63 +32,154 @@ def kldiv_command(
 @app.command()
 def compare(
     reference: Annotated[
-        str, typer.Argument(metavar="REFERENCE", help="Logits of p, \\[..., vocabulary].")
+        str,
+        typer.Argument(
+            metavar="REFERENCE", help="Outputs of p; or a table of positions, FILE.parquet."
+        ),
     ],
-    candidate: Annotated[
-        str, typer.Argument(metavar="CANDIDATE", help="Logits of q, of the same shape.")
-    ],
+    candidates: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CANDIDATE...", help="Outputs of q on the same text, or several."),
+    ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="The true classes, one for every row."),
-    ] = None,
-    json: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write the numbers; - for stdout, without the table."),
+        typer.Option(metavar="FILE", help="The true next tokens, one for every position."),
     ] = None,
     where: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="The rows to compare: booleans or 0 and 1, one for every row."
+            metavar="FILE",
+            help="The positions to compare: booleans or 0 and 1, one for every position.",
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(metavar="A:B", help="Only these positions, as in a Python slice: 10:20, -5:"),
+    ] = None,
+    chunks: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the first N sequences.")
+    ] = None,
+    sequences: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Lengths of the sequences, where files or keys are not they."
         ),
     ] = None,
     ignore_index: Annotated[
-        int, typer.Option(metavar="N", help="The label of rows that have none.")
+        int, typer.Option(metavar="N", help="The label of positions that have none.")
     ] = -100,
     space: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="SPACE",
-            help="logits, log_probs or probs, which are divided by their sum; A,B for two.",
+            help="logits, log_probs or probs, which are divided by their sum; A,B for two. "
+            "Without it what the files say.",
         ),
-    ] = "logits",
+    ] = None,
     temperature: Annotated[
         float,
         typer.Option(metavar="T", help="p = softmax(logits / T), and q too; 1e-30 to 1e30."),
     ] = 1.0,
-    rows: Annotated[
+    head: Annotated[
         str | None,
-        typer.Option(metavar="A:B", help="Only these rows, as in a Python slice: 10:20, -5:"),
+        typer.Option(metavar="FILE", help="The output layer of hidden states, \\[classes, size]."),
+    ] = None,
+    candidate_head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="The candidate's own; once for each candidate."),
+    ] = None,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Real classes; later ones are padding."),
+    ] = None,
+    vocab: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="Classes that one side lacks: error, or only those of both, with their "
+            "probabilities divided by their sum (renormalize) or as they are (truncate).",
+        ),
+    ] = "error",
+    clusters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="What each sequence belongs to, as its document: one error each."
+        ),
+    ] = None,
+    strata: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A label of each sequence to tell apart, as its domain."),
+    ] = None,
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="KL of two runs of the reference: positions, or numbers."
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Samples of a bootstrap over clusters.")
+    ] = 0,
+    exact: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Positions up to which percentiles are exact."),
+    ] = EXACT,
+    positions: Annotated[
+        str | None,
+        typer.Option(
+            "--positions",
+            "--dump-positions",
+            metavar="FILE.parquet",
+            help="Keep the table of positions.",
+        ),
+    ] = None,
+    table: Annotated[
+        str,
+        typer.Option("--format", metavar="FORMAT", help=f"The table: {', '.join(TABLES)}."),
+    ] = "plain",
+    json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the numbers; - for stdout, without the table."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads; all CPUs without it.")
     ] = None,
 ) -> None:
-    """Compare the logits of two models, row by row.
+    """How far models are from a reference, position by position.
 
-    Files are .npy or .safetensors (FILE.safetensors:NAME names a tensor), of
-    float64, float32, float16 or bfloat16, and may be larger than memory.
+    Dumps are files or directories of logits, log-probabilities, hidden states (with --head) or
+    top-k log-probabilities: .npy, .npz, .safetensors, Zarr, Parquet, llama.cpp's .kld, JSON of
+    vLLM, SGLang, OpenAI and Tinker; - is stdin. A file or key is a sequence.
     """
-    if json is not None and json != "-":
-        inputs = [name for name in (reference, candidate, labels, where) if name is not None]
-        comparing.check_json(json, inputs)
+    inputs = comparing.Inputs(
+        reference=reference,
+        candidates=tuple(candidates or ()),
+        labels=labels,
+        where=where,
+        sequences=sequences,
+        head=head,
+        candidate_heads=tuple(candidate_head or ()),
+        clusters=clusters,
+        strata=strata,
+        floor=floor,
+    )
+    for output in (positions, None if json == "-" else json):
+        if output is not None:
+            comparing.check_output(output, inputs.names())
     if threads is not None:
         _set_threads(threads)
-    options = comparing.Options(ignore_index, space, temperature, rows)
-    result = comparing.compare_files(reference, candidate, labels, where, options)
-    if json != "-":
-        comparing.show(result)
-    if json is not None:
-        comparing.write_json(json, result)
+    options = comparing.Options(
+        rows=rows,
+        chunks=chunks,
+        ignore_index=ignore_index,
+        space=space,
+        temperature=temperature,
+        classes=vocab_size,
+        vocab=vocab,
+    )
+    result = comparing.compare(inputs, options)
+    if positions is not None:
+        result.write_positions(positions)
+    presenting.present(result, table=table, json=json, bootstrap=bootstrap, exact=exact)
 
 
 @app.command()

@@ -173,7 +173,7 @@ def score_dumps(
                         f"{which.name} holds the negative probability {error.value:g} "
                         f"in row {done + error.row[0]}"
                     ) from None
-                except IndexError as error:
+                except (IndexError, ValueError) as error:
                     raise DumpError(f"{sequences[0].name}: {error}") from None
                 if marks.floor is not None:
                     found["kl_floor"] = _given(marks.floor, given, marks.names[2], count)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from kldiv.evaluation.dumps.protocol import DENSE, Dump, DumpError
-from kldiv.evaluation.positions import Scorer, Scoring, dense_scorer
+from kldiv._arrays import Array
+from kldiv.evaluation.bounds import DenseSpace, bounds
+from kldiv.evaluation.dumps.protocol import DENSE, Block, Dump, DumpError, TopKBlock
+from kldiv.evaluation.positions import Part, Scorer, Scoring, dense_scorer
+
+TOP_K_ROWS = 1024
+"""Rows of which the most probable classes are known, scored at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,31 @@ class Heads:
         return self.reference, self.candidates[place] if self.candidates else None
 
 
+def top_k_scorer(reference: Dump, candidate: Dump, scoring: Scoring) -> Scorer:
+    """Of rows of which one side or both know only the most probable classes: bounds."""
+    if scoring.temperature != 1.0:
+        raise DumpError("top-k rows are of temperature 1, and cannot be given another")
+    dense = [dump for dump in (reference, candidate) if dump.kind in DENSE]
+    if len({reference.kind, candidate.kind} - DENSE) > 1:
+        raise DumpError(
+            f"{reference.name} holds {reference.kind.replace('_', ' ')} and {candidate.name} "
+            f"{candidate.kind.replace('_', ' ')}; top-k rows are compared with each other, or with "
+            "rows of all classes"
+        )
+    rows, classes, space = TOP_K_ROWS, None, "logits"
+    if dense:
+        [dump] = dense
+        classes = scoring.class_rule.width(dump.name, dump.width or 0)
+        space = scoring.spaces[0 if dump is reference else 1] or dump.kind
+        rows = max(1, dump.block_bytes // (classes * 8))
+
+    def score(p: Block, q: Block, labels: Array | None, where: Array | None) -> Part:
+        p, q = (block if isinstance(block, TopKBlock) else block[:, :classes] for block in (p, q))
+        return bounds(p, q, labels, space=cast(DenseSpace, space))
+
+    return Scorer(score, rows, classes)
+
+
 def scorer_of(reference: Dump, candidate: Dump, scoring: Scoring, heads: tuple[Any, Any]) -> Scorer:
     """The scorer of two dumps.
 
@@ -50,14 +80,11 @@ def scorer_of(reference: Dump, candidate: Dump, scoring: Scoring, heads: tuple[A
     """
     kinds = {reference.kind, candidate.kind}
     if "top_k" in kinds:
-        from kldiv.evaluation.bounds import top_k_scorer
-
         return top_k_scorer(reference, candidate, scoring)
     if "hidden_states" in kinds:
         from kldiv.evaluation.head import head_scorer
 
         return head_scorer(reference, candidate, scoring, heads)
-    assert kinds <= DENSE
     if heads != (None, None):
         raise DumpError(
             f"a head is given, but {reference.name} holds {reference.kind.replace('_', ' ')}, "

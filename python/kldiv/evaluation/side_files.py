@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from kldiv._arrays import Array
-from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.npy import NpyFile
+from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.safetensors import SafetensorsFile
 from kldiv.evaluation.dumps.stored_arrays import Content
 
