@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kldiv import _kldiv, _optional
-from kldiv._arrays import Array, Operand, Rows, as_rows, check_same_shape, result_dtype
+from kldiv._arrays import (
+    Array,
+    Operand,
+    Rows,
+    as_rows,
+    check_same_shape,
+    first_classes,
+    result_dtype,
+)
 from kldiv._probabilities import check_logits, negative_probability
 from kldiv._requests import sides_of
 from kldiv._side_inputs import as_class_index, as_labels, as_mask, check_beyond
@@ -185,6 +193,7 @@ def compare(
     space: str | tuple[str, str] = "logits",
     temperature: float = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
 ) -> Comparison:
     r"""Everything about pairs of rows, each read from memory once.
@@ -210,6 +219,8 @@ def compare(
         T from 1e-30 to 1e30 with p = softmax(z / T), for those of both that are logits.
     axis : int
         The class axis.
+    classes : int, optional
+        The real classes, as for `kl`.
     where : array_like of bool or of 0 and 1, optional
         The rows to compare, over the batch shape.
 
@@ -240,6 +251,8 @@ def compare(
     array([0.464369,      nan])
     """
     p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
+    if classes is not None:
+        p_rows, q_rows = first_classes(p_rows, classes), first_classes(q_rows, classes)
     check_same_shape(p_rows, q_rows)
     spaces, temperatures = sides_of(space, temperature)
     if isinstance(temperature, (tuple, list)):

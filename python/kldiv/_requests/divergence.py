@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kldiv import _kldiv
-from kldiv._arrays import Array, Operand, Rows, as_float, as_rows, check_same_shape, result_dtype
+from kldiv._arrays import (
+    Array,
+    Operand,
+    Rows,
+    as_float,
+    as_rows,
+    check_same_shape,
+    first_classes,
+    result_dtype,
+)
 from kldiv._kldiv import DIVERGENCES
 from kldiv._reducer import Reducer, Value
 from kldiv._requests.negative import PROBABILITIES, check_probabilities
@@ -23,6 +32,7 @@ def divergence(
     normalize: Any,
     temperature: Any,
     axis: int,
+    classes: Any,
     where: Any,
     weights: Any,
     reduction: str,
@@ -34,7 +44,18 @@ def divergence(
     (p_space, q_space), temperatures = sides_of(space, temperature)
     spaces = normalized(p_space, normalize), normalized(q_space, normalize)
     return divergence_of_sides(
-        kind, parameter, p, q, spaces, temperatures, axis, where, weights, reduction, denominator
+        kind,
+        parameter,
+        p,
+        q,
+        spaces,
+        temperatures,
+        axis,
+        where,
+        weights,
+        reduction,
+        denominator,
+        classes,
     )
 
 
@@ -50,9 +71,12 @@ def divergence_of_sides(
     weights: Any,
     reduction: str,
     denominator: Any,
+    classes: Any = None,
 ) -> DivergenceRequest:
     """A divergence of two arrays of rows, whose spaces are named as the extension names them."""
     p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
+    if classes is not None:
+        p_rows, q_rows = first_classes(p_rows, classes), first_classes(q_rows, classes)
     check_same_shape(p_rows, q_rows)
     reducer = Reducer.parse(
         p_rows, result_dtype(p_rows, q_rows), where, weights, reduction, denominator

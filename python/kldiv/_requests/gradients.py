@@ -8,7 +8,14 @@ from collections.abc import Callable, Collection
 from typing import Any, ParamSpec
 
 from kldiv._arrays import Array
-from kldiv._outputs import Output, apart, check_distinct, fresh_output, given_output
+from kldiv._outputs import (
+    Output,
+    apart,
+    check_distinct,
+    fresh_output,
+    given_output,
+    without_padding,
+)
 from kldiv._probabilities import check_logits
 from kldiv._reducer import Value
 from kldiv._requests.request import Request
@@ -60,15 +67,17 @@ def differentiate(
     outputs: dict[str, Output] = {}
     memory: dict[str, Array] = {}
     for name, given in zip(wanted, outs, strict=True):
-        rows = request.rows[name]
+        cut = request.rows[name]
+        rows = cut.whole or cut
         dtype = request.reducer.dtype
         if given is None:
             outputs[name] = fresh_output(rows, dtype)
         else:
             in_place = request.gradients_at_once or len(wanted) == 1
-            inputs = request.rows.values()
+            inputs = [one.whole or one for one in request.rows.values()]
             outputs[name] = given_output("out", given, rows, dtype, inputs, in_place)
             memory[name] = outputs[name].array
+        without_padding(outputs[name], cut)
     if memory:
         check_distinct(memory)
         upstream = separate(request, upstream, memory.values())
