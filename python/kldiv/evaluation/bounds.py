@@ -107,7 +107,9 @@ def bounds(
         "kl_lower": _largest(_Box.kl, partitions),
         "reverse_kl_lower": _largest(_Box.kl, swapped),
         "total_variation_lower": _largest(_Box.gap, partitions + swapped),
-        "total_variation_upper": np.clip(1.0 - masses(np.minimum(shared.p_low, shared.q_low)), 0, 1),
+        "total_variation_upper": np.clip(
+            1.0 - masses(np.minimum(shared.p_low, shared.q_low)), 0, 1
+        ),
         "coverage_p": np.minimum(masses(shared.p), 1.0),
         "coverage_q": np.minimum(masses(shared.q), 1.0),
     }
@@ -189,7 +191,9 @@ def _phi(p: Array, q: Array, log_ratio: Array) -> Array:
     """p ln(p/q) − p + q, without cancellation where p and q are close."""
     d = np.clip(log_ratio, -0.01, 0.01)
     # e^(−d) − 1 + d, to 10⁻¹³ of itself.
-    close = p * d * d * (1 / 2 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d * (1 / 720 - d / 5040)))))
+    close = (
+        p * d * d * (1 / 2 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d * (1 / 720 - d / 5040)))))
+    )
     with np.errstate(invalid="ignore"):
         far = np.where(p > 0.0, p * log_ratio - p + q, q)
     return np.where(np.abs(log_ratio) < 0.01, close, far)

@@ -105,7 +105,9 @@ def rows_of(answer: Answer, name: str) -> Rows:
     present = np.concatenate([_present(answer.ids, width), apart >= 0], axis=1)
     placeholder = present & np.isfinite(log_probs) & (log_probs <= UNKNOWN)
     present &= ~placeholder
-    if found := fault(np.where(present, np.where(ids == AMBIGUOUS, 0, ids), -1), log_probs, present):
+    if found := fault(
+        np.where(present, np.where(ids == AMBIGUOUS, 0, ids), -1), log_probs, present
+    ):
         row, reason = found
         raise DumpError(f"{name}, position {row}: {reason}")
 

@@ -87,7 +87,9 @@ def _completion(part: str, first: int, log_probs: dict[str, Any]) -> Answer:
     for token, own_log_prob, listed in list(zip(tokens, own_log_probs, top, strict=True))[skipped:]:
         listed = listed or {}
         if not isinstance(listed, dict):
-            raise ValueError(f"a position is {str(listed)[:80]}; expected log-probabilities by token")
+            raise ValueError(
+                f"a position is {str(listed)[:80]}; expected log-probabilities by token"
+            )
         own = NO_LABEL if token is None else id_of_token(token)
         ids = [id_of_token(x) for x in listed]
         has_top = any(x != own for x in ids)

@@ -39,8 +39,7 @@ def answers(response: Any) -> list[Answer]:
             continue
         if top and own and len(top) != len(own):
             raise ValueError(
-                f"{part}_top_logprobs has {len(top)} positions, "
-                f"{part}_token_logprobs {len(own)}"
+                f"{part}_top_logprobs has {len(top)} positions, {part}_token_logprobs {len(own)}"
             )
         top, own = top or [None] * len(own), own or [None] * len(top)
         return [_answer(scored, top, own, prompt_tokens)]
@@ -69,7 +68,9 @@ def _answer(scored: str, top: list[Any], own: list[Any], prompt_tokens: Any) -> 
     for listed, own_entry in zip(top[skipped:], own[skipped:], strict=True):
         listed = listed or []
         if not (isinstance(listed, list) and all(_is_triple(x) for x in listed)):
-            raise ValueError(f"a position is {str(listed)[:80]}; expected [logprob, id, text] lists")
+            raise ValueError(
+                f"a position is {str(listed)[:80]}; expected [logprob, id, text] lists"
+            )
         if own_entry is not None and not _is_triple(own_entry):
             raise ValueError(f"an own token is {own_entry!r}; expected [logprob, id, text]")
         log_prob, token = (own_entry or [None, NO_LABEL])[:2]
