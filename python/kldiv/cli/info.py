@@ -1,8 +1,10 @@
-"""`kldiv info`: what runs here, and how fast memory is."""
+"""`kldiv info`: what runs here, and how fast memory is; or what a dump is."""
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -10,13 +12,44 @@ import kldiv
 from kldiv import _kldiv
 from kldiv._arrays import as_rows
 from kldiv.cli.output import show_table
+from kldiv.evaluation.dumps.describe import describe, lines
+from kldiv.evaluation.dumps.formats import open_dump
+from kldiv.evaluation.dumps.protocol import Kind
+from kldiv.evaluation.dumps.sequences import cut, read_lengths
 
 MEASURED_BYTES = 256 << 20  # more than the last-level cache of most machines
 CLASSES = 1 << 17  # of a large vocabulary
 
 
-def show() -> None:
-    """Print the table."""
+def show(
+    file: str | None = None,
+    *,
+    kind: Kind | None = None,
+    sequences: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print what runs here, or what the dump `file` is.
+
+    Raises
+    ------
+    DumpError, OSError
+        For a dump that cannot be read.
+    """
+    if file is None:
+        show_machine()
+        return
+    dump = open_dump(file, kind)
+    if sequences is not None:
+        dump = cut(dump, read_lengths(Path(sequences)))
+    described = describe(dump)
+    if as_json:
+        print(json.dumps(described, indent=2, allow_nan=False))
+    else:
+        show_table(lines(described))
+
+
+def show_machine() -> None:
+    """Print version, instruction set, threads and memory bandwidth."""
     build = kldiv.build_info()
     speed = read_bandwidth() / 1e9
     optimised = "" if build["optimized"] else " (a debug build: slow)"

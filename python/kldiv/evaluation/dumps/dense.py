@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -186,73 +186,6 @@ def labels_beside(array: Rows, labels: Stored | None, notes: dict[str, Any]) -> 
         notes["labels"] = f"{labels.name} has dtype {labels.dtype.name}, not integers: not read"
         return None
     return labels.all().reshape(-1).astype(np.int64)
-
-
-def regrouped(blocks: Iterator[Array], step: int) -> Iterator[Array]:
-    """The rows of blocks of any length, `step` at a time; only the last is shorter."""
-    held: list[Array] = []
-    count = 0
-    for block in blocks:
-        start = 0
-        if held:
-            # Of a block that lasts until the next is asked for only a copy can be kept.
-            start = min(step - count, len(block))
-            held.append(block[:start].copy())
-            count += start
-            if count < step:
-                continue
-            yield np.concatenate(held)
-            held, count = [], 0
-        while len(block) - start >= step:
-            yield block[start : start + step]
-            start += step
-        if start < len(block):
-            held, count = [block[start:].copy()], len(block) - start
-    if held:
-        yield held[0] if len(held) == 1 else np.concatenate(held)
-
-
-class Forward:
-    """Rows that come in order only, as those of compressed data.
-
-    Consecutive ranges are read in one pass; any other begins anew and leaves rows out.
-    """
-
-    def __init__(self, start: Callable[[int, int], tuple[int, Iterator[Array]]], what: str) -> None:
-        """`start` is given a row and a number of rows.
-
-        It gives blocks of about so many rows, of which the first begins at that row or before,
-        and the row where it does.
-        """
-        self._start = start
-        self._what = what
-        self._blocks: Iterator[Array] = iter(())
-        self._held: Array | None = None
-        self._next: int | None = None
-        """The row that comes next; None before the first and after an error."""
-
-    def blocks(self, rows: range, step: int) -> Iterator[Array]:
-        """Rows, `step` at a time."""
-        return regrouped(self._pieces(rows, step), step)
-
-    def _pieces(self, rows: range, step: int) -> Iterator[Array]:
-        wanted = rows.start
-        while wanted < rows.stop:
-            if self._next is None or self._next > wanted:
-                self._held = None
-                self._next, self._blocks = self._start(wanted, step)
-            if self._held is None:
-                self._held = next(self._blocks, None)
-                if self._held is None:
-                    found, self._next = self._next, None
-                    raise DumpError(f"{self._what} ends after {found:,} rows")
-            begin, block = self._next, self._held
-            end = min(begin + len(block), rows.stop)
-            self._next = end
-            self._held = block[end - begin :] if end - begin < len(block) else None
-            if end > wanted:
-                yield block[wanted - begin : end - begin]
-                wanted = end
 
 
 @dataclass(frozen=True)

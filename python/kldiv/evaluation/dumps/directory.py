@@ -23,6 +23,7 @@ from kldiv.evaluation.dumps import keys, npy, safetensors, sharded
 from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name
 from kldiv.evaluation.dumps.names import PARTIAL, listed
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
+from kldiv.evaluation.dumps.writing import Source
 
 SUFFIXES = (*safetensors.SUFFIXES, *npy.SUFFIXES)
 HEAD_FOLDERS = ("lm-head", "lm_head", "head")
@@ -76,10 +77,13 @@ def open(path: Path, *, kind: Kind | None = None) -> DenseDump:  # noqa: A001 - 
 def _files(folder: Path) -> list[str]:
     """Files that may be sequences."""
     return sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+        entry.name for entry in folder.iterdir() if is_sequence(entry) and entry.is_file()
     )
+
+
+def is_sequence(path: Path) -> bool:
+    """Whether a file may be a sequence, by its name."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _inner(path: Path) -> Path:
@@ -224,3 +228,15 @@ def _numbers(numbers: tuple[int, ...]) -> str:
     first, last = numbers[0], numbers[-1]
     missing = last - first + 1 - len(numbers)
     return f"{first} to {last}" + (f", {missing:,} missing" if missing else "")
+
+
+def write(source: Source, path: Path) -> None:
+    """Write each sequence of a dump as a file."""
+    path.mkdir()
+    stem = "hidden" if source.dump.kind == "hidden_states" else source.key
+    for number, sequence in enumerate(source.each()):
+        known = sequence.positions is not None
+        shapes = [(sequence.positions or 0, sequence.labels is not None)] if known else None
+        safetensors.write_tensors(
+            source, [sequence], path / f"{stem}_{number:06}.safetensors", shapes, several=False
+        )

@@ -30,6 +30,7 @@ from kldiv.evaluation.dumps import (
     streams,
     zarr,
 )
+from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.names import PARTIAL, check_exists, conversion, split_name
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
 
@@ -89,7 +90,10 @@ def _open(module: ModuleType, path: Path, key: str | None, kind: Kind | None) ->
     given = {"key": key, "kind": kind}
     options = {name: value for name, value in given.items() if value is not None}
     _check_options(module.open, options, str(path))
-    return cast(Dump, module.open(path, **options))
+    dump = cast(Dump, module.open(path, **options))
+    if key is not None and isinstance(dump, DenseDump):
+        return dump.noting(name=f"{path}:{key}")
+    return dump
 
 
 def _open_stream(name: str, kind: Kind | None) -> Dump:

@@ -12,6 +12,7 @@ import numpy as np
 from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
 from kldiv.evaluation.dumps.stored_arrays import LOGITS, Content, StoredArray
+from kldiv.evaluation.dumps.writing import Source, npy_header, write_bytes
 
 MAGIC = b"\x93NUMPY"
 SUFFIXES = (".npy",)
@@ -109,3 +110,37 @@ def stored(path: Path) -> list[NpyFile]:
                 )
         arrays.append(NpyFile(path, None, LOGITS, end, f"{path}[{len(arrays)}]"))
     return arrays
+
+
+def write(source: Source, path: Path) -> None:
+    """Write a dump of one sequence, or of sequences of one length, as one array."""
+    shapes = source.shapes()
+    lengths = {} if shapes is None else {length: None for length, _ in shapes}
+    if len(lengths) > 1:
+        raise _unequal(source, *list(lengths)[:2])
+    with path.open("wb") as file:
+        # The shape of a stream is known at its end.
+        file.write(npy_header((0, 0, source.width), source.dtype))
+        for sequence in source.each():
+            before = source.positions
+            for block in source.rows(sequence):
+                write_bytes(file, block)
+            lengths[source.positions - before] = None
+            if len(lengths) > 1:
+                raise _unequal(source, *lengths)
+            if sequence.labels is not None:
+                source.lose("labels")
+            if sequence.first:
+                source.lose("where in their texts sequences begin")
+        shape = (*lengths, source.width)
+        if source.sequences > 1:
+            shape = (source.sequences, *shape)
+        file.seek(0)
+        file.write(npy_header(shape, source.dtype))
+
+
+def _unequal(source: Source, one: int, other: int) -> DumpError:
+    return DumpError(
+        f"{source.dump.name} has sequences of {one:,} and of {other:,} positions, which one array "
+        "cannot hold; write .safetensors, .npz or a directory"
+    )

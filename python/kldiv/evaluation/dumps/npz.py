@@ -19,10 +19,12 @@ import numpy as np
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps import keys
-from kldiv.evaluation.dumps.dense import DenseDump, Forward, Part, kind_by_name, labels_beside
+from kldiv.evaluation.dumps.blocks import Forward
+from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name, labels_beside
 from kldiv.evaluation.dumps.npy import read_header
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
 from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES, FLOATING, StoredArray
+from kldiv.evaluation.dumps.writing import Source, npy_header, write_bytes
 
 SUFFIXES = (".npz",)
 _CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -74,7 +76,7 @@ class Member:
         return next(flat.blocks(rows, len(rows))).reshape(self.shape)
 
     @cached_property
-    def _forward(self) -> Forward:
+    def _forward(self) -> Forward[Array]:
         return Forward(self._start, self.name)
 
     def blocks(self, rows: range, step: int) -> Iterator[Array]:
@@ -186,3 +188,28 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Memb
         begin += int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
         stored_at = begin + header
     return Member(path, key, shape, dtype, fortran_order, stored_at)
+
+
+def write(source: Source, path: Path) -> None:
+    """Write the sequences of a dump as arrays, not compressed, so that pieces can be read."""
+    shapes = source.shapes()
+    if shapes is None:
+        raise DumpError(
+            f"{source.dump.name} is a stream, which does not say how long its sequences are before "
+            "they end, as .npz needs it; write .safetensors or a directory"
+        )
+    numbers = [f"_{number}" for number in range(len(shapes))] if len(shapes) > 1 else [""]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for number, sequence in zip(numbers, source.each(), strict=True):
+            name = f"{source.key}{number}.npy"
+            with archive.open(name, "w", force_zip64=True) as file:
+                file.write(npy_header((sequence.positions or 0, source.width), source.dtype))
+                for block in source.rows(sequence):
+                    write_bytes(file, block)
+            if sequence.first:
+                source.lose("where in their texts sequences begin")
+            if sequence.labels is not None:
+                labels = sequence.labels.astype("<i8")
+                with archive.open(f"labels{number}.npy", "w", force_zip64=True) as file:
+                    file.write(npy_header(labels.shape, labels.dtype))
+                    write_bytes(file, labels)

@@ -18,9 +18,11 @@ import numpy as np
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps import keys
-from kldiv.evaluation.dumps.dense import DenseDump, Forward, Part, Slice, kind_by_name
+from kldiv.evaluation.dumps.blocks import Forward
+from kldiv.evaluation.dumps.dense import DenseDump, Part, Slice, kind_by_name
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
 from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES, FLOATING
+from kldiv.evaluation.dumps.writing import Source, check_dtype
 
 SUFFIXES = (".parquet",)
 SEQUENCE, LABELS = "sequence", "labels"
@@ -50,7 +52,7 @@ class ParquetRows:
         return BLOCK_BYTES
 
     @cached_property
-    def _forward(self) -> Forward:
+    def _forward(self) -> Forward[Array]:
         return Forward(self._start, self.name)
 
     def blocks(self, rows: range, step: int) -> Iterator[Array]:
@@ -241,3 +243,36 @@ def _pieces(numbers: Array | None, path: Path, rows: int) -> Iterator[tuple[str,
             )
         seen.add(number)
         yield f"{SEQUENCE} {number}", range(start, stop)
+
+
+def write(source: Source, path: Path) -> None:
+    """Write the rows of a dump as lists, with the number of their sequence, and labels."""
+    check_dtype(source, "Parquet")
+    pyarrow = importlib.import_module("pyarrow")
+    shapes = source.shapes()
+    labelled = shapes is not None and any(labels for _, labels in shapes)
+    number_type = pyarrow.from_numpy_dtype(source.dtype)
+    fields = [(SEQUENCE, pyarrow.int32())]
+    if labelled:
+        fields.append((LABELS, pyarrow.int64()))
+    fields.append((source.key, pyarrow.list_(number_type, source.width)))
+    schema = pyarrow.schema(fields)
+    # Logits have no repeated values for a dictionary, and do not compress.
+    with library().ParquetWriter(path, schema, compression="none", use_dictionary=False) as file:
+        for number, sequence in enumerate(source.each()):
+            done = 0
+            for block in source.rows(sequence):
+                rows = len(block)
+                values = pyarrow.array(block.reshape(-1))
+                columns = [pyarrow.array(np.full(rows, number, np.int32))]
+                if labelled:
+                    labels = sequence.labels
+                    part = np.full(rows, -100) if labels is None else labels[done : done + rows]
+                    columns.append(pyarrow.array(part.astype(np.int64)))
+                columns.append(pyarrow.FixedSizeListArray.from_arrays(values, source.width))
+                file.write_batch(pyarrow.record_batch(columns, schema=schema))
+                done += rows
+            if sequence.labels is not None and not labelled:
+                source.lose("labels")
+            if sequence.first:
+                source.lose("where in their texts sequences begin")

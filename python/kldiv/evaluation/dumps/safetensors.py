@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import numpy as np
 
 from kldiv.evaluation.dumps import keys
 from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name, labels_beside
-from kldiv.evaluation.dumps.protocol import DumpError, Kind
+from kldiv.evaluation.dumps.protocol import DumpError, Kind, Sequence
 from kldiv.evaluation.dumps.stored_arrays import FLOATING, LOGITS, Content, StoredArray
+from kldiv.evaluation.dumps.writing import Source, write_bytes
 
 SUFFIXES = (".safetensors",)
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -197,3 +198,96 @@ def _choose(path: Path, entries: Mapping[str, Entry], tensor: str | None, conten
         else f"no tensor of {content.numbers}"
     )
     raise DumpError(f"{path} has {problem}; its tensors: {listed}")
+
+
+STREAM_HEADER = 1 << 20  # bytes, where the number of tensors is known at the end
+
+
+def write(source: Source, path: Path) -> None:
+    """Write the sequences of a dump as numbered tensors, or the only one without a number."""
+    shapes = source.shapes()
+    several = shapes is None or len(shapes) > 1
+    write_tensors(source, source.each(), path, shapes, several=several)
+
+
+def write_tensors(
+    source: Source,
+    sequences: Iterable[Sequence],
+    path: Path,
+    shapes: list[tuple[int, bool]] | None,
+    *,
+    several: bool,
+) -> None:
+    """Write some sequences of a dump; `shapes` are theirs, where they are known."""
+    dtype = next(name for name, known in DTYPES.items() if known == source.dtype)
+    header = _Header(source, dtype, several)
+    if shapes is not None:
+        # All labels come first, so that tensors of any dtype begin where numbers of it may.
+        for number, (positions, labels) in enumerate(shapes):
+            header.add(number, positions, labels, first=1 << 31)
+        reserved = len(header.text()) + 7 & ~7
+        header = _Header(source, dtype, several)
+    else:
+        reserved = STREAM_HEADER
+    with path.open("wb") as file:
+        file.seek(8 + reserved)
+        if shapes is not None and any(labels for _, labels in shapes):
+            sequences = list(sequences)
+            for sequence in sequences:
+                if sequence.labels is not None:
+                    write_bytes(file, sequence.labels.astype("<i8"))
+        for number, sequence in enumerate(sequences):
+            before = source.positions
+            for block in source.rows(sequence):
+                write_bytes(file, block)
+            labelled = sequence.labels is not None
+            if shapes is None and labelled:
+                source.lose("labels")
+            header.add(
+                number, source.positions - before, labelled and shapes is not None, sequence.first
+            )
+        text = header.text()
+        if len(text) > reserved:
+            raise DumpError(
+                f"{source.dump.name} is a stream of more sequences than a file can list whose "
+                "header is written first; write a directory"
+            )
+        file.seek(0)
+        file.write(reserved.to_bytes(8, "little") + text.ljust(reserved))
+
+
+class _Header:
+    """The header of a file whose labels come before its rows."""
+
+    def __init__(self, source: Source, dtype: str, several: bool) -> None:
+        self._source = source
+        self._dtype = dtype
+        self._several = several
+        self._rows: list[tuple[str, int]] = []
+        self._labels: list[tuple[str, int]] = []
+        self._metadata: dict[str, str] = {}
+
+    def add(self, number: int, positions: int, labels: bool, first: int) -> None:
+        """Another sequence."""
+        name = f"{self._source.key}_{number}" if self._several else self._source.key
+        self._rows.append((name, positions))
+        if labels:
+            self._labels.append((keys.labels_key(name), positions))
+        if first:
+            self._metadata[f"first.{name}"] = str(first)
+
+    def text(self) -> bytes:
+        """As it is written."""
+        entries: dict[str, Any] = {"__metadata__": self._metadata} if self._metadata else {}
+        offset = 0
+        width, itemsize = self._source.width, self._source.dtype.itemsize
+        for tensors, dtype, inner, size in (
+            (self._labels, "I64", [], 8),
+            (self._rows, self._dtype, [width], width * itemsize),
+        ):
+            for name, positions in tensors:
+                end = offset + positions * size
+                shape = [positions, *inner]
+                entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}
+                offset = end
+        return json.dumps(entries, separators=(",", ":")).encode()

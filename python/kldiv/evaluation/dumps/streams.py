@@ -104,6 +104,8 @@ class NpyStream:
 
     format = "NumPy array from a pipe"
     count: int | None = None
+    once = True
+    """Sequences and blocks can be read once."""
 
     def __init__(self, stream: Stream, name: str, kind: Kind) -> None:
         self.name = name

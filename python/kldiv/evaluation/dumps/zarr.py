@@ -13,9 +13,11 @@ import numpy as np
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps import keys
-from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name, labels_beside, regrouped
+from kldiv.evaluation.dumps.blocks import regrouped
+from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name, labels_beside
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
 from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES, FLOATING
+from kldiv.evaluation.dumps.writing import Source, check_dtype
 
 SUFFIXES = (".zarr",)
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
@@ -152,3 +154,35 @@ def _check(rows: ZarrRows) -> None:
             f"{rows.name} lacks {all_of_them - there:,} of its {all_of_them:,} chunks; where they "
             "hold nothing but the fill value, write them with the option write_empty_chunks"
         )
+
+
+def write(source: Source, path: Path) -> None:
+    """Write the sequences of a dump as the arrays of a group, in chunks of whole rows."""
+    check_dtype(source, "Zarr")
+    group = library().open_group(path, mode="w")
+    # Chunks of nothing but the fill value would look like chunks that are missing.
+    config = {"write_empty_chunks": True}
+    for number, sequence in enumerate(source.each()):
+        array = group.create_array(
+            f"{source.key}_{number}",
+            shape=(0, source.width),
+            chunks=(source.step, source.width),
+            dtype=source.dtype,
+            config=config,
+        )
+        count = 0
+        for block in source.rows(sequence):
+            array.resize((count + len(block), source.width))
+            array[count : count + len(block)] = block
+            count += len(block)
+        if sequence.labels is not None:
+            labels = group.create_array(
+                f"labels_{number}",
+                shape=sequence.labels.shape,
+                chunks=sequence.labels.shape,
+                dtype="int64",
+                config=config,
+            )
+            labels[:] = sequence.labels
+        if sequence.first:
+            source.lose("where in their texts sequences begin")

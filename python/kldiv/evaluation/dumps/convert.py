@@ -1,0 +1,198 @@
+"""One dump written as another: nothing of it is changed, and no unfinished file has its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kldiv.evaluation.dumps import directory, npy, npz, parquet, safetensors, zarr
+from kldiv.evaluation.dumps.names import PARTIAL
+from kldiv.evaluation.dumps.protocol import DENSE, Dump, DumpError
+from kldiv.evaluation.dumps.writing import Source, Writer
+
+DIRECTORY = "directory"
+
+# By the end of the name of what is written, or by the name of the format.
+WRITERS: dict[str, Writer] = {
+    ".npy": npy.write,
+    ".npz": npz.write,
+    ".safetensors": safetensors.write,
+    ".parquet": parquet.write,
+    ".zarr": zarr.write,
+    DIRECTORY: directory.write,
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written."""
+
+    path: Path
+    sequences: int
+    positions: int
+    bytes: int
+    lost: tuple[str, ...]
+    """What of the dump is not in it."""
+
+
+def convert(
+    dump: Dump,
+    out: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002 - as in the protocol
+    overwrite: bool = False,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> Converted:
+    """Write a dump in another format, in the dtype it has.
+
+    It is written under a name of its own beside `out`, which it takes when it is whole: a process
+    that is killed leaves only a file or directory that ends in ``.partial``, which nothing reads.
+
+    Parameters
+    ----------
+    dump
+        What is written; any but top-k rows. A stream is read to its end.
+    out
+        Where to. The end of its name says the format: ``.npy`` (one array: sequences of one
+        length), ``.npz``, ``.safetensors``, ``.parquet``, ``.zarr``, or ``/`` for a directory of
+        numbered ``.safetensors``.
+    format
+        One of these ends, or ``directory``, where the name does not say it.
+    overwrite
+        Whether to replace a file, or a directory of a dump, that is there.
+    advance
+        Told the number of rows just written.
+
+    Raises
+    ------
+    DumpError
+        For a dump that the format cannot hold, and a target that is there, or is what is read.
+        The target is left as it was.
+    OSError
+        For a target that cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from pathlib import Path
+    >>> from kldiv.evaluation.dumps.convert import convert
+    >>> from kldiv.evaluation.dumps.formats import open_dump
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> np.save(folder / "logits.npy", np.zeros((2, 3, 5), np.float16))
+    >>> done = convert(open_dump(folder / "logits.npy"), folder / "logits.safetensors")
+    >>> done.sequences, done.positions
+    (2, 6)
+    >>> open_dump(folder / "logits.safetensors").dtype
+    dtype('float16')
+    """
+    if dump.kind not in DENSE and dump.kind != "hidden_states":
+        raise DumpError(
+            f"{dump.name} holds only the most probable classes of each row; expected whole rows"
+        )
+    text = str(out)
+    path = Path(text)
+    writer = _writer(text, format)
+    _check_target(dump, path, overwrite)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    source = Source(dump, advance)
+    try:
+        writer(source, partial)
+        if not source.sequences:
+            raise DumpError(f"{dump.name} holds no sequence")
+        size = _flush(partial)
+        _put(partial, path)
+    except BaseException:
+        _remove(partial)
+        raise
+    if (head := getattr(dump, "head", None)) is not None:
+        source.lose(f"the output layer, which stays in {head}")
+    return Converted(path, source.sequences, source.positions, size, tuple(source.lost))
+
+
+def _writer(out: str, format: str | None) -> Writer:  # noqa: A002 - as in the protocol
+    name = format
+    if name is None:
+        name = DIRECTORY if out.endswith(("/", os.sep)) else Path(out).suffix.lower()
+        if not name and Path(out).is_dir():
+            name = DIRECTORY
+    elif name not in WRITERS and f".{name}" in WRITERS:
+        name = f".{name}"
+    if name in WRITERS:
+        return WRITERS[name]
+    known = ", ".join(WRITERS)
+    if format is not None:
+        raise DumpError(f"the format is {format!r}; expected one of {known}")
+    raise DumpError(
+        f"{out} has {f'the unknown extension {name!r}' if name else 'no extension'}; expected one "
+        f"of {known.replace(f', {DIRECTORY}', '')}, or / at its end for a directory"
+    )
+
+
+def _check_target(dump: Dump, path: Path, overwrite: bool) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise DumpError(f"no such directory: {folder}")
+    target = path.resolve()
+    for used in (Path(dump.name), *getattr(dump, "paths", ()), getattr(dump, "head", None)):
+        if used is None or not used.exists():
+            continue
+        used = used.resolve()
+        if target == used or used in target.parents or target in used.parents:
+            raise DumpError(f"{path} is what is read, or is in it; expected another place")
+        if path.exists() and path.samefile(used):
+            raise DumpError(f"{path} is what is read; expected another place")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise DumpError(f"{path} is there already; it is replaced only on demand (overwrite)")
+    if path.is_dir() and not (zarr.probe(path) or _holds_a_dump(path)):
+        raise DumpError(f"{path} is a directory that holds other things than a dump: not replaced")
+    if not (path.is_dir() or path.is_file()):
+        raise DumpError(f"{path} is not a regular file")
+
+
+def _holds_a_dump(path: Path) -> bool:
+    """Whether there is nothing in a directory but the files of sequences."""
+    return all(entry.is_file() and directory.is_sequence(entry) for entry in path.iterdir())
+
+
+def _flush(path: Path) -> int:
+    """Have all bytes of a file or a tree on the disk, and count them."""
+    size = 0
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+            size += file.stat().st_size
+    return size
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Give what was written its name; what had it is gone only then."""
+    if not (path.is_dir() or partial.is_dir()):
+        os.replace(partial, path)
+        return
+    old = None
+    if path.exists():
+        old = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        os.rename(path, old)
+    try:
+        os.rename(partial, path)
+    except BaseException:
+        if old is not None:
+            os.rename(old, path)
+        raise
+    if old is not None:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.unlink()
