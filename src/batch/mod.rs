@@ -1,5 +1,6 @@
 //! The functions of the crate over whole batches, one file each: check, run the row algorithm, reduce.
 
+mod coded;
 mod comparison;
 mod cross_entropy;
 mod distillation;
@@ -10,6 +11,7 @@ mod pointwise;
 mod softmax;
 mod stream;
 
+pub use coded::{ClippedKl, clipped_kl, decode_log_probs, encode_log_probs};
 pub use comparison::{Comparison, compare};
 pub use cross_entropy::{CrossEntropy, Targets, cross_entropy};
 pub use distillation::{Distillation, distillation};

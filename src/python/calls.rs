@@ -20,7 +20,7 @@ use crate::{
 const ATTACHED: usize = 1 << 11;
 
 /// Runs `call` on a batch of the size of `rows`.
-fn detached<R: Send>(
+pub(super) fn detached<R: Send>(
     py: Python<'_>,
     isa: Option<&str>,
     rows: &Rows<'_>,
@@ -31,7 +31,7 @@ fn detached<R: Send>(
 
 /// Runs `call`, which looks at so many classes: without the GIL and looking for signals (Ctrl-C) now and then, unless they are
 /// few.
-fn detached_for<R: Send>(
+pub(super) fn detached_for<R: Send>(
     py: Python<'_>,
     isa: Option<&str>,
     elements: usize,

@@ -5,6 +5,7 @@
 
 mod arrays;
 mod calls;
+mod coded;
 mod descriptions;
 mod results;
 mod settings;
@@ -18,6 +19,8 @@ mod _kldiv {
         compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pairwise,
         pointwise_kl, stream,
     };
+    #[pymodule_export]
+    use super::coded::{clipped_kl, decode_log_probs, encode_log_probs};
     #[pymodule_export]
     use super::descriptions::infinite_where;
     #[pymodule_export]
