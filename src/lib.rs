@@ -41,8 +41,8 @@ mod threads;
 
 pub use batch::{
     Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Side, Stream, TEMPERATURE, Targets, compare,
-    cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pairwise, pointwise_kl,
-    stream,
+    cross_entropy, distillation, divergence, entropy, gather_log_probs, linear, log_softmax, logsumexp, pairwise,
+    pointwise_kl, stream,
 };
 pub use divergence::{Description, Kind, Parameter, Properties};
 pub use element::{Dtype, Element};
