@@ -356,6 +356,8 @@ pub(super) fn compare<'py>(
     fields.set_item("entropy_q", column(&comparison.entropy_q)?)?;
     fields.set_item("top1_p", comparison.top1_p.into_pyarray(py))?;
     fields.set_item("top1_q", comparison.top1_q.into_pyarray(py))?;
+    fields.set_item("confidence_p", column(&comparison.confidence_p)?)?;
+    fields.set_item("confidence_q", column(&comparison.confidence_q)?)?;
     if labels.is_some() {
         fields.set_item("nll_p", column(&comparison.nll_p)?)?;
         fields.set_item("nll_q", column(&comparison.nll_q)?)?;

@@ -1,22 +1,22 @@
 """Files of logits, labels and masks; logits by blocks, so that they may be larger than memory.
 
-A new format is one reader class in `stored_arrays`, and its extension in `_READERS`.
+Formats of dumps are in `formats`; these are those that hold one array.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from kldiv._arrays import Array
+from kldiv.evaluation.dumps.names import CONVERSIONS, check_exists, conversion, split_name
+from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.dumps.stored_arrays import Content, NpyFile, SafetensorsFile, StoredArray
+from kldiv.evaluation.dumps.safetensors import SafetensorsFile
+from kldiv.evaluation.dumps.stored_arrays import LABELS, LOGITS, MASK, Content, StoredArray
 
 
 class LogitFile(Protocol):
@@ -45,12 +45,7 @@ class LogitFile(Protocol):
         """
 
 
-_INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
-LOGITS = Content(
-    "logits", "floating numbers", frozenset({"float64", "float32", "float16", "bfloat16"})
-)
-LABELS = Content("labels", "integers", _INTEGERS)
-MASK = Content("where", "booleans, or integers 0 and 1", _INTEGERS | {"bool"})
+__all__ = ["open_logits", "read_labels", "read_mask", "split_name"]
 
 _READERS: dict[str, type[NpyFile] | type[SafetensorsFile]] = {
     ".npy": NpyFile,
@@ -59,19 +54,11 @@ _READERS: dict[str, type[NpyFile] | type[SafetensorsFile]] = {
 
 # What others write, and the Python that reads {file} as an array.
 _CONVERSIONS = {
-    **dict.fromkeys(
-        (".pt", ".pth", ".bin"),
-        "import numpy, torch; "
-        'numpy.save({new}, torch.load({file}, map_location="cpu").float().numpy())',
-    ),
+    **CONVERSIONS,
     ".npz": 'import numpy; numpy.save({new}, numpy.load({file})["NAME"])',
     ".parquet": (
         'import numpy, pandas; numpy.save({new}, pandas.read_parquet({file}).to_numpy("float32"))'
     ),
-    **dict.fromkeys(
-        (".h5", ".hdf5"), 'import h5py, numpy; numpy.save({new}, h5py.File({file})["NAME"][:])'
-    ),
-    ".csv": 'import numpy; numpy.save({new}, numpy.loadtxt({file}, delimiter=","))',
 }
 
 
@@ -93,8 +80,10 @@ def open_logits(name: str) -> LogitFile:
     return file
 
 
-def read_labels(name: str, batch_shape: tuple[int, ...]) -> Array:
+def read_labels(name: str, batch_shape: tuple[int, ...] | None) -> Array:
     """Read a file of labels, one for every row, as a flat array.
+
+    Without a shape, of a stream that has not said it, any number of them.
 
     Raises
     ------
@@ -106,7 +95,7 @@ def read_labels(name: str, batch_shape: tuple[int, ...]) -> Array:
     return _one_a_row(name, LABELS, batch_shape)
 
 
-def read_mask(name: str, batch_shape: tuple[int, ...]) -> Array:
+def read_mask(name: str, batch_shape: tuple[int, ...] | None) -> Array:
     """Read a file of booleans or integers, one for every row, as a flat array.
 
     Raises
@@ -119,16 +108,10 @@ def read_mask(name: str, batch_shape: tuple[int, ...]) -> Array:
     return _one_a_row(name, MASK, batch_shape)
 
 
-def split_name(name: str) -> tuple[Path, str | None]:
-    """Split into file and tensor the name ``FILE`` or ``FILE.safetensors:TENSOR``."""
-    named = re.fullmatch(r"(.+\.safetensors):(.+)", name, re.DOTALL)
-    if named and not Path(name).exists():
-        return Path(named[1]), named[2]
-    return Path(name), None
-
-
-def _one_a_row(name: str, content: Content, batch_shape: tuple[int, ...]) -> Array:
+def _one_a_row(name: str, content: Content, batch_shape: tuple[int, ...] | None) -> Array:
     file = _open(name, content)
+    if batch_shape is None:
+        return file.all().reshape(-1)
     rows = math.prod(batch_shape)
     if file.shape not in (batch_shape, (rows,)):
         expected = " or ".join(str(shape) for shape in dict.fromkeys((batch_shape, (rows,))))
@@ -142,28 +125,16 @@ def _open(name: str, content: Content) -> StoredArray:
     path, tensor = split_name(name)
     if path.is_dir():
         raise DumpError(f"{path} is a directory; expected a file of {content.numbers}")
-    if not path.exists():
-        raise DumpError(f"no such file: {path}{_suggestion(path)}")
+    check_exists(path, tuple(_READERS))
     if not path.is_file():
         raise DumpError(f"{path} is not a regular file")
     extension = path.suffix.lower()
     reader = _READERS.get(extension)
     if reader is None:
         known = " or ".join(_READERS)
-        if extension in _CONVERSIONS:
-            new = repr(str(path.with_suffix(".npy")))
-            line = _CONVERSIONS[extension].format(file=repr(str(path)), new=new)
+        if (line := conversion(path, _CONVERSIONS)) is not None:
             raise DumpError(f"{path} is no {known}; this line of Python converts it: {line}")
         raise DumpError(f"{path} has the unknown extension {path.suffix!r}; expected {known}")
     if not path.stat().st_size:
         raise DumpError(f"{path} is empty")
     return reader(path, tensor, content)
-
-
-def _suggestion(path: Path) -> str:
-    try:
-        names = {entry.stem: entry for entry in path.parent.iterdir() if entry.suffix in _READERS}
-    except OSError:
-        return ""
-    close = difflib.get_close_matches(path.stem, names, n=1)
-    return f" (did you mean {names[close[0]]}?)" if close else ""

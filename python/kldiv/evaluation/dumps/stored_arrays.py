@@ -1,4 +1,4 @@
-"""Arrays in files, read by pieces: each format is one class that finds where its elements lie.
+"""Arrays in files, read by pieces: a format is a subclass that finds where the elements lie.
 
 Pieces are read into memory, not mapped: a file that is cut off meanwhile gives an error, where a
 map would end the process, and elements at odd offsets become aligned.
@@ -6,17 +6,13 @@ map would end the process, and elements at odd offsets become aligned.
 
 from __future__ import annotations
 
-import json
 import math
-import operator
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from kldiv._arrays import Array
@@ -37,6 +33,13 @@ class Content:
     """What it is called, in messages and as a tensor."""
     numbers: str
     dtypes: frozenset[str]
+
+
+_INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+FLOATING = frozenset({"float64", "float32", "float16", "bfloat16"})
+LOGITS = Content("logits", "floating numbers", FLOATING)
+LABELS = Content("labels", "integers", _INTEGERS)
+MASK = Content("where", "booleans, or integers 0 and 1", _INTEGERS | {"bool"})
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,11 @@ class StoredArray:
                 f"{self.name} has dtype {self.dtype.name}; expected {content.numbers} "
                 f"as {content.name}{self._conversion(content)}"
             )
-        needed = self.offset + math.prod(self.shape) * self.dtype.itemsize
         present = self.path.stat().st_size
-        if present < needed:
+        if present < self.end:
             raise DumpError(
-                f"{self.path} is truncated: {present:,} bytes, but its header describes {needed:,}"
+                f"{self.path} is truncated: {present:,} bytes, but its header describes "
+                f"{self.end:,}"
             )
 
     def _conversion(self, content: Content) -> str:
@@ -81,6 +84,11 @@ class StoredArray:
             "; this line of Python converts it: import numpy; "
             f'numpy.save({str(new)!r}, numpy.load({str(self.path)!r}).astype("float64"))'
         )
+
+    @property
+    def end(self) -> int:
+        """Where the elements end, in bytes."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
     def all(self) -> Array:
         """The whole array."""
@@ -136,118 +144,3 @@ class StoredArray:
             if not (length := file.readinto(left)):
                 raise DumpError(f"{self.path} was truncated while it was read")
             left = left[length:]
-
-
-class NpyFile(StoredArray):
-    """NumPy's format for one array, as written by `numpy.save`."""
-
-    def __init__(self, path: Path, tensor: str | None, content: Content) -> None:
-        if tensor is not None:
-            raise DumpError(f"{path} holds one array, without names to choose from")
-        with path.open("rb") as file:
-            try:
-                version = np.lib.format.read_magic(file)
-                read_header = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                    # Differs in how names of fields are encoded, which numbers do not have.
-                    (3, 0): np.lib.format.read_array_header_2_0,
-                }[version]
-                with warnings.catch_warnings():
-                    # Of headers that Python 2 wrote.
-                    warnings.simplefilter("ignore")
-                    shape, fortran_order, dtype = read_header(file)
-                if min(shape, default=0) < 0:
-                    raise ValueError("a negative length")
-            except OSError:
-                raise
-            except Exception:
-                # A header is a Python literal, and may raise whatever parsing one can.
-                raise DumpError(f"{path} is not a readable .npy file") from None
-            offset = file.tell()
-        if dtype == np.dtype("V2"):
-            # This is how numpy.save writes ml_dtypes.bfloat16.
-            dtype = np.dtype(ml_dtypes.bfloat16)
-        super().__init__(str(path), path, dtype, shape, offset, fortran_order and len(shape) > 1)
-        self.check(content)
-
-
-class SafetensorsFile(StoredArray):
-    """The format of the package safetensors: a JSON header, then the tensors.
-
-    It is read here because the package gives copies, and bfloat16 in its newer versions only.
-    """
-
-    DTYPES: ClassVar[dict[str, np.dtype[Any]]] = {
-        "F64": np.dtype("<f8"),
-        "F32": np.dtype("<f4"),
-        "F16": np.dtype("<f2"),
-        "BF16": np.dtype(ml_dtypes.bfloat16),
-        "I64": np.dtype("<i8"),
-        "I32": np.dtype("<i4"),
-        "I16": np.dtype("<i2"),
-        "I8": np.dtype("i1"),
-        "U64": np.dtype("<u8"),
-        "U32": np.dtype("<u4"),
-        "U16": np.dtype("<u2"),
-        "U8": np.dtype("u1"),
-        "BOOL": np.dtype("?"),
-    }
-    MAX_HEADER = 100_000_000  # bytes, the format's own limit
-
-    def __init__(self, path: Path, tensor: str | None, content: Content) -> None:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= self.MAX_HEADER:
-                raise DumpError(f"{path} is not a safetensors file")
-            header = file.read(length)
-        if len(header) < length:
-            raise DumpError(f"{path} is not a safetensors file, or it is truncated")
-        try:
-            tensors = json.loads(header)
-            tensors.pop("__metadata__", None)
-            dtypes = {name: str(entry["dtype"]) for name, entry in tensors.items()}
-            name = self._choose(path, dtypes, tensor, content)
-            shape = tuple(map(operator.index, tensors[name]["shape"]))
-            begin, end = map(operator.index, tensors[name]["data_offsets"])
-        except DumpError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise DumpError(f"{path} has no readable safetensors header") from None
-        dtype = self.DTYPES.get(dtypes[name])
-        if dtype is None:
-            raise DumpError(f"tensor {name!r} of {path} has the unknown dtype {dtypes[name]}")
-        if (
-            begin < 0
-            or min(shape, default=0) < 0
-            or (end - begin != math.prod(shape) * dtype.itemsize)
-        ):
-            raise DumpError(f"{path} has no readable safetensors header")
-        super().__init__(f"{path}:{name}", path, dtype, shape, 8 + length + begin)
-        self.check(content)
-
-    @classmethod
-    def _choose(
-        cls, path: Path, dtypes: dict[str, str], tensor: str | None, content: Content
-    ) -> str:
-        listed = ", ".join(f"{name} ({dtype})" for name, dtype in dtypes.items()) or "none"
-        if tensor is not None:
-            if tensor in dtypes:
-                return tensor
-            raise DumpError(f"{path} has no tensor {tensor!r}; its tensors: {listed}")
-        fitting = [
-            name
-            for name, stored in dtypes.items()
-            if (dtype := cls.DTYPES.get(stored)) is not None and dtype.name in content.dtypes
-        ]
-        if content.name in fitting:
-            return content.name
-        if len(fitting) == 1:
-            return fitting[0]
-        problem = (
-            f"several tensors of {content.numbers} and none named {content.name!r}; "
-            f"choose one as {path.name}:NAME"
-            if fitting
-            else f"no tensor of {content.numbers}"
-        )
-        raise DumpError(f"{path} has {problem}; its tensors: {listed}")
