@@ -42,7 +42,7 @@ mod threads;
 pub use batch::{
     ClippedKl, Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Side, Stream, TEMPERATURE, Targets,
     clipped_kl, compare, cross_entropy, decode_log_probs, distillation, divergence, encode_log_probs, entropy,
-    gather_log_probs, log_softmax, logsumexp, pairwise, pointwise_kl, stream,
+    gather_log_probs, linear, log_softmax, logsumexp, pairwise, pointwise_kl, stream,
 };
 pub use divergence::{Description, Kind, Parameter, Properties};
 pub use element::{Dtype, Element};

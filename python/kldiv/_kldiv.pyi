@@ -132,6 +132,7 @@ __all__ = [
     "get_num_threads",
     "infinite_where",
     "isa",
+    "linear",
     "log_softmax",
     "logsumexp",
     "pairwise",
@@ -261,6 +262,12 @@ def clipped_kl(
     ignore_index: int | None = None,
     isa: str | None = None,
 ) -> dict[str, np.ndarray[Any, Any]]: ...
+def linear(
+    input: _Operand,
+    weight: _Operand,
+    out: _Operand,
+    isa: str | None = None,
+) -> None: ...
 def stream(
     p: _Operand,
     q: _Operand | None = None,

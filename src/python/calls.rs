@@ -365,6 +365,21 @@ pub(super) fn compare<'py>(
     Ok(fields)
 }
 
+/// `out` has a row for each of `input`, and a column for each row of `weight`.
+#[pyfunction]
+#[pyo3(signature = (input, weight, out, isa=None))]
+pub(super) fn linear<'py>(
+    py: Python<'py>,
+    input: Operand<'py>,
+    weight: Operand<'py>,
+    out: Operand<'py>,
+    isa: Option<&str>,
+) -> PyResult<()> {
+    let (input, weight, out) = (input.rows()?, weight.rows()?, out.rows_mut()?);
+    let elements = [out.count(), out.classes(), input.classes()].into_iter().fold(1, usize::saturating_mul);
+    detached_for(py, isa, elements, |execution| crate::linear(&input, &weight, out, execution))
+}
+
 /// Reads one or two arrays, and writes one, without computing anything.
 #[pyfunction]
 #[pyo3(signature = (p, q=None, out=None, past_caches=false, isa=None))]

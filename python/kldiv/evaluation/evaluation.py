@@ -20,7 +20,9 @@ from kldiv.comparison import Comparison
 from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.formats import open_dump
-from kldiv.evaluation.dumps.protocol import Dump, DumpError
+from kldiv.evaluation.dumps.memory import of_memory
+from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
+from kldiv.evaluation.dumps.sequences import Lengths, cut, cut_like, read_lengths
 from kldiv.evaluation.positions import NO_TOKEN, Marks, Scoring, score_dumps
 from kldiv.evaluation.scorers import Heads, scorer_of
 
@@ -303,11 +305,9 @@ def evaluate(
     """
     if not candidates:
         raise ValueError("expected at least one candidate")
-    dumps = [_as_dump(reference, "reference"), *_named(candidates)]
-    if sequences is not None or any(dump.count != dumps[0].count for dump in dumps):
-        from kldiv.evaluation.dumps.sequences import cut_alike
-
-        dumps = cut_alike(dumps, sequences)
+    kind: Kind = "logits" if head is None else "hidden_states"
+    dumps = [_as_dump(reference, "reference", kind), *_named(candidates, kind)]
+    dumps = _in_sequences(dumps, sequences)
     spaces = (space, space) if space is None or isinstance(space, str) else (space[0], space[1])
     scoring = Scoring(spaces, temperature, ignore_index, ClassRule(vocab, classes), chunks)
     heads = Heads.given(head, candidate_heads, len(candidates))
@@ -361,22 +361,37 @@ def describe_short(dump: Dump) -> dict[str, Any]:
     }
 
 
-def _as_dump(given: Any, name: str) -> Dump:
+def _in_sequences(dumps: list[Dump], sequences: Any) -> list[Dump]:
+    """The dumps in sequences of given lengths, or in those of the one that has the most."""
+    if sequences is not None:
+        if isinstance(sequences, (str, os.PathLike)):
+            lengths = read_lengths(Path(sequences))
+        else:
+            count = tuple(int(length) for length in sequences)
+            lengths = Lengths(count, tuple(f"sequence {number}" for number in range(len(count))))
+        return [cut(dump, lengths) for dump in dumps]
+    counts = [dump.count for dump in dumps]
+    known = [count for count in counts if count is not None]
+    if len(set(known)) > 1 and min(known) == 1:
+        most = dumps[counts.index(max(known))]
+        return [cut_like(dump, most) if dump.count == 1 else dump for dump in dumps]
+    return dumps
+
+
+def _as_dump(given: Any, name: str, kind: Kind) -> Dump:
     if isinstance(given, (str, os.PathLike)):
         return open_dump(os.fspath(given))
     if hasattr(given, "sequences") and hasattr(given, "kind"):
         dump: Dump = given
         return dump
-    from kldiv.evaluation.dumps.memory import memory_dump
-
-    return memory_dump(given, name=name)
+    return of_memory(given, name, kind)
 
 
-def _named(candidates: tuple[Any, ...]) -> list[Dump]:
+def _named(candidates: tuple[Any, ...], kind: Kind) -> list[Dump]:
     """The candidates as dumps, under names of their own."""
     several = len(candidates) > 1
     dumps = [
-        _as_dump(one, f"candidate {place + 1}" if several else "candidate")
+        _as_dump(one, f"candidate {place + 1}" if several else "candidate", kind)
         for place, one in enumerate(candidates)
     ]
     names = [dump.name for dump in dumps]

@@ -23,6 +23,7 @@ from kldiv._arrays import Array
 from kldiv.evaluation.dumps.protocol import DumpError, Kind, Sequence
 from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES
 
+SUFFIXES = (".kld",)
 MAGIC_BYTES = 8
 MAGICS = frozenset({b"_logits_", b"_logits2", b"_logp16_", b"_logp16n"})
 SCALED = frozenset({"_logits_", "_logits2"})
@@ -146,6 +147,16 @@ def open(  # noqa: A001
     if chunks is not None and chunks > header.chunks:
         raise DumpError(f"{name} has {header.chunks:,} chunks; {chunks:,} were asked for")
     return LlamaCppDump(name, path, header, tokens, chunks or header.chunks, source)
+
+
+def probe_stream(head: bytes) -> bool:
+    """Whether the first bytes of a pipe are those of this format."""
+    return head[:MAGIC_BYTES] in MAGICS
+
+
+def open_stream(stream: Stream, name: str) -> LlamaCppDump:
+    """A base file that comes through a pipe."""
+    return open(Path(name), stream=stream)
 
 
 class LlamaCppDump:

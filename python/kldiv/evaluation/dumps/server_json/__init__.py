@@ -6,4 +6,6 @@ A new server is a module with `reads` and `answers`, and its line in `READERS` o
 from kldiv.evaluation.dumps.server_json.dump import ServerJson, open, probe  # noqa: A004
 from kldiv.evaluation.dumps.server_json.texts import TEXT_IDS, describe
 
-__all__ = ["TEXT_IDS", "ServerJson", "describe", "open", "probe"]
+SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+
+__all__ = ["SUFFIXES", "TEXT_IDS", "ServerJson", "describe", "open", "probe"]
