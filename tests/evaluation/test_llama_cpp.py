@@ -202,7 +202,7 @@ def test_rows_of_nan_are_the_models(base):
 
 
 def test_only_the_first_chunks(base):
-    path, data, log_probs, tokens = base
+    path, data, log_probs, _ = base
     path.write_bytes(data[: TOKENS_END + 2 * ROWS * ROW + 1])
     dump = llama_cpp.open(path, chunks=2)
     assert (dump.count, dump.tokens.shape) == (2, (2, CONTEXT))
@@ -378,7 +378,7 @@ def test_what_is_no_base_file_leaves_nothing(change, message, tmp_path):
 
 
 def test_a_pipe_is_written_to_as_it_goes(base, tmp_path):
-    path, data, _, tokens = base
+    _, data, _, tokens = base
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     full = np.zeros((CHUNKS, CONTEXT, 11), F32)
