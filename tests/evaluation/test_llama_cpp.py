@@ -45,7 +45,7 @@ def pack_row(magic, logits, label, clip=16):
         return loss + halves.tobytes(), halves.astype(F32)
     if magic == "_logits_":
         low = max(min(z), F32(top - F32(clip)))
-        total = sum(float(np.exp(x - top)) for x in z)
+        total = sum(float(F32(math.exp(float(x - top)))) for x in z)
         scale = F32((top - low) / F32(65535))
         codes = [int(np.rint((x - low) * F32(1 / scale))) if x > low else 0 for x in z]
     else:
@@ -113,7 +113,12 @@ def test_every_layout_is_read(magic, classes, tmp_path):
         f"llama.cpp {magic}",
     )
     for step in (1, 3, 100):
-        np.testing.assert_array_equal(read(dump, step), expected)
+        found = read(dump, step)
+        if magic == "_logits2":
+            # The sum of a row is within rounding of 1, and so is its logarithm of 0.
+            np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-12)
+        else:
+            np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(dump.tokens, tokens)
     for chunk, sequence in enumerate(dump.sequences()):
         assert (sequence.name, sequence.positions, sequence.first) == (
@@ -164,7 +169,7 @@ TOKENS_END = 20 + 4 * CONTEXT * CHUNKS
         ),
         (
             lambda data: damaged(data, 12, struct.pack("<i", 13)),
-            r"cut off .*It is whole if its vocabulary is 12",
+            r"cut off .*It is whole if its vocabulary is 11 or 12",
         ),
         (
             lambda data: damaged(data, 20 + 4 * 13, struct.pack("<i", -1)),
@@ -403,7 +408,7 @@ def test_kl_is_that_of_llama_cpp(classes):
     base = logits_of(classes)
     near = base + np.random.default_rng(2).normal(0, 0.1, base.shape).astype(F32)
     _, log_p = pack("_logits_", base, tokens_of(classes))
-    labels = np.arange(len(base))
+    labels = np.arange(len(base)) % classes
     labels[3] = -100
     found = clipped_kl(log_p, near, labels)
     for row, (x, z) in enumerate(zip(log_p, near, strict=True)):
@@ -412,8 +417,8 @@ def test_kl_is_that_of_llama_cpp(classes):
         if row == 3:
             assert np.isnan(found["nll_p_llama_cpp"][3])
             continue
-        assert found["nll_p_llama_cpp"][row] == -x[row]
-        assert found["nll_q_llama_cpp"][row] == pytest.approx(log_sum - z[row], rel=2e-7)
+        assert found["nll_p_llama_cpp"][row] == -x[labels[row]]
+        assert found["nll_q_llama_cpp"][row] == pytest.approx(log_sum - z[labels[row]], rel=2e-7)
     assert list(clipped_kl(log_p, near)) == ["kl_llama_cpp"]
     with pytest.raises(IndexError, match=rf"label {classes} in row 0"):
         clipped_kl(log_p, near, np.full(len(base), classes))

@@ -363,7 +363,13 @@ def _check_size(name: str, header: Header, size: int, chunks: int | None) -> Non
 def _other_rows(header: Header, size: int) -> str:
     """How a file would be whole that has rows of another vocabulary."""
     row_bytes, rest = divmod(size - header.rows_start, header.chunks * header.rows)
-    fixed = header.row_bytes - 2 * header.classes
+    fixed = {"_logp16_": 0, "_logp16n": 4}.get(header.magic, 8)
     if rest or row_bytes % 2 or row_bytes <= fixed:
         return ""
-    return f". It is whole if its vocabulary is {(row_bytes - fixed) // 2:,}"
+    classes = (row_bytes - fixed) // 2
+    if header.magic not in SCALED:
+        return f". It is whole if its vocabulary is {classes:,}"
+    # Rows of an odd number of classes have one code more.
+    return (
+        "" if classes % 2 else f". It is whole if its vocabulary is {classes - 1:,} or {classes:,}"
+    )
