@@ -116,7 +116,7 @@ def test_every_layout_is_read(magic, classes, tmp_path):
         found = read(dump, step)
         if magic == "_logits2":
             # The sum of a row is within rounding of 1, and so is its logarithm of 0.
-            np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-12)
+            np.testing.assert_allclose(found, expected, rtol=3e-7, atol=2e-7)
         else:
             np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(dump.tokens, tokens)
