@@ -260,21 +260,26 @@ print(rows, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_a_named_pipe_takes_no_memory(tmp_path):
+@pytest.mark.parametrize("source", ["named pipe", "stdin"])
+def test_a_pipe_takes_no_memory(source, tmp_path):
     classes, context, chunks = 50_000, 64, 80
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
+    named = tmp_path / "pipe"
+    os.mkfifo(named)
     reader = subprocess.Popen(
-        [sys.executable, "-c", FED, str(pipe)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", FED, str(named) if source == "named pipe" else "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     rows = chunks * (context - 1 - context // 2)
     row = struct.pack("<ff", 1e-4, -8) + bytes(2 * classes)
-    with pipe.open("wb") as file:
+    with named.open("wb") if source == "named pipe" else reader.stdin as file:
         file.write(struct.pack("<8s3i", b"_logits_", context, classes, chunks))
         file.write(bytes(4 * context * chunks))
         for _ in range(rows):
             file.write(row)
-    out, _ = reader.communicate(timeout=60)
+    out = reader.stdout.read()
+    assert reader.wait(60) == 0
+    reader.stdout.close()
     read_rows, before, after = map(int, out.split())
     assert read_rows == rows
     # A quarter of a gigabyte of rows; KiB.
