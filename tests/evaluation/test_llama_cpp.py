@@ -267,7 +267,7 @@ def test_a_pipe_takes_no_memory(source, tmp_path):
     os.mkfifo(named)
     reader = subprocess.Popen(
         [sys.executable, "-c", FED, str(named) if source == "named pipe" else "-"],
-        stdin=subprocess.PIPE,
+        stdin=subprocess.DEVNULL if source == "named pipe" else subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     rows = chunks * (context - 1 - context // 2)
