@@ -387,6 +387,35 @@ def test_what_is_no_base_file_leaves_nothing(change, message, tmp_path):
     assert (tmp_path / "old.kld").read_bytes() == b"as it was"
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from kldiv.evaluation.dumps.llama_cpp_writer import write
+from kldiv.evaluation.dumps.protocol import Sequence
+
+class Dump:
+    name = format = "killed"
+    kind, width, count, row_bytes, block_bytes = "logits", 4, 2, 16, 16
+
+    def sequences(self):
+        yield Sequence("0", 9, lambda step: iter([np.zeros((9, 4), np.float32)]))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+write(Path(sys.argv[1]), Dump(), np.zeros((2, 9), int))
+"""
+
+
+def test_a_writer_that_is_killed_leaves_no_file_that_looks_whole(tmp_path):
+    path = tmp_path / "base.kld"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert killed.returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".unfinished")
+    with pytest.raises(DumpError, match="cut off at byte .*, in row 0 of chunk 1"):
+        llama_cpp.open(left)
+
+
 def test_a_pipe_is_written_to_as_it_goes(base, tmp_path):
     _, data, _, tokens = base
     pipe = tmp_path / "pipe"
