@@ -412,7 +412,7 @@ def test_a_writer_that_is_killed_leaves_no_file_that_looks_whole(tmp_path):
     assert killed.returncode == -9
     (left,) = tmp_path.iterdir()
     assert left.name.endswith(".unfinished")
-    with pytest.raises(DumpError, match="cut off at byte .*, in row 0 of chunk 1"):
+    with pytest.raises(DumpError, match=r"cut off at byte .*, in row 0 of chunk 1"):
         llama_cpp.open(left)
 
 
