@@ -7,6 +7,7 @@ from pathlib import Path
 from kldiv.cli.errors import warn
 from kldiv.cli.output import progress, show_table
 from kldiv.evaluation.dumps.convert import convert
+from kldiv.evaluation.dumps.describe import size
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.protocol import Dump, Kind
 from kldiv.evaluation.dumps.sequences import cut, read_lengths
@@ -42,7 +43,7 @@ def run(
             ("positions", f"{done.positions:,}"),
             ("width", f"{dump.width:,}"),
             ("dtype", dump.dtype.name),
-            ("size", f"{done.bytes / 1e9:.3g} GB"),
+            ("size", size(done.bytes)),
         ]
     )
 

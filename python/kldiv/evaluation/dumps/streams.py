@@ -6,6 +6,7 @@ import math
 import os
 import stat
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO, RawIOBase
@@ -40,6 +41,7 @@ class Stream:
     def __init__(self, name: str, file: RawIOBase) -> None:
         self.name = name
         self._file = file
+        weakref.finalize(self, file.close)
         self._head = b""
         self.offset = 0
         """Bytes read."""
