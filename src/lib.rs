@@ -40,14 +40,15 @@ mod simd;
 mod threads;
 
 pub use batch::{
-    Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Side, Stream, TEMPERATURE, Targets, compare,
-    cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pairwise, pointwise_kl,
-    stream,
+    ClippedKl, Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Side, Stream, TEMPERATURE, Targets,
+    clipped_kl, compare, cross_entropy, decode_log_probs, distillation, divergence, encode_log_probs, entropy,
+    gather_log_probs, linear, log_softmax, logsumexp, pairwise, pointwise_kl, stream,
 };
 pub use divergence::{Description, Kind, Parameter, Properties};
 pub use element::{Dtype, Element};
 pub use error::Error;
 pub use reduction::{Reduced, Reduction, RowOptions};
+pub use row::coded::Coding;
 pub use row::distribution::Space;
 pub use rows::{Rows, RowsMut};
 pub use simd::Isa;

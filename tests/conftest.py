@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 import kldiv
-import kldiv.functional.pairwise
-import kldiv.functional.softmax
-from kldiv import _kldiv, _requests, comparison
+from kldiv import _kldiv
 
 DTYPES = {
     "float64": np.float64,
@@ -22,6 +20,18 @@ DTYPES = {
 
 # Around lane, run and block edges: 16 lanes of f32, runs of 16 vectors, blocks of 4096 classes.
 WIDTHS = (1, 2, 3, 15, 16, 17, 129, 4095, 4096, 4097)
+
+
+# Modules of the package that call the extension, by name: of some a function has the name.
+CALLERS = (
+    "_requests.cross_entropy",
+    "_requests.distillation",
+    "_requests.divergence",
+    "_requests.softmax",
+    "comparison",
+    "functional.pairwise",
+    "functional.softmax",
+)
 
 
 @pytest.fixture(params=kldiv.build_info()["isas"])
@@ -41,14 +51,8 @@ def isa(request, monkeypatch):
             "pairwise",
         )
     }
-    modules = (
-        _requests,
-        comparison,
-        sys.modules["kldiv.functional.pairwise"],
-        kldiv.functional.softmax,
-    )
-    for module in modules:
-        monkeypatch.setattr(module, "_kldiv", SimpleNamespace(**on_isa))
+    for module in CALLERS:
+        monkeypatch.setattr(sys.modules[f"kldiv.{module}"], "_kldiv", SimpleNamespace(**on_isa))
     return request.param
 
 

@@ -11,6 +11,11 @@ import oracle
 from conftest import DTYPES, WIDTHS, softmax
 
 
+def _confidence(z, temperature):
+    largest = softmax(z.astype(np.float64) / temperature).max(-1)
+    return largest.astype(np.float64 if z.dtype == np.float64 else np.float32)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fields_are_the_functions(isa, rng, dtype):
     p, q = rng.normal(0, 2, (2, 4, 700)).astype(DTYPES[dtype])
@@ -24,6 +29,8 @@ def test_fields_are_the_functions(isa, rng, dtype):
             "total_variation": kldiv.total_variation(p, q, temperature=temperature),
             "entropy_p": kldiv.entropy(p, temperature=temperature),
             "entropy_q": kldiv.entropy(q, temperature=temperature),
+            "confidence_p": _confidence(p, temperature),
+            "confidence_q": _confidence(q, temperature),
             "nll_p": kldiv.cross_entropy(p, labels, temperature=temperature),
             "nll_q": kldiv.cross_entropy(q, labels, temperature=temperature),
         }

@@ -20,7 +20,7 @@ LAYERS = [
     "row::gradients",
     "row::kl",
     "row::divergence",
-    "row::comparison row::cross_entropy row::entropy row::pairwise",
+    "row::clipped_kl row::coded row::comparison row::cross_entropy row::entropy row::pairwise",
     "row::distillation",
     "reduction",
     "batch",

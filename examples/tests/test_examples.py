@@ -221,6 +221,22 @@ def test_a_task_learns_by_its_weight(results):
 
 
 @pytest.mark.slow
+@needs_model
+def test_bounds_of_top_k_rows_hold_and_close_in(results):
+    table = results("top_k_bounds")["table"]
+    # The script itself stops where a bound is on the wrong side of the truth.
+    assert all(row["wrong"] == 0 and row["ids shared"] < 1.0 for row in table)
+    for weights, known in {(row["weights"], row["known"]) for row in table}:
+        rows = [row for row in table if (row["weights"], row["known"]) == (weights, known)]
+        assert [row["K"] for row in rows] == [5, 20, 100]
+        of_kl, width = ([f(row) for row in rows] for f in (
+            lambda row: row["KL ≥"] / row["KL"], lambda row: row["TV ≤"] - row["TV ≥"],
+        ))  # fmt: skip
+        assert 0.2 < of_kl[0] < of_kl[1] < of_kl[2] < 1.0
+        assert width == sorted(width, reverse=True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
 @needs_model
 def test_notebooks_run_and_keep_their_outputs(notebook):

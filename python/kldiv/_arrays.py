@@ -11,6 +11,7 @@ left out.
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,8 @@ class Rows(Operand):
     axis: int
     batch_shape: tuple[int, ...]
     """The shape without the class axis."""
+    whole: Rows | None = None
+    """The argument with the padding that these rows are without."""
 
 
 def as_array(name: str, value: Any) -> Array:
@@ -124,6 +127,23 @@ def as_rows(name: str, value: Any, axis: int) -> Rows:
             rows = np.ascontiguousarray(rows)
     batch_shape = shape[:-1] if axis == last else rows.shape[:-1]
     return Rows(rows, dtype_name, name, array, shape, axis, batch_shape)
+
+
+def first_classes(rows: Rows, classes: Any) -> Rows:
+    """Rows without the classes from `classes` on, which are padding."""
+    try:
+        count = operator.index(classes)
+    except TypeError:
+        raise TypeError(f"classes must be an integer, got {classes!r}") from None
+    width = rows.shape[rows.axis]
+    if not 1 <= count <= width:
+        raise ValueError(f"classes is {count}, but {rows.name} has {width} classes")
+    if count == width:
+        return rows
+    cut = (slice(None),) * rows.axis + (slice(count),)
+    shape = (*rows.shape[: rows.axis], count, *rows.shape[rows.axis + 1 :])
+    memory, array = rows.memory[..., :count], rows.array[cut]
+    return Rows(memory, rows.dtype_name, rows.name, array, shape, rows.axis, rows.batch_shape, rows)
 
 
 def floating_name(dtype: np.dtype[Any]) -> str | None:

@@ -120,15 +120,19 @@ __all__ = [
     "Divergence",
     "Parameter",
     "build_info",
+    "clipped_kl",
     "compare",
     "cross_entropy",
+    "decode_log_probs",
     "distillation",
     "divergence",
+    "encode_log_probs",
     "entropy",
     "gather_log_probs",
     "get_num_threads",
     "infinite_where",
     "isa",
+    "linear",
     "log_softmax",
     "logsumexp",
     "pairwise",
@@ -236,6 +240,34 @@ def compare(
     ignore_index: int | None = None,
     isa: str | None = None,
 ) -> dict[str, np.ndarray[Any, Any]]: ...
+def decode_log_probs(
+    codes: NDArray[np.uint8],
+    magic: str,
+    out: NDArray[np.float32],
+    classes: int,
+    isa: str | None = None,
+) -> NDArray[np.float64]: ...
+def encode_log_probs(
+    logits: NDArray[np.float32],
+    classes: int,
+    magic: str,
+    clip: float,
+    out: NDArray[np.uint8],
+    isa: str | None = None,
+) -> NDArray[np.float64]: ...
+def clipped_kl(
+    log_p: _Operand,
+    logits: _Operand,
+    labels: NDArray[np.int64] | None,
+    ignore_index: int | None = None,
+    isa: str | None = None,
+) -> dict[str, np.ndarray[Any, Any]]: ...
+def linear(
+    input: _Operand,
+    weight: _Operand,
+    out: _Operand,
+    isa: str | None = None,
+) -> None: ...
 def stream(
     p: _Operand,
     q: _Operand | None = None,

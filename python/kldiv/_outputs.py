@@ -29,11 +29,15 @@ class Output(Operand):
     """What the caller gets, in the shape of the argument."""
     scratch: Array | None
     """Memory to copy to `array` at the end, where the extension cannot write to it directly."""
+    padding: Array | None = None
+    """The part of `array` that belongs to no class."""
 
     def finish(self) -> Array:
         """Bring the result to the array, and return it."""
         if self.scratch is not None:
             self.array[...] = self.scratch
+        if self.padding is not None:
+            self.padding[...] = 0
         return self.array
 
 
@@ -98,6 +102,15 @@ def apart(array: Array | None, outputs: Iterable[Array]) -> Array | None:
 def overlap(first: Array, second: Array) -> bool:
     """Whether two arrays share a byte; where that is hard to say, whether they lie side by side."""
     return np.may_share_memory(first, second, max_work=SEARCH)  # type: ignore[arg-type]
+
+
+def without_padding(output: Output, rows: Rows) -> Output:
+    """An output for all of an argument, of whose first classes alone there is a gradient."""
+    if rows.whole is not None:
+        count = rows.memory.shape[-1]
+        output.memory = output.memory[..., :count]
+        output.padding = classes_last(output.array, rows.axis)[..., count:]
+    return output
 
 
 def _is_disjoint(array: Array) -> bool:

@@ -27,6 +27,7 @@ OWN = {
 
 WITHOUT = {
     "out": "tensors with a gradient and JAX arrays are not written to",
+    "classes": "a view z[..., :classes] is differentiable",
 }
 """Parameters that are not adopted, and why."""
 
@@ -77,6 +78,9 @@ def docstring(model: Callable[..., Any], module: str, arrays: str, array: str, p
     if found is None:
         raise ValueError(f"the docstring of kldiv.{name} has no example of two rows of numbers")
     p, q, options, number = found.groups()
+    for left_out in WITHOUT:
+        text = re.sub(rf"^{left_out} : .*\n(?: +.*\n)+", "", text, flags=re.M)
+        text = re.sub(rf"(?<=, ){left_out}, ", "", text)
     expression = f"{module}.{name}(p, q, {options})".replace('"', "'")
     return f"""{summary}
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kldiv import _kldiv
-from kldiv._arrays import Array, Operand, Rows, as_rows, check_same_shape, result_dtype
+from kldiv import _kldiv, _optional
+from kldiv._arrays import (
+    Array,
+    Operand,
+    Rows,
+    as_rows,
+    check_same_shape,
+    first_classes,
+    result_dtype,
+)
 from kldiv._probabilities import check_logits, negative_probability
 from kldiv._requests import sides_of
 from kldiv._side_inputs import as_class_index, as_labels, as_mask, check_beyond
 from kldiv.summary import Summary
+
+if TYPE_CHECKING:
+    import altair as alt
+    import polars as pl
 
 
 class NegativeProbabilityError(ValueError):
@@ -23,6 +35,10 @@ class NegativeProbabilityError(ValueError):
         where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
         super().__init__(f"{argument} holds the negative probability {value:g}{where}")
         self.argument, self.row, self.value = argument, row, value
+
+
+def _charts() -> Any:
+    return _optional.module("kldiv.evaluation.charts")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +66,18 @@ class Comparison:
     """p's most probable class, the first of several."""
     top1_q: Array
     """q's most probable class, the first of several."""
+    confidence_p: Array
+    """Probability of p's most probable class, under p."""
+    confidence_q: Array
+    """Probability of q's most probable class, under q."""
     where: Array
     """The rows compared."""
     nll_p: Array | None = None
     """−ln p of the label, with labels."""
     nll_q: Array | None = None
     """−ln q of the label, with labels."""
+    labels: Array | None = None
+    """The labels, as they were given."""
 
     @property
     def same_top(self) -> Array:
@@ -72,6 +94,91 @@ class Comparison:
             delta: Array = np.exp(-self.nll_q) - np.exp(-self.nll_p)
         return delta
 
+    @property
+    def nll_difference(self) -> Array | None:
+        """−ln q of the label less −ln p, with labels."""
+        if self.nll_p is None or self.nll_q is None:
+            return None
+        with np.errstate(all="ignore"):
+            difference: Array = self.nll_q - self.nll_p
+        return difference
+
+    def __len__(self) -> int:
+        """The length of the first axis of the batch shape."""
+        if not self.kl.ndim:
+            raise TypeError("a comparison of two rows has no length")
+        return len(self.kl)
+
+    def __getitem__(self, index: Any) -> Comparison:
+        """The part of the batch that NumPy's indexing takes."""
+        columns: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        for name, values in columns.items():
+            if values is not None:
+                columns[name] = np.asarray(values[index])
+        return Comparison(**columns)
+
+    def __repr__(self) -> str:
+        summary = self.summary()
+        return (
+            f"<Comparison of {summary.rows:,} rows: KL {summary.kl}, "
+            f"same top-1 {summary.same_top.mean:.4g}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def to_frame(self) -> pl.DataFrame:
+        """A table for Polars: the rows compared, with their batch indices and what follows.
+
+        The columns are the fields that are known, `same_top`, and with labels `delta_p` and
+        `nll_difference`; before them stands `row`, or of a batch shape of several axes `index_0`,
+        `index_1`, …. Its methods `to_pandas` and `to_arrow` give those tables.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Without Polars: ``pip install 'kldiv[eval]'``.
+        """
+        polars = _optional.module("polars")
+        shape = self.kl.shape
+        names = ["row"] if len(shape) < 2 else [f"index_{axis}" for axis in range(len(shape))]
+        where = self.where.reshape(-1)
+        places = np.indices(shape or (1,)).reshape(len(names), -1)
+        columns = dict(zip(names, places, strict=True))
+        followed = ("same_top", "delta_p", "nll_difference")
+        for name in (*(one.name for one in fields(self) if one.name != "where"), *followed):
+            if (values := getattr(self, name)) is not None:
+                columns[name] = values
+        frame: pl.DataFrame = polars.DataFrame(
+            {name: np.asarray(values).reshape(-1)[where] for name, values in columns.items()}
+        )
+        return frame
+
+    def worst(self, n: int = 10) -> pl.DataFrame:
+        """The `n` rows of the largest KL as a table, NaN left out, ties in their order."""
+        frame = self.to_frame()
+        kl = frame["kl"].to_numpy()
+        order = np.argsort(-kl, kind="stable")
+        worst: pl.DataFrame = frame[order[~np.isnan(kl[order])][:n]]
+        return worst
+
+    def plot_kl(self) -> alt.Chart:
+        """Histogram of KL on a logarithmic axis; needs Altair."""
+        chart: alt.Chart = _charts().kl_histogram(self.to_frame())
+        return chart
+
+    def plot_kl_by_position(self) -> alt.Chart:
+        """KL along the last axis of the batch shape; needs Altair."""
+        frame = self.to_frame()
+        last = frame.columns[max(1, self.kl.ndim) - 1]
+        chart: alt.Chart = _charts().kl_by_position(frame.rename({last: "position"}))
+        return chart
+
+    def plot_kl_by_confidence(self) -> alt.Chart:
+        """KL against the probability of p's most probable class; needs Altair."""
+        chart: alt.Chart = _charts().kl_by_confidence(self.to_frame())
+        return chart
+
     def summary(self) -> Summary:
         """Means with standard errors, and percentiles; each over the rows where it is finite."""
         return Summary.of([self])
@@ -86,13 +193,14 @@ def compare(
     space: str | tuple[str, str] = "logits",
     temperature: float = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
 ) -> Comparison:
     r"""Everything about pairs of rows, each read from memory once.
 
     For every row: KL(p‖q) and KL(q‖p), the Jensen–Shannon divergence (β = ½), total variation,
-    both entropies, both most probable classes, and with labels −ln p and −ln q of the label. The
-    conventions are those of `kl`.
+    both entropies, both most probable classes and their probabilities, and with labels −ln p and
+    −ln q of the label. The conventions are those of `kl`.
 
     Parameters
     ----------
@@ -111,6 +219,8 @@ def compare(
         T from 1e-30 to 1e30 with p = softmax(z / T), for those of both that are logits.
     axis : int
         The class axis.
+    classes : int, optional
+        The real classes, as for `kl`.
     where : array_like of bool or of 0 and 1, optional
         The rows to compare, over the batch shape.
 
@@ -141,6 +251,8 @@ def compare(
     array([0.464369,      nan])
     """
     p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
+    if classes is not None:
+        p_rows, q_rows = first_classes(p_rows, classes), first_classes(q_rows, classes)
     check_same_shape(p_rows, q_rows)
     spaces, temperatures = sides_of(space, temperature)
     if isinstance(temperature, (tuple, list)):
@@ -167,7 +279,8 @@ def compare(
     kept = np.ones(shape, np.bool_) if mask is None else mask.reshape(shape)
     with np.errstate(all="ignore"):
         columns: dict[str, Any] = {name: shaped(values) for name, values in found.items()}
-    return Comparison(where=kept, **columns)
+    given = None if indices is None else np.array(indices).reshape(shape)
+    return Comparison(where=kept, labels=given, **columns)
 
 
 def _as_logits(rows: Rows, space: str, temperature: float, mask: Array | None) -> Operand:

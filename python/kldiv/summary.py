@@ -26,6 +26,16 @@ class Statistic:
     rows: int
     """The rows it is over."""
 
+    def __float__(self) -> float:
+        """The mean."""
+        return self.mean
+
+    def __str__(self) -> str:
+        """The mean with its error, 0.0123457 ± 0.00012."""
+        if math.isnan(self.standard_error):
+            return f"{self.mean:.6g}"
+        return f"{self.mean:.6g} ± {self.standard_error:.2g}"
+
     @classmethod
     def of(cls, values: Array) -> Statistic:
         """Mean and standard error of independent rows, over those that are finite.
@@ -77,6 +87,8 @@ class Summary:
     nll_p: Statistic | None = None
     nll_q: Statistic | None = None
     delta_p: Statistic | None = None
+    nll_difference: Statistic | None = None
+    """−ln q less −ln p of the label, row by row: the error is that of the pairs."""
 
     @classmethod
     def of(cls, comparisons: list[Comparison]) -> Summary:
@@ -118,6 +130,7 @@ class Summary:
             nll_p=statistic("nll_p") if labelled else None,
             nll_q=statistic("nll_q") if labelled else None,
             delta_p=statistic("delta_p") if labelled else None,
+            nll_difference=statistic("nll_difference") if labelled else None,
         )
 
     @property
@@ -166,6 +179,8 @@ class Summary:
             if self.delta_p is not None:
                 change = show(self.delta_p, labelled, percent=True)
                 lines.append(("mean Δp of the label", change))
+            if self.nll_difference is not None:
+                lines.append(("mean change of −ln p", show(self.nll_difference, labelled)))
         return lines
 
     def as_dict(self) -> dict[str, Any]:
@@ -221,9 +236,7 @@ def _show(statistic: Statistic, rows: int, *, percent: bool) -> str:
     if statistic.rows == 0 < rows:
         return f"infinite in all {rows:,} rows"
     factor, unit = (100.0, " %") if percent else (1.0, "")
-    text = f"{statistic.mean * factor:.6g}"
-    if not math.isnan(statistic.standard_error):
-        text += f" ± {statistic.standard_error * factor:.2g}"
+    text = str(Statistic(statistic.mean * factor, statistic.standard_error * factor, 0))
     others = rows - statistic.rows
     over = f" over {statistic.rows:,} rows, infinite in {others:,}" if others else ""
     return f"{text}{unit}{over}"

@@ -29,6 +29,10 @@ pub struct Comparison {
     pub top1_p: Vec<i64>,
     /// First of q's most probable classes.
     pub top1_q: Vec<i64>,
+    /// Probability of p's most probable class.
+    pub confidence_p: Vec<f64>,
+    /// Probability of q's most probable class.
+    pub confidence_q: Vec<f64>,
     /// −ln p of the labels, where there are any; NaN for rows labelled `ignore_index`.
     pub nll_p: Vec<f64>,
     /// −ln q of the labels.
@@ -77,6 +81,8 @@ pub fn compare(
             entropy_q: column(|row| row.entropy_q)?,
             top1_p: memory::collected(rows.iter().map(|row| row.top1_p))?,
             top1_q: memory::collected(rows.iter().map(|row| row.top1_q))?,
+            confidence_p: column(|row| row.confidence_p)?,
+            confidence_q: column(|row| row.confidence_q)?,
             nll_p: of_labels(|row| row.nll_p)?,
             nll_q: of_labels(|row| row.nll_q)?,
         })

@@ -167,6 +167,20 @@ impl<T: numpy::Element> Numbers<'_, T> {
     }
 }
 
+/// Memory for numbers.
+#[derive(FromPyObject)]
+#[pyo3(transparent)]
+pub(super) struct NumbersMut<'py, T: numpy::Element>(Bound<'py, PyArray1<T>>);
+
+impl<T: numpy::Element> NumbersMut<'_, T> {
+    #[expect(clippy::mut_from_ref, reason = "the memory is NumPy's")]
+    pub(super) fn slice(&self) -> PyResult<&mut [T]> {
+        // SAFETY: the array is alive as long as `self`. The Python package has checked that it is writeable, and hands in
+        // memory that no other argument has.
+        Ok(unsafe { self.0.as_slice_mut() }?)
+    }
+}
+
 /// The elements of an optional contiguous array.
 pub(super) fn slice<'a, T: numpy::Element>(numbers: Option<&'a Numbers<'_, T>>) -> PyResult<Option<&'a [T]>> {
     numbers.map(Numbers::slice).transpose()

@@ -20,7 +20,7 @@ use crate::{
 const ATTACHED: usize = 1 << 11;
 
 /// Runs `call` on a batch of the size of `rows`.
-fn detached<R: Send>(
+pub(super) fn detached<R: Send>(
     py: Python<'_>,
     isa: Option<&str>,
     rows: &Rows<'_>,
@@ -31,7 +31,7 @@ fn detached<R: Send>(
 
 /// Runs `call`, which looks at so many classes: without the GIL and looking for signals (Ctrl-C) now and then, unless they are
 /// few.
-fn detached_for<R: Send>(
+pub(super) fn detached_for<R: Send>(
     py: Python<'_>,
     isa: Option<&str>,
     elements: usize,
@@ -356,11 +356,28 @@ pub(super) fn compare<'py>(
     fields.set_item("entropy_q", column(&comparison.entropy_q)?)?;
     fields.set_item("top1_p", comparison.top1_p.into_pyarray(py))?;
     fields.set_item("top1_q", comparison.top1_q.into_pyarray(py))?;
+    fields.set_item("confidence_p", column(&comparison.confidence_p)?)?;
+    fields.set_item("confidence_q", column(&comparison.confidence_q)?)?;
     if labels.is_some() {
         fields.set_item("nll_p", column(&comparison.nll_p)?)?;
         fields.set_item("nll_q", column(&comparison.nll_q)?)?;
     }
     Ok(fields)
+}
+
+/// `out` has a row for each of `input`, and a column for each row of `weight`.
+#[pyfunction]
+#[pyo3(signature = (input, weight, out, isa=None))]
+pub(super) fn linear<'py>(
+    py: Python<'py>,
+    input: Operand<'py>,
+    weight: Operand<'py>,
+    out: Operand<'py>,
+    isa: Option<&str>,
+) -> PyResult<()> {
+    let (input, weight, out) = (input.rows()?, weight.rows()?, out.rows_mut()?);
+    let elements = [out.count(), out.classes(), input.classes()].into_iter().fold(1, usize::saturating_mul);
+    detached_for(py, isa, elements, |execution| crate::linear(&input, &weight, out, execution))
 }
 
 /// Reads one or two arrays, and writes one, without computing anything.

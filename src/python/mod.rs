@@ -5,6 +5,7 @@
 
 mod arrays;
 mod calls;
+mod coded;
 mod descriptions;
 mod results;
 mod settings;
@@ -15,9 +16,11 @@ use pyo3::prelude::*;
 mod _kldiv {
     #[pymodule_export]
     use super::calls::{
-        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, log_softmax, logsumexp, pairwise,
-        pointwise_kl, stream,
+        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, linear, log_softmax, logsumexp,
+        pairwise, pointwise_kl, stream,
     };
+    #[pymodule_export]
+    use super::coded::{clipped_kl, decode_log_probs, encode_log_probs};
     #[pymodule_export]
     use super::descriptions::infinite_where;
     #[pymodule_export]

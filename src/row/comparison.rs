@@ -23,6 +23,9 @@ pub(crate) struct RowComparison {
     /// First of the most probable classes; −1 where the row cannot be compared.
     pub(crate) top1_p: i64,
     pub(crate) top1_q: i64,
+    /// The probability of that class.
+    pub(crate) confidence_p: f64,
+    pub(crate) confidence_q: f64,
     /// −ln p and −ln q of the label, where there is one.
     pub(crate) nll_p: f64,
     pub(crate) nll_q: f64,
@@ -40,6 +43,8 @@ impl Default for RowComparison {
             entropy_q: 0.0,
             top1_p: -1,
             top1_q: -1,
+            confidence_p: 0.0,
+            confidence_q: 0.0,
             nll_p: 0.0,
             nll_q: 0.0,
         }
@@ -56,6 +61,8 @@ impl RowComparison {
         entropy_q: f64::NAN,
         top1_p: -1,
         top1_q: -1,
+        confidence_p: f64::NAN,
+        confidence_q: f64::NAN,
         nll_p: f64::NAN,
         nll_q: f64::NAN,
     };
@@ -109,6 +116,8 @@ pub(crate) fn compare(
         entropy_q,
         top1_p: top(p.row, statistics.p.largest),
         top1_q: top(q.row, statistics.q.largest),
+        confidence_p: statistics.p.largest_probability(),
+        confidence_q: statistics.q.largest_probability(),
         nll_p: label.map_or(0.0, |class| p.surprise(class, statistics.p, isa)),
         nll_q: label.map_or(0.0, |class| q.surprise(class, statistics.q, isa)),
     }

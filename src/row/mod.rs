@@ -5,9 +5,12 @@
 //! * [`divergence`]: value and gradients of any divergence of two rows.
 //! * [`pairwise`]: a divergence of each of some rows from each of others.
 //! * [`cross_entropy`], [`entropy`], [`distillation`], [`comparison`]: the other functions of the crate.
+//! * [`coded`]: rows of 16 bits a class; [`clipped_kl`]: KL as llama.cpp computes it of them.
 //! * [`gradients`]: where gradients go; [`runs`]: the loop over the vectors of blocks.
 //! * [`two_floats`]: numbers with twice the precision.
 
+pub(crate) mod clipped_kl;
+pub(crate) mod coded;
 pub(crate) mod comparison;
 pub(crate) mod cross_entropy;
 pub(crate) mod distillation;

@@ -1,4 +1,4 @@
-"""`kldiv compare`: two files of logits, block by block, to one table."""
+"""`kldiv compare`: dumps, or a table of positions, to statistics."""
 
 from __future__ import annotations
 
@@ -7,287 +7,207 @@ import math
 import os
 import re
 import sys
-import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import kldiv
 from kldiv._arrays import Array
-from kldiv._probabilities import look_like_probabilities
 from kldiv.cli.errors import CommandError, warn
-from kldiv.cli.output import progress, show_table
-from kldiv.evaluation.dumps.logit_files import (
-    LogitFile,
-    open_logits,
-    read_labels,
-    read_mask,
-    split_name,
-)
+from kldiv.cli.output import progress
+from kldiv.evaluation.class_rules import RULES
+from kldiv.evaluation.dumps.dense import DenseDump
+from kldiv.evaluation.dumps.formats import open_dump
+from kldiv.evaluation.dumps.logit_files import read_labels, read_mask
+from kldiv.evaluation.dumps.names import split_name
+from kldiv.evaluation.dumps.part import SomeRows, total_rows
+from kldiv.evaluation.dumps.protocol import Dump
+from kldiv.evaluation.evaluation import Evaluation, evaluate, read_positions
+from kldiv.evaluation.side_files import read_floor, read_sequence_labels
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is compared, and what is given beside it, as typed."""
+
+    reference: str
+    candidates: tuple[str, ...]
+    labels: str | None = None
+    where: str | None = None
+    sequences: str | None = None
+    head: str | None = None
+    candidate_heads: tuple[str, ...] = ()
+    clusters: str | None = None
+    strata: str | None = None
+    floor: str | None = None
+
+    def names(self) -> list[str]:
+        """Every file among them."""
+        beside = (self.labels, self.where, self.sequences, self.head)
+        others = (self.clusters, self.strata, self.floor)
+        given = (self.reference, *self.candidates, *beside, *self.candidate_heads, *others)
+        return [name for name in given if name is not None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `kldiv.compare` is told, and which rows it gets."""
+    """How it is compared."""
 
-    ignore_index: int = -100
-    space: str = "logits"
-    """One of the spaces, or one for each file with a comma between them."""
-    temperature: float = 1.0
     rows: str | None = None
     """As in a Python slice, ``A:B``."""
+    chunks: int | None = None
+    ignore_index: int = -100
+    space: str | None = None
+    """One of the spaces, or one for each side with a comma between them."""
+    temperature: float = 1.0
+    classes: int | None = None
+    vocab: str = "error"
 
     @property
-    def spaces(self) -> tuple[str, str]:
-        """The space of either file."""
+    def spaces(self) -> tuple[str, str] | None:
+        """The space of either side."""
+        if self.space is None:
+            return None
         first, _, second = self.space.partition(",")
         return first.strip(), (second or first).strip()
 
 
-@dataclass(frozen=True)
-class FileComparison:
-    """Two files compared, and how long it took."""
-
-    reference: LogitFile
-    candidate: LogitFile
-    labels: Path | None
-    where: Path | None
-    options: Options
-    rows: range
-    blocks: list[kldiv.Comparison]
-    seconds: float
-
-    @property
-    def vocabulary(self) -> int:
-        """The number of classes."""
-        return self.reference.shape[-1]
-
-    @property
-    def summary(self) -> kldiv.Summary:
-        """The statistics over all blocks."""
-        return kldiv.Summary.of(self.blocks)
-
-    @property
-    def rows_per_second(self) -> float:
-        """Rows of the pair of files compared per second."""
-        return len(self.rows) / self.seconds
-
-    @property
-    def gigabytes_per_second(self) -> float:
-        """10⁹ bytes of both files read per second."""
-        row = self.vocabulary * (self.reference.dtype.itemsize + self.candidate.dtype.itemsize)
-        return self.rows_per_second * row / 1e9
-
-    def column(self, name: str) -> Array:
-        """One field of all blocks."""
-        return np.concatenate([getattr(block, name) for block in self.blocks])
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the rows, for JSON."""
-        return {
-            "kldiv": kldiv.__version__,
-            "reference": _described(self.reference),
-            "candidate": _described(self.candidate),
-            "labels": None if self.labels is None else str(self.labels),
-            "where": None if self.where is None else str(self.where),
-            "ignore_index": self.options.ignore_index,
-            "space": list(self.options.spaces),
-            "temperature": self.options.temperature,
-            "rows": [self.rows.start, self.rows.stop],
-            "vocabulary": self.vocabulary,
-            "summary": self.summary.as_dict(),
-            "throughput": {
-                "seconds": self.seconds,
-                "rows_per_second": self.rows_per_second,
-                "gigabytes_per_second": self.gigabytes_per_second,
-                "threads": kldiv.get_num_threads(),
-                "isa": kldiv.isa(),
-            },
-        }
-
-
-def compare_files(
-    reference: str,
-    candidate: str,
-    labels: str | None = None,
-    where: str | None = None,
-    options: Options | None = None,
-) -> FileComparison:
-    """Compare two files of logits, with a progress bar.
+def compare(inputs: Inputs, options: Options) -> Evaluation:
+    """Compare dumps, with a progress bar; or read what was kept of that.
 
     Raises
     ------
     CommandError, DumpError, OSError
-        For files that do not fit together or cannot be read, and options out of range.
+        For dumps that do not fit together or cannot be read, and options out of range.
     """
-    options = options or Options()
-    files = open_logits(reference), open_logits(candidate)
-    _check_same_shape(*files)
-    *batch, classes = files[0].shape
-    chosen = _parse_rows(options.rows, math.prod(batch))
-    keep = None if where is None else _read_mask(where, tuple(batch), chosen)
-    truth = None
-    if labels is not None:
-        truth = _read_labels(labels, tuple(batch), chosen, keep, classes, options.ignore_index)
-    step = _rows_at_a_time(files, options.spaces)
-    blocks = []
-    with progress("comparing", len(chosen)) as advance:
-        begin = time.perf_counter()
-        pairs = zip(files[0].blocks(chosen, step), files[1].blocks(chosen, step), strict=True)
-        for first, pair in zip(range(0, len(chosen), step), pairs, strict=True):
-            if first == 0:
-                _check_spaces(files, pair, options.spaces)
-            part = slice(first, first + step)
-            try:
-                block = _compare(pair, truth, keep, part, options)
-            except kldiv.NegativeProbabilityError as error:
-                file = files["pq".index(error.argument)]
-                row = chosen.start + first + error.row[0]
-                raise CommandError(
-                    f"{file.name} holds the negative probability {error.value:g} in row {row}"
-                ) from None
-            except ValueError as error:
-                raise CommandError(str(error)) from None
-            blocks.append(block)
-            advance(len(pair[0]))
-        seconds = time.perf_counter() - begin
-    labels_path, where_path = (None if name is None else Path(name) for name in (labels, where))
-    return FileComparison(*files, labels_path, where_path, options, chosen, blocks, seconds)
-
-
-def _compare(
-    pair: tuple[Array, Array],
-    truth: Array | None,
-    keep: Array | None,
-    part: slice,
-    options: Options,
-) -> kldiv.Comparison:
-    with warnings.catch_warnings():
-        # Said of the files, once.
-        warnings.simplefilter("ignore", kldiv.ProbabilitiesAsLogitsWarning)
-        return kldiv.compare(
-            *pair,
-            None if truth is None else truth[part],
-            ignore_index=options.ignore_index,
-            space=options.spaces,
-            temperature=options.temperature,
-            where=None if keep is None else keep[part],
-        )
-
-
-def _rows_at_a_time(files: tuple[LogitFile, ...], spaces: tuple[str, str]) -> int:
-    bytes_held = max(file.block_bytes for file in files)
-    # The logarithms of probabilities are float64.
-    sizes = (
-        8 if space == "probs" else file.dtype.itemsize
-        for file, space in zip(files, spaces, strict=True)
+    if not inputs.candidates:
+        if Path(inputs.reference).suffix != ".parquet":
+            raise CommandError("missing argument CANDIDATE")
+        return _kept(inputs)
+    if options.vocab not in RULES:
+        raise CommandError(f"--vocab is {options.vocab!r}; expected one of {', '.join(RULES)}")
+    dumps = [open_dump(name) for name in (inputs.reference, *inputs.candidates)]
+    total = total_rows(dumps[0])
+    chosen = None if total is None else _parse_rows(options.rows, total)
+    if options.rows is not None:
+        if chosen is None:
+            raise CommandError(f"--rows: {dumps[0].name} is a stream; expected files")
+        dumps = [SomeRows(dump, chosen) for dump in dumps]
+    where = None if inputs.where is None else _read_mask(inputs.where, dumps[0], total)
+    labels = None
+    if inputs.labels is not None:
+        labels = _read_labels(inputs.labels, dumps[0], total, chosen, where, options)
+    part = slice(None) if chosen is None else slice(chosen.start, chosen.stop)
+    if options.rows is not None and inputs.floor is not None:
+        raise CommandError("--floor is of all positions, and --rows leaves some out")
+    with _warnings(), progress("comparing", total if chosen is None else len(chosen)) as advance:
+        try:
+            found = evaluate(
+                *dumps,
+                head=inputs.head,
+                candidate_heads=list(inputs.candidate_heads) or None,
+                labels=None if labels is None else labels[part],
+                where=None if where is None else where[part],
+                ignore_index=options.ignore_index,
+                space=options.spaces,
+                temperature=options.temperature,
+                classes=options.classes,
+                vocab=options.vocab,
+                sequences=inputs.sequences,
+                chunks=options.chunks,
+                clusters=inputs.clusters and read_sequence_labels(inputs.clusters),
+                strata=inputs.strata and read_sequence_labels(inputs.strata),
+                floor=inputs.floor and read_floor(inputs.floor),
+                progress=advance,
+            )
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+    return replace(
+        found,
+        about=found.about
+        | {
+            "labels": inputs.labels,
+            "where": inputs.where,
+            "ignore_index": options.ignore_index,
+            "rows": None if chosen is None else [chosen.start, chosen.stop],
+        },
     )
-    return max(1, bytes_held // (files[0].shape[-1] * max(sizes)))
 
 
-def _read_mask(name: str, batch_shape: tuple[int, ...], chosen: range) -> Array:
-    """Which of the chosen rows to compare."""
-    given = read_mask(name, batch_shape)[chosen.start : chosen.stop]
+def _kept(inputs: Inputs) -> Evaluation:
+    """The table of positions of a file; clusters, strata and a floor can be given anew."""
+    found = read_positions(inputs.reference)
+    fixed = {"--labels": inputs.labels, "--where": inputs.where, "--head": inputs.head}
+    for option, given in fixed.items():
+        if given is not None:
+            raise CommandError(f"{option} is for dumps; {inputs.reference} is a table of positions")
+    return found.with_sequence_labels(
+        clusters=inputs.clusters and read_sequence_labels(inputs.clusters),
+        strata=inputs.strata and read_sequence_labels(inputs.strata),
+    )
+
+
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Each in one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", kldiv.ProbabilitiesAsLogitsWarning)
+        warnings.showwarning = lambda message, *_, **__: warn(str(message))
+        yield
+
+
+def _batch_shape(dump: Dump, total: int) -> tuple[int, ...]:
+    """The shape of one number for every row of a dump."""
+    if isinstance(dump, SomeRows):
+        dump = dump.dump
+    if isinstance(dump, DenseDump) and len(dump.parts) == 1:
+        return tuple(dump.parts[0].array.shape[:-1])
+    lengths = {sequence.positions for sequence in dump.sequences()}
+    if dump.count and lengths == {total // dump.count}:
+        return dump.count, total // dump.count
+    return (total,)
+
+
+def _read_mask(name: str, dump: Dump, total: int | None) -> Array:
+    """Which rows to compare."""
+    given = read_mask(name, None if total is None else _batch_shape(dump, total))
     keep: Array = given != 0
     other = keep & (given != 1)
     if given.dtype.kind != "b" and other.any():
         row = int(other.argmax())
         raise CommandError(
-            f"{name} holds {given[row]} in row {chosen.start + row}; "
-            "a mask holds booleans, or integers 0 and 1"
+            f"{name} holds {given[row]} in row {row}; a mask holds booleans, or integers 0 and 1"
         )
     return keep
 
 
 def _read_labels(
     name: str,
-    batch_shape: tuple[int, ...],
-    chosen: range,
+    dump: Dump,
+    total: int | None,
+    chosen: range | None,
     keep: Array | None,
-    classes: int,
-    ignore_index: int,
+    options: Options,
 ) -> Array:
-    """The labels of the chosen rows; those of rows compared are classes, or the one to ignore."""
-    labels = read_labels(name, batch_shape)[chosen.start : chosen.stop]
-    outside = (labels < 0) | (labels >= classes)
-    outside &= labels != ignore_index
+    """The labels; those of rows compared are classes, or the one to ignore."""
+    labels = read_labels(name, None if total is None else _batch_shape(dump, total))
+    outside = (labels < 0) | (labels >= (options.classes or dump.width or math.inf))
+    outside &= labels != options.ignore_index
     if keep is not None:
-        outside &= keep
-    if outside.any():
+        outside &= keep[: len(labels)]
+    if chosen is not None:
+        outside[: chosen.start] = outside[chosen.stop :] = False
+    if dump.kind != "hidden_states" and outside.any():
         row = int(outside.argmax())
         raise CommandError(
-            f"{name} has label {labels[row]} in row {chosen.start + row}, out of range for "
-            f"{classes:,} classes; rows without a label have {ignore_index} (--ignore-index), "
-            "or are left out by --where"
+            f"{name} has label {labels[row]} in row {row}, out of range for "
+            f"{options.classes or dump.width:,} classes; rows without a label have "
+            f"{options.ignore_index} (--ignore-index), or are left out by --where"
         )
     return labels
-
-
-def _check_spaces(
-    files: tuple[LogitFile, LogitFile], pair: tuple[Array, Array], spaces: tuple[str, str]
-) -> None:
-    """Warn of files that are taken for logits and look like probabilities."""
-    for file, block, space in zip(files, pair, spaces, strict=True):
-        if space == "logits" and look_like_probabilities(block):
-            warn(
-                f"{file.name} is taken for logits, but holds numbers from 0 to 1 that sum to 1 in "
-                "a row; give --space probs if these are probabilities"
-            )
-
-
-def check_json(name: str, inputs: list[str]) -> None:
-    """Raise `CommandError` unless the file `name` can be written without harm to `inputs`."""
-    path = Path(name)
-    if not path.parent.is_dir():
-        raise CommandError(f"no such directory: {path.parent}")
-    if path.is_dir():
-        raise CommandError(f"{path} is a directory; expected a file for JSON")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise CommandError(f"{path} cannot be written: permission denied")
-    for other, _ in map(split_name, inputs):
-        if path.exists() and other.exists() and path.samefile(other):
-            raise CommandError(f"{path} is an input; JSON would overwrite it")
-
-
-def write_json(name: str, result: FileComparison) -> None:
-    """Write the numbers to the file `name`, or to stdout for ``-``."""
-    text = json.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n"
-    if name == "-":
-        sys.stdout.write(text)
-    else:
-        Path(name).write_text(text, encoding="utf-8")
-
-
-def show(result: FileComparison) -> None:
-    """Print the table."""
-    files = [("p", result.reference), ("q", result.candidate)]
-    lines = [(letter, f"{file.name}  {_stored(file)}") for letter, file in files]
-    if result.labels is not None:
-        lines.append(("labels", str(result.labels)))
-    if result.where is not None:
-        lines.append(("where", str(result.where)))
-    lines.append(("vocabulary", f"{result.vocabulary:,}"))
-    if result.options.spaces != ("logits", "logits"):
-        lines.append(("space", ", ".join(dict.fromkeys(result.options.spaces))))
-    if result.options.temperature != 1.0:
-        lines.append(("temperature", f"{result.options.temperature:g}"))
-    lines += result.summary.lines()
-    lines.append(("time", f"{result.seconds:.3g} s"))
-    rates = f"{result.rows_per_second:,.0f} rows/s, {result.gigabytes_per_second:.3g} GB/s"
-    lines.append(("throughput", rates))
-    show_table(lines, ("divergences in nats", "± standard error"))
-
-
-def _check_same_shape(p_file: LogitFile, q_file: LogitFile) -> None:
-    if p_file.shape == q_file.shape:
-        return
-    shapes = f"{p_file.name} has shape {p_file.shape} but {q_file.name} has shape {q_file.shape}"
-    if p_file.shape[-1] != q_file.shape[-1]:
-        shapes += f": vocabularies of {p_file.shape[-1]:,} and {q_file.shape[-1]:,} classes"
-    raise CommandError(shapes)
 
 
 def _parse_rows(text: str | None, count: int) -> range:
@@ -304,9 +224,24 @@ def _parse_rows(text: str | None, count: int) -> range:
     return chosen
 
 
-def _stored(file: LogitFile) -> str:
-    return f"{file.dtype.name} {list(file.shape)}"
+def check_output(name: str, inputs: list[str]) -> None:
+    """Raise `CommandError` unless the file `name` can be written without harm to `inputs`."""
+    path = Path(name)
+    if not path.parent.is_dir():
+        raise CommandError(f"no such directory: {path.parent}")
+    if path.is_dir():
+        raise CommandError(f"{path} is a directory; expected a file to write")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CommandError(f"{path} cannot be written: permission denied")
+    for other, _ in map(split_name, inputs):
+        if path.exists() and other.exists() and path.samefile(other):
+            raise CommandError(f"{path} is an input, which would be overwritten")
 
 
-def _described(file: LogitFile) -> dict[str, Any]:
-    return {"file": file.name, "dtype": file.dtype.name, "shape": list(file.shape)}
+def write_json(name: str, numbers: dict[str, Any]) -> None:
+    """Write the numbers to the file `name`, or to stdout for ``-``."""
+    text = json.dumps(numbers, indent=2, allow_nan=False) + "\n"
+    if name == "-":
+        sys.stdout.write(text)
+    else:
+        Path(name).write_text(text, encoding="utf-8")

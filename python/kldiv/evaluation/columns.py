@@ -40,6 +40,8 @@ COLUMNS: dict[str, Column] = {
     "nll_q": Column(pl.Float64, "−ln q of the token"),
     "kl_floor": Column(pl.Float64, "KL of two runs of the same model at this position"),
     "kl_llama_cpp": Column(pl.Float64, "KL as llama.cpp computes it of its base file"),
+    "nll_p_llama_cpp": Column(pl.Float64, "−ln p of the token as stored there, not normalised"),
+    "nll_q_llama_cpp": Column(pl.Float64, "−ln q of the token, rounded as llama.cpp does"),
     "kl_lower": Column(pl.Float64, "lower bound of KL(p‖q), of top-k rows"),
     "reverse_kl_lower": Column(pl.Float64, "lower bound of KL(q‖p)"),
     "total_variation_lower": Column(pl.Float64, "lower bound of total variation"),

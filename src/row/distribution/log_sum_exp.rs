@@ -40,6 +40,11 @@ impl LogSumExp {
         (self.largest - z) * inverse_temperature + self.ln_sum()
     }
 
+    /// The probability of the class with the largest logit.
+    pub(crate) fn largest_probability(self) -> f64 {
+        (1.0 + self.rest).recip()
+    }
+
     /// p − 1 of a class with logit z.
     pub(crate) fn probability_minus_one(self, z: f64, inverse_temperature: f64) -> f64 {
         if z == self.largest {

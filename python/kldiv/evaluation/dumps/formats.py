@@ -22,10 +22,12 @@ from typing import Any, cast, get_args
 
 from kldiv.evaluation.dumps import (
     directory,
+    llama_cpp,
     npy,
     npz,
     parquet,
     safetensors,
+    server_json,
     sharded,
     streams,
     zarr,
@@ -35,7 +37,17 @@ from kldiv.evaluation.dumps.names import PARTIAL, check_exists, conversion, spli
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
 
 # The first that knows a path opens it; a directory is whatever no other takes it for.
-FORMATS: tuple[ModuleType, ...] = (npy, npz, safetensors, sharded, parquet, zarr, directory)
+FORMATS: tuple[ModuleType, ...] = (
+    npy,
+    npz,
+    safetensors,
+    sharded,
+    llama_cpp,
+    server_json,
+    parquet,
+    zarr,
+    directory,
+)
 
 
 def open_dump(name: str | Path, kind: Kind | None = None) -> Dump:

@@ -80,8 +80,10 @@ def open_logits(name: str) -> LogitFile:
     return file
 
 
-def read_labels(name: str, batch_shape: tuple[int, ...]) -> Array:
+def read_labels(name: str, batch_shape: tuple[int, ...] | None) -> Array:
     """Read a file of labels, one for every row, as a flat array.
+
+    Without a shape, of a stream that has not said it, any number of them.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def read_labels(name: str, batch_shape: tuple[int, ...]) -> Array:
     return _one_a_row(name, LABELS, batch_shape)
 
 
-def read_mask(name: str, batch_shape: tuple[int, ...]) -> Array:
+def read_mask(name: str, batch_shape: tuple[int, ...] | None) -> Array:
     """Read a file of booleans or integers, one for every row, as a flat array.
 
     Raises
@@ -106,8 +108,10 @@ def read_mask(name: str, batch_shape: tuple[int, ...]) -> Array:
     return _one_a_row(name, MASK, batch_shape)
 
 
-def _one_a_row(name: str, content: Content, batch_shape: tuple[int, ...]) -> Array:
+def _one_a_row(name: str, content: Content, batch_shape: tuple[int, ...] | None) -> Array:
     file = _open(name, content)
+    if batch_shape is None:
+        return file.all().reshape(-1)
     rows = math.prod(batch_shape)
     if file.shape not in (batch_shape, (rows,)):
         expected = " or ".join(str(shape) for shape in dict.fromkeys((batch_shape, (rows,))))

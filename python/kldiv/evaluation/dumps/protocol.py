@@ -31,6 +31,9 @@ class TopKBlock:
     """float64 ``[rows, k]``, −∞ where a row has fewer."""
     top1: Array
     """int64 ``[rows]``: the most probable class, −1 where the row has none."""
+    at_most: Array | None = None
+    """float64 ``[rows]``: no class that is not among `ids` has a larger log-probability. None where
+    that is not known."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -18,6 +18,7 @@ def adaptive_kl(
     normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: str = "none",
@@ -40,7 +41,7 @@ def adaptive_kl(
     ----------
     mu : float
         μ, the probability that the head holds, from 0 to 1.
-    p, q, space, normalize, temperature, axis, where, weights, reduction, denominator
+    p, q, space, normalize, temperature, axis, classes, where, weights, reduction, denominator
         As for `kl`; likewise what is returned and raised.
 
     Examples
@@ -63,6 +64,7 @@ def adaptive_kl(
         normalize,
         temperature,
         axis,
+        classes,
         where,
         weights,
         reduction,

@@ -18,6 +18,7 @@ def alpha_divergence(
     normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: str = "none",
@@ -52,7 +53,7 @@ def alpha_divergence(
         As for `kl`.
     alpha : float
         The order, 0 or of a magnitude from 1e-300 to 1e300.
-    space, normalize, temperature, axis, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -79,6 +80,7 @@ def alpha_divergence(
         normalize,
         temperature,
         axis,
+        classes,
         where,
         weights,
         reduction,

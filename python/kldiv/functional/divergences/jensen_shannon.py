@@ -27,6 +27,7 @@ def jensen_shannon(
     normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: str = "none",
@@ -56,7 +57,7 @@ def jensen_shannon(
         What β = 0 and β = 1 give: 0, as the formula has it, or ``kl(p, q)`` and
         ``reverse_kl(p, q)``, as ``generalized_jsd_loss`` of TRL has it with p the teacher and q
         the student [2]_. All other β are the same.
-    space, normalize, temperature, axis, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -82,6 +83,7 @@ def jensen_shannon(
         normalize,
         temperature,
         axis,
+        classes,
         where,
         weights,
         reduction,

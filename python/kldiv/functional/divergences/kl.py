@@ -17,6 +17,7 @@ def kl(
     normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: str = "none",
@@ -56,6 +57,10 @@ def kl(
         T from 1e-30 to 1e30 with p = softmax(z / T), for logits only. No factor T² is applied.
     axis : int
         The class axis.
+    classes : int, optional
+        The real classes of a vocabulary that is padded: later ones are left out before anything
+        else, whatever they hold, and have a gradient of 0. The two may be padded to different
+        widths.
     where : array_like of bool, or of integers 0 and 1, optional
         Over the batch shape (broadcast). Rows marked False give 0 and a zero gradient, whatever
         they hold.
@@ -82,9 +87,9 @@ def kl(
         For arrays that are not floating (lists may hold integers), masks that are neither
         booleans nor integers, or options of the wrong type.
     ValueError
-        For shapes that differ, rows without classes, an unknown space or reduction, a
-        temperature out of range, negative weights, a mask that holds other integers than 0 and
-        1, options that do not apply.
+        For shapes that differ, rows without classes or with fewer than `classes`, an unknown
+        space or reduction, a temperature out of range, negative weights, a mask that holds other
+        integers than 0 and 1, options that do not apply.
 
     Examples
     --------
@@ -111,6 +116,7 @@ def kl(
         normalize,
         temperature,
         axis,
+        classes,
         where,
         weights,
         reduction,

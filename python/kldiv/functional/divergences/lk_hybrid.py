@@ -18,6 +18,7 @@ def lk_hybrid(
     normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: str = "none",
@@ -37,7 +38,7 @@ def lk_hybrid(
     ----------
     eta : float
         η, from 0 to 1e300.
-    p, q, space, normalize, temperature, axis, where, weights, reduction, denominator
+    p, q, space, normalize, temperature, axis, classes, where, weights, reduction, denominator
         As for `kl`; likewise what is returned and raised.
 
     Examples
@@ -60,6 +61,7 @@ def lk_hybrid(
         normalize,
         temperature,
         axis,
+        classes,
         where,
         weights,
         reduction,

@@ -18,6 +18,7 @@ def renyi(
     normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: str = "none",
@@ -40,7 +41,7 @@ def renyi(
         As for `kl`.
     alpha : float
         The order, from 1e-300 to 1e300.
-    space, normalize, temperature, axis, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -63,6 +64,7 @@ def renyi(
         normalize,
         temperature,
         axis,
+        classes,
         where,
         weights,
         reduction,

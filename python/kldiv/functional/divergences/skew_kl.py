@@ -18,6 +18,7 @@ def skew_kl(
     normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: str = "none",
@@ -44,7 +45,7 @@ def skew_kl(
         As for `kl`.
     alpha : float
         Weight of p in m, from 0 to 1.
-    space, normalize, temperature, axis, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -69,6 +70,7 @@ def skew_kl(
         normalize,
         temperature,
         axis,
+        classes,
         where,
         weights,
         reduction,

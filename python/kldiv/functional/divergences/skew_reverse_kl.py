@@ -18,6 +18,7 @@ def skew_reverse_kl(
     normalize: bool = False,
     temperature: Temperature = 1.0,
     axis: int = -1,
+    classes: int | None = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: str = "none",
@@ -38,7 +39,7 @@ def skew_reverse_kl(
         As for `kl`.
     alpha : float
         Weight of q in m, from 0 to 1.
-    space, normalize, temperature, axis, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -61,6 +62,7 @@ def skew_reverse_kl(
         normalize,
         temperature,
         axis,
+        classes,
         where,
         weights,
         reduction,

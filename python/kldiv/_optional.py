@@ -1,0 +1,27 @@
+"""Libraries that some of the package needs, and that a plain installation leaves out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_EXTRAS = {"polars": "eval", "altair": "report", "ml_dtypes": "eval"}
+
+
+def module(name: str) -> Any:
+    """Import a module of this package whose libraries may be missing.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        With the line that installs what is missing.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
+            raise
+        raise ModuleNotFoundError(
+            f"this needs {missing}: pip install 'kldiv[{_EXTRAS[missing]}]'", name=error.name
+        ) from None

@@ -1,0 +1,107 @@
+"""Some rows of a dump, counted over all of its sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, Kind, Sequence
+
+
+@dataclass(frozen=True)
+class SomeRows:
+    """The rows of a range; sequences outside of it have none.
+
+    Rows before the range are read where a format has no other way to what follows.
+    """
+
+    dump: Dump
+    rows: range
+
+    @property
+    def name(self) -> str:
+        """As of the whole."""
+        return self.dump.name
+
+    @property
+    def format(self) -> str:
+        """As of the whole."""
+        return self.dump.format
+
+    @property
+    def kind(self) -> Kind:
+        """As of the whole."""
+        return self.dump.kind
+
+    @property
+    def width(self) -> int | None:
+        """As of the whole."""
+        return self.dump.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As of the whole."""
+        return self.dump.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        """As of the whole."""
+        return self.dump.row_bytes
+
+    @property
+    def block_bytes(self) -> int:
+        """As of the whole."""
+        return self.dump.block_bytes
+
+    @property
+    def count(self) -> int | None:
+        """As of the whole."""
+        return self.dump.count
+
+    def details(self) -> dict[str, Any]:
+        """As of the whole."""
+        return self.dump.details()
+
+    def sequences(self) -> Iterator[Sequence]:
+        """All of them, each with the rows it has in the range."""
+        begin = 0
+        for sequence in self.dump.sequences():
+            if sequence.positions is None:
+                raise DumpError(f"{self.name} is a stream, of which rows cannot be chosen")
+            start, stop = (
+                min(max(bound - begin, 0), sequence.positions)
+                for bound in (self.rows.start, self.rows.stop)
+            )
+            begin += sequence.positions
+            yield replace(
+                sequence,
+                positions=stop - start,
+                read=partial(_between, sequence, start, stop),
+                labels=None if sequence.labels is None else sequence.labels[start:stop],
+                first=sequence.first + start,
+            )
+
+
+def _between(sequence: Sequence, start: int, stop: int, step: int) -> Iterator[Block]:
+    """Rows of a sequence, `step` at a time."""
+    if start >= stop:
+        return
+    if isinstance(sequence.read, partial) and isinstance(sequence.read.args[-1], range):
+        # Of what lies in a file as an array, any rows can be read.
+        rows = sequence.read.args[-1][start:stop]
+        yield from partial(sequence.read.func, *sequence.read.args[:-1], rows)(step)
+        return
+    raise DumpError(f"of {sequence.name} rows cannot be chosen")
+
+
+def total_rows(dump: Dump) -> int | None:
+    """The rows of all sequences; None where a sequence has not said yet."""
+    if dump.count is None:
+        return None
+    lengths = [sequence.positions for sequence in dump.sequences()]
+    known: list[int] = [length for length in lengths if length is not None]
+    return sum(known) if len(known) == len(lengths) else None

@@ -1,0 +1,427 @@
+"""`evaluate`: dumps to a table of positions, and the `Evaluation` that holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+import kldiv
+from kldiv import _optional
+from kldiv._arrays import Array
+from kldiv.comparison import Comparison
+from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
+from kldiv.evaluation.columns import COLUMNS
+from kldiv.evaluation.dumps.formats import open_dump
+from kldiv.evaluation.dumps.memory import of_memory
+from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
+from kldiv.evaluation.dumps.sequences import Lengths, cut, cut_like, read_lengths
+from kldiv.evaluation.positions import NO_TOKEN, Marks, Scoring, score_dumps
+from kldiv.evaluation.scorers import Heads, scorer_of
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+    import pyarrow as pa
+
+    from kldiv.evaluation.statistics.paired import Pair
+    from kldiv.evaluation.statistics.summary import EvaluationSummary
+
+PARQUET_KEY = "kldiv"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One or more candidates against a reference: the table of positions and its statistics."""
+
+    positions: pl.DataFrame
+    """One row a scored position and candidate; the columns are those of
+    `kldiv.evaluation.columns.COLUMNS` that are known."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What was compared, and how: dumps, options, arithmetic, version."""
+
+    @property
+    def candidates(self) -> list[str]:
+        """The names of the candidates, in order."""
+        return self.positions["candidate"].unique(maintain_order=True).to_list()
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, candidate: str | int) -> Evaluation:
+        """The part of one candidate, by name or number."""
+        names = self.candidates
+        name = names[candidate] if isinstance(candidate, int) else candidate
+        if name not in names:
+            raise KeyError(f"no candidate {name!r}; there are {', '.join(names)}")
+        return replace(self, positions=self.positions.filter(pl.col("candidate") == name))
+
+    def __repr__(self) -> str:
+        sequences = self.positions["sequence"].n_unique() if len(self) else 0
+        names = self.candidates
+        each = len(self) // max(1, len(names))
+        return f"<Evaluation of {', '.join(names)}: {each:,} positions of {sequences:,} sequences>"
+
+    def summary(self, candidate: str | int | None = None, **options: Any) -> EvaluationSummary:
+        """All statistics of one candidate, of the only one without `candidate`.
+
+        Keywords are those of `kldiv.evaluation.statistics.summary.summarise`.
+        """
+        from kldiv.evaluation.statistics.summary import summarise
+
+        names = self.candidates
+        if candidate is None:
+            if len(names) != 1:
+                raise ValueError(f"which candidate? There are {', '.join(names)}")
+            candidate = 0
+        one = self[candidate]
+        return summarise(one.positions, candidate=one.candidates[0], **options)
+
+    def pairs(self) -> list[Pair]:
+        """Every candidate against every other on the same positions."""
+        from kldiv.evaluation.statistics.paired import paired
+
+        names = self.candidates
+        return [
+            paired(self[first].positions, self[second].positions)
+            for place, first in enumerate(names)
+            for second in names[place + 1 :]
+        ]
+
+    def worst(self, n: int = 10) -> pl.DataFrame:
+        """The `n` positions of the largest KL, NaN rows left out, ties in the order of rows."""
+        column = "kl" if "kl" in self.positions.columns else "kl_lower"
+        known = self.positions.filter(pl.col(column).is_not_nan())
+        order = np.argsort(-known[column].to_numpy(), kind="stable")[:n]
+        return known[order]
+
+    def comparison(self, candidate: str | int = 0) -> Comparison:
+        """The positions of one candidate as `kldiv.compare` gives them.
+
+        Raises
+        ------
+        ValueError
+            For bounds, of top-k rows, which are no comparison.
+        """
+        frame = self[candidate].positions
+        if "kl" not in frame.columns:
+            raise ValueError("of top-k rows there are bounds of divergences, and no comparison")
+        names = [one.name for one in fields(Comparison) if one.name in frame.columns]
+        columns: dict[str, Any] = {name: frame[name].to_numpy() for name in names}
+        if "token" in frame.columns:
+            columns["labels"] = frame["token"].fill_null(NO_TOKEN).to_numpy()
+        return Comparison(where=np.ones(len(frame), np.bool_), **columns)
+
+    def with_sequence_labels(self, clusters: Any = None, strata: Any = None) -> Evaluation:
+        """The same positions, with other clusters or strata, as `evaluate` takes them."""
+        frame = self.positions
+        for name, given in (("cluster", clusters), ("stratum", strata)):
+            if given is not None:
+                frame = _of_sequences(frame, name, given)
+        return replace(self, positions=in_order(frame))
+
+    def plot_kl(self) -> alt.Chart:
+        """Histogram of KL on a logarithmic axis, a colour a candidate; needs Altair."""
+        chart: alt.Chart = _charts().kl_histogram(self.positions)
+        return chart
+
+    def plot_kl_by_position(self) -> alt.Chart:
+        """Mean KL along the text; needs Altair."""
+        chart: alt.Chart = _charts().kl_by_position(self.positions)
+        return chart
+
+    def plot_kl_by_confidence(self) -> alt.Chart:
+        """Mean KL against the probability of p's most probable class; needs Altair."""
+        chart: alt.Chart = _charts().kl_by_confidence(self.positions)
+        return chart
+
+    def to_frame(self) -> pl.DataFrame:
+        """The positions with what follows of them: same_top, delta_p and nll_difference."""
+        frame = self.positions
+        if "top1_p" in frame.columns:
+            same = (pl.col("top1_p") == pl.col("top1_q")) & (pl.col("top1_p") >= 0)
+            frame = frame.with_columns(same_top=same)
+        if "nll_p" in frame.columns:
+            frame = frame.with_columns(
+                delta_p=(-pl.col("nll_q")).exp() - (-pl.col("nll_p")).exp(),
+                nll_difference=pl.col("nll_q") - pl.col("nll_p"),
+            )
+        return frame
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`to_frame` for pandas, which needs pandas and pyarrow."""
+        return self.to_frame().to_pandas()
+
+    def to_arrow(self) -> pa.Table:
+        """`to_frame` for Arrow, which needs pyarrow."""
+        return self.to_frame().to_arrow()
+
+    def write_positions(self, path: str | os.PathLike[str]) -> None:
+        """Keep the table as a Parquet file, which `read_positions` reads back.
+
+        It is written beside its place and moved there when whole.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            self.positions.write_parquet(
+                partial, metadata={PARQUET_KEY: json.dumps(self.about, ensure_ascii=False)}
+            )
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def as_dict(self, **options: Any) -> dict[str, Any]:
+        """Everything but the positions, for JSON."""
+        return {
+            "about": self.about,
+            "candidates": [self.summary(name, **options).as_dict() for name in self.candidates],
+            "pairs": [pair.as_dict() for pair in self.pairs()],
+        }
+
+    def to_json(self, **options: Any) -> str:
+        """The text of `as_dict`."""
+        return json.dumps(self.as_dict(**options), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def read_positions(path: str | os.PathLike[str]) -> Evaluation:
+    """An evaluation of the table of positions that `Evaluation.write_positions` kept.
+
+    Raises
+    ------
+    DumpError
+        For a file that is no such table.
+    """
+    name = os.fspath(path)
+    try:
+        frame = pl.read_parquet(name)
+        about = pl.read_parquet_metadata(name).get(PARQUET_KEY)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise DumpError(f"{name} is not a readable Parquet file: {reason}") from None
+    needed = {"candidate", "sequence", "position"}
+    if missing := needed - set(frame.columns):
+        raise DumpError(
+            f"{name} is no table of positions: it has no column {', '.join(sorted(missing))}"
+        )
+    for column in frame.columns:
+        if column in COLUMNS and frame.schema[column] != COLUMNS[column].dtype:
+            raise DumpError(
+                f"column {column} of {name} has dtype {frame.schema[column]}, "
+                f"expected {COLUMNS[column].dtype}"
+            )
+    return Evaluation(frame, json.loads(about) if about else {})
+
+
+def evaluate(
+    reference: Any,
+    *candidates: Any,
+    head: Any = None,
+    candidate_heads: Any = None,
+    labels: Any = None,
+    where: Any = None,
+    ignore_index: int | None = NO_TOKEN,
+    space: str | tuple[str, str] | None = None,
+    temperature: float = 1.0,
+    classes: int | None = None,
+    vocab: VocabularyRule = "error",
+    sequences: Any = None,
+    chunks: int | None = None,
+    clusters: Any = None,
+    strata: Any = None,
+    floor: Any = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Evaluation:
+    r"""Score candidates against a reference, position by position.
+
+    Parameters
+    ----------
+    reference, *candidates : path, array_like, iterable of array_like, or Dump
+        Outputs of the models on the same text: logits, log-probabilities, hidden states with
+        `head`, or top-k log-probabilities. A path is opened by
+        `kldiv.evaluation.dumps.formats.open_dump`; of an iterable each array is a sequence.
+    head, candidate_heads : path, array_like or a list of them, optional
+        Output layers ``[classes, size]`` of hidden states; `candidate_heads` where those of the
+        candidates differ.
+    labels : array_like of integers, optional
+        The true next token of every position, of all sequences in order. Without it those that
+        the dumps know.
+    where : array_like of bool, optional
+        The positions to score.
+    ignore_index : int or None
+        The label of positions that have none.
+    space : {"logits", "log_probs", "probs"} or a pair of them, optional
+        What the numbers are; without it what the dumps say.
+    temperature : float
+        T with p = softmax(z / T), for those that are logits.
+    classes : int, optional
+        How many classes are real; later ones are padding, and not scored.
+    vocab : {"error", "truncate", "renormalize"}
+        What becomes of classes that only one side has, see
+        `kldiv.evaluation.class_rules.ClassRule`.
+    sequences : path or list of integers, optional
+        Lengths of the sequences, where files or keys are not they.
+    chunks : int, optional
+        Only so many sequences, the first ones.
+    clusters, strata : list or mapping of names of sequences, optional
+        What each sequence belongs to: errors treat sequences of one cluster as one; statistics
+        are given by stratum, too.
+    floor : array_like, optional
+        KL of two runs of the reference, one number for every position.
+    progress : callable
+        Called with the number of positions just done.
+
+    Returns
+    -------
+    Evaluation
+        The table of positions, and all that follows from it.
+
+    Raises
+    ------
+    DumpError, ValueError, OSError
+        For dumps that cannot be read or do not fit together, and options out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kldiv.evaluation import evaluate
+    >>> rng = np.random.default_rng(0)
+    >>> reference = rng.normal(0, 2, (3, 50, 1000)).astype(np.float32)
+    >>> candidate = reference + rng.normal(0, 0.1, reference.shape).astype(np.float32)
+    >>> result = evaluate(reference, candidate)
+    >>> result
+    <Evaluation of candidate: 150 positions of 3 sequences>
+    >>> result.positions["kl"].mean() < 0.01
+    True
+    """
+    if not candidates:
+        raise ValueError("expected at least one candidate")
+    kind: Kind = "logits" if head is None else "hidden_states"
+    dumps = [_as_dump(reference, "reference", kind), *_named(candidates, kind)]
+    dumps = _in_sequences(dumps, sequences)
+    spaces = (space, space) if space is None or isinstance(space, str) else (space[0], space[1])
+    scoring = Scoring(spaces, temperature, ignore_index, ClassRule(vocab, classes), chunks)
+    heads = Heads.given(head, candidate_heads, len(candidates))
+    scorers = [
+        scorer_of(dumps[0], dump, scoring, heads.of(place)) for place, dump in enumerate(dumps[1:])
+    ]
+    marks = Marks(
+        labels=_numbers("labels", labels, np.int64),
+        where=_numbers("where", where, np.bool_),
+        floor=_numbers("floor", floor, np.float64),
+    )
+    begin = time.perf_counter()
+    tables = score_dumps(dumps[0], dumps[1:], scorers, scoring, marks, progress)
+    seconds = time.perf_counter() - begin
+    frame = pl.concat(
+        table.insert_column(0, pl.Series("candidate", [dump.name] * len(table), pl.String))
+        for dump, table in zip(dumps[1:], tables, strict=True)
+    )
+    about = {
+        "kldiv": kldiv.__version__,
+        "direction": "KL(reference || candidate)",
+        "reference": describe_short(dumps[0]),
+        "candidates": [describe_short(dump) for dump in dumps[1:]],
+        "kld_vocab_size": scorers[0].classes,
+        "vocab": vocab,
+        "space": list(spaces),
+        "temperature": temperature,
+        "arithmetic": {"isa": kldiv.isa(), "threads": kldiv.get_num_threads(), "sums": "float64"},
+        "seconds": seconds,
+    }
+    return Evaluation(in_order(frame), about).with_sequence_labels(clusters, strata)
+
+
+def in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """The columns in the order of `COLUMNS`."""
+    return frame.select(name for name in COLUMNS if name in frame.columns)
+
+
+def _charts() -> Any:
+    return _optional.module("kldiv.evaluation.charts")
+
+
+def describe_short(dump: Dump) -> dict[str, Any]:
+    """What a dump is, in a line of JSON."""
+    return {
+        "name": dump.name,
+        "format": dump.format,
+        "kind": dump.kind,
+        "width": dump.width,
+        "dtype": dump.dtype.name,
+    }
+
+
+def _in_sequences(dumps: list[Dump], sequences: Any) -> list[Dump]:
+    """The dumps in sequences of given lengths, or in those of the one that has the most."""
+    if sequences is not None:
+        if isinstance(sequences, (str, os.PathLike)):
+            lengths = read_lengths(Path(sequences))
+        else:
+            count = tuple(int(length) for length in sequences)
+            names = tuple(f"sequence {number}" for number in range(len(count)))
+            lengths = Lengths("sequences", count, names)
+        return [cut(dump, lengths) for dump in dumps]
+    counts = [dump.count for dump in dumps]
+    known = [count for count in counts if count is not None]
+    if len(set(known)) > 1 and min(known) == 1:
+        most = dumps[counts.index(max(known))]
+        return [cut_like(dump, most) if dump.count == 1 else dump for dump in dumps]
+    return dumps
+
+
+def _as_dump(given: Any, name: str, kind: Kind) -> Dump:
+    if isinstance(given, (str, os.PathLike)):
+        return open_dump(os.fspath(given))
+    if hasattr(given, "sequences") and hasattr(given, "kind"):
+        dump: Dump = given
+        return dump
+    return of_memory(given, name, kind)
+
+
+def _named(candidates: tuple[Any, ...], kind: Kind) -> list[Dump]:
+    """The candidates as dumps, under names of their own."""
+    several = len(candidates) > 1
+    dumps = [
+        _as_dump(one, f"candidate {place + 1}" if several else "candidate", kind)
+        for place, one in enumerate(candidates)
+    ]
+    names = [dump.name for dump in dumps]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two candidates have the name {twice[0]}")
+    return dumps
+
+
+def _numbers(name: str, given: Any, dtype: type) -> Array | None:
+    if given is None:
+        return None
+    array = np.asarray(given)
+    if array.dtype.kind not in ("biu" if dtype is not np.float64 else "biuf"):
+        raise TypeError(f"{name} has dtype {array.dtype}")
+    return array.reshape(-1).astype(dtype)
+
+
+def _of_sequences(frame: pl.DataFrame, column: str, given: Any) -> pl.DataFrame:
+    """Add what each sequence belongs to."""
+    if isinstance(given, Mapping):
+        table = {str(name): str(label) for name, label in given.items()}
+        names = frame["name"].unique(maintain_order=True).to_list()
+        if missing := [name for name in names if name not in table]:
+            raise ValueError(f"no {column} is given for sequence {missing[0]!r}")
+        values = pl.Series(column, [table[name] for name in frame["name"]], pl.String)
+        return frame.with_columns(values)
+    labels = [str(label) for label in given]
+    count = int(frame["sequence"].to_numpy().max()) + 1 if len(frame) else 0
+    if len(labels) < count:
+        raise ValueError(f"{len(labels)} {column} labels are given for {count} sequences")
+    values = pl.Series(column, labels, pl.String).gather(frame["sequence"])
+    return frame.with_columns(values.alias(column))

@@ -1,0 +1,303 @@
+"""From dumps to the table of positions: sequences paired, blocks scored, rows collected."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import kldiv
+from kldiv._arrays import Array
+from kldiv._probabilities import look_like_probabilities
+from kldiv.comparison import Comparison
+from kldiv.evaluation.class_rules import ClassRule, compare_shared
+from kldiv.evaluation.columns import COLUMNS
+from kldiv.evaluation.dumps.protocol import DENSE, Block, Dump, DumpError, Sequence, TopKBlock
+
+NO_TOKEN = -100
+"""The label of a position whose next token is not known."""
+
+OF_TOKENS = ("token", "nll_p", "nll_q", "nll_p_llama_cpp", "nll_q_llama_cpp")
+"""Columns that are null where there is no token."""
+
+Part = Mapping[str, Array]
+"""Columns of some consecutive positions."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is given for every position of all sequences, in order: labels, and a mask."""
+
+    labels: Array | None = None
+    where: Array | None = None
+    floor: Array | None = None
+    names: tuple[str, str, str] = ("labels", "where", "floor")
+    """How messages call them."""
+
+    def check(self, positions: int) -> None:
+        """Raise `DumpError` unless each has one number for each of so many positions."""
+        for name, values in zip(self.names, (self.labels, self.where, self.floor), strict=True):
+            if values is not None and len(values) != positions:
+                raise DumpError(
+                    f"{name} has {len(values):,} numbers for {positions:,} positions; "
+                    "expected one for every position"
+                )
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How rows become numbers."""
+
+    spaces: tuple[str | None, str | None] = (None, None)
+    """What the numbers of reference and candidates are; None for what the dumps say."""
+    temperature: float = 1.0
+    ignore_index: int | None = NO_TOKEN
+    class_rule: ClassRule = field(default_factory=ClassRule)
+    chunks: int | None = None
+    """Only so many sequences, the first ones."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores the blocks of a pair of dumps."""
+
+    score: Callable[[Block, Block, Array | None, Array | None], Part]
+    """Of p, q, labels and the mask of some rows to what the table has of them."""
+    rows: int
+    """How many rows are best scored at a time."""
+    classes: int | None
+    """How many classes are scored, where that is known."""
+
+
+def dense_scorer(reference: Dump, candidate: Dump, scoring: Scoring) -> Scorer:
+    """Of rows of all classes: what `kldiv.compare` finds, on the classes that the rule says."""
+    dumps = reference, candidate
+    rule = scoring.class_rule
+    widths = [rule.width(dump.name, dump.width or 0) for dump in dumps]
+    classes = rule.shared((reference.name, candidate.name), (widths[0], widths[1]))
+    spaces = (
+        scoring.spaces[0] or (reference.kind if reference.kind in DENSE else "logits"),
+        scoring.spaces[1] or (candidate.kind if candidate.kind in DENSE else "logits"),
+    )
+    options: dict[str, Any] = {"temperature": scoring.temperature, "ignore_index": NO_TOKEN}
+    warned = set()
+
+    def score(p: Block, q: Block, labels: Array | None, where: Array | None) -> Part:
+        assert not isinstance(p, TopKBlock)
+        assert not isinstance(q, TopKBlock)
+        p, q = p[:, : widths[0]], q[:, : widths[1]]
+        for dump, rows, space in zip(dumps, (p, q), spaces, strict=True):
+            if space == "logits" and dump.name not in warned and look_like_probabilities(rows):
+                warned.add(dump.name)
+                warnings.warn(
+                    f"{dump.name} is taken for logits, but holds numbers from 0 to 1 that sum to "
+                    "1 in a row; give space probs if these are probabilities",
+                    kldiv.ProbabilitiesAsLogitsWarning,
+                    stacklevel=2,
+                )
+        with warnings.catch_warnings():
+            # Said of the dumps, once.
+            warnings.simplefilter("ignore", kldiv.ProbabilitiesAsLogitsWarning)
+            if widths[0] == widths[1]:
+                found = kldiv.compare(p, q, labels, where=where, space=spaces, **options)
+                return part_of(found)
+            found, lost_p, lost_q = compare_shared(
+                p, q, labels, where, rule=rule.rule, spaces=spaces, **options
+            )
+        return part_of(found) | {"lost_p": lost_p, "lost_q": lost_q}
+
+    bytes_held = max(dump.block_bytes for dump in dumps)
+    # The logarithms of probabilities are float64.
+    sizes = (
+        8 if space == "probs" else dump.dtype.itemsize
+        for dump, space in zip(dumps, spaces, strict=True)
+    )
+    rows = max(1, bytes_held // (max(widths) * max(sizes)))
+    return Scorer(score, rows, classes)
+
+
+def part_of(comparison: Comparison) -> dict[str, Array]:
+    """The columns of a comparison."""
+    names = (
+        *("kl", "reverse_kl", "jensen_shannon", "total_variation", "entropy_p", "entropy_q"),
+        *("top1_p", "top1_q", "confidence_p", "confidence_q", "nll_p", "nll_q"),
+    )
+    columns = {name: getattr(comparison, name) for name in names}
+    return {name: values for name, values in columns.items() if values is not None}
+
+
+def score_dumps(
+    reference: Dump,
+    candidates: list[Dump],
+    scorers: list[Scorer],
+    scoring: Scoring,
+    marks: Marks,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> list[pl.DataFrame]:
+    """The table of positions of each candidate, without the columns that name it.
+
+    The reference is read once, and all candidates beside it.
+
+    Raises
+    ------
+    DumpError
+        For dumps that do not fit together, or cannot be read to the end.
+    """
+    dumps = [reference, *candidates]
+    rows_at_a_time = min(scorer.rows for scorer in scorers)
+    tables = [_Table() for _ in candidates]
+    done = 0
+    for number, sequences in enumerate(_together(dumps, scoring.chunks)):
+        labels = _labels_of(sequences, dumps, number)
+        start = 0
+        for blocks in _blocks_together(sequences, dumps, number, rows_at_a_time):
+            count = len(blocks[0])
+            part = slice(start, start + count)
+            given = slice(done, done + count)
+            truth = None if labels is None else labels[part]
+            if marks.labels is not None:
+                truth = _given(marks.labels, given, marks.names[0], count)
+            where = None
+            if marks.where is not None:
+                where = _given(marks.where, given, marks.names[1], count)
+            for dump, block, scorer, table in zip(
+                candidates, blocks[1:], scorers, tables, strict=True
+            ):
+                try:
+                    found = dict(scorer.score(blocks[0], block, truth, where))
+                except kldiv.NegativeProbabilityError as error:
+                    which = (reference, dump)["pq".index(error.argument)]
+                    raise DumpError(
+                        f"{which.name} holds the negative probability {error.value:g} "
+                        f"in row {done + error.row[0]}"
+                    ) from None
+                except (IndexError, ValueError) as error:
+                    raise DumpError(f"{sequences[0].name}: {error}") from None
+                if marks.floor is not None:
+                    found["kl_floor"] = _given(marks.floor, given, marks.names[2], count)
+                table.add(number, sequences[0], start, count, truth, where, found)
+            start += count
+            done += count
+            advance(count)
+    marks.check(done)
+    return [table.frame() for table in tables]
+
+
+def _together(dumps: list[Dump], chunks: int | None) -> Iterator[list[Sequence]]:
+    """The sequences of all dumps side by side."""
+    counts = {dump.count for dump in dumps if dump.count is not None}
+    if len(counts) > 1:
+        said = ", ".join(f"{dump.name} {dump.count}" for dump in dumps if dump.count is not None)
+        raise DumpError(f"numbers of sequences differ: {said}")
+    streams = itertools.zip_longest(*(dump.sequences() for dump in dumps))
+    for number, sequences in enumerate(itertools.islice(streams, chunks)):
+        for dump, sequence in zip(dumps, sequences, strict=True):
+            if sequence is None:
+                raise DumpError(f"{dump.name} ends after {number} sequences, others have more")
+        lengths = {one.positions for one in sequences if one.positions is not None}
+        if len(lengths) > 1:
+            said = ", ".join(f"{one.name} {one.positions}" for one in sequences)
+            raise DumpError(f"numbers of positions differ in sequence {number}: {said}")
+        yield list(sequences)
+
+
+def _blocks_together(
+    sequences: list[Sequence], dumps: list[Dump], number: int, rows: int
+) -> Iterator[list[Block]]:
+    for blocks in itertools.zip_longest(*(sequence.read(rows) for sequence in sequences)):
+        lengths = [0 if block is None else len(block) for block in blocks]
+        if len(set(lengths)) > 1:
+            names = [dump.name for dump in dumps]
+            shorter, longer = names[int(np.argmin(lengths))], names[int(np.argmax(lengths))]
+            raise DumpError(f"{shorter} has fewer positions in sequence {number} than {longer}")
+        yield list(blocks)
+
+
+def _labels_of(sequences: list[Sequence], dumps: list[Dump], number: int) -> Array | None:
+    """The true tokens as the dumps have them, which must be the same text."""
+    known = [
+        (dump.name, sequence.labels)
+        for dump, sequence in zip(dumps, sequences, strict=True)
+        if sequence.labels is not None
+    ]
+    if not known:
+        return None
+    name, labels = known[0]
+    for other, others in known[1:]:
+        same_length = len(others) == len(labels)
+        both = (labels != NO_TOKEN) & (others != NO_TOKEN) if same_length else None
+        if both is None or (labels[both] != others[both]).any():
+            where = ""
+            if both is not None:
+                row = int(((labels != others) & both).argmax())
+                where = f": token {labels[row]} and {others[row]} after position {row}"
+            raise DumpError(
+                f"{name} and {other} are of different texts in sequence {number}{where}"
+            )
+    return labels
+
+
+def _given(values: Array, part: slice, name: str, count: int) -> Array:
+    """What was given for some positions, which must be there."""
+    found = values[part]
+    if len(found) < count:
+        raise DumpError(
+            f"{name} has {len(values):,} numbers, fewer than there are positions; "
+            "expected one for every position"
+        )
+    return found
+
+
+class _Table:
+    """Columns of the positions so far."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[Array]] = {}
+        self.names: list[str] = []
+
+    def add(
+        self,
+        number: int,
+        sequence: Sequence,
+        start: int,
+        count: int,
+        labels: Array | None,
+        where: Array | None,
+        found: dict[str, Array],
+    ) -> None:
+        if number == len(self.names):
+            self.names.append(sequence.name)
+        found["sequence"] = np.full(count, number)
+        found["position"] = sequence.first + np.arange(start, start + count)
+        if labels is not None:
+            found["token"] = labels
+        for name, values in found.items():
+            kept = values if where is None else values[where]
+            self.parts.setdefault(name, []).append(np.array(kept, COLUMNS[name].dtype.to_python()))
+
+    def frame(self) -> pl.DataFrame:
+        columns = {name: np.concatenate(parts) for name, parts in self.parts.items()}
+        frame = pl.DataFrame(
+            {
+                name: pl.Series(name, columns[name]).cast(COLUMNS[name].dtype)
+                for name in COLUMNS
+                if name in columns
+            }
+        )
+        if "sequence" not in frame:
+            return frame
+        names = pl.Series("name", self.names, pl.String)
+        frame.insert_column(1, names.gather(frame["sequence"]))
+        if "token" in frame:
+            no_token = pl.col("token") == NO_TOKEN
+            frame = frame.with_columns(
+                pl.when(~no_token).then(pl.col(name)).alias(name)
+                for name in OF_TOKENS
+                if name in frame.columns
+            )
+        return frame
