@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 
 from kldiv._arrays import Array
-from kldiv.evaluation.dumps.protocol import DENSE, Dump, TopKBlock
+from kldiv.evaluation.dumps.protocol import DENSE, Dump, Kind, TopKBlock
 
 LOOKED_AT = 8  # sequences, the first rows of each
 ROWS = 4
+_UNITS = (("TB", 12), ("GB", 9), ("MB", 6), ("kB", 3), ("bytes", 0))
+_KINDS: dict[Kind, str] = {
+    "logits": "logits",
+    "log_probs": "log-probabilities",
+    "probs": "probabilities",
+    "hidden_states": "hidden states",
+    "top_k": "most probable classes",
+}
 
 
 def describe(dump: Dump) -> dict[str, Any]:
@@ -103,7 +111,7 @@ def lines(described: dict[str, Any]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = [
         ("file", described["name"]),
         ("format", described["format"]),
-        ("numbers", f"{described['kind'].replace('_', '-', 1)} in {described['dtype']}"),
+        ("numbers", f"{_KINDS[described['kind']]} in {described['dtype']}"),
         ("sequences", _number(described["sequences"])),
         ("positions", _number(described["positions"]) + _spread(described)),
     ]
@@ -111,7 +119,7 @@ def lines(described: dict[str, Any]) -> list[tuple[str, str]]:
         title = "width" if described["kind"] == "hidden_states" else "vocabulary"
         found.append((title, _number(described["width"])))
     if described["bytes"] is not None:
-        found.append(("size", f"{described['bytes'] / 1e9:.3g} GB"))
+        found.append(("size", size(described["bytes"])))
     if described["labels"] is not None:
         found.append(("labels", f"{described['labels']:,} positions"))
     if rows is not None:
@@ -120,6 +128,12 @@ def lines(described: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("output layer", "none found beside them" if head is None else head))
     found += [(str(name), _plain(value)) for name, value in described["details"].items()]
     return found
+
+
+def size(count: int) -> str:
+    """Bytes, for people."""
+    unit, power = next((u, p) for u, p in _UNITS if count >= 10**p or not p)
+    return f"{count / 10**power:.3g} {unit}"
 
 
 def _some_rows(dump: Dump) -> Iterator[Array]:

@@ -60,7 +60,7 @@ def open(path: Path, *, kind: Kind | None = None) -> DenseDump:  # noqa: A001 - 
         said = ", ".join(sources.values())
         raise DumpError(f"{folder} holds files of different kinds, by {said}")
     ((stored, notes["kind from"]),) = sources.items()
-    notes["numbers"] = _numbers(found.numbers)
+    notes["files numbered"] = _numbers(found.numbers)
     if others:
         notes["files left out"] = listed(others)
     return DenseDump.of(
