@@ -66,17 +66,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.block)
 
-    def slice(self, start: int, stop: int) -> TopKBlock:
-        """Some of the rows."""
-        block = self.block
-        assert block.at_most is not None
-        return TopKBlock(
-            block.ids[start:stop],
-            block.log_probs[start:stop],
-            block.top1[start:stop],
-            block.at_most[start:stop],
-        )
-
 
 def rows_of(answer: Answer, name: str) -> Rows:
     """The arrays of an answer, every token once, that of the text itself among them.
@@ -85,7 +74,8 @@ def rows_of(answer: Answer, name: str) -> Rows:
     is left out: bounds hold all the same, as its mass is among what is not known.
 
     No token that is not listed is more probable than the least probable one that is, the text's own
-    left aside, which servers add to the list; where it is not known which that is, the second least.
+    left aside, which servers add to the list; where it is not known which that is, the second
+    least.
 
     Raises
     ------
