@@ -76,10 +76,6 @@ def pairs(reference: Dump, candidate: Dump) -> Iterator[Pair]:
 
 
 def _pair(p: Sequence, q: Sequence, dense_p: bool, dense_q: bool) -> Pair:
-    if p.first != q.first:
-        raise DumpError(
-            f"{p.name} begins after {p.first} tokens of its context and {q.name} after {q.first}"
-        )
     if p.positions is None or q.positions is None:
         raise DumpError(
             f"{p.name} and {q.name} cannot be compared: a stream that does not say its positions"
@@ -91,6 +87,11 @@ def _pair(p: Sequence, q: Sequence, dense_p: bool, dense_q: bool) -> Pair:
     if p.positions != q.positions and not last:
         raise DumpError(f"{p.name} has {p.positions} positions and {q.name} {q.positions}")
     labels = [x.labels[:positions] for x in (p, q) if x.labels is not None]
+    # Where the tokens of both are known, they say whether the rows belong together.
+    if p.first != q.first and (len(labels) < 2 or (labels[0] < 0).any() or (labels[1] < 0).any()):
+        raise DumpError(
+            f"{p.name} begins after {p.first} tokens of its context and {q.name} after {q.first}"
+        )
     if len(labels) == 2:
         differ = (labels[0] >= 0) & (labels[1] >= 0) & (labels[0] != labels[1])
         if differ.any():

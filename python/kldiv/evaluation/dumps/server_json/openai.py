@@ -2,8 +2,8 @@
 
 In chats a position is ``{"token", "logprob", "bytes", "top_logprobs"}``, the last a list of
 ``{"token", "logprob", "bytes"}``. In the older completions there are lists ``tokens``,
-``token_logprobs`` and ``top_logprobs``, the last of null and ``{token: logprob}``; with ``echo`` they
-have the prompt, too. Tokens have no ids: see `id_of_token` for how they get some.
+``token_logprobs`` and ``top_logprobs``, the last of null and ``{token: logprob}``; with ``echo``
+they have the prompt, too. Tokens have no ids: see `id_of_token` for how they get some.
 """
 
 from __future__ import annotations
