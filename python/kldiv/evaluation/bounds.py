@@ -18,9 +18,10 @@ Three partitions are tried, and the largest bound is given:
 
 1. each class of T, and the rest: Σ_T p ln(p/q) + τ_p ln(τ_p/τ_q), where τ is the rest's mass;
 2. each class of T, all that only p lists, all that only q lists, and the rest;
-3. each listed class, and the rest.
+3. each class of T, each that only p lists with more than q may give it, each that only q lists with
+   more than p may give it, and the rest.
 
-In the last two q of a class that only p lists is at most the least probability that q's list has,
+In the last two, q of a class that only p lists is at most the least probability that q's list has,
 as that list has the most probable (`TopKBlock.at_most`), and all of them together have at most what
 q's list leaves. So lists without a class in common, which the first says nothing of, are known to
 be far apart.
@@ -149,9 +150,10 @@ class _Side:
         high: Array = np.minimum(self.values + self.rounding, 0.0)
         return high
 
-    def rest(self) -> tuple[Array, Array]:
-        """The least and the largest mass of all that is not listed."""
-        return np.maximum(1.0 - masses(self.high), 0.0), np.maximum(1.0 - masses(self.low), 0.0)
+    def most_unlisted(self) -> Array:
+        """The largest mass of all that is not listed."""
+        most: Array = np.maximum(1.0 - masses(self.low), 0.0)
+        return most
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,16 @@ class _Box:
 
     def swapped(self) -> _Box:
         return _Box(self.q_low, self.q_high, self.p_low, self.p_high)
+
+    @classmethod
+    def of(cls, masses_of_part: Array | list[Array]) -> _Box:
+        """One part, between given masses."""
+        with np.errstate(divide="ignore"):
+            return cls(*(np.log(np.clip(x, 0.0, 1.0))[:, None] for x in masses_of_part))
+
+    def masses(self) -> Array:
+        """The masses of all parts together, in the order of the fields."""
+        return np.stack([masses(x) for x in (self.p_low, self.p_high, self.q_low, self.q_high)])
 
     def kl(self) -> Array:
         """The least that the parts add to KL(p‖q)."""
@@ -216,48 +228,45 @@ def _partitions(p: _Side, q: _Side) -> tuple[_Shared, list[list[_Box]]]:
     both, only_p = column >= 0, (column < 0) & (p.ids >= 0)
     only_q = (_columns(q.ids, p.ids) < 0) & (q.ids >= 0)
 
-    def of_p(values: Array, where: Array) -> Array:
-        return np.where(where, values, -np.inf)
-
     def of_q(values: Array) -> Array:
         if not values.shape[1]:
             return np.full(column.shape, -np.inf)
-        return np.where(both, np.take_along_axis(values, np.maximum(column, 0), axis=1), -np.inf)
+        return _kept(np.take_along_axis(values, np.maximum(column, 0), axis=1), both)
 
-    shared = _Shared(of_p(p.values, both), of_q(q.values), of_p(p.low, both), of_q(q.low))
-    listed = _Box(shared.p_low, of_p(p.high, both), shared.q_low, of_q(q.high))
-    outside = _between(
-        1.0 - masses(listed.p_high),
-        1.0 - masses(listed.p_low),
-        1.0 - masses(listed.q_high),
-        1.0 - masses(listed.q_low),
-    )
-
-    (p_least, p_most), (q_least, q_most) = p.rest(), q.rest()
-    p_of_q = np.minimum(only_q.sum(axis=1) * np.exp(p.at_most), p_most)
-    q_of_p = np.minimum(only_p.sum(axis=1) * np.exp(q.at_most), q_most)
-    rest = _between(p_least - p_of_q, p_most, q_least - q_of_p, q_most)
-    none = np.zeros(len(p.ids))
-    p_low, p_high = of_p(p.low, only_p), of_p(p.high, only_p)
-    q_low, q_high = (np.where(only_q, x, -np.inf) for x in (q.low, q.high))
-    groups = [
-        _between(masses(p_low), masses(p_high), none, q_of_p),
-        _between(none, p_of_q, masses(q_low), masses(q_high)),
-    ]
+    shared = _Shared(_kept(p.values, both), of_q(q.values), _kept(p.low, both), of_q(q.low))
+    listed = _Box(shared.p_low, _kept(p.high, both), shared.q_low, of_q(q.high))
+    p_most, q_most = p.most_unlisted(), q.most_unlisted()
     with np.errstate(divide="ignore"):
         p_cap = np.minimum(p.at_most, np.log(p_most))[:, None]
         q_cap = np.minimum(q.at_most, np.log(q_most))[:, None]
-    singles = [
-        _Box(p_low, p_high, np.full_like(p_low, -np.inf), np.where(only_p, q_cap, -np.inf)),
-        _Box(np.full_like(q_low, -np.inf), np.where(only_q, p_cap, -np.inf), q_low, q_high),
+
+    def parts(of_p: Array, of_q: Array, *, merged: bool) -> list[_Box]:
+        """T, some classes that only p lists, some that only q lists, and the rest."""
+        singles = [
+            _Box(_kept(p.low, of_p), _kept(p.high, of_p), _kept(-np.inf, of_p), _kept(q_cap, of_p)),
+            _Box(_kept(-np.inf, of_q), _kept(p_cap, of_q), _kept(q.low, of_q), _kept(q.high, of_q)),
+        ]
+        of_listed, p_group, q_group = (box.masses() for box in (listed, *singles))
+        # Together they have at most what the other side does not list.
+        p_group[3], q_group[1] = np.minimum(p_group[3], q_most), np.minimum(q_group[1], p_most)
+        least_p, most_p, least_q, most_q = of_listed + p_group + q_group
+        rest = _Box.of([1.0 - most_p, 1.0 - least_p, 1.0 - most_q, 1.0 - least_q])
+        if merged:
+            return [listed, _Box.of(p_group), _Box.of(q_group), rest]
+        return [listed, *singles, rest]
+
+    nothing = np.zeros_like(only_p), np.zeros_like(only_q)
+    apart = only_p & (p.low > q_cap), only_q & (q.low > p_cap)
+    return shared, [
+        parts(*nothing, merged=True),
+        parts(only_p, only_q, merged=True),
+        parts(*apart, merged=False),
     ]
-    return shared, [[listed, outside], [listed, *groups, rest], [listed, *singles, rest]]
 
 
-def _between(*masses_of_part: Array) -> _Box:
-    """A part between given masses."""
-    with np.errstate(divide="ignore"):
-        return _Box(*(np.log(np.clip(x, 0.0, 1.0))[:, None] for x in masses_of_part))
+def _kept(values: Array | float, where: Array) -> Array:
+    kept: Array = np.where(where, values, -np.inf)
+    return kept
 
 
 def _columns(ids: Array, others: Array) -> Array:
