@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
 import kldiv
 from kldiv.cli import compare as comparing
-from kldiv.cli import present as presenting
+from kldiv.cli import convert as converting
 from kldiv.cli import demo as demonstrating
 from kldiv.cli import info as informing
-from kldiv.cli.errors import CommandError
+from kldiv.cli import logs as tabulating
+from kldiv.cli import present as presenting
+from kldiv.cli.errors import CHECK_FAILED, CommandError
+from kldiv.evaluation.dumps.protocol import Kind
+from kldiv.evaluation.statistics.percentiles import EXACT
+from kldiv.evaluation.tables import TABLES
 
 app = typer.Typer(name="kldiv", add_completion=False, pretty_exceptions_enable=False)
 
@@ -21,7 +26,7 @@ def kldiv_command(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
-    """KL divergence and its relatives, straight from files of logits."""
+    """How far language models are from each other, from what they left on disk."""
     if version:
         print(f"kldiv {kldiv.__version__}")
         raise typer.Exit
@@ -189,9 +194,101 @@ def demo() -> None:
 
 
 @app.command()
-def info() -> None:
-    """Show version, instruction set, threads and memory bandwidth."""
-    informing.show()
+def info(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A dump; the machine without it.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="What its numbers are, against its names.")
+    ] = None,
+    sequences: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Lengths of its sequences.")
+    ] = None,
+    expect_ppl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PPL",
+            help="What llama.cpp printed for its base file; exit code 1 if it does not fit.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Show what a dump is: format, sequences, positions, vocabulary, dtype, rows.
+
+    Of llama.cpp's base files also perplexity, what is clipped, and the rounding floor. Without
+    a file: version, instruction set, threads and memory bandwidth.
+    """
+    fits = informing.show(
+        file, kind=_kind(kind), sequences=sequences, expect_ppl=expect_ppl, as_json=json
+    )
+    if not fits:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A dump; - is stdin.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help=".npy, .npz, .safetensors, .parquet, .zarr, .kld, or a directory with / behind.",
+        ),
+    ],
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="What its numbers are, against its names.")
+    ] = None,
+    sequences: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Lengths of the sequences.")
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="One of these ends, or directory."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    tokens: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="For .kld: token ids, \\[sequences, context]."),
+    ] = None,
+    magic: Annotated[
+        str, typer.Option(metavar="MAGIC", help="For .kld: _logits_ or _logits2.")
+    ] = "_logits_",
+    clip: Annotated[
+        float,
+        typer.Option(metavar="NATS", help="For _logits_: 16 as llama.cpp, 24 as ik_llama.cpp."),
+    ] = 16.0,
+) -> None:
+    """Write a dump in another format, in the dtype it has.
+
+    It takes its name once it is whole; nothing that is there is replaced without --overwrite.
+    """
+    converting.run(
+        source,
+        target,
+        kind=_kind(kind),
+        sequences=sequences,
+        format=form,
+        overwrite=overwrite,
+        base_file=converting.BaseFile(tokens, magic, clip),
+    )
+
+
+@app.command(name="table")
+def table_of_logs(
+    logs: Annotated[list[str], typer.Argument(metavar="LOG...", help="What llama.cpp printed.")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="plain, markdown, csv or json.")
+    ] = "plain",
+    every: Annotated[bool, typer.Option("--all", help="All lines of the logs' tables.")] = False,
+) -> None:
+    """One table of printed logs of llama.cpp's KL divergence, a row a log."""
+    tabulating.show(logs, form, every=every)
+
+
+def _kind(name: str | None) -> Kind | None:
+    if name is not None and name not in get_args(Kind):
+        raise CommandError(f"--kind is {name!r}; expected one of {', '.join(get_args(Kind))}")
+    return cast("Kind | None", name)
 
 
 def _set_threads(count: int) -> None:

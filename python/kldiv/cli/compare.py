@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import kldiv
 from kldiv._arrays import Array
 from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress
-from kldiv.evaluation.class_rules import RULES, VocabularyRule
+from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.logit_files import read_labels, read_mask
@@ -115,7 +115,7 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
                 space=options.spaces,
                 temperature=options.temperature,
                 classes=options.classes,
-                vocab=cast(VocabularyRule, options.vocab),
+                vocab=options.vocab,
                 sequences=inputs.sequences,
                 chunks=options.chunks,
                 clusters=inputs.clusters and read_sequence_labels(inputs.clusters),

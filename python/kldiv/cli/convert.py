@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from kldiv.cli.errors import warn
+from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress, show_table
 from kldiv.evaluation.dumps.convert import convert
 from kldiv.evaluation.dumps.formats import open_dump
+from kldiv.evaluation.dumps.llama_cpp_writer import write
+from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import Dump, Kind
 from kldiv.evaluation.dumps.sequences import cut, read_lengths
+from kldiv.evaluation.dumps.stored_arrays import LABELS
+
+
+@dataclass(frozen=True)
+class BaseFile:
+    """What a base file of llama.cpp needs besides rows."""
+
+    tokens: str | None = None
+    """A file of token ids ``[sequences, n_ctx]``, where the dump has none."""
+    magic: str = "_logits_"
+    clip: float = 16.0
 
 
 def run(
@@ -20,6 +34,7 @@ def run(
     sequences: str | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
     overwrite: bool = False,
+    base_file: BaseFile | None = None,
 ) -> None:
     """Write `source` as `target`, and show what was written.
 
@@ -31,6 +46,9 @@ def run(
     dump = open_dump(source, kind)
     if sequences is not None:
         dump = cut(dump, read_lengths(Path(sequences)))
+    if (format or Path(target).suffix) in ("kld", ".kld"):
+        _write_base_file(dump, Path(target), base_file or BaseFile(), overwrite=overwrite)
+        return
     with progress("converting", _positions(dump)) as advance:
         done = convert(dump, target, format=format, overwrite=overwrite, advance=advance)
     for what in done.lost:
@@ -43,6 +61,26 @@ def run(
             ("width", f"{dump.width:,}"),
             ("dtype", dump.dtype.name),
             ("size", f"{done.bytes / 1e9:.3g} GB"),
+        ]
+    )
+
+
+def _write_base_file(dump: Dump, target: Path, options: BaseFile, *, overwrite: bool) -> None:
+    """As llama.cpp writes it: the second half of every sequence."""
+    if target.exists() and not overwrite and not target.is_fifo():
+        raise CommandError(f"{target} is there; --overwrite replaces it")
+    tokens = None
+    if options.tokens is not None:
+        tokens = NpyFile(Path(options.tokens), None, LABELS).all()
+    header = write(target, dump, tokens, magic=options.magic, clip=options.clip)
+    show_table(
+        [
+            ("written", str(target)),
+            ("format", f"llama.cpp {header.magic}"),
+            ("chunks", f"{header.chunks:,} of {header.context:,} tokens"),
+            ("positions", f"{header.chunks * header.rows:,}"),
+            ("vocabulary", f"{header.classes:,}"),
+            ("size", f"{header.file_bytes / 1e9:.3g} GB"),
         ]
     )
 

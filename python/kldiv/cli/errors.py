@@ -14,6 +14,7 @@ from kldiv.evaluation.dumps.protocol import DumpError
 # typer brings click along, as a dependency or, in newer versions, inside itself.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
+CHECK_FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 130
 CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports for other programs

@@ -11,9 +11,12 @@ import numpy as np
 import kldiv
 from kldiv import _kldiv
 from kldiv._arrays import as_rows
+from kldiv.cli.errors import CommandError
 from kldiv.cli.output import show_table
 from kldiv.evaluation.dumps.describe import describe, lines
 from kldiv.evaluation.dumps.formats import open_dump
+from kldiv.evaluation.dumps.llama_cpp import LlamaCppDump
+from kldiv.evaluation.dumps.llama_cpp_doctor import examine
 from kldiv.evaluation.dumps.protocol import Kind
 from kldiv.evaluation.dumps.sequences import cut, read_lengths
 
@@ -26,9 +29,10 @@ def show(
     *,
     kind: Kind | None = None,
     sequences: str | None = None,
+    expect_ppl: float | None = None,
     as_json: bool = False,
-) -> None:
-    """Print what runs here, or what the dump `file` is.
+) -> bool:
+    """Print what runs here, or what the dump `file` is; whether it is what was expected.
 
     Raises
     ------
@@ -37,8 +41,17 @@ def show(
     """
     if file is None:
         show_machine()
-        return
+        return True
     dump = open_dump(file, kind)
+    if isinstance(dump, LlamaCppDump):
+        found = examine(dump, expect_ppl)
+        if as_json:
+            print(json.dumps(found.as_dict(), indent=2))
+        else:
+            show_table(found.lines())
+        return found.fits is not False
+    if expect_ppl is not None:
+        raise CommandError(f"--expect-ppl is for llama.cpp's base files; {file} is {dump.format}")
     if sequences is not None:
         dump = cut(dump, read_lengths(Path(sequences)))
     described = describe(dump)
@@ -46,6 +59,7 @@ def show(
         print(json.dumps(described, indent=2, allow_nan=False))
     else:
         show_table(lines(described))
+    return True
 
 
 def show_machine() -> None:

@@ -39,7 +39,7 @@ def show_text(text: str) -> None:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Give a function to call with the number of rows just done.
 
     The bar is on stderr, and only where that is a terminal.

@@ -368,7 +368,8 @@ def _in_sequences(dumps: list[Dump], sequences: Any) -> list[Dump]:
             lengths = read_lengths(Path(sequences))
         else:
             count = tuple(int(length) for length in sequences)
-            lengths = Lengths(count, tuple(f"sequence {number}" for number in range(len(count))))
+            names = tuple(f"sequence {number}" for number in range(len(count)))
+            lengths = Lengths("sequences", count, names)
         return [cut(dump, lengths) for dump in dumps]
     counts = [dump.count for dump in dumps]
     known = [count for count in counts if count is not None]
@@ -419,7 +420,7 @@ def _of_sequences(frame: pl.DataFrame, column: str, given: Any) -> pl.DataFrame:
         values = pl.Series(column, [table[name] for name in frame["name"]], pl.String)
         return frame.with_columns(values)
     labels = [str(label) for label in given]
-    count = int(frame["sequence"].to_numpy().max(initial=-1)) + 1
+    count = int(frame["sequence"].to_numpy().max()) + 1 if len(frame) else 0
     if len(labels) < count:
         raise ValueError(f"{len(labels)} {column} labels are given for {count} sequences")
     values = pl.Series(column, labels, pl.String).gather(frame["sequence"])

@@ -22,6 +22,9 @@ from kldiv.evaluation.dumps.protocol import DENSE, Block, Dump, DumpError, Seque
 NO_TOKEN = -100
 """The label of a position whose next token is not known."""
 
+OF_TOKENS = ("token", "nll_p", "nll_q", "nll_p_llama_cpp", "nll_q_llama_cpp")
+"""Columns that are null where there is no token."""
+
 Part = Mapping[str, Array]
 """Columns of some consecutive positions."""
 
@@ -294,7 +297,7 @@ class _Table:
             no_token = pl.col("token") == NO_TOKEN
             frame = frame.with_columns(
                 pl.when(~no_token).then(pl.col(name)).alias(name)
-                for name in ("token", "nll_p", "nll_q")
+                for name in OF_TOKENS
                 if name in frame.columns
             )
         return frame

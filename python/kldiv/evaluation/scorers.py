@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from kldiv._arrays import Array
 from kldiv.evaluation.bounds import DenseSpace, bounds
+from kldiv.evaluation.clipped_kl import clipped_kl
+from kldiv.evaluation.dumps.llama_cpp import LlamaCppDump
 from kldiv.evaluation.dumps.protocol import DENSE, Block, Dump, DumpError, TopKBlock
 from kldiv.evaluation.positions import Part, Scorer, Scoring, dense_scorer
 
@@ -90,4 +92,21 @@ def scorer_of(reference: Dump, candidate: Dump, scoring: Scoring, heads: tuple[A
             f"a head is given, but {reference.name} holds {reference.kind.replace('_', ' ')}, "
             "not hidden states"
         )
-    return dense_scorer(reference, candidate, scoring)
+    scorer = dense_scorer(reference, candidate, scoring)
+    if isinstance(reference, LlamaCppDump) and candidate.kind in ("logits", "log_probs"):
+        return _with_llama_cpp(scorer, scoring, candidate)
+    return scorer
+
+
+def _with_llama_cpp(scorer: Scorer, scoring: Scoring, candidate: Dump) -> Scorer:
+    """The same, and what llama.cpp finds of its base file, for its table."""
+    if scoring.temperature != 1.0 or candidate.width != scorer.classes:
+        return scorer
+
+    def score(p: Block, q: Block, labels: Array | None, where: Array | None) -> Part:
+        assert not isinstance(p, TopKBlock)
+        assert not isinstance(q, TopKBlock)
+        found = dict(scorer.score(p, q, labels, where))
+        return found | clipped_kl(p, q, labels)
+
+    return replace(scorer, score=score)
