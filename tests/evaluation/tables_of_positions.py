@@ -27,7 +27,9 @@ def table(seed=0, sequences=12, candidate="candidate", spoiled=True, noise=1.0, 
         "sequence": sequence,
         "name": [f"{number}.npy" for number in sequence],
         "cluster": [None if number == 1 else f"book {number // 3}" for number in sequence],
-        "stratum": [None if number == 1 else ("prose", "code")[number // 3 % 2] for number in sequence],
+        "stratum": [
+            None if number == 1 else ("prose", "code")[number // 3 % 2] for number in sequence
+        ],
         "position": position,
         "token": token,
         "kl": kl,

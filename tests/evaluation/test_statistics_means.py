@@ -74,7 +74,9 @@ def test_derived_columns():
     check(micro_mean(frame, "same_top"), same, clusters)
     check(micro_mean(frame, "nll_difference"), difference, clusters)
     assert micro_mean(frame, "delta_p").mean == pytest.approx(plain_mean(delta, clusters)[0])
-    with pytest.raises(ValueError, match=r"no column 'perplexity'; there are candidate, .*same_top"):
+    with pytest.raises(
+        ValueError, match=r"no column 'perplexity'; there are candidate, .*same_top"
+    ):
         micro_mean(frame, "perplexity")
 
 
@@ -129,7 +131,9 @@ def test_counts_of_rows_and_sequences():
     bad, infinite, labelled = [], [], 0
     for row in frame.iter_rows(named=True):
         bad.append(math.isnan(row["kl"]))
-        numbers_there = [row[n] for n in ("kl", "reverse_kl", "nll_p", "nll_q") if row[n] is not None]
+        numbers_there = [
+            row[n] for n in ("kl", "reverse_kl", "nll_p", "nll_q") if row[n] is not None
+        ]
         infinite.append(any(map(math.isinf, numbers_there)))
         labelled += row["nll_q"] is not None and not math.isnan(row["nll_q"])
     found = counts(frame)
@@ -177,7 +181,7 @@ def test_rows_are_put_in_order_and_checked():
     with pytest.raises(ValueError, match="no column position"):
         rows_of(frame.drop("position"))
     both = pl.concat([frame, table(5, candidate="other")])
-    with pytest.raises(ValueError, match="which candidate.* 'candidate', 'other'"):
+    with pytest.raises(ValueError, match=r"which candidate.* 'candidate', 'other'"):
         rows_of(both)
     with pytest.raises(ValueError, match="no candidate 'int4'"):
         rows_of(both, "int4")

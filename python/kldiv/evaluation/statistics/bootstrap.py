@@ -102,6 +102,9 @@ def bootstrap_of(
     )
     x = values[finite]
     kept = numbered(clusters[finite])
+    of_clusters = None
+    if strata is not None:
+        of_clusters = _stratum_of_clusters(kept, numbered(strata[finite]))
     infinite = int(np.isinf(values).sum())
     groups = int(kept.max(initial=-1)) + 1
     if not x.size:
@@ -116,8 +119,7 @@ def bootstrap_of(
     sums = np.bincount(kept, weights=x)
     counts = np.bincount(kept)
     members = [np.arange(groups)]
-    if strata is not None:
-        of_clusters = _stratum_of_clusters(kept, numbered(strata[finite]))
+    if of_clusters is not None:
         members = [np.flatnonzero(of_clusters == one) for one in range(int(of_clusters.max()) + 1)]
     means = _resampled(sums, counts, members, samples, seed)
     low_share, high_share = (1 - LEVEL) / 2, (1 + LEVEL) / 2
