@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kldiv._arrays import Array
-from kldiv.evaluation.statistics.estimate import LEVEL, NOTHING, Estimate, estimate_of
+from kldiv.evaluation.statistics.estimate import LEVEL, NOTHING, Estimate, estimate_of, scaled
 from kldiv.evaluation.statistics.rows import clusters_of, column, numbered
 
 Interval = Literal["bca", "percentile"]
@@ -109,9 +109,7 @@ def bootstrap_of(
     groups = int(kept.max(initial=-1)) + 1
     if not x.size:
         return estimate_of(NOTHING, 0, 0, 0, method, infinite, samples)
-    # By a power of two, which rounds nothing, so that no sum leaves float64.
-    _, exponent = math.frexp(float(np.abs(x).max()))
-    x = np.ldexp(x, -exponent)
+    x, exponent = scaled(x)
     mean = float(x.sum()) / x.size
     if groups < 2:
         numbers = mean, math.nan, math.nan, math.nan
