@@ -24,6 +24,16 @@ def clusters_of_rows(frame, name="kl"):
     return list(values.values()), list(strata.values())
 
 
+def members_of(strata, stratified):
+    """The clusters of each stratum, or all."""
+    if not stratified:
+        return [list(range(len(strata)))]
+    return [
+        [number for number, one in enumerate(strata) if one == stratum]
+        for stratum in dict.fromkeys(strata)
+    ]
+
+
 def plain_means(values, members, samples, seed):
     """The mean of each sample, of draws of the same generator."""
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -41,13 +51,7 @@ def plain_means(values, members, samples, seed):
 def test_percentile_interval(stratified):
     frame = table(6, sequences=24)
     values, strata = clusters_of_rows(frame)
-    members = [list(range(len(values)))]
-    if stratified:
-        members = [
-            [number for number, one in enumerate(strata) if one == stratum]
-            for stratum in dict.fromkeys(strata)
-        ]
-        assert len(members) == 3
+    members = members_of(strata, stratified)
     found = bootstrap_mean(frame, samples=300, seed=5, interval="percentile", stratified=stratified)
     means = plain_means(values, members, 300, 5)
     assert found.standard_error == pytest.approx(means.std(ddof=1), rel=1e-9)
@@ -62,16 +66,23 @@ def test_percentile_interval(stratified):
     assert (found.clusters, found.samples, found.rows_infinite) == (len(values), 300, 3)
 
 
-def test_bca_interval():
+@pytest.mark.parametrize("stratified", [False, True])
+def test_bca_interval(stratified):
     frame = table(7, sequences=30)
-    values, _ = clusters_of_rows(frame)
-    found = bootstrap_mean(frame, samples=400, seed=1)
-    means = np.sort(plain_means(values, [list(range(len(values)))], 400, 1))
+    values, strata = clusters_of_rows(frame)
+    members = members_of(strata, stratified)
+    assert len(members) == (3 if stratified else 1)
+    found = bootstrap_mean(frame, samples=400, seed=1, stratified=stratified)
+    means = np.sort(plain_means(values, members, 400, 1))
     rows = [x for cluster in values for x in cluster]
     mean = math.fsum(rows) / len(rows)
     normal = NormalDist()
     bias = normal.inv_cdf((means < mean).mean())
     influence = [math.fsum(x - mean for x in cluster) for cluster in values]
+    for stratum in members:
+        middle = math.fsum(influence[one] for one in stratum) / len(stratum)
+        for one in stratum:
+            influence[one] -= middle
     skew = math.fsum(x**3 for x in influence) / math.fsum(x**2 for x in influence) ** 1.5 / 6
     assert abs(bias) + abs(skew) > 0.01
     for share, end in ((0.025, found.ci95_low), (0.975, found.ci95_high)):
