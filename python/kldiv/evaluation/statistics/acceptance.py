@@ -97,18 +97,17 @@ def _lengths_along(
     """For each γ, of each row the length of a draft that begins there; NaN where none fits."""
     sequences = positions["sequence"].to_numpy().astype(np.int64)
     depths = positions["position"].to_numpy().astype(np.int64)
-    size = rates.size
-    product, total = np.ones(size), np.zeros(size)
-    fits = np.ones(size, np.bool_)
+    follows = (np.diff(sequences) == 0) & (np.diff(depths) == 1)
+    product, total = rates, rates
+    fits = np.ones(rates.size, np.bool_)
     found = {}
-    for k in range(max(drafts, default=0)):
-        ahead = np.arange(size) + k
-        inside = np.minimum(ahead, max(size - 1, 0))
-        fits = fits & (ahead < size)
-        if size:
-            fits &= (sequences[inside] == sequences) & (depths[inside] == depths + k)
-            product = product * rates[inside]
-            total = total + product
-        if k + 1 in drafts:
-            found[k + 1] = np.where(fits, total, np.nan)
+    for draft in range(1, max(drafts, default=0) + 1):
+        if draft in drafts:
+            found[draft] = np.full(rates.size, np.nan)
+            found[draft][: fits.size][fits] = total[fits]
+        # Of the rows that have one more row behind the last of the draft.
+        left = max(rates.size - draft, 0)
+        fits = fits[:left] & follows[draft - 1 :]
+        product = product[:left] * rates[draft:]
+        total = total[:left] + product
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kldiv._arrays import Array
-from kldiv.evaluation.statistics.estimate import LEVEL, NOTHING, Estimate, estimate_of
+from kldiv.evaluation.statistics.estimate import LEVEL, NOTHING, Estimate, estimate_of, scaled
 from kldiv.evaluation.statistics.rows import clusters_of, column, numbered
 
 Interval = Literal["bca", "percentile"]
@@ -102,13 +102,14 @@ def bootstrap_of(
     )
     x = values[finite]
     kept = numbered(clusters[finite])
+    of_clusters = None
+    if strata is not None:
+        of_clusters = _stratum_of_clusters(kept, numbered(strata[finite]))
     infinite = int(np.isinf(values).sum())
     groups = int(kept.max(initial=-1)) + 1
     if not x.size:
         return estimate_of(NOTHING, 0, 0, 0, method, infinite, samples)
-    # By a power of two, which rounds nothing, so that no sum leaves float64.
-    _, exponent = math.frexp(float(np.abs(x).max()))
-    x = np.ldexp(x, -exponent)
+    x, exponent = scaled(x)
     mean = float(x.sum()) / x.size
     if groups < 2:
         numbers = mean, math.nan, math.nan, math.nan
@@ -116,8 +117,7 @@ def bootstrap_of(
     sums = np.bincount(kept, weights=x)
     counts = np.bincount(kept)
     members = [np.arange(groups)]
-    if strata is not None:
-        of_clusters = _stratum_of_clusters(kept, numbered(strata[finite]))
+    if of_clusters is not None:
         members = [np.flatnonzero(of_clusters == one) for one in range(int(of_clusters.max()) + 1)]
     means = _resampled(sums, counts, members, samples, seed)
     low_share, high_share = (1 - LEVEL) / 2, (1 + LEVEL) / 2

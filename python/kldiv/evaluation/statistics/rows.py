@@ -9,6 +9,9 @@ import polars as pl
 
 from kldiv._arrays import Array
 
+NUMBER = "cluster number"
+"""The column of a table that has what `clusters_of` gives of it."""
+
 
 def rows_of(positions: pl.DataFrame, candidate: str | None = None) -> pl.DataFrame:
     """One candidate's rows, in the order of sequences and positions.
@@ -61,7 +64,10 @@ def column(positions: pl.DataFrame, name: str) -> Array:
         For a column that is neither in the table nor follows from it.
     """
     if name in positions.columns:
-        return positions[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        series = positions[name]
+        if series.dtype != pl.Float64:
+            series = series.cast(pl.Float64)
+        return (series.fill_null(float("nan")) if series.has_nulls() else series).to_numpy()
     if not has(positions, name):
         known = [*positions.columns, *(one for one in _DERIVED if has(positions, one))]
         raise ValueError(f"positions has no column {name!r}; there are {', '.join(known)}")
@@ -88,6 +94,8 @@ def clusters_of(positions: pl.DataFrame) -> Array:
     Those of column ``cluster``; of rows where it is null, and without it, the sequence.
     """
     sequences = positions["sequence"].to_numpy().astype(np.int64)
+    if NUMBER in positions.columns:
+        return positions[NUMBER].to_numpy()
     if "cluster" not in positions.columns:
         return numbered(sequences)
     series = positions["cluster"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 
-from kldiv._arrays import Array
 from kldiv.evaluation.statistics.acceptance import Acceptance, acceptance
 from kldiv.evaluation.statistics.bootstrap import Interval, bootstrap_mean
 from kldiv.evaluation.statistics.bounds import Bounds, bounds
@@ -24,7 +23,7 @@ from kldiv.evaluation.statistics.means import macro_mean, micro_mean
 from kldiv.evaluation.statistics.percentiles import EXACT, Percentiles, percentiles
 from kldiv.evaluation.statistics.perplexity import Perplexity, perplexity
 from kldiv.evaluation.statistics.plain_values import plain
-from kldiv.evaluation.statistics.rows import clusters_of, has, main_column, rows_of
+from kldiv.evaluation.statistics.rows import NUMBER, clusters_of, has, main_column, rows_of
 from kldiv.evaluation.statistics.sections import Section, sections_of
 from kldiv.evaluation.statistics.tail_share import TailShare, tail_share
 from kldiv.evaluation.statistics.top1 import Top1, top1
@@ -225,9 +224,8 @@ def summarise(
     if not has(rows, main := main_column(rows)):
         raise ValueError("positions has neither column kl nor kl_lower; expected one of them")
     name = candidate or _name_of(rows)
-    named = rows
     # Clusters are made numbers once.
-    rows = rows.with_columns(cluster=_series(clusters_of(rows)))
+    rows = rows.with_columns(pl.Series(NUMBER, clusters_of(rows), pl.Int64))
 
     def where(*needed: str) -> bool:
         return all(has(rows, one) for one in needed)
@@ -258,7 +256,7 @@ def summarise(
         by_confidence=by_confidence(rows) if where("confidence_p") else (),
         by_depth=by_depth(rows),
         by_stratum=by_stratum(rows) if where("stratum") else (),
-        by_sequence=by_sequence(named),
+        by_sequence=by_sequence(rows),
     )
 
 
@@ -266,7 +264,3 @@ def _name_of(rows: pl.DataFrame) -> str:
     if "candidate" in rows.columns and len(rows):
         return str(rows["candidate"][0])
     return "candidate"
-
-
-def _series(codes: Array) -> pl.Series:
-    return pl.Series("cluster", codes, pl.Int64)

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 
+from kldiv.evaluation.statistics.estimate import scaled
 from kldiv.evaluation.statistics.rows import column
 
 WORST = (0.01, 0.1, 1.0, 5.0, 10.0)
@@ -66,16 +67,13 @@ def tail_share(
     values = values[np.isfinite(values)]
     if not values.size:
         return tuple(TailShare(percent, 0, math.nan, math.nan) for percent in worst)
-    scaled = np.sort(values)[::-1]
-    # By a power of two, which rounds nothing, so that no sum leaves float64.
-    _, exponent = math.frexp(float(np.abs(scaled).max()))
-    scaled = np.ldexp(scaled, -exponent)
-    total = float(scaled.sum())
+    descending, exponent = scaled(np.sort(values)[::-1])
+    total = float(descending.sum())
     found = []
     for percent in worst:
         # Of the number as it is written, so that 0.1 % of 10,000 is 10.
         rows = math.ceil(Fraction(repr(float(percent))) * values.size / 100)
-        share = float(scaled[:rows].sum()) / total if total > 0 else math.nan
-        smallest = float(np.ldexp(scaled[rows - 1], exponent))
+        share = float(descending[:rows].sum()) / total if total > 0 else math.nan
+        smallest = float(np.ldexp(descending[rows - 1], exponent))
         found.append(TailShare(percent, rows, share, smallest))
     return tuple(found)

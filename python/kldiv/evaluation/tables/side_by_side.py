@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kldiv.evaluation.statistics.summary import EvaluationSummary
@@ -26,29 +26,28 @@ class Block:
 
 def side_by_side(summaries: Sequence[EvaluationSummary]) -> list[Block]:
     """The sections of all, each line once, in the order in which they come."""
-    titles: dict[str, dict[str, list[str]]] = {}
-    for place, summary in enumerate(summaries):
-        for section in summary.sections():
-            rows = titles.setdefault(section.title, {})
-            labels = [label for label, _ in section.lines]
-            if place and any(label not in rows for label in labels):
-                titles[section.title] = rows = _merged(rows, labels, len(summaries))
-            for label, value in section.lines:
-                rows.setdefault(label, [""] * len(summaries))[place] = value
-    return [
-        Block(title, tuple(Row(label, tuple(values)) for label, values in rows.items()))
-        for title, rows in titles.items()
+    tables = [
+        {section.title: dict(section.lines) for section in summary.sections()}
+        for summary in summaries
     ]
+    blocks = []
+    for title in _in_order(list(table) for table in tables):
+        columns = [table.get(title, {}) for table in tables]
+        labels = _in_order(list(column) for column in columns)
+        rows = (Row(label, tuple(one.get(label, "") for one in columns)) for label in labels)
+        blocks.append(Block(title, tuple(rows)))
+    return blocks
 
 
-def _merged(rows: dict[str, list[str]], labels: list[str], count: int) -> dict[str, list[str]]:
-    """New labels put in behind the one that comes before them."""
-    order = list(rows)
-    place = 0
-    for label in labels:
-        if label in rows:
-            place = max(place, order.index(label) + 1)
-        else:
-            order.insert(place, label)
-            place += 1
-    return {label: rows.get(label, [""] * count) for label in order}
+def _in_order(lists: Iterable[list[str]]) -> list[str]:
+    """Every name once, those that only a later list has behind what comes before them there."""
+    order: list[str] = []
+    for names in lists:
+        place = 0
+        for name in names:
+            if name in order:
+                place = order.index(name) + 1
+            else:
+                order.insert(place, name)
+                place += 1
+    return order
