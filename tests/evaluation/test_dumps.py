@@ -14,6 +14,7 @@ import pytest
 import zarr
 from safetensors.numpy import save_file
 
+from kldiv.evaluation.dumps.dense import check_same_numbers
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.protocol import DumpError
 
@@ -430,6 +431,18 @@ def test_errors_name_the_file_and_the_reason(bad, name):
     assert ERRORS[name] in str(error.value)
     assert "\n" not in str(error.value)
     assert Path(name.partition(":")[0]).name.split(".")[0][:3] in str(error.value)
+
+
+def test_files_that_are_missing_from_either_side(tmp_path, rows):
+    for name, numbers in (("p", (0, 1, 3)), ("q", (0, 2, 3)), ("from_1", (1, 2, 4))):
+        (tmp_path / name).mkdir()
+        for number in numbers:
+            np.save(tmp_path / name / f"{number}.npy", rows[0])
+    p, q, from_1 = (open_dump(tmp_path / name) for name in ("p", "q", "from_1"))
+    assert p.details()["files numbered"] == "0 to 3, 1 missing"
+    check_same_numbers([p, from_1])
+    with pytest.raises(DumpError, match=r"p has a file of number 1 where .*q has one of number 2"):
+        check_same_numbers([p, q])
 
 
 def test_a_directory_with_one_file_is_that_file(tmp_path, rows):

@@ -8,9 +8,18 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 
 from kldiv._arrays import Array
-from kldiv.evaluation.dumps.protocol import Block, DumpError, TopKBlock
+from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, TopKBlock
 
 B = TypeVar("B", bound=Block)
+
+
+def is_read_once(dump: Dump) -> bool:
+    """Whether sequences and blocks of a dump come once, in order.
+
+    A dump that has no attribute ``once`` does where it does not say how many sequences it has.
+    """
+    once: bool = getattr(dump, "once", dump.count is None)
+    return once
 
 
 def part(block: B, start: int, stop: int) -> B:

@@ -109,6 +109,8 @@ def convert(
     except BaseException:
         _remove(partial)
         raise
+    if getattr(dump, "tokens", None) is not None:
+        source.lose("the token ids before those of its labels")
     if (head := getattr(dump, "head", None)) is not None:
         source.lose(f"the output layer, which stays in {head}")
     return Converted(path, source.sequences, source.positions, size, tuple(source.lost))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kldiv._arrays import Array
-from kldiv.evaluation.dumps.blocks import Forward
+from kldiv.evaluation.dumps.blocks import Forward, is_read_once
 from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, Kind, Sequence
 from kldiv.evaluation.dumps.stored_arrays import LABELS
@@ -118,7 +118,7 @@ class CutDump:
         self._lengths = lengths
         self._labels: Array | None = None
         wanted = sum(lengths.lengths)
-        if dump.count is None or self.once:
+        if self.once:
             return
         sources = list(dump.sequences())
         if any(source.positions is None for source in sources):
@@ -182,7 +182,7 @@ class CutDump:
     @property
     def once(self) -> bool:
         """Whether it can be read once only."""
-        return getattr(self._dump, "once", False)
+        return is_read_once(self._dump)
 
     @property
     def head(self) -> Path | None:
@@ -236,7 +236,7 @@ def cut_like(dump: Dump, other: Dump) -> Dump:
     DumpError
         For dumps of which either is a stream, or that differ in their positions.
     """
-    streams = [d.name for d in (dump, other) if d.count is None or getattr(d, "once", False)]
+    streams = [d.name for d in (dump, other) if is_read_once(d)]
     if streams:
         raise DumpError(
             f"{streams[0]} is a stream, which has not said "
