@@ -113,6 +113,13 @@ def test_other_orders_of_bytes_and_axes(tmp_path, rng):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_zeros_are_numbers(tmp_path, target):
+    """Not what Zarr leaves out, and means by a chunk that is missing."""
+    convert(of_memory(np.zeros((3, 50, WIDTH)), "p"), f"{tmp_path}/{target}")
+    np.testing.assert_array_equal(np.stack(read(open_dump(tmp_path / target))), 0)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_stream_is_written_as_it_comes(tmp_path, arrays, target):
     def stream():
         return of_memory(iter(arrays), "stream", "log_probs")
