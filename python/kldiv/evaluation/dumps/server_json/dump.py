@@ -142,7 +142,7 @@ class ServerJson:
 def _reading(rows: Rows) -> Callable[[int], Iterator[TopKBlock]]:
     def read(step: int) -> Iterator[TopKBlock]:
         for start in range(0, len(rows), step):
-            yield rows.slice(start, start + step)
+            yield rows.block[start : start + step]
 
     return read
 
