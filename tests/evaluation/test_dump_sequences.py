@@ -128,6 +128,9 @@ def test_a_dump_is_cut_like_another(arrays):
         cut_like(of_memory(arrays[0][:2], "two"), several)
     with pytest.raises(DumpError, match="stream is a stream, which has not said"):
         cut_like(several, of_memory(iter(arrays), "stream"))
+    stream = cut_like(of_memory(iter([np.concatenate(arrays)]), "stream"), several)
+    for found, array in zip(read(stream), arrays, strict=True):
+        np.testing.assert_array_equal(found, array)
 
 
 FILES = {

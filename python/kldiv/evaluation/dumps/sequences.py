@@ -231,21 +231,20 @@ def cut(dump: Dump, lengths: Lengths) -> CutDump:
 def cut_like(dump: Dump, other: Dump) -> Dump:
     """A dump in the sequences of another one of the same text; itself where it has them.
 
+    A stream is cut by their lengths as it comes.
+
     Raises
     ------
     DumpError
-        For dumps of which either is a stream, or that differ in their positions.
+        For dumps that differ in their positions, and where the other is a stream.
     """
-    streams = [d.name for d in (dump, other) if is_read_once(d)]
-    if streams:
+    theirs = [] if is_read_once(other) else list(other.sequences())
+    lengths = tuple(s.positions for s in theirs if s.positions is not None)
+    if not theirs or len(lengths) < len(theirs):
         raise DumpError(
-            f"{streams[0]} is a stream, which has not said "
-            "how long its sequences are; give their lengths"
+            f"{other.name} is a stream, which has not said how long its sequences are; give their "
+            "lengths"
         )
-    ours, theirs = ([s.positions for s in d.sequences()] for d in (dump, other))
-    if ours == theirs:
+    if not is_read_once(dump) and lengths == tuple(s.positions for s in dump.sequences()):
         return dump
-    if None in theirs:
-        raise DumpError(f"{other.name} has not said how long its sequences are")
-    lengths = tuple(length for length in theirs if length is not None)
-    return CutDump(dump, Lengths(other.name, lengths, tuple(s.name for s in other.sequences())))
+    return CutDump(dump, Lengths(other.name, lengths, tuple(s.name for s in theirs)))
