@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -458,3 +459,17 @@ def test_stored_arrays_of_an_archive_are_read_where_they_lie(tmp_path, rng):
     array = rng.normal(size=(50, WIDTH))
     np.savez(tmp_path / "a.npz", noise=np.zeros(1000), logits=np.asfortranarray(array))
     np.testing.assert_array_equal(read(open_dump(f"{tmp_path / 'a.npz'}:logits"), 8)[0], array)
+
+
+@pytest.mark.parametrize(
+    ("layout", "module", "line"),
+    [
+        (zarr_group, "zarr", "pip install zarr"),
+        (parquet_lists, "pyarrow.parquet", "pip install pyarrow"),
+    ],
+)
+def test_without_a_library(tmp_path, rows, monkeypatch, layout, module, line):
+    path, *_ = layout(tmp_path, rows)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DumpError, match=line):
+        open_dump(path)
