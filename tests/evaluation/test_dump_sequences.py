@@ -1,5 +1,7 @@
 """Dumps from Python, and dumps cut into other sequences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -126,6 +128,9 @@ def test_a_dump_is_cut_like_another(arrays):
         cut_like(of_memory(arrays[0][:2], "two"), several)
     with pytest.raises(DumpError, match="stream is a stream, which has not said"):
         cut_like(several, of_memory(iter(arrays), "stream"))
+    stream = cut_like(of_memory(iter([np.concatenate(arrays)]), "stream"), several)
+    for found, array in zip(read(stream), arrays, strict=True):
+        np.testing.assert_array_equal(found, array)
 
 
 FILES = {
@@ -172,11 +177,13 @@ def test_lengths_must_be_those_of_the_dump(arrays):
 def test_top_k_rows_are_cut_and_joined():
     def block(rows, k):
         ids = np.arange(rows * k).reshape(rows, k)
-        return TopKBlock(ids, -ids.astype(float), ids[:, 0])
+        return TopKBlock(ids, -ids.astype(float), ids[:, 0], -ids[:, -1].astype(float))
 
     one, other = block(3, 2), block(2, 4)
     together = joined([part(one, 1, 3), other])
     assert together.ids.tolist() == [[2, 3, -1, -1], [4, 5, -1, -1], [0, 1, 2, 3], [4, 5, 6, 7]]
     assert together.log_probs[0].tolist() == [-2, -3, -np.inf, -np.inf]
     assert together.top1.tolist() == [2, 4, 0, 4]
+    assert together.at_most.tolist() == [-3, -5, -3, -7]
+    assert joined([one, replace(other, at_most=None)]).at_most is None
     assert [len(found) for found in regrouped(iter([one, other, one]), 3)] == [3, 3, 2]

@@ -3,7 +3,7 @@
 import itertools
 import json
 import os
-import zipfile
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -14,6 +14,7 @@ import pytest
 import zarr
 from safetensors.numpy import save_file
 
+from kldiv.evaluation.dumps.dense import check_same_numbers
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.protocol import DumpError
 
@@ -432,6 +433,18 @@ def test_errors_name_the_file_and_the_reason(bad, name):
     assert Path(name.partition(":")[0]).name.split(".")[0][:3] in str(error.value)
 
 
+def test_files_that_are_missing_from_either_side(tmp_path, rows):
+    for name, numbers in (("p", (0, 1, 3)), ("q", (0, 2, 3)), ("from_1", (1, 2, 4))):
+        (tmp_path / name).mkdir()
+        for number in numbers:
+            np.save(tmp_path / name / f"{number}.npy", rows[0])
+    p, q, from_1 = (open_dump(tmp_path / name) for name in ("p", "q", "from_1"))
+    assert p.details()["files numbered"] == "0 to 3, 1 missing"
+    check_same_numbers([p, from_1])
+    with pytest.raises(DumpError, match=r"p has a file of number 1 where .*q has one of number 2"):
+        check_same_numbers([p, q])
+
+
 def test_a_directory_with_one_file_is_that_file(tmp_path, rows):
     save_file({f"logits_{i}": array for i, array in enumerate(rows)}, tmp_path / "all.safetensors")
     np.save(tmp_path / "labels.npy", np.arange(3))
@@ -441,14 +454,22 @@ def test_a_directory_with_one_file_is_that_file(tmp_path, rows):
     assert open_dump(tmp_path).count == len(rows)
 
 
-def test_a_stored_array_of_an_archive_is_read_where_it_lies(tmp_path, rng):
-    """Not up to it: the members before it may be unreadable."""
+def test_stored_arrays_of_an_archive_are_read_where_they_lie(tmp_path, rng):
+    """Not in order only: also those whose rows are spread over all of the file."""
     array = rng.normal(size=(50, WIDTH))
-    np.savez(tmp_path / "a.npz", noise=np.zeros(1000), logits=array)
-    dump = open_dump(f"{tmp_path / 'a.npz'}:logits")
-    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
-        offset = archive.getinfo("logits.npy").header_offset
-    whole = bytearray((tmp_path / "a.npz").read_bytes())
-    whole[:offset] = bytes(offset)
-    (tmp_path / "a.npz").write_bytes(whole)
-    np.testing.assert_array_equal(read(dump, 8)[0], array)
+    np.savez(tmp_path / "a.npz", noise=np.zeros(1000), logits=np.asfortranarray(array))
+    np.testing.assert_array_equal(read(open_dump(f"{tmp_path / 'a.npz'}:logits"), 8)[0], array)
+
+
+@pytest.mark.parametrize(
+    ("layout", "module", "line"),
+    [
+        (zarr_group, "zarr", "pip install zarr"),
+        (parquet_lists, "pyarrow.parquet", "pip install pyarrow"),
+    ],
+)
+def test_without_a_library(tmp_path, rows, monkeypatch, layout, module, line):
+    path, *_ = layout(tmp_path, rows)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DumpError, match=line):
+        open_dump(path)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kldiv._arrays import Array
+from kldiv.evaluation.dumps.blocks import is_read_once
 from kldiv.evaluation.dumps.protocol import DENSE, Dump, Kind, TopKBlock
 
 LOOKED_AT = 8  # sequences, the first rows of each
@@ -41,7 +42,7 @@ def describe(dump: Dump) -> dict[str, Any]:
     DumpError
         For rows that cannot be read.
     """
-    known = dump.count is not None and not getattr(dump, "once", False)
+    known = not is_read_once(dump)
     lengths, labelled, has_labels = [], 0, False
     if known:
         for sequence in dump.sequences():
@@ -50,14 +51,14 @@ def describe(dump: Dump) -> dict[str, Any]:
                 has_labels = True
                 labelled += int((sequence.labels >= 0).sum())
     counted = [length for length in lengths if length is not None]
-    whole = known and len(counted) == len(lengths)
+    whole = bool(counted) and len(counted) == len(lengths)
     head = getattr(dump, "head", None)
     positions = sum(counted) if whole else None
     return {
         "name": dump.name,
         "format": dump.format,
         "kind": dump.kind,
-        "sequences": dump.count,
+        "sequences": len(lengths) if known else dump.count,
         "positions": positions,
         "shortest": min(counted) if whole else None,
         "longest": max(counted) if whole else None,
@@ -137,7 +138,7 @@ def size(count: int) -> str:
 
 
 def _some_rows(dump: Dump) -> Iterator[Array]:
-    if dump.count is None or getattr(dump, "once", False):
+    if dump.count is None or is_read_once(dump):
         chosen = {0}
     else:
         chosen = set(np.linspace(0, dump.count - 1, LOOKED_AT).astype(int).tolist())

@@ -63,7 +63,7 @@ def open(path: Path, *, kind: Kind | None = None) -> DenseDump:  # noqa: A001 - 
     notes["files numbered"] = _numbers(found.numbers)
     if others:
         notes["files left out"] = listed(others)
-    return DenseDump.of(
+    dump = DenseDump.of(
         str(path),
         f"directory of {Path(found.names[0]).suffix} files",
         stored,
@@ -72,6 +72,7 @@ def open(path: Path, *, kind: Kind | None = None) -> DenseDump:  # noqa: A001 - 
         head=_head(folder) if stored == "hidden_states" else None,
         notes=notes,
     )
+    return dump.noting(numbers=found.numbers)
 
 
 def _files(folder: Path) -> list[str]:

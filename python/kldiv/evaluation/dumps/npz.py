@@ -158,10 +158,11 @@ def read_members(path: Path) -> dict[str, Member]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-            names = [info.filename for info in infos]
-            twice = next((name for name in names if names.count(name) > 1), None)
-            if twice is not None:
-                raise DumpError(f"{path} holds {twice!r} twice")
+            names: set[str] = set()
+            for info in infos:
+                if info.filename in names:
+                    raise DumpError(f"{path} holds {info.filename!r} twice")
+                names.add(info.filename)
             return {
                 info.filename.removesuffix(".npy"): _member(archive, info, path)
                 for info in infos

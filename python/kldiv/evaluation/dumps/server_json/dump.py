@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -65,6 +65,8 @@ class ServerJson:
     row_bytes: int = 1
     block_bytes: int = BLOCK_BYTES
     count: int | None = None
+    once: ClassVar[bool] = False
+    """The file can be read again, though only its end says how many texts there are."""
     scored: str = ""
     """``"prompt"`` or ``"completion"``."""
     k: int = 0
