@@ -83,6 +83,10 @@ def test_names_and_blocks(tmp_path, text):
     body = {"custom_id": "q7", "response": {"status_code": 200, "body": maker.vllm(*text[0], K)}}
     path.write_text("\n" + json.dumps(body) + "\n\n")
     assert [x[0] for x in rows_of(path)] == [f"{path}:2 (q7)"]
+    both = maker.openai_chat(*text[0], K)
+    both["choices"] += maker.openai_chat(*text[1], K)["choices"]
+    names = [x[0] for x in rows_of(maker.write(listed, both))]
+    assert names == [f"{listed} choice 0", f"{listed} choice 1"]
 
 
 def test_lists_by_themselves(tmp_path, text):
