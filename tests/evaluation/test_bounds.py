@@ -1,5 +1,6 @@
 """Bounds of divergences of top-k rows: the formulas, and the truth within them."""
 
+import doctest
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kldiv
+import kldiv.evaluation.bounds
 from kldiv.evaluation.bounds import ROUNDING, bounds
 from kldiv.evaluation.dumps.protocol import TopKBlock
 from kldiv.evaluation.dumps.server_json.texts import id_of_token
@@ -64,6 +66,10 @@ def truth_of(p, q):
         "reverse_kl": reverse.sum(axis=1),
         "total_variation": 0.5 * np.abs(np.exp(p) - np.exp(q)).sum(axis=1),
     }
+
+
+def test_the_example():
+    assert doctest.testmod(kldiv.evaluation.bounds).failed == 0
 
 
 def test_the_formulas_of_classes_listed_on_both_sides():

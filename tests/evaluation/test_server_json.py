@@ -83,6 +83,10 @@ def test_names_and_blocks(tmp_path, text):
     body = {"custom_id": "q7", "response": {"status_code": 200, "body": maker.vllm(*text[0], K)}}
     path.write_text("\n" + json.dumps(body) + "\n\n")
     assert [x[0] for x in rows_of(path)] == [f"{path}:2 (q7)"]
+    both = maker.openai_chat(*text[0], K)
+    both["choices"] += maker.openai_chat(*text[1], K)["choices"]
+    names = [x[0] for x in rows_of(maker.write(listed, both))]
+    assert names == [f"{listed} choice 0", f"{listed} choice 1"]
 
 
 def test_lists_by_themselves(tmp_path, text):
@@ -99,6 +103,10 @@ def test_lists_by_themselves(tmp_path, text):
         ((_, labels, block),) = rows_of(path)
         assert (labels == -100).all() == (name != "vLLM")
         np.testing.assert_array_equal(block.top1, full[0][2].top1)
+        if name != "vLLM":
+            # Any of them may be the text's own, which servers add.
+            values = np.sort(block.log_probs, axis=1)
+            np.testing.assert_array_equal(block.at_most, values[:, -K:][:, 1])
 
 
 def test_where_vllm_puts_them(tmp_path, text):
@@ -219,7 +227,7 @@ def test_ids_of_texts():
         ('{"choices": [{"logprobs": null}]}', "no log-probabilities; its keys: choices"),
         ("7", "a.jsonl:1 is 7; expected a server's response"),
         ('{"prompt_logprobs": [null, {"a": {"logprob": -1}}]}', "has no log-probabilities"),
-        ('{"prompt_logprobs": [null, {"1": {"rank": 1}}]}', "its parts are not those"),
+        ('{"prompt_logprobs": [null, {"1": {"rank": 1}}]}', "a part lacks 'logprob'"),
         ('{"prompt_logprobs": [null, {"1": {"logprob": "x"}}]}', "position 0: .* is 'x'"),
         ('{"prompt_logprobs": [null, {"1": {"logprob": NaN}}]}', "position 0: .*NaN"),
         ('{"prompt_logprobs": [null, {"1": {"logprob": 2.5}}]}', "position 0: 2.5 is no"),

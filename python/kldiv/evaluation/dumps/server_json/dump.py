@@ -53,7 +53,8 @@ class _Text:
 class ServerJson:
     """Top-k rows of a server's responses, one sequence for every text that they score.
 
-    Lines are read when their turn comes, so a file may be larger than memory.
+    Lines are read when their turn comes, so a file may be larger than memory. Of a response that
+    scores its prompt the completion is left aside: every engine goes on in its own way.
     """
 
     path: Path
@@ -131,7 +132,11 @@ class ServerJson:
                 try:
                     answers = reader.answers(response)
                 except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-                    said = str(error) if type(error) is ValueError else "its parts are not those"
+                    said = "its parts are not those"
+                    if isinstance(error, KeyError):
+                        said = f"a part lacks {error}"
+                    elif type(error) is ValueError:
+                        said = str(error)
                     raise DumpError(
                         f"{here} is no response of {reader.name} that can be read: {said}"
                     ) from None
