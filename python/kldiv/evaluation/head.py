@@ -50,7 +50,7 @@ class Head:
     dtype_name: str = "float32"
 
     @classmethod
-    def load(cls, given: Any, classes: int | None = None) -> Head:
+    def load(cls, given: Any, classes: int | None = None, *, name: str = "head") -> Head:
         """An array, or one from a file, which is read once.
 
         Parameters
@@ -60,6 +60,8 @@ class Head:
             `kldiv.evaluation.head_files.stored_head` finds.
         classes : int, optional
             How many classes are real; later ones are padding.
+        name
+            How messages call an array.
 
         Raises
         ------
@@ -81,7 +83,7 @@ class Head:
         elif isinstance(given, (str, os.PathLike)):
             head = cls._of_file(stored_head(os.fspath(given)))
         else:
-            head = cls._of_rows(as_rows("head", given, -1))
+            head = cls._of_rows(as_rows(name, given, -1))
         return head if classes is None else head.first(classes)
 
     @classmethod
@@ -98,8 +100,8 @@ class Head:
     @classmethod
     def _of_rows(cls, rows: Rows) -> Head:
         if len(rows.shape) != 2 or 0 in rows.shape:
-            raise ValueError(f"head has shape {rows.shape}; expected [classes, size]")
-        return cls(rows.memory, "head", rows.dtype_name)
+            raise ValueError(f"{rows.name} has shape {rows.shape}; expected [classes, size]")
+        return cls(rows.memory, rows.name, rows.dtype_name)
 
     @property
     def classes(self) -> int:
@@ -187,27 +189,20 @@ class HeadPair:
     q: Head | None = None
     """The candidate's own; without it the candidate's hidden states go through the reference's."""
 
-    def __post_init__(self) -> None:
-        if self.q is not None and len(self.p) != len(self.q):
-            raise ValueError(
-                f"{self.p.name} has shape {self.p.weight.shape} but {self.q.name} has shape "
-                f"{self.q.weight.shape}: expected as many classes"
-            )
-
     @property
     def measure(self) -> str:
         """What KL is called: trunk KLD leaves the candidate's own head out, deployed KLD has it."""
         return "trunk KLD" if self.q is None else "deployed KLD"
 
     @property
-    def classes(self) -> int:
-        """How many are scored."""
-        return len(self.p)
+    def own(self) -> Head:
+        """The head that the candidate's hidden states go through."""
+        return self.p if self.q is None else self.q
 
     @property
     def rows(self) -> int:
         """How many rows have their logits in memory at a time; no number depends on it."""
-        fitting = LOGIT_BYTES // (2 * 8 * self.classes)
+        fitting = LOGIT_BYTES // (8 * (self.p.classes + self.own.classes))
         return max(1, fitting if fitting < ROWS else min(fitting // ROWS * ROWS, MOST_ROWS))
 
     def compare_blocks(
@@ -260,7 +255,12 @@ class HeadPair:
         True
         """
         p = self.p._states("hidden_p", hidden_p)
-        q = (self.q or self.p)._states("hidden_q", hidden_q)
+        q = self.own._states("hidden_q", hidden_q)
+        if self.p.classes != self.own.classes:
+            raise ValueError(
+                f"{self.p.name} has shape {self.p.weight.shape} but {self.own.name} has shape "
+                f"{self.own.weight.shape}: expected as many classes"
+            )
         if p.batch_shape != q.batch_shape:
             raise ValueError(f"hidden_p has shape {p.shape} but hidden_q has shape {q.shape}")
         mask = as_mask("where", where, p)
@@ -284,7 +284,7 @@ class HeadPair:
         flat, _, beyond = as_labels("labels", labels, rows, ignore_index)
         given = flat if beyond is None else beyond
         # As the extension would, with the number of the row in this block.
-        logits = replace(rows, memory=np.empty((0, self.classes)))
+        logits = replace(rows, memory=np.empty((0, self.p.classes)))
         check_beyond(given, logits, ignore_index, mask)
         return given
 
@@ -295,8 +295,8 @@ class HeadPair:
         sides = [rows.memory.reshape(-1, rows.shape[-1]) for rows in (p, q)]
         count = len(sides[0]) if kept is None else len(kept)
         step = min(self.rows, max(1, count))
-        shared = self.q is None or self.q.weight is self.p.weight
-        memory = np.empty((2 * step, self.classes))
+        shared = self.own.weight is self.p.weight
+        memory = np.empty((2 * step, self.p.classes))
         states = np.empty((2 * step, self.p.size)) if shared else None
         # Once without rows where there are none, for the fields and the checks.
         for start in range(0, max(1, count), step):
@@ -309,9 +309,8 @@ class HeadPair:
                 states[:rows], states[rows : 2 * rows] = sides[0][part], sides[1][part]
                 self.p._product(Operand(states[: 2 * rows], "float64"), memory[: 2 * rows])
             else:
-                assert self.q is not None
                 self.p._product(Operand(sides[0][part], p.dtype_name), z_p)
-                self.q._product(Operand(sides[1][part], q.dtype_name), z_q)
+                self.own._product(Operand(sides[1][part], q.dtype_name), z_q)
             yield part, z_p, z_q
 
 
@@ -351,7 +350,7 @@ def check_heads(
     if own is None:
         return HeadPair(p)
     if not isinstance(own, (str, os.PathLike)):
-        q = p if own is head else Head.load(own)
+        q = p if own is head else Head.load(own, name="candidate_head")
         return HeadPair(p, None if q is p else replace(p, name=q.name) if p.is_same(q) else q)
     stored = stored_head(os.fspath(own))
     if candidate_head is not None and stored.name == p.name:

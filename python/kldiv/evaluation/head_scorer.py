@@ -50,7 +50,7 @@ def head_scorer(
 
 def _of_heads(dumps: tuple[Dump, Dump], scoring: Scoring, pair: HeadPair) -> Scorer:
     rule = scoring.class_rule
-    own = pair.q or pair.p
+    own = pair.own
     for dump, head in zip(dumps, (pair.p, own), strict=True):
         _check_size(dump, head)
     widths = rule.width(pair.p.name, pair.p.classes), rule.width(own.name, own.classes)
@@ -79,7 +79,7 @@ def _of_heads(dumps: tuple[Dump, Dump], scoring: Scoring, pair: HeadPair) -> Sco
         )
         return part_of(found) | {"lost_p": lost_p, "lost_q": lost_q}
 
-    return Scorer(score_shared, min(HeadPair(p).rows, HeadPair(q).rows), classes, about)
+    return Scorer(score_shared, HeadPair(p, q).rows, classes, about)
 
 
 def _beside_rows(dumps: tuple[Dump, Dump], scoring: Scoring, heads: tuple[Any, Any]) -> Scorer:
