@@ -17,8 +17,8 @@ const CLASSES: usize = 120;
 /// Features that are taken before going on to the next rows: as f64, those of the classes are 240 KiB, of a panel 48 KiB.
 const FEATURES: usize = 256;
 
-/// Panels that share what was converted of the weights.
-const PANELS: usize = 16;
+/// Panels that share what was converted of the weights, at most: with it, and with the sums, they are in a second-level cache.
+const PANELS: usize = 8;
 
 /// The products of every row of `input` with every row of `weight`: element c of row i of `out` is Σ input_ik·weight_ck.
 ///
@@ -105,9 +105,11 @@ impl Product<'_> {
         let classes = CLASSES.min(self.weight.count() - start);
         let panels = self.panels.len() / (ROWS * features);
         let mut weights = memory::filled(CLASSES * FEATURES.min(features), 0.0)?;
-        let mut sums = memory::filled(panels.min(PANELS) * ROWS * CLASSES, 0.0)?;
-        for first in (0..panels).step_by(PANELS) {
-            let count = PANELS.min(panels - first);
+        // As many at a time, or nearly.
+        let together = panels.div_ceil(panels.div_ceil(PANELS).max(1)).max(1);
+        let mut sums = memory::filled(together * ROWS * CLASSES, 0.0)?;
+        for first in (0..panels).step_by(together) {
+            let count = together.min(panels - first);
             sums.fill(0.0);
             for feature in (0..features).step_by(FEATURES) {
                 let len = FEATURES.min(features - feature);

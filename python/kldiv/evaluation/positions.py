@@ -73,6 +73,8 @@ class Scorer:
     """How many rows are best scored at a time."""
     classes: int | None
     """How many classes are scored, where that is known."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else is to be known of the numbers, for people: the heads of hidden states."""
 
 
 def dense_scorer(reference: Dump, candidate: Dump, scoring: Scoring) -> Scorer:

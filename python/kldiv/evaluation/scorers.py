@@ -84,7 +84,7 @@ def scorer_of(reference: Dump, candidate: Dump, scoring: Scoring, heads: tuple[A
     if "top_k" in kinds:
         return top_k_scorer(reference, candidate, scoring)
     if "hidden_states" in kinds:
-        from kldiv.evaluation.head import head_scorer
+        from kldiv.evaluation.head_scorer import head_scorer
 
         return head_scorer(reference, candidate, scoring, heads)
     if heads != (None, None):
