@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 # From below. Modules of one line do not know each other, unless the order in it says so.
 LAYERS = [

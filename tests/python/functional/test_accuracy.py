@@ -3,19 +3,13 @@
 What is swept, and how an error is measured, is `benches/accuracy.py`'s; the bounds are here.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+import accuracy
 import kldiv
 import oracle
 from kldiv._kldiv import DIVERGENCES
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benches"))
-
-import accuracy
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import kldiv
 import kldiv.jax
 import kldiv.torch
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     "README.md",
     "README.zh.md",

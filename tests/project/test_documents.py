@@ -2,11 +2,8 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benches"))
 
 import document
 import peers

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kldiv
-from test_threads import everything
+from every_call import everything
 
 # Where `fenv_t` of the C library keeps the register, and its bits.
 REGISTERS = {
