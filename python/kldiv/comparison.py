@@ -90,9 +90,9 @@ class Comparison:
         """Probability of the label under q minus under p, with labels, in float64."""
         if self.nll_p is None or self.nll_q is None:
             return None
-        nll_p, nll_q = (np.float64(nll) for nll in (self.nll_p, self.nll_q))
         with np.errstate(all="ignore"):
-            delta: Array = np.exp(-nll_q) - np.exp(-nll_p)
+            p, q = (np.exp(-nll, dtype=np.float64) for nll in (self.nll_p, self.nll_q))
+            delta: Array = q - p
         return delta
 
     @property
@@ -101,7 +101,7 @@ class Comparison:
         if self.nll_p is None or self.nll_q is None:
             return None
         with np.errstate(all="ignore"):
-            difference: Array = np.float64(self.nll_q) - np.float64(self.nll_p)
+            difference: Array = np.subtract(self.nll_q, self.nll_p, dtype=np.float64)
         return difference
 
     def __len__(self) -> int:

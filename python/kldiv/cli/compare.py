@@ -25,7 +25,12 @@ from kldiv.evaluation.dumps.logit_files import read_labels, read_mask
 from kldiv.evaluation.dumps.names import split_name
 from kldiv.evaluation.dumps.part import SomeRows, total_rows
 from kldiv.evaluation.dumps.protocol import Dump
-from kldiv.evaluation.evaluation import Evaluation, evaluate, read_positions
+from kldiv.evaluation.evaluation import (
+    Evaluation,
+    ImprobableTextWarning,
+    evaluate,
+    read_positions,
+)
 from kldiv.evaluation.side_files import read_floor, read_sequence_labels
 
 
@@ -86,7 +91,7 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
     if not inputs.candidates:
         if Path(inputs.reference).suffix != ".parquet":
             raise CommandError("missing argument CANDIDATE")
-        return _kept(inputs)
+        return _kept(inputs, options)
     if options.vocab not in RULES:
         raise CommandError(f"--vocab is {options.vocab!r}; expected one of {', '.join(RULES)}")
     dumps = [open_dump(name) for name in (inputs.reference, *inputs.candidates)]
@@ -96,7 +101,7 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
         if chosen is None:
             raise CommandError(f"--rows: {dumps[0].name} is a stream; expected files")
         dumps = [SomeRows(dump, chosen) for dump in dumps]
-    where = None if inputs.where is None else _read_mask(inputs.where, dumps[0], total)
+    where = None if inputs.where is None else _read_mask(inputs.where, dumps[0], total, chosen)
     labels = None
     if inputs.labels is not None:
         labels = _read_labels(inputs.labels, dumps[0], total, chosen, where, options)
@@ -137,17 +142,28 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
     )
 
 
-def _kept(inputs: Inputs) -> Evaluation:
+def _kept(inputs: Inputs, options: Options) -> Evaluation:
     """The table of positions of a file; clusters, strata and a floor can be given anew."""
-    found = read_positions(inputs.reference)
-    fixed = {"--labels": inputs.labels, "--where": inputs.where, "--head": inputs.head}
-    for option, given in fixed.items():
-        if given is not None:
-            raise CommandError(f"{option} is for dumps; {inputs.reference} is a table of positions")
-    return found.with_sequence_labels(
-        clusters=inputs.clusters and read_sequence_labels(inputs.clusters),
-        strata=inputs.strata and read_sequence_labels(inputs.strata),
+    plain = Inputs(
+        inputs.reference,
+        (),
+        clusters=inputs.clusters,
+        strata=inputs.strata,
+        floor=inputs.floor,
     )
+    if inputs != plain or options != Options():
+        raise CommandError(
+            f"{inputs.reference} is a table of positions, which takes --clusters, --strata and "
+            "--floor; the other options are for dumps"
+        )
+    try:
+        return read_positions(inputs.reference).including(
+            clusters=inputs.clusters and read_sequence_labels(inputs.clusters),
+            strata=inputs.strata and read_sequence_labels(inputs.strata),
+            floor=inputs.floor and read_floor(inputs.floor),
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 @contextmanager
@@ -155,7 +171,8 @@ def _warnings() -> Iterator[None]:
     """Each in one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", kldiv.ProbabilitiesAsLogitsWarning)
-        warnings.showwarning = lambda message, *_, **__: warn(f"{message} (--space)")
+        warnings.simplefilter("always", ImprobableTextWarning)
+        warnings.showwarning = lambda message, *_, **__: warn(str(message))
         yield
 
 
@@ -171,11 +188,13 @@ def _batch_shape(dump: Dump, total: int) -> tuple[int, ...]:
     return (total,)
 
 
-def _read_mask(name: str, dump: Dump, total: int | None) -> Array:
-    """Which rows to compare."""
+def _read_mask(name: str, dump: Dump, total: int | None, chosen: range | None) -> Array:
+    """Which rows to compare; of those chosen it must say so."""
     given = read_mask(name, None if total is None else _batch_shape(dump, total))
     keep: Array = given != 0
     other = keep & (given != 1)
+    if chosen is not None:
+        other[: chosen.start] = other[chosen.stop :] = False
     if given.dtype.kind != "b" and other.any():
         row = int(other.argmax())
         raise CommandError(

@@ -70,6 +70,8 @@ def _write_base_file(dump: Dump, target: Path, options: BaseFile, *, overwrite: 
     """As llama.cpp writes it: the second half of every sequence."""
     if target.exists() and not overwrite and not target.is_fifo():
         raise CommandError(f"{target} is there; --overwrite replaces it")
+    if target.exists() and any(target.samefile(path) for path in getattr(dump, "paths", ())):
+        raise CommandError(f"{target} is what is read")
     tokens = None
     if options.tokens is not None:
         tokens = NpyFile(Path(options.tokens), None, LABELS).all()

@@ -6,6 +6,7 @@ import html
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -20,13 +21,15 @@ from kldiv._arrays import Array
 from kldiv.comparison import Comparison
 from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.columns import COLUMNS
-from kldiv.evaluation.dumps.dense import DenseDump
+from kldiv.evaluation.dumps.dense import DenseDump, check_same_numbers
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.memory import of_memory
 from kldiv.evaluation.dumps.part import total_rows
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
 from kldiv.evaluation.dumps.sequences import Lengths, cut, cut_like, read_lengths
-from kldiv.evaluation.positions import NO_TOKEN, Marks, Scoring, score_dumps
+from kldiv.evaluation.dumps.streams import NpyStream
+from kldiv.evaluation.head import pre_norm_warning
+from kldiv.evaluation.positions import NO_TOKEN, Marks, Scorer, Scoring, score_dumps
 from kldiv.evaluation.scorers import Heads, scorer_of
 
 if TYPE_CHECKING:
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from kldiv.evaluation.statistics.summary import EvaluationSummary
 
 PARQUET_KEY = "kldiv"
+
+
+class ImprobableTextWarning(UserWarning):
+    """Hidden states whose logits give the true tokens no more than guessing does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +130,16 @@ class Evaluation:
             columns["labels"] = frame["token"].fill_null(NO_TOKEN).to_numpy()
         return Comparison(where=np.ones(len(frame), np.bool_), **columns)
 
-    def with_sequence_labels(self, clusters: Any = None, strata: Any = None) -> Evaluation:
-        """The same positions, with other clusters or strata, as `evaluate` takes them."""
+    def including(self, clusters: Any = None, strata: Any = None, floor: Any = None) -> Evaluation:
+        """The same positions, with other clusters, strata or floor, as `evaluate` takes them."""
         frame = self.positions
+        if (values := _numbers("floor", floor, np.float64)) is not None:
+            names = self.candidates
+            if len(values) * len(names) != len(frame):
+                raise ValueError(
+                    f"floor has {len(values):,} numbers for {len(frame) // len(names):,} positions"
+                )
+            frame = frame.with_columns(kl_floor=pl.Series(np.tile(values, len(names))))
         for name, given in (("cluster", clusters), ("stratum", strata)):
             if given is not None:
                 frame = _of_sequences(frame, name, given)
@@ -342,6 +356,7 @@ def evaluate(
         where=_numbers("where", where, np.bool_),
         floor=_numbers("floor", floor, np.float64),
     )
+    check_same_numbers(dumps)
     begin = time.perf_counter()
     tables = score_dumps(dumps[0], dumps[1:], scorers, scoring, marks, progress)
     seconds = time.perf_counter() - begin
@@ -349,6 +364,7 @@ def evaluate(
         table.insert_column(0, pl.Series("candidate", [dump.name] * len(table), pl.String))
         for dump, table in zip(dumps[1:], tables, strict=True)
     )
+    _warn_of_states(dumps, tables, scorers)
     about = {
         "kldiv": kldiv.__version__,
         "direction": "KL(reference || candidate)",
@@ -363,7 +379,9 @@ def evaluate(
         "positions_per_second": len(tables[0]) / seconds,
         "gigabytes_per_second": len(tables[0]) * sum(d.row_bytes for d in dumps) / seconds / 1e9,
     }
-    return Evaluation(in_order(frame), about).with_sequence_labels(clusters, strata)
+    for scorer in scorers:
+        about |= scorer.about
+    return Evaluation(in_order(frame), about).including(clusters, strata)
 
 
 def in_order(frame: pl.DataFrame) -> pl.DataFrame:
@@ -373,6 +391,17 @@ def in_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _charts() -> Any:
     return _optional.module("kldiv.evaluation.charts")
+
+
+def _warn_of_states(dumps: list[Dump], tables: list[pl.DataFrame], scorers: list[Scorer]) -> None:
+    """Say that hidden states may be those before the final norm, where the text is improbable."""
+    sides = [("nll_p", dumps[0], 0), *(("nll_q", dump, i) for i, dump in enumerate(dumps[1:]))]
+    for column, dump, place in sides:
+        classes = scorers[place].classes
+        if dump.kind == "hidden_states" and classes and column in tables[place].columns:
+            nll = tables[place][column].drop_nulls().to_numpy()
+            if (said := pre_norm_warning(nll, classes, dump.name)) is not None:
+                warnings.warn(said, ImprobableTextWarning, stacklevel=3)
 
 
 def describe_short(dump: Dump) -> dict[str, Any]:
@@ -401,9 +430,11 @@ def _in_sequences(dumps: list[Dump], sequences: Any) -> list[Dump]:
         return [cut(dump, lengths) for dump in dumps]
     counts = [dump.count for dump in dumps]
     known = [count for count in counts if count is not None]
-    if len(set(known)) > 1 and min(known) == 1:
+    # What is one array may be of many texts, one after the other, as may what comes from a pipe.
+    single = [dump.count == 1 or isinstance(dump, NpyStream) for dump in dumps]
+    if known and max(known) > 1 and any(single):
         most = dumps[counts.index(max(known))]
-        return [cut_like(dump, most) if dump.count == 1 else dump for dump in dumps]
+        return [cut_like(one, most) if cut else one for one, cut in zip(dumps, single, strict=True)]
     return dumps
 
 

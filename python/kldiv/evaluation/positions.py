@@ -41,7 +41,7 @@ class Marks:
     """How messages call them."""
 
     def check(self, positions: int) -> None:
-        """Raise `DumpError` unless each has one number for each of so many positions."""
+        """Raise `DumpError` unless each has one number for each of so many positions, of all."""
         for name, values in zip(self.names, (self.labels, self.where, self.floor), strict=True):
             if values is not None and len(values) != positions:
                 raise DumpError(
@@ -99,7 +99,7 @@ def dense_scorer(reference: Dump, candidate: Dump, scoring: Scoring) -> Scorer:
                 warned.add(dump.name)
                 warnings.warn(
                     f"{dump.name} is taken for logits, but holds numbers from 0 to 1 that sum to "
-                    "1 in a row; the space is probs if these are probabilities",
+                    "1 in a row; the space (--space) is probs if these are probabilities",
                     kldiv.ProbabilitiesAsLogitsWarning,
                     stacklevel=2,
                 )
@@ -187,7 +187,8 @@ def score_dumps(
             start += count
             done += count
             advance(count)
-    marks.check(done)
+    if scoring.chunks is None:
+        marks.check(done)
     return [table.frame() for table in tables]
 
 
