@@ -5,7 +5,7 @@
 Stubs of `kldiv.torch` and `kldiv.jax`: a function that adopts its signature is known to Python when
 it runs; editors and type checkers read files, and find the same there. The tables of divergences
 of both READMEs: signatures, and the formulas of the docstrings. The table of their properties in
-docs/divergences.md.
+docs/divergences.md, and the columns of positions in docs/evaluation.md.
 """
 
 import importlib
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import kldiv
 from kldiv._kldiv import DIVERGENCES, infinite_where
+from kldiv.evaluation.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 HEADERS = {
@@ -127,6 +128,16 @@ def properties():
     return BEGIN + "".join(f"{line}\n" for line in lines) + END
 
 
+def columns():
+    """docs/evaluation.md, with the columns of the table of positions."""
+    lines = ["| column | |", "| --- | --- |"]
+    lines += [f"| `{name}` | {one.meaning} |" for name, one in COLUMNS.items()]
+    text = (ROOT / "docs/evaluation.md").read_text(encoding="utf-8")
+    before, begin, rest = text.partition("<!-- columns -->\n")
+    end = "<!-- end of columns -->\n"
+    return before + begin + "".join(f"{line}\n" for line in lines) + end + rest.partition(end)[2]
+
+
 def with_table(document):
     """A document, with the table as it should be."""
     made = table(document) if document in TABLES else properties()
@@ -143,6 +154,7 @@ FILES = {
         document: (lambda document=document: with_table(document))
         for document in (*TABLES, "docs/divergences.md")
     },
+    "docs/evaluation.md": columns,
 }
 """By name, with what makes the text."""
 

@@ -1,8 +1,8 @@
 """KL divergence, cross-entropy and their relatives, with gradients, straight from logits."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kldiv import functional
+from kldiv import _optional, functional
 from kldiv._kldiv import build_info as build_info
 from kldiv._kldiv import get_num_threads as get_num_threads
 from kldiv._kldiv import isa as isa
@@ -17,6 +17,20 @@ from kldiv.summary import Statistic as Statistic
 from kldiv.summary import Summary as Summary
 
 __version__: str = build_info()["version"]
+
+if TYPE_CHECKING:
+    from kldiv.evaluation import Evaluation as Evaluation
+    from kldiv.evaluation import evaluate as evaluate
+
+_EVALUATION = ("Evaluation", "evaluate")
+
+
+def __getattr__(name: str) -> Any:
+    # What needs Polars is imported when it is asked for.
+    if name not in _EVALUATION:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_optional.module("kldiv.evaluation"), name)
+
 
 # Type checkers take the imports for the list: one that is put together is none to them.
 if not TYPE_CHECKING:

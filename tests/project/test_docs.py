@@ -21,6 +21,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "docs/article.md",
+    "docs/evaluation.md",
     "docs/torch.md",
     "examples/README.md",
 )
@@ -42,7 +43,10 @@ def blocks(language, document=README):
 
 EXAMPLES = [
     block
-    for document in ("README.md", "README.zh.md", "docs/article.md", "docs/torch.md")
+    for document in (
+        *("README.md", "README.zh.md", "docs/article.md", "docs/torch.md"),
+        "docs/evaluation.md",
+    )
     for block in blocks("python", (ROOT / document).read_text(encoding="utf-8"))
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_LIBRARIES = {"typer", "rich", "ml_dtypes"}
+_LIBRARIES = {"typer", "rich", "ml_dtypes", "polars"}
 
 
 def main() -> int:

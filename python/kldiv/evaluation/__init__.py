@@ -4,3 +4,9 @@ Dumps (`kldiv.evaluation.dumps`) are read by sequences and blocks, scored to one
 (`kldiv.evaluation.positions`), and every statistic (`kldiv.evaluation.statistics`) is a function
 of that table.
 """
+
+from kldiv.evaluation.dumps.formats import open_dump as open_dump
+from kldiv.evaluation.evaluation import Evaluation as Evaluation
+from kldiv.evaluation.evaluation import ImprobableTextWarning as ImprobableTextWarning
+from kldiv.evaluation.evaluation import evaluate as evaluate
+from kldiv.evaluation.evaluation import read_positions as read_positions
