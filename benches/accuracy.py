@@ -5,7 +5,7 @@
     python benches/accuracy.py --save    keeps the run, of which `make docs` makes the tables
 
 What is swept is stated here once: `cases` makes the inputs, `measure` the errors, and
-``tests/test_accuracy.py`` holds the same errors against their bounds.
+``tests/python/functional/test_accuracy.py`` holds the same errors against their bounds.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ from safetensors.numpy import save_file
 import kldiv
 import models
 import texts
-from kldiv.evaluation.dumps.llama_cpp_writer import write_kld
+from kldiv.evaluation.dumps.llama_cpp_writer import write as write_base_file
+from kldiv.evaluation.dumps.memory import of_memory
 from quantisation import quantise
 
 BITS = {"int8": 8, "int4": 4}
@@ -68,7 +69,7 @@ def write(model: Any, folder: Path, sequences: dict[str, list[int]]) -> None:
     """All layouts of one model."""
     for name in ("logits", "hidden", "lm-head"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    head = np.array(model.lm_head.weight.detach(), np.float32)
+    head = model.lm_head.weight.detach().numpy()
     save_file({"weight": head}, folder / "lm-head" / "weight.safetensors")
     logits: list[NDArray[np.float32]] = []
     for number, tokens in enumerate(sequences.values()):
@@ -80,14 +81,15 @@ def write(model: Any, folder: Path, sequences: dict[str, list[int]]) -> None:
     keys = {f"logits_{number}": rows.astype(np.float16) for number, rows in enumerate(logits)}
     save_file(keys, folder / "keys.safetensors")
     np.save(folder / "logits.npy", np.concatenate(logits))
-    write_kld(folder / "base.kld", iter(logits), np.array(list(sequences.values()), np.int32))
+    tokens_of_all = np.array(list(sequences.values()))
+    write_base_file(folder / "base.kld", of_memory(logits, "logits"), tokens_of_all)
     for name, answer in {"vllm": vllm, "sglang": sglang}.items():
         answers = [answer(*pair) for pair in zip(sequences.values(), logits, strict=True)]
         (folder / f"{name}.json").write_text(json.dumps(answers), encoding="utf-8")
 
 
 def top_k(tokens: list[int], logits: NDArray[np.float32]) -> Iterator[list[tuple[int, float, int]]]:
-    """For every token but the first the most probable ones and itself: id, log-probability, rank."""
+    """The most probable tokens after each and what follows: id, log-probability, rank."""
     log_probs = np.asarray(kldiv.log_softmax(logits), np.float64)
     for row, own in zip(log_probs, tokens[1:], strict=False):
         order = np.argsort(-row, kind="stable")[:TOP_K].tolist()

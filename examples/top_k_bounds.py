@@ -1,12 +1,12 @@
 """What the most probable tokens alone say of two language models, and the truth beside it.
 
 Servers give the K most probable tokens of a position, and the token of the text. Of those of a
-reference and of a candidate `kldiv.evaluation.bounds` has a lower bound of KL in both directions and an
-interval of total variation. Here every class is known, too, so that the bounds can be held to the truth:
-SmolLM2-135M-Instruct against itself with its weight matrices rounded to int8 and to int4, on topics of
-Python's documentation. Both sides are as a server gives them, each with its own K tokens and its
-log-probabilities in float32; then one side is known in full. The script fails where a bound
-is on the wrong side of the truth in a single row.
+reference and of a candidate `kldiv.evaluation.bounds` has a lower bound of KL in both directions
+and an interval of total variation. Here every class is known, too, so that the bounds can be held
+to the truth: SmolLM2-135M-Instruct against itself with its weight matrices rounded to int8 and to
+int4, on topics of Python's documentation. Both sides are as a server gives them, each with its own
+K tokens and its log-probabilities in float32; then one side is known in full. The script fails
+where a bound is on the wrong side of the truth in a single row.
 
     python examples/top_k_bounds.py [--quick]
 """
@@ -56,7 +56,7 @@ QUICK = Size(passages=2, length=96)
 
 
 def served(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[int, TopKBlock]:
-    """What a server gives with every K: so many most probable tokens, and the text's own, in float32."""
+    """What a server gives with every K: the most probable tokens and the text's own, in float32."""
     log_probs = np.asarray(kldiv.log_softmax(logits), np.float32).astype(np.float64)
     most = max(TOKENS)
     rows = np.arange(len(log_probs))[:, None]

@@ -27,6 +27,8 @@ def expression():
     names = {
         path.stem.strip("_") for path in changed() if path.suffix in (".py", ".pyi", ".md", ".rs")
     }
+    # The name of a folder would take all tests in it.
+    names -= {path.name for path in (ROOT / "tests").rglob("*") if path.is_dir()}
     return " or ".join(sorted({*ALWAYS, *(name for name in names if name.isidentifier())}))
 
 

@@ -125,7 +125,7 @@ def _gradient(corner, row, wrt, options):
             # Of the sum of a row: Σⱼ ∂ ln pⱼ/∂zᵢ = (1 − V pᵢ)/T.
             p = oracle.probabilities(first[row], **options)
             return [(1 - len(p) * x) / mp.mpf(options.get("temperature", 1)) for x in p]
-    space = oracle._pair(options.get("space", "logits"))["pq".index(wrt)]
+    space = oracle.pair_of(options.get("space", "logits"))["pq".index(wrt)]
     powers = corner.function in ("alpha_divergence", "chi_squared")
     powers = powers and options.get("alpha") not in (0, 1) and space == "logits"
     if powers and _value(corner, row, options) > np.finfo(np.float64).max:

@@ -1,9 +1,9 @@
 """One table of corners: what every front end has to give where formulas end.
 
 A `Corner` is a call: a function, a batch of rows with a name each, options, and the arguments to
-differentiate with respect to. What is right follows from `tests/oracle.py` (`tests/corner.py`);
+differentiate with respect to. What is right follows from `tests/oracle` (`tests/corner.py`);
 rows that have a value in closed form name it too (`KNOWN`). `CORNERS` is the table,
-`tests/test_corners.py` runs it.
+`tests/python/test_corners.py` runs it.
 """
 
 from __future__ import annotations

@@ -87,20 +87,21 @@ class Comparison:
 
     @property
     def delta_p(self) -> Array | None:
-        """Probability of the label under q minus under p, with labels."""
+        """Probability of the label under q minus under p, with labels, in float64."""
         if self.nll_p is None or self.nll_q is None:
             return None
+        nll_p, nll_q = (np.float64(nll) for nll in (self.nll_p, self.nll_q))
         with np.errstate(all="ignore"):
-            delta: Array = np.exp(-self.nll_q) - np.exp(-self.nll_p)
+            delta: Array = np.exp(-nll_q) - np.exp(-nll_p)
         return delta
 
     @property
     def nll_difference(self) -> Array | None:
-        """−ln q of the label less −ln p, with labels."""
+        """−ln q of the label less −ln p, with labels, in float64."""
         if self.nll_p is None or self.nll_q is None:
             return None
         with np.errstate(all="ignore"):
-            difference: Array = self.nll_q - self.nll_p
+            difference: Array = np.float64(self.nll_q) - np.float64(self.nll_p)
         return difference
 
     def __len__(self) -> int:

@@ -3,13 +3,13 @@
 //! The others would be classes that its files clip. Values may be slightly below 0, and are here to be compared with those of
 //! llama.cpp; what each number is rounded to, and when, is as there.
 
-use crate::row::distribution::Space;
-use crate::row::distribution::scan::{Scan, first_at, scan};
+use crate::row::distribution::scan::{first_at, largest};
+use crate::row::distribution::{Distribution, Space};
 use crate::row::runs::{self, Step};
 use crate::rows::{Block, Row};
-use crate::simd::exp::exp;
+use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, LaneKernel, Lanes};
-use crate::threads::{Blocks, Partials};
+use crate::threads::Blocks;
 
 /// Log-probabilities of classes that count are above it.
 const LOWEST: f64 = -16.0;
@@ -45,74 +45,39 @@ pub(crate) fn clipped_kl(
     blocks: &Blocks,
 ) -> ClippedRow {
     let classes = log_p.classes();
-    let largest = |row: Row<'_>| {
-        let parts = blocks.map(classes, |start, len| isa.run_lanes(false, Look(row.block(start, len))));
-        let valid = parts.iter().all(|part| !part.invalid);
-        let largest = parts.iter().map(|part| part.largest).fold(f64::NEG_INFINITY, f64::max);
-        (valid && largest > f64::NEG_INFINITY).then_some(largest)
-    };
-    let (Some(largest_p), Some(largest_q)) = (largest(log_p), largest(logits)) else {
-        return ClippedRow::default();
-    };
-    if largest_p > LARGEST {
+    let sum = Distribution::new(logits, Space::Logits, 1.0).statistics(isa, blocks, &mut false);
+    let parts = blocks.map(classes, |start, len| isa.run_lanes(false, Largest(log_p.block(start, len))));
+    let largest_p = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if sum.is_nan() || sum.is_empty() || !(f64::NEG_INFINITY < largest_p && largest_p <= LARGEST) {
         return ClippedRow::default();
     }
-    let total = |parts: Partials<f64>| parts.iter().sum::<f64>();
-    let sum = total(blocks.map(classes, |start, len| {
-        isa.run_lanes(false, SumOfExps { row: logits.block(start, len), largest: largest_q })
-    }));
-    let log_sum = largest_q as f32 + sum.ln() as f32;
-    let kl = total(blocks.map(classes, |start, len| {
+    let log_sum = sum.largest as f32 + sum.ln_sum() as f32;
+    let parts = blocks.map(classes, |start, len| {
         isa.run_lanes(false, Terms { log_p: log_p.block(start, len), logits: logits.block(start, len), log_sum })
-    }));
+    });
+    let kl: f64 = parts.iter().sum();
+    if kl.is_nan() {
+        return ClippedRow::default();
+    }
     let top = |row, largest| first_at(row, largest, isa).map_or(-1, |class| class as i64);
     ClippedRow {
         kl,
         nll_p: label.map_or(f32::NAN, |class| -(log_p.get(class) as f32)),
         nll_q: label.map_or(f32::NAN, |class| log_sum - logits.get(class) as f32),
         top1_p: top(log_p, largest_p),
-        top1_q: top(logits, largest_q),
+        top1_q: top(logits, sum.largest),
     }
 }
 
-struct Look<'a>(Row<'a>);
+/// The largest element; anything if one is NaN, which [`Terms`] keep.
+struct Largest<'a>(Row<'a>);
 
-impl LaneKernel for Look<'_> {
-    type Output = Scan;
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, token: V::Token) -> Scan {
-        scan::<V>(token, self.0, Space::Logits)
-    }
-}
-
-/// Σ e^(z − largest).
-struct SumOfExps<'a> {
-    row: Row<'a>,
-    largest: f64,
-}
-
-impl LaneKernel for SumOfExps<'_> {
+impl LaneKernel for Largest<'_> {
     type Output = f64;
 
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token) -> f64 {
-        let mut step = ExpStep { token, largest: V::splat(token, self.largest) };
-        let [sum] = runs::sums(token, self.row.classes(), [Block::new(self.row, f64::NEG_INFINITY)], &mut step);
-        sum
-    }
-}
-
-struct ExpStep<V: Lanes> {
-    token: V::Token,
-    largest: V,
-}
-
-impl<V: Lanes> Step<V, 1, 0, 1> for ExpStep<V> {
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [z]: [V; 1], [sum]: &mut [V; 1]) -> [V; 0] {
-        *sum = *sum + exp(self.token, z - self.largest);
-        []
+        largest::<V>(token, self.0)
     }
 }
 
@@ -129,7 +94,7 @@ impl LaneKernel for Terms<'_> {
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token) -> f64 {
         let mut step = TermStep {
-            token,
+            exp: ScaledExp::new(token, 1.0, 0.0, 1.0),
             lowest: V::splat(token, LOWEST),
             log_sum: V::splat(token, self.log_sum.into()),
             zero: V::splat(token, 0.0),
@@ -141,7 +106,7 @@ impl LaneKernel for Terms<'_> {
 }
 
 struct TermStep<V: Lanes> {
-    token: V::Token,
+    exp: ScaledExp<V>,
     lowest: V,
     log_sum: V,
     zero: V,
@@ -150,8 +115,9 @@ struct TermStep<V: Lanes> {
 impl<V: Lanes> Step<V, 2, 0, 1> for TermStep<V> {
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [log_p, z]: [V; 2], [sum]: &mut [V; 1]) -> [V; 0] {
-        let term = exp(self.token, log_p) * (log_p - z + self.log_sum);
-        *sum = *sum + V::select(self.lowest.lt(log_p), term, self.zero);
+        let term = self.exp.at(self.exp.bounded(log_p)) * (log_p - z + self.log_sum);
+        // NaN is not below anything.
+        *sum = *sum + V::select(log_p.le(self.lowest), self.zero, term);
         []
     }
 }

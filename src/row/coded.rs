@@ -81,7 +81,7 @@ pub(crate) fn decode(coding: Coding, bytes: &[u8], out: &mut [f32], isa: Isa, bl
 /// ln of the sum of a row's probabilities, as f32; 0 where that is no number.
 fn norm_of(log_probs: &[f32], isa: Isa, blocks: &Blocks) -> f32 {
     let Ok(rows) = Rows::new(log_probs, log_probs.len()) else { return 0.0 };
-    let sum = Distribution::new(rows.row(0), Space::Logits, 1.0).statistics(isa, blocks, &mut true);
+    let sum = Distribution::new(rows.row(0), Space::Logits, 1.0).statistics(isa, blocks, &mut false);
     if sum.is_nan() || sum.is_empty() { 0.0 } else { sum.largest as f32 + sum.ln_sum() as f32 }
 }
 

@@ -1,4 +1,4 @@
-"""The definitions of tests/oracle.py in MPFR arithmetic, where gmpy2 is installed.
+"""The definitions of tests/oracle in MPFR arithmetic, where gmpy2 is installed.
 
 The functions are those of the oracle, run with MPFR numbers of 200 bits in place of mpmath's:
 the same digits, ten times as fast. What is found wrong here is computed again by the oracle itself
@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import math
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,19 +28,28 @@ BITS = 200
 WIDEST = 1e8
 
 
+CACHED = ("row_of", "probabilities", "log_softmax", "logsumexp")
+
+
 def _oracle_copy(name: str) -> ModuleType:
+    """The package again, under another name, with a cache for what is asked again and again."""
     spec = importlib.util.spec_from_file_location(name, oracle.__file__)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    module._row = functools.lru_cache(256)(module._row)
-    module.probabilities = functools.lru_cache(256)(module.probabilities)
-    module.log_softmax = functools.lru_cache(256)(module.log_softmax)
-    module.logsumexp = functools.lru_cache(256)(module.logsumexp)
-    return module
+    package = importlib.util.module_from_spec(spec)
+    # Its modules look it up, and dataclasses theirs.
+    sys.modules[name] = package
+    spec.loader.exec_module(package)
+    _replace(package, {one: functools.lru_cache(256)(getattr(package, one)) for one in CACHED})
+    return package
+
+
+def _replace(package: ModuleType, names: dict[str, Any]) -> None:
+    """Give names of a package other meanings, in all modules of it that have them."""
+    for path, module in list(sys.modules.items()):
+        if path == package.__name__ or path.startswith(f"{package.__name__}."):
+            for name in names.keys() & vars(module).keys():
+                setattr(module, name, names[name])
 
 
 class _Mpfr:
@@ -60,19 +69,16 @@ class _Mpfr:
 
 
 def _fast_oracle() -> ModuleType:
-    module = _oracle_copy("oracle_in_mpfr")
+    package = _oracle_copy("oracle_in_mpfr")
     mp: Any = _Mpfr()
-    module.mp, module.INF, module.NAN = mp, mp.inf, mp.nan
-    module.mpmath = SimpleNamespace(mpf=type(mp.one))
-    return module
+    _replace(package, {"mp": mp, "INF": mp.inf, "NAN": mp.nan})
+    return package
 
 
 SLOW = _oracle_copy("oracle_with_a_cache")
 FAST = SLOW if gmpy2 is None else _fast_oracle()
 _caches = [
-    getattr(module, name)
-    for module in {id(m): m for m in (SLOW, FAST)}.values()
-    for name in ("_row", "probabilities", "log_softmax", "logsumexp")
+    getattr(module, name) for module in {id(m): m for m in (SLOW, FAST)}.values() for name in CACHED
 ]
 
 

@@ -64,8 +64,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         parameter[described.name] = options.get(described.name, described.default)
     value = o.divergence(name, p, q, **sides, **parameter)
     spaces, temperatures = (
-        o._pair(options.get("space", "logits")),
-        o._pair(options.get("temperature", 1)),
+        o.pair_of(options.get("space", "logits")),
+        o.pair_of(options.get("temperature", 1)),
     )
     truth = Truth(value, first_order=DIVERGENCES[name].kinked)
     truth.gradient = lambda wrt: o.gradient(name, p, q, wrt, **sides, **parameter)

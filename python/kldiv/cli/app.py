@@ -16,7 +16,6 @@ from kldiv.cli import present as presenting
 from kldiv.cli.errors import CHECK_FAILED, CommandError
 from kldiv.evaluation.dumps.protocol import Kind
 from kldiv.evaluation.statistics.percentiles import EXACT
-from kldiv.evaluation.tables import TABLES
 
 app = typer.Typer(name="kldiv", add_completion=False, pretty_exceptions_enable=False)
 
@@ -123,7 +122,7 @@ def compare(
     ] = None,
     bootstrap: Annotated[
         int, typer.Option(metavar="N", min=0, help="Samples of a bootstrap over clusters.")
-    ] = 0,
+    ] = 2000,
     exact: Annotated[
         int,
         typer.Option(metavar="N", min=1, help="Positions up to which percentiles are exact."),
@@ -139,7 +138,9 @@ def compare(
     ] = None,
     table: Annotated[
         str,
-        typer.Option("--format", metavar="FORMAT", help=f"The table: {', '.join(TABLES)}."),
+        typer.Option(
+            "--format", metavar="FORMAT", help=f"The table: {', '.join(presenting.FORMATS)}."
+        ),
     ] = "plain",
     json: Annotated[
         str | None,
@@ -167,6 +168,7 @@ def compare(
         strata=strata,
         floor=floor,
     )
+    presenting.check_format(table)
     for output in (positions, None if json == "-" else json):
         if output is not None:
             comparing.check_output(output, inputs.names())

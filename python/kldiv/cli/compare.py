@@ -155,7 +155,7 @@ def _warnings() -> Iterator[None]:
     """Each in one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", kldiv.ProbabilitiesAsLogitsWarning)
-        warnings.showwarning = lambda message, *_, **__: warn(str(message))
+        warnings.showwarning = lambda message, *_, **__: warn(f"{message} (--space)")
         yield
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress, show_table
 from kldiv.evaluation.dumps.convert import convert
+from kldiv.evaluation.dumps.describe import size
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.llama_cpp_writer import write
 from kldiv.evaluation.dumps.npy import NpyFile
@@ -60,7 +61,7 @@ def run(
             ("positions", f"{done.positions:,}"),
             ("width", f"{dump.width:,}"),
             ("dtype", dump.dtype.name),
-            ("size", f"{done.bytes / 1e9:.3g} GB"),
+            ("size", size(done.bytes)),
         ]
     )
 

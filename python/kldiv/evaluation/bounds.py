@@ -1,7 +1,7 @@
 r"""What rows of which only the most probable classes are known say for certain.
 
-Of each row some classes are *listed* with their probability. Those listed on both sides are T.
-All other probability is somewhere, and nothing is assumed of where. Every bound follows from two facts
+Of each row some classes are *listed* with their probability. Those listed on both sides are T. All
+other probability is somewhere, and nothing is assumed of where. Every bound follows from two facts
 about a partition of the classes into parts C with masses p(C) and q(C):
 
 * With φ(p, q) = p ln(p/q) − p + q ≥ 0, KL(p‖q) ≥ Σ_C φ(p(C), q(C)): merging classes never adds to a
@@ -10,28 +10,31 @@ about a partition of the classes into parts C with masses p(C) and q(C):
 * TV = Σ_i (p_i − q_i)⁺ = Σ_i (q_i − p_i)⁺ = max_S p(S) − q(S), so TV ≥ Σ_C (p(C) − q(C))⁺ and
   TV ≥ Σ_C (q(C) − p(C))⁺; and TV = 1 − Σ_i min(p_i, q_i) ≤ 1 − Σ_T min(p_i, q_i).
 
-Where a mass is only known to lie between two numbers, each term counts with its least value: φ grows
-with the distance of p from q on either side (∂φ/∂p = ln(p/q), ∂φ/∂q = 1 − p/q), so that it is least
-where they are nearest, and 0 where both may be equal.
+Where a mass is only known to lie between two numbers, each term counts with its least value: φ
+grows with the distance of p from q on either side (∂φ/∂p = ln(p/q), ∂φ/∂q = 1 − p/q), so that it is
+least where they are nearest, and 0 where both may be equal.
 
 Three partitions are tried, and the largest bound is given:
 
 1. each class of T, and the rest: Σ_T p ln(p/q) + τ_p ln(τ_p/τ_q), where τ is the rest's mass;
 2. each class of T, all that only p lists, all that only q lists, and the rest;
-3. each listed class, and the rest.
+3. each class of T, each that only p lists with more than q may give it, each that only q lists with
+   more than p may give it, and the rest.
 
-In the last two q of a class that only p lists is at most the least probability that q's list has, as
-that list has the most probable, and all of them together have at most what q's list leaves.
-So lists without a class in common, which the first says nothing of, are known to be far apart.
+In the last two, q of a class that only p lists is at most the least probability that q's list has,
+as that list has the most probable (`TopKBlock.at_most`), and all of them together have at most what
+q's list leaves. So lists without a class in common, which the first says nothing of, are known to
+be far apart.
 
 Log-probabilities of servers are float32, and are taken as known to within `ROUNDING` of themselves,
-in absolute terms where they are larger than −1, and to within what their row adds up to above 1. What
-that moves a bound by is of the order of 10⁻⁶; without it a τ that rounding made 0 would be an
+in absolute terms where they are larger than −1, and to within what their row adds up to above 1.
+What that moves a bound by is of the order of 10⁻⁶; without it a τ that rounding made 0 would be an
 infinite KL.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +51,7 @@ ROUNDING = 2.0**-22
 """Of log-probabilities in top-k rows, relative, and absolute above −1: two units of float32."""
 DENSE_ROUNDING = 2.0**-44
 """The same of rows of which every class is given: float64 computes them."""
-DENSE_LISTED = 64
+DENSE_LISTED = 128
 """Of a row of which every class is given, so many are listed besides those the other side lists."""
 
 DenseSpace = Literal["logits", "log_probs", "probs"]
@@ -62,8 +65,8 @@ def bounds(
     Parameters
     ----------
     p, q
-        Rows of the reference and of the candidate. At most one is an array ``[rows, classes]``, whose
-        rows become distributions by the softmax, or by their sum in the space probs.
+        Rows of the reference and of the candidate. At most one is an array ``[rows, classes]``,
+        whose rows become distributions by the softmax, or by their sum in the space probs.
     labels
         The true next token of every row, negative where there is none.
     space
@@ -74,27 +77,28 @@ def bounds(
     dict
         The columns ``kl_lower``, ``reverse_kl_lower``, ``total_variation_lower``,
         ``total_variation_upper``, ``coverage_p``, ``coverage_q``, ``top1_p``, ``top1_q``, and with
-        labels ``nll_p`` and ``nll_q``, NaN where the label is not among the classes known. Rows of the
-        array with NaN or +∞ have NaN, and −1 for their most probable class. A row's numbers do not
-        depend on the other rows.
+        labels ``nll_p`` and ``nll_q``, NaN where the label is not among the classes known. Rows of
+        the array with NaN or +∞ have NaN, and −1 for their most probable class. A row's numbers do
+        not depend on the other rows.
 
     Raises
     ------
     ValueError
-        For top-k rows that are none (NaN, a log-probability above 0, an id twice, more mass than 1),
-        for ids beyond the classes of the array, for ids on one side and texts on the other, and
+        For top-k rows that are none (NaN, a log-probability above 0, an id twice, more mass than
+        1), for ids beyond the classes of the array, for ids on one side and texts on the other, and
         for unequal numbers of rows.
 
     Examples
     --------
-    Two servers agree on class 7 and share no other; by their own least probability neither gives the
+    Two servers agree on class 7 and share no other; by its own least probability neither gives the
     other's second class more than 0.1:
 
     >>> import numpy as np
     >>> from kldiv.evaluation.bounds import bounds
     >>> from kldiv.evaluation.dumps.protocol import TopKBlock
     >>> def row(ids, probs):
-    ...     return TopKBlock(np.array([ids]), np.log([probs]), np.array([ids[0]]), np.log(probs[-1:]))
+    ...     ids, logs = np.array([ids]), np.log([probs])
+    ...     return TopKBlock(ids, logs, ids[:, 0], logs[:, -1])
     >>> found = bounds(row([7, 1], [0.8, 0.1]), row([7, 2], [0.5, 0.1]))
     >>> {name: round(float(x[0]), 4) for name, x in found.items() if "total" in name}
     {'total_variation_lower': 0.3, 'total_variation_upper': 0.5}
@@ -124,7 +128,7 @@ def bounds(
 
 @dataclass(frozen=True)
 class _Side:
-    """One side's rows: listed classes with their log-probabilities, known to within some rounding."""
+    """One side's rows: listed classes, with log-probabilities known to within some rounding."""
 
     ids: Array
     """−1 where there is none."""
@@ -143,11 +147,13 @@ class _Side:
 
     @property
     def high(self) -> Array:
-        return np.minimum(self.values + self.rounding, 0.0)
+        high: Array = np.minimum(self.values + self.rounding, 0.0)
+        return high
 
-    def rest(self) -> tuple[Array, Array]:
-        """The least and the largest mass of all that is not listed."""
-        return np.maximum(1.0 - masses(self.high), 0.0), np.maximum(1.0 - masses(self.low), 0.0)
+    def most_unlisted(self) -> Array:
+        """The largest mass of all that is not listed."""
+        most: Array = np.maximum(1.0 - masses(self.low), 0.0)
+        return most
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,16 @@ class _Box:
     def swapped(self) -> _Box:
         return _Box(self.q_low, self.q_high, self.p_low, self.p_high)
 
+    @classmethod
+    def of(cls, masses_of_part: Array | list[Array]) -> _Box:
+        """One part, between given masses."""
+        with np.errstate(divide="ignore"):
+            return cls(*(np.log(np.clip(x, 0.0, 1.0))[:, None] for x in masses_of_part))
+
+    def masses(self) -> Array:
+        """The masses of all parts together, in the order of the fields."""
+        return np.stack([masses(x) for x in (self.p_low, self.p_high, self.q_low, self.q_high)])
+
     def kl(self) -> Array:
         """The least that the parts add to KL(p‖q)."""
         with np.errstate(invalid="ignore"):
@@ -188,7 +204,7 @@ class _Box:
 
 
 def _phi(p: Array, q: Array, log_ratio: Array) -> Array:
-    """p ln(p/q) − p + q, without cancellation where p and q are close."""
+    """φ(p, q), without cancellation where p and q are close."""
     d = np.clip(log_ratio, -0.01, 0.01)
     # e^(−d) − 1 + d, to 10⁻¹³ of itself.
     close = (
@@ -201,8 +217,9 @@ def _phi(p: Array, q: Array, log_ratio: Array) -> Array:
 
 def _largest(measure: Callable[[_Box], Array], partitions: list[list[_Box]]) -> Array:
     """The best of the bounds that partitions give, each the sum of its parts."""
-    found = [sum((measure(box) for box in parts), np.float64(0.0)) for parts in partitions]
-    return np.maximum.reduce([np.asarray(bound) for bound in found])
+    found = [functools.reduce(np.add, map(measure, parts)) for parts in partitions]
+    best: Array = functools.reduce(np.maximum, found)
+    return best
 
 
 def _partitions(p: _Side, q: _Side) -> tuple[_Shared, list[list[_Box]]]:
@@ -211,48 +228,45 @@ def _partitions(p: _Side, q: _Side) -> tuple[_Shared, list[list[_Box]]]:
     both, only_p = column >= 0, (column < 0) & (p.ids >= 0)
     only_q = (_columns(q.ids, p.ids) < 0) & (q.ids >= 0)
 
-    def of_p(values: Array, where: Array) -> Array:
-        return np.where(where, values, -np.inf)
-
     def of_q(values: Array) -> Array:
         if not values.shape[1]:
             return np.full(column.shape, -np.inf)
-        return np.where(both, np.take_along_axis(values, np.maximum(column, 0), axis=1), -np.inf)
+        return _kept(np.take_along_axis(values, np.maximum(column, 0), axis=1), both)
 
-    shared = _Shared(of_p(p.values, both), of_q(q.values), of_p(p.low, both), of_q(q.low))
-    listed = _Box(shared.p_low, of_p(p.high, both), shared.q_low, of_q(q.high))
-    outside = _between(
-        1.0 - masses(listed.p_high),
-        1.0 - masses(listed.p_low),
-        1.0 - masses(listed.q_high),
-        1.0 - masses(listed.q_low),
-    )
-
-    (p_least, p_most), (q_least, q_most) = p.rest(), q.rest()
-    p_of_q = np.minimum(only_q.sum(axis=1) * np.exp(p.at_most), p_most)
-    q_of_p = np.minimum(only_p.sum(axis=1) * np.exp(q.at_most), q_most)
-    rest = _between(p_least - p_of_q, p_most, q_least - q_of_p, q_most)
-    none = np.zeros(len(p.ids))
-    p_low, p_high = of_p(p.low, only_p), of_p(p.high, only_p)
-    q_low, q_high = (np.where(only_q, x, -np.inf) for x in (q.low, q.high))
-    groups = [
-        _between(masses(p_low), masses(p_high), none, q_of_p),
-        _between(none, p_of_q, masses(q_low), masses(q_high)),
-    ]
+    shared = _Shared(_kept(p.values, both), of_q(q.values), _kept(p.low, both), of_q(q.low))
+    listed = _Box(shared.p_low, _kept(p.high, both), shared.q_low, of_q(q.high))
+    p_most, q_most = p.most_unlisted(), q.most_unlisted()
     with np.errstate(divide="ignore"):
         p_cap = np.minimum(p.at_most, np.log(p_most))[:, None]
         q_cap = np.minimum(q.at_most, np.log(q_most))[:, None]
-    singles = [
-        _Box(p_low, p_high, np.full_like(p_low, -np.inf), np.where(only_p, q_cap, -np.inf)),
-        _Box(np.full_like(q_low, -np.inf), np.where(only_q, p_cap, -np.inf), q_low, q_high),
+
+    def parts(of_p: Array, of_q: Array, *, merged: bool) -> list[_Box]:
+        """T, some classes that only p lists, some that only q lists, and the rest."""
+        singles = [
+            _Box(_kept(p.low, of_p), _kept(p.high, of_p), _kept(-np.inf, of_p), _kept(q_cap, of_p)),
+            _Box(_kept(-np.inf, of_q), _kept(p_cap, of_q), _kept(q.low, of_q), _kept(q.high, of_q)),
+        ]
+        of_listed, p_group, q_group = (box.masses() for box in (listed, *singles))
+        # Together they have at most what the other side does not list.
+        p_group[3], q_group[1] = np.minimum(p_group[3], q_most), np.minimum(q_group[1], p_most)
+        least_p, most_p, least_q, most_q = of_listed + p_group + q_group
+        rest = _Box.of([1.0 - most_p, 1.0 - least_p, 1.0 - most_q, 1.0 - least_q])
+        if merged:
+            return [listed, _Box.of(p_group), _Box.of(q_group), rest]
+        return [listed, *singles, rest]
+
+    nothing = np.zeros_like(only_p), np.zeros_like(only_q)
+    apart = only_p & (p.low > q_cap), only_q & (q.low > p_cap)
+    return shared, [
+        parts(*nothing, merged=True),
+        parts(only_p, only_q, merged=True),
+        parts(*apart, merged=False),
     ]
-    return shared, [[listed, outside], [listed, *groups, rest], [listed, *singles, rest]]
 
 
-def _between(*masses_of_part: Array) -> _Box:
-    """A part between given masses."""
-    with np.errstate(divide="ignore"):
-        return _Box(*(np.log(np.clip(x, 0.0, 1.0))[:, None] for x in masses_of_part))
+def _kept(values: Array | float, where: Array) -> Array:
+    kept: Array = np.where(where, values, -np.inf)
+    return kept
 
 
 def _columns(ids: Array, others: Array) -> Array:
@@ -315,7 +329,7 @@ def _of_dense(rows: Array, asked: Array, labels: Array | None, space: DenseSpace
     if space == "probs":
         with np.errstate(divide="ignore", invalid="ignore"):
             numbers = np.log(numbers)
-    log_sums = kldiv.logsumexp(numbers, reduction="none")
+    log_sums = np.asarray(kldiv.logsumexp(numbers, reduction="none"))
     undefined = ~np.isfinite(log_sums)
     listed = min(DENSE_LISTED, classes)
     top = np.argpartition(numbers, classes - listed, axis=1)[:, classes - listed :]

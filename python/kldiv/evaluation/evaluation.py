@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import time
@@ -19,8 +20,10 @@ from kldiv._arrays import Array
 from kldiv.comparison import Comparison
 from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.columns import COLUMNS
+from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.memory import of_memory
+from kldiv.evaluation.dumps.part import total_rows
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
 from kldiv.evaluation.dumps.sequences import Lengths, cut, cut_like, read_lengths
 from kldiv.evaluation.positions import NO_TOKEN, Marks, Scoring, score_dumps
@@ -82,6 +85,7 @@ class Evaluation:
                 raise ValueError(f"which candidate? There are {', '.join(names)}")
             candidate = 0
         one = self[candidate]
+        options.setdefault("classes", self.about.get("kld_vocab_size"))
         return summarise(one.positions, candidate=one.candidates[0], **options)
 
     def pairs(self) -> list[Pair]:
@@ -177,6 +181,25 @@ class Evaluation:
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
+
+    def table(self, form: str = "plain", **options: Any) -> str:
+        """The statistics of all candidates side by side, in a format of `TABLES`.
+
+        Keywords are those of `summary`.
+        """
+        from kldiv.evaluation.tables import TABLES
+
+        if form not in TABLES:
+            raise ValueError(f"form must be one of {', '.join(TABLES)}, got {form!r}")
+        summaries = [self.summary(name, **options) for name in self.candidates]
+        return TABLES[form](summaries, self.pairs())
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        lines = html.escape(self.table())
+        return f"<p>{html.escape(repr(self))}</p><pre>{lines}</pre>"
 
     def as_dict(self, **options: Any) -> dict[str, Any]:
         """Everything but the positions, for JSON."""
@@ -337,6 +360,8 @@ def evaluate(
         "temperature": temperature,
         "arithmetic": {"isa": kldiv.isa(), "threads": kldiv.get_num_threads(), "sums": "float64"},
         "seconds": seconds,
+        "positions_per_second": len(tables[0]) / seconds,
+        "gigabytes_per_second": len(tables[0]) * sum(d.row_bytes for d in dumps) / seconds / 1e9,
     }
     return Evaluation(in_order(frame), about).with_sequence_labels(clusters, strata)
 
@@ -352,12 +377,15 @@ def _charts() -> Any:
 
 def describe_short(dump: Dump) -> dict[str, Any]:
     """What a dump is, in a line of JSON."""
+    shape = [total_rows(dump), dump.width]
+    if isinstance(dump, DenseDump) and len(dump.parts) == 1:
+        shape = list(dump.parts[0].array.shape)
     return {
-        "name": dump.name,
+        "file": dump.name,
         "format": dump.format,
         "kind": dump.kind,
-        "width": dump.width,
         "dtype": dump.dtype.name,
+        "shape": shape,
     }
 
 

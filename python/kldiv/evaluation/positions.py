@@ -17,6 +17,7 @@ from kldiv._probabilities import look_like_probabilities
 from kldiv.comparison import Comparison
 from kldiv.evaluation.class_rules import ClassRule, compare_shared
 from kldiv.evaluation.columns import COLUMNS
+from kldiv.evaluation.dumps.part import first_rows
 from kldiv.evaluation.dumps.protocol import DENSE, Block, Dump, DumpError, Sequence, TopKBlock
 
 NO_TOKEN = -100
@@ -98,7 +99,7 @@ def dense_scorer(reference: Dump, candidate: Dump, scoring: Scoring) -> Scorer:
                 warned.add(dump.name)
                 warnings.warn(
                     f"{dump.name} is taken for logits, but holds numbers from 0 to 1 that sum to "
-                    "1 in a row; give space probs if these are probabilities",
+                    "1 in a row; the space is probs if these are probabilities",
                     kldiv.ProbabilitiesAsLogitsWarning,
                     stacklevel=2,
                 )
@@ -197,15 +198,32 @@ def _together(dumps: list[Dump], chunks: int | None) -> Iterator[list[Sequence]]
         said = ", ".join(f"{dump.name} {dump.count}" for dump in dumps if dump.count is not None)
         raise DumpError(f"numbers of sequences differ: {said}")
     streams = itertools.zip_longest(*(dump.sequences() for dump in dumps))
-    for number, sequences in enumerate(itertools.islice(streams, chunks)):
-        for dump, sequence in zip(dumps, sequences, strict=True):
+    for number, found in enumerate(itertools.islice(streams, chunks)):
+        for dump, sequence in zip(dumps, found, strict=True):
             if sequence is None:
                 raise DumpError(f"{dump.name} ends after {number} sequences, others have more")
+        sequences = _without_the_last(dumps, list(found))
         lengths = {one.positions for one in sequences if one.positions is not None}
         if len(lengths) > 1:
             said = ", ".join(f"{one.name} {one.positions}" for one in sequences)
             raise DumpError(f"numbers of positions differ in sequence {number}: {said}")
-        yield list(sequences)
+        yield sequences
+
+
+def _without_the_last(dumps: list[Dump], sequences: list[Sequence]) -> list[Sequence]:
+    """Servers say nothing of what follows a text: beside them rows of all classes may have that."""
+    served = {
+        one.positions
+        for dump, one in zip(dumps, sequences, strict=True)
+        if dump.kind == "top_k" and one.positions is not None
+    }
+    if len(served) != 1:
+        return sequences
+    [count] = served
+    return [
+        first_rows(one, count) if dump.kind != "top_k" and one.positions == count + 1 else one
+        for dump, one in zip(dumps, sequences, strict=True)
+    ]
 
 
 def _blocks_together(

@@ -8,24 +8,32 @@ from typing import Generic, TypeVar, cast
 import numpy as np
 
 from kldiv._arrays import Array
-from kldiv.evaluation.dumps.protocol import Block, DumpError, TopKBlock
+from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, TopKBlock
 
 B = TypeVar("B", bound=Block)
 
 
+def is_read_once(dump: Dump) -> bool:
+    """Whether sequences and blocks of a dump come once, in order.
+
+    A dump that has no attribute ``once`` does where it does not say how many sequences it has.
+    """
+    once: bool = getattr(dump, "once", dump.count is None)
+    return once
+
+
 def part(block: B, start: int, stop: int) -> B:
     """Consecutive rows of a block."""
-    if not isinstance(block, TopKBlock):
-        return cast(B, block[start:stop])
-    rows = slice(start, stop)
-    return cast(B, TopKBlock(block.ids[rows], block.log_probs[rows], block.top1[rows]))
+    if isinstance(block, TopKBlock):
+        return cast(B, _each(block, lambda array: array[start:stop]))
+    return cast(B, block[start:stop])
 
 
 def copied(block: B) -> B:
     """A block that lasts."""
-    if not isinstance(block, TopKBlock):
-        return cast(B, block.copy())
-    return cast(B, TopKBlock(block.ids.copy(), block.log_probs.copy(), block.top1.copy()))
+    if isinstance(block, TopKBlock):
+        return cast(B, _each(block, lambda array: array.copy()))
+    return cast(B, block.copy())
 
 
 def joined(blocks: list[B]) -> B:
@@ -41,9 +49,19 @@ def joined(blocks: list[B]) -> B:
         missing_columns = ((0, 0), (0, k - array.shape[1]))
         return np.pad(array, missing_columns, constant_values=missing)
 
-    ids = np.concatenate([wide(block.ids, -1) for block in several])
-    log_probs = np.concatenate([wide(block.log_probs, -np.inf) for block in several])
-    return cast(B, TopKBlock(ids, log_probs, np.concatenate([block.top1 for block in several])))
+    bounds = [block.at_most for block in several if block.at_most is not None]
+    found = TopKBlock(
+        np.concatenate([wide(block.ids, -1) for block in several]),
+        np.concatenate([wide(block.log_probs, -np.inf) for block in several]),
+        np.concatenate([block.top1 for block in several]),
+        np.concatenate(bounds) if len(bounds) == len(several) else None,
+    )
+    return cast(B, found)
+
+
+def _each(block: TopKBlock, change: Callable[[Array], Array]) -> TopKBlock:
+    arrays = (block.ids, block.log_probs, block.top1, block.at_most)
+    return TopKBlock(*(None if array is None else change(array) for array in arrays))  # type: ignore[arg-type]
 
 
 def regrouped(blocks: Iterator[B], step: int) -> Iterator[B]:

@@ -109,6 +109,8 @@ def convert(
     except BaseException:
         _remove(partial)
         raise
+    if getattr(dump, "tokens", None) is not None:
+        source.lose("the token ids before those of its labels")
     if (head := getattr(dump, "head", None)) is not None:
         source.lose(f"the output layer, which stays in {head}")
     return Converted(path, source.sequences, source.positions, size, tuple(source.lost))
@@ -149,7 +151,7 @@ def _check_target(dump: Dump, path: Path, overwrite: bool) -> None:
     if not path.exists():
         return
     if not overwrite:
-        raise DumpError(f"{path} is there already; it is replaced only on demand (overwrite)")
+        raise DumpError(f"{path} is there already; --overwrite (overwrite=True) replaces it")
     if path.is_dir() and not (zarr.probe(path) or _holds_a_dump(path)):
         raise DumpError(f"{path} is a directory that holds other things than a dump: not replaced")
     if not (path.is_dir() or path.is_file()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps.keys import kind_of
-from kldiv.evaluation.dumps.protocol import DumpError, Kind, Sequence
+from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind, Sequence
 from kldiv.evaluation.dumps.stored_arrays import LABELS
 
 
@@ -81,6 +81,8 @@ class DenseDump:
     head: Path | None = None
     """Of hidden states: the file of the output layer that was found beside them."""
     notes: dict[str, Any] = field(default_factory=dict)
+    numbers: tuple[int, ...] | None = None
+    """Of its files, where each sequence is one: their numbers."""
 
     @classmethod
     def of(
@@ -142,6 +144,23 @@ class DenseDump:
     def noting(self, **changes: Any) -> DenseDump:
         """The same dump, with other fields."""
         return replace(self, **changes)
+
+
+def check_same_numbers(dumps: Iterable[Dump]) -> None:
+    """Raise `DumpError` for directories of which others have other numbers of files.
+
+    Where one lacks a file and another one another, there are as many files, and the wrong ones
+    beside each other. Counting from 0 and from 1 is the same.
+    """
+    known = [dump for dump in dumps if isinstance(dump, DenseDump) and dump.numbers is not None]
+    for dump in known[1:]:
+        ours, theirs = known[0].numbers or (), dump.numbers or ()
+        for mine, its in zip(ours, theirs, strict=False):
+            if mine - ours[0] != its - theirs[0]:
+                raise DumpError(
+                    f"{known[0].name} has a file of number {mine} where {dump.name} has one of "
+                    f"number {its}; expected files of the same texts"
+                )
 
 
 def kind_by_name(name: str, told: Kind | None) -> tuple[Kind, str]:

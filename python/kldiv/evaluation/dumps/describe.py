@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 
 from kldiv._arrays import Array
-from kldiv.evaluation.dumps.protocol import DENSE, Dump, TopKBlock
+from kldiv.evaluation.dumps.blocks import is_read_once
+from kldiv.evaluation.dumps.protocol import DENSE, Dump, Kind, TopKBlock
 
 LOOKED_AT = 8  # sequences, the first rows of each
 ROWS = 4
+_UNITS = (("TB", 12), ("GB", 9), ("MB", 6), ("kB", 3), ("bytes", 0))
+_KINDS: dict[Kind, str] = {
+    "logits": "logits",
+    "log_probs": "log-probabilities",
+    "probs": "probabilities",
+    "hidden_states": "hidden states",
+    "top_k": "most probable classes",
+}
 
 
 def describe(dump: Dump) -> dict[str, Any]:
@@ -33,7 +42,7 @@ def describe(dump: Dump) -> dict[str, Any]:
     DumpError
         For rows that cannot be read.
     """
-    known = dump.count is not None and not getattr(dump, "once", False)
+    known = not is_read_once(dump)
     lengths, labelled, has_labels = [], 0, False
     if known:
         for sequence in dump.sequences():
@@ -42,14 +51,14 @@ def describe(dump: Dump) -> dict[str, Any]:
                 has_labels = True
                 labelled += int((sequence.labels >= 0).sum())
     counted = [length for length in lengths if length is not None]
-    whole = known and len(counted) == len(lengths)
+    whole = bool(counted) and len(counted) == len(lengths)
     head = getattr(dump, "head", None)
     positions = sum(counted) if whole else None
     return {
         "name": dump.name,
         "format": dump.format,
         "kind": dump.kind,
-        "sequences": dump.count,
+        "sequences": len(lengths) if known else dump.count,
         "positions": positions,
         "shortest": min(counted) if whole else None,
         "longest": max(counted) if whole else None,
@@ -103,7 +112,7 @@ def lines(described: dict[str, Any]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = [
         ("file", described["name"]),
         ("format", described["format"]),
-        ("numbers", f"{described['kind'].replace('_', '-', 1)} in {described['dtype']}"),
+        ("numbers", f"{_KINDS[described['kind']]} in {described['dtype']}"),
         ("sequences", _number(described["sequences"])),
         ("positions", _number(described["positions"]) + _spread(described)),
     ]
@@ -111,7 +120,7 @@ def lines(described: dict[str, Any]) -> list[tuple[str, str]]:
         title = "width" if described["kind"] == "hidden_states" else "vocabulary"
         found.append((title, _number(described["width"])))
     if described["bytes"] is not None:
-        found.append(("size", f"{described['bytes'] / 1e9:.3g} GB"))
+        found.append(("size", size(described["bytes"])))
     if described["labels"] is not None:
         found.append(("labels", f"{described['labels']:,} positions"))
     if rows is not None:
@@ -122,8 +131,14 @@ def lines(described: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def size(count: int) -> str:
+    """Bytes, for people."""
+    unit, power = next((u, p) for u, p in _UNITS if count >= 10**p or not p)
+    return f"{count / 10**power:.3g} {unit}"
+
+
 def _some_rows(dump: Dump) -> Iterator[Array]:
-    if dump.count is None or getattr(dump, "once", False):
+    if dump.count is None or is_read_once(dump):
         chosen = {0}
     else:
         chosen = set(np.linspace(0, dump.count - 1, LOOKED_AT).astype(int).tolist())

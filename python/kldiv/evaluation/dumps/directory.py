@@ -60,10 +60,10 @@ def open(path: Path, *, kind: Kind | None = None) -> DenseDump:  # noqa: A001 - 
         said = ", ".join(sources.values())
         raise DumpError(f"{folder} holds files of different kinds, by {said}")
     ((stored, notes["kind from"]),) = sources.items()
-    notes["numbers"] = _numbers(found.numbers)
+    notes["files numbered"] = _numbers(found.numbers)
     if others:
         notes["files left out"] = listed(others)
-    return DenseDump.of(
+    dump = DenseDump.of(
         str(path),
         f"directory of {Path(found.names[0]).suffix} files",
         stored,
@@ -72,6 +72,7 @@ def open(path: Path, *, kind: Kind | None = None) -> DenseDump:  # noqa: A001 - 
         head=_head(folder) if stored == "hidden_states" else None,
         notes=notes,
     )
+    return dump.noting(numbers=found.numbers)
 
 
 def _files(folder: Path) -> list[str]:

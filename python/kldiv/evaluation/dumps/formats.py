@@ -85,10 +85,12 @@ def open_dump(name: str | Path, kind: Kind | None = None) -> Dump:
             return _open(module, path, key, kind)
     if (line := conversion(path)) is not None:
         raise DumpError(
-            f"{path} is no {' or '.join(suffixes())}; this line of Python converts it: {line}"
+            f"{path} is none of {', '.join(suffixes())}; this line of Python converts it: {line}"
         )
+    if path.name.lower().endswith(suffixes()):
+        raise DumpError(f"{path} holds no dump, as its name would have it")
     raise DumpError(
-        f"{path} has the unknown extension {path.suffix!r}; expected {' or '.join(suffixes())}"
+        f"{path} has the unknown extension {path.suffix!r}; expected {', '.join(suffixes())}"
     )
 
 

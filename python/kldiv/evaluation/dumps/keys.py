@@ -181,11 +181,10 @@ def choose(
         return named
     if not named and len(known or sets) == 1:
         return list((known or sets)[0].names)
-    problem = (
-        "and none named 'logits'"
-        if not (named or known)
-        else f"of which several can be meant: {', '.join([*named, *(s.pattern for s in known)])}"
-    )
+    problem = "and none named 'logits'"
+    if named or known:
+        meant = ", ".join(sorted([*named, *(found.pattern for found in known)]))
+        problem = f"of which several can be meant: {meant}"
     raise DumpError(
         f"{where} has several {noun}s of floating numbers {problem}; choose one as "
         f"{where.rpartition('/')[2]}:NAME; its {noun}s: {everything}"

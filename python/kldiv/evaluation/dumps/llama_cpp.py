@@ -1,8 +1,8 @@
-"""Base files of llama.cpp and its forks: 16-bit log-probabilities of the second half of every chunk.
+"""Base files of llama.cpp and its forks: log-probabilities of the second half of every chunk.
 
 A file is ``char[8] magic``, ``int32 n_ctx, n_vocab, n_chunk``, ``int32 tokens[n_chunk, n_ctx]`` and
-``n_chunk * (n_ctx - 1 - n_ctx // 2)`` rows, all little-endian. The formats of rows are in
-`_kldiv.decode_log_probs`. The writer never goes back in the file, so that it may be a pipe.
+``n_chunk * (n_ctx - 1 - n_ctx // 2)`` rows of 16 bits a class, all little-endian; the extension
+decodes them (`src/row/coded.rs`). The writer never goes back in the file, so that it may be a pipe.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase, RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -35,7 +34,12 @@ _MOST_TOKENS = 1 << 28
 # Rounding lifts a log-probability of 0 by less. Beyond it, what was read is something else.
 _LARGEST_LOG_PROB = 0.01
 
-Stream = RawIOBase | BufferedIOBase
+
+class Stream(Protocol):
+    """Bytes, read from front to back."""
+
+    def readinto(self, memory: Any, /) -> int | None:
+        """Fill the memory as far as there is something by now; how far, 0 at the end."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def open(  # noqa: A001
     name = "stdin" if str(path) == "-" else str(path)
     if stream is None:
         if str(path) == "-":
-            stream = sys.stdin.buffer
+            stream = cast(Stream, sys.stdin.buffer)
         elif not stat.S_ISREG(path.stat().st_mode):
             stream = path.open("rb", buffering=0)
     if stream is not None:
@@ -370,7 +374,13 @@ def _check_size(name: str, header: Header, size: int, chunks: int | None) -> Non
 def _other_rows(header: Header, size: int) -> str:
     """How a file would be whole that has rows of another vocabulary."""
     row_bytes, rest = divmod(size - header.rows_start, header.chunks * header.rows)
-    fixed = header.row_bytes - 2 * header.classes
+    fixed = {"_logp16_": 0, "_logp16n": 4}.get(header.magic, 8)
     if rest or row_bytes % 2 or row_bytes <= fixed:
         return ""
-    return f". It is whole if its vocabulary is {(row_bytes - fixed) // 2:,}"
+    classes = (row_bytes - fixed) // 2
+    if header.magic not in SCALED:
+        return f". It is whole if its vocabulary is {classes:,}"
+    # Rows of an odd number of classes have one code more.
+    return (
+        "" if classes % 2 else f". It is whole if its vocabulary is {classes - 1:,} or {classes:,}"
+    )

@@ -54,7 +54,7 @@ class Diagnosis:
 
     @property
     def ppl_difference(self) -> float | None:
-        """ln PPL less that of what was expected."""
+        """How far ln PPL is from that of what was expected."""
         return None if self.expected_ppl is None else self.mean_nll - math.log(self.expected_ppl)
 
     @property
@@ -164,8 +164,11 @@ def examine(dump: LlamaCppDump, expect_ppl: float | None = None) -> Diagnosis:
 
 
 def _measure(magic: str, stored: Array, log_probs: Array, labels: Array) -> Array:
-    """Of every row: −ln p of the label, whether it is at the clip, the mass there, all mass, the
-    clip, the step, and the variance of Σ p·(error of ln p); float64 ``[7, rows]``."""
+    """Numbers of every row, float64 ``[7, rows]``.
+
+    They are −ln p of the label, whether it is at the clip, the mass there, all mass, the clip, the
+    step, and the variance of Σ p·(error of ln p).
+    """
     rows, classes = log_probs.shape
     nll = -log_probs[np.arange(rows), labels].astype(np.float64)
     # Rows of −∞ only are no distribution: their sum is NaN, as that of NaN rows.

@@ -134,44 +134,32 @@ def _write_chunk(
             f"{sequence.first + (known or 0) - 1}; a chunk of {header.context} tokens needs those "
             f"after {header.first} to {header.context - 2}"
         )
-    step = max(1, dump.block_bytes // dump.row_bytes)
-    coded = np.empty((step, header.row_bytes), np.uint8)
+    where = f"{dump.name}, {sequence.name}"
     at = 0
-    for block in sequence.read(step):
+    for block in sequence.read(max(1, dump.block_bytes // dump.row_bytes)):
         if isinstance(block, TopKBlock):
             raise DumpError(f"{dump.name} holds the most probable classes only")
         rows = block[max(0, begin - at) : max(0, end - at)]
         if len(rows):
-            with np.errstate(over="ignore"):
-                logits = np.ascontiguousarray(rows, np.float32)
-            _write_rows(
-                file, dump, sequence, max(at, begin), logits, coded[: len(rows)], header, clip
-            )
+            _write_all(file, _encoded(rows, header, clip, where, max(at, begin)).data)
         at += len(block)
         if at >= end:
             return
-    raise DumpError(f"{dump.name}, {sequence.name}: has {at} rows, fewer than {end}")
+    raise DumpError(f"{where}: has {at} rows, fewer than {end}")
 
 
-def _write_rows(
-    file: RawIOBase,
-    dump: Dump,
-    sequence: Sequence,
-    row: int,
-    logits: Array,
-    coded: Array,
-    header: Header,
-    clip: float,
-) -> None:
-    sums = _kldiv.encode_log_probs(
-        logits.reshape(-1), header.classes, header.magic, clip, coded.reshape(-1)
-    )
+def _encoded(rows: Array, header: Header, clip: float, where: str, first: int) -> Array:
+    """Rows as stored, uint8; the first of them is row `first`."""
+    with np.errstate(over="ignore"):
+        logits = np.ascontiguousarray(rows, np.float32)
+    coded = np.empty(len(rows) * header.row_bytes, np.uint8)
+    sums = _kldiv.encode_log_probs(logits.reshape(-1), header.classes, header.magic, clip, coded)
     if (bad := np.isnan(sums)).any():
         raise DumpError(
-            f"{dump.name}, {sequence.name}: row {row + int(bad.argmax())} holds NaN or +inf, or no "
-            f"class with a probability, which {header.magic} cannot say"
+            f"{where}: row {first + int(bad.argmax())} holds NaN or +inf, or no class with a "
+            f"probability, which {header.magic} cannot say"
         )
-    _write_all(file, coded.reshape(-1).data)
+    return coded
 
 
 def _write_all(file: RawIOBase, data: memoryview) -> None:

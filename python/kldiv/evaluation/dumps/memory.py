@@ -114,6 +114,8 @@ def rows_of(name: str, value: Any) -> Array:
 
 def _is_matrix(value: Any) -> bool:
     """Whether nested lists are one array, rows of Python's numbers."""
+    if not isinstance(value, (list, tuple)):
+        return False
     while isinstance(value, (list, tuple)) and value:
         value = value[0]
     return isinstance(value, (int, float))

@@ -89,22 +89,24 @@ class Member:
     def _decompressed(self, step: int) -> Iterator[Array]:
         count, width = math.prod(self.shape[:-1]), self.shape[-1]
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                file: Any = archive.open(f"{self.key}.npy")
+            with (
+                zipfile.ZipFile(self.path) as archive,
+                archive.open(f"{self.key}.npy") as file,
+            ):
                 read_header(file, self.name)
                 for start in range(0, count, step):
                     block = np.empty((min(step, count - start), width), self.dtype)
-                    left = block.view(np.uint8).reshape(-1).data
-                    while left:
-                        if not (length := file.readinto(left)):
-                            raise DumpError(
-                                f"{self.name} is truncated, between rows {start:,} and "
-                                f"{start + len(block):,} of {count:,}"
-                            )
-                        left = left[length:]
+                    self._fill(file, block)
                     yield block
         except _CORRUPT as error:
             raise DumpError(f"{self.path} is corrupt, in array {self.key!r}: {error}") from None
+
+    def _fill(self, file: Any, block: Array) -> None:
+        left = block.view(np.uint8).reshape(-1).data
+        while left:
+            if not (length := file.readinto(left)):
+                raise DumpError(f"{self.name} ends before its last row")
+            left = left[length:]
 
 
 def probe(path: Path) -> bool:
@@ -156,10 +158,11 @@ def read_members(path: Path) -> dict[str, Member]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-            names = [info.filename for info in infos]
-            twice = next((name for name in names if names.count(name) > 1), None)
-            if twice is not None:
-                raise DumpError(f"{path} holds {twice!r} twice")
+            names: set[str] = set()
+            for info in infos:
+                if info.filename in names:
+                    raise DumpError(f"{path} holds {info.filename!r} twice")
+                names.add(info.filename)
             return {
                 info.filename.removesuffix(".npy"): _member(archive, info, path)
                 for info in infos

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, Kind, Sequence
+from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, Kind, Sequence, TopKBlock
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,27 @@ def _between(sequence: Sequence, start: int, stop: int, step: int) -> Iterator[B
         yield from partial(sequence.read.func, *sequence.read.args[:-1], rows)(step)
         return
     raise DumpError(f"of {sequence.name} rows cannot be chosen")
+
+
+def first_rows(sequence: Sequence, count: int) -> Sequence:
+    """A sequence without the rows from `count` on."""
+
+    def read(step: int) -> Iterator[Block]:
+        start = 0
+        for block in sequence.read(step):
+            if start < count:
+                yield block if start + len(block) <= count else _cut(block, count - start)
+            start += len(block)
+
+    labels = None if sequence.labels is None else sequence.labels[:count]
+    return replace(sequence, positions=count, read=read, labels=labels)
+
+
+def _cut(block: Block, count: int) -> Block:
+    if isinstance(block, TopKBlock):
+        parts: dict[str, Any] = {one.name: getattr(block, one.name) for one in fields(block)}
+        return TopKBlock(**{name: part[:count] for name, part in parts.items()})
+    return block[:count]
 
 
 def total_rows(dump: Dump) -> int | None:

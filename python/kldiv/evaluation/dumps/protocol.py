@@ -38,6 +38,10 @@ class TopKBlock:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, rows: slice) -> TopKBlock:
+        at_most = None if self.at_most is None else self.at_most[rows]
+        return TopKBlock(self.ids[rows], self.log_probs[rows], self.top1[rows], at_most)
+
 
 Block = Array | TopKBlock
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kldiv._arrays import Array
-from kldiv.evaluation.dumps.blocks import Forward
+from kldiv.evaluation.dumps.blocks import Forward, is_read_once
 from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, Kind, Sequence
 from kldiv.evaluation.dumps.stored_arrays import LABELS
@@ -118,7 +118,7 @@ class CutDump:
         self._lengths = lengths
         self._labels: Array | None = None
         wanted = sum(lengths.lengths)
-        if dump.count is None or self.once:
+        if self.once:
             return
         sources = list(dump.sequences())
         if any(source.positions is None for source in sources):
@@ -182,7 +182,7 @@ class CutDump:
     @property
     def once(self) -> bool:
         """Whether it can be read once only."""
-        return getattr(self._dump, "once", False)
+        return is_read_once(self._dump)
 
     @property
     def head(self) -> Path | None:
@@ -231,21 +231,20 @@ def cut(dump: Dump, lengths: Lengths) -> CutDump:
 def cut_like(dump: Dump, other: Dump) -> Dump:
     """A dump in the sequences of another one of the same text; itself where it has them.
 
+    A stream is cut by their lengths as it comes.
+
     Raises
     ------
     DumpError
-        For dumps of which either is a stream, or that differ in their positions.
+        For dumps that differ in their positions, and where the other is a stream.
     """
-    streams = [d.name for d in (dump, other) if d.count is None or getattr(d, "once", False)]
-    if streams:
+    theirs = [] if is_read_once(other) else list(other.sequences())
+    lengths = tuple(s.positions for s in theirs if s.positions is not None)
+    if not theirs or len(lengths) < len(theirs):
         raise DumpError(
-            f"{streams[0]} is a stream, which has not said "
-            "how long its sequences are; give their lengths"
+            f"{other.name} is a stream, which has not said how long its sequences are; give their "
+            "lengths"
         )
-    ours, theirs = ([s.positions for s in d.sequences()] for d in (dump, other))
-    if ours == theirs:
+    if not is_read_once(dump) and lengths == tuple(s.positions for s in dump.sequences()):
         return dump
-    if None in theirs:
-        raise DumpError(f"{other.name} has not said how long its sequences are")
-    lengths = tuple(length for length in theirs if length is not None)
-    return CutDump(dump, Lengths(other.name, lengths, tuple(s.name for s in other.sequences())))
+    return CutDump(dump, Lengths(other.name, lengths, tuple(s.name for s in theirs)))

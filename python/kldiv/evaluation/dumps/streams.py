@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import stat
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO, RawIOBase
@@ -20,6 +22,7 @@ from kldiv.evaluation.dumps.protocol import DumpError, Kind, Sequence
 from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES, LOGITS
 
 STDIN = "-"
+PIPE_BYTES = 1 << 20
 
 
 def is_stream(name: str) -> bool:
@@ -40,6 +43,12 @@ class Stream:
     def __init__(self, name: str, file: RawIOBase) -> None:
         self.name = name
         self._file = file
+        weakref.finalize(self, file.close)
+        with contextlib.suppress(ImportError, AttributeError, OSError):
+            import fcntl
+
+            # Linux gives a pipe 64 KiB, and more where it is asked to: fewer, longer reads.
+            fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._head = b""
         self.offset = 0
         """Bytes read."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kldiv._arrays import Array
+from kldiv.evaluation.dumps.blocks import is_read_once
 from kldiv.evaluation.dumps.keys import KEY_OF
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Sequence, TopKBlock
 
@@ -50,7 +51,7 @@ class Source:
 
     def shapes(self) -> list[tuple[int, bool]] | None:
         """Of every sequence, its positions and whether it has labels; None of a stream."""
-        if self.dump.count is None or getattr(self.dump, "once", False):
+        if is_read_once(self.dump):
             return None
         found = [(s.positions, s.labels is not None) for s in self.dump.sequences()]
         known = [(positions, labels) for positions, labels in found if positions is not None]

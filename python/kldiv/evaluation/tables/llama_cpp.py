@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -200,6 +200,6 @@ def _percent(estimate: Estimate) -> str:
     return f"{_number(100 * estimate.value, 6, 3)} ± {_number(100 * estimate.error, 5, 3)} %"
 
 
-def _number(value: float, width: int, digits: int) -> str:
+def _number(value: Any, width: int, digits: int) -> str:
     """As C prints it; NaN that arithmetic makes of numbers is negative on x86-64."""
     return f"{'-nan':>{width}}" if np.isnan(value) else f"{float(value):{width}.{digits}f}"

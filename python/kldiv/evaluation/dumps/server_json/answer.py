@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -66,17 +67,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.block)
 
-    def slice(self, start: int, stop: int) -> TopKBlock:
-        """Some of the rows."""
-        block = self.block
-        assert block.at_most is not None
-        return TopKBlock(
-            block.ids[start:stop],
-            block.log_probs[start:stop],
-            block.top1[start:stop],
-            block.at_most[start:stop],
-        )
-
 
 def rows_of(answer: Answer, name: str) -> Rows:
     """The arrays of an answer, every token once, that of the text itself among them.
@@ -85,7 +75,8 @@ def rows_of(answer: Answer, name: str) -> Rows:
     is left out: bounds hold all the same, as its mass is among what is not known.
 
     No token that is not listed is more probable than the least probable one that is, the text's own
-    left aside, which servers add to the list; where it is not known which that is, the second least.
+    left aside, which servers add to the list; where it is not known which that is, the second
+    least.
 
     Raises
     ------
@@ -127,34 +118,33 @@ def rows_of(answer: Answer, name: str) -> Rows:
 
 
 def _numbers(lists: list[list[float]], width: int, name: str) -> Array:
-    """Lists as rows, −∞ where they are shorter."""
-    padded = [x + [-math.inf] * (width - len(x)) for x in lists]
-    try:
-        flat = np.fromiter(itertools.chain.from_iterable(padded), np.float64, len(lists) * width)
-    except (TypeError, ValueError, OverflowError):
-        row, wrong = next(
-            (row, x) for row, xs in enumerate(lists) for x in xs if type(x) not in (int, float)
-        )
-        raise DumpError(
-            f"{name}, position {row}: a log-probability is {wrong!r}; expected a number"
-        ) from None
-    return flat.reshape(len(lists), width)
+    """Log-probabilities as rows, −∞ where they are fewer."""
+    return _rows(lists, width, -math.inf, np.float64, {int, float}, "a log-probability", name)
 
 
 def _ids(lists: list[list[int]], width: int, name: str) -> Array:
-    padded = [x + [-1] * (width - len(x)) for x in lists]
+    """Ids as rows, −1 where they are fewer."""
+    return _rows(lists, width, -1, np.int64, {int}, "a token id", name)
+
+
+def _rows(
+    lists: list[list[Any]],
+    width: int,
+    padding: float,
+    dtype: type[np.generic],
+    types: set[type],
+    what: str,
+    name: str,
+) -> Array:
+    for row, numbers in enumerate(lists):
+        if not types.issuperset(map(type, numbers)):
+            wrong = next(x for x in numbers if type(x) not in types)
+            raise DumpError(f"{name}, position {row}: {what} is {wrong!r}; expected a number")
+    padded = (x + [padding] * (width - len(x)) for x in lists)
     try:
-        flat = np.fromiter(itertools.chain.from_iterable(padded), np.int64, len(lists) * width)
-    except (TypeError, ValueError, OverflowError):
-        row, wrong = next(
-            (row, x)
-            for row, xs in enumerate(lists)
-            for x in xs
-            if type(x) is not int or not -(1 << 63) <= x < 1 << 63
-        )
-        raise DumpError(
-            f"{name}, position {row}: a token id is {wrong!r}; expected an integer of 64 bits"
-        ) from None
+        flat = np.fromiter(itertools.chain.from_iterable(padded), dtype, len(lists) * width)
+    except OverflowError:
+        raise DumpError(f"{name}: {what} is an integer of more than 64 bits") from None
     return flat.reshape(len(lists), width)
 
 

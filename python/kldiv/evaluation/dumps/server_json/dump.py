@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,7 +53,8 @@ class _Text:
 class ServerJson:
     """Top-k rows of a server's responses, one sequence for every text that they score.
 
-    Lines are read when their turn comes, so a file may be larger than memory.
+    Lines are read when their turn comes, so a file may be larger than memory. Of a response that
+    scores its prompt the completion is left aside: every engine goes on in its own way.
     """
 
     path: Path
@@ -65,6 +66,8 @@ class ServerJson:
     row_bytes: int = 1
     block_bytes: int = BLOCK_BYTES
     count: int | None = None
+    once: ClassVar[bool] = False
+    """The file can be read again, though only its end says how many texts there are."""
     scored: str = ""
     """``"prompt"`` or ``"completion"``."""
     k: int = 0
@@ -129,7 +132,11 @@ class ServerJson:
                 try:
                     answers = reader.answers(response)
                 except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-                    said = str(error) if type(error) is ValueError else "its parts are not those"
+                    said = "its parts are not those"
+                    if isinstance(error, KeyError):
+                        said = f"a part lacks {error}"
+                    elif type(error) is ValueError:
+                        said = str(error)
                     raise DumpError(
                         f"{here} is no response of {reader.name} that can be read: {said}"
                     ) from None
@@ -140,7 +147,7 @@ class ServerJson:
 def _reading(rows: Rows) -> Callable[[int], Iterator[TopKBlock]]:
     def read(step: int) -> Iterator[TopKBlock]:
         for start in range(0, len(rows), step):
-            yield rows.slice(start, start + step)
+            yield rows.block[start : start + step]
 
     return read
 

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from kldiv.evaluation.dumps.protocol import DumpError
 
@@ -26,7 +26,7 @@ def extension(path: Path) -> str:
 def opened(path: Path) -> IO[bytes]:
     """The file's bytes, decompressed."""
     if path.suffix.lower() == ".gz":
-        return gzip.open(path)
+        return cast(IO[bytes], gzip.open(path))
     return path.open("rb")
 
 

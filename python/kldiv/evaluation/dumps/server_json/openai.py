@@ -1,9 +1,9 @@
 """OpenAI, and servers compatible with it: the ``logprobs`` of a chat's or a completion's choices.
 
-In chats a position is ``{"token", "logprob", "bytes", "top_logprobs": [{"token", "logprob", "bytes"}]}``,
-in the older completions there are lists ``tokens``, ``token_logprobs`` and ``top_logprobs``, the last of
-null and ``{token: logprob}``; with ``echo`` they have the prompt, too. Tokens have no ids: see
-`id_of_token` for how they get some.
+In chats a position is ``{"token", "logprob", "bytes", "top_logprobs"}``, the last a list of
+``{"token", "logprob", "bytes"}``. In the older completions there are lists ``tokens``,
+``token_logprobs`` and ``top_logprobs``, the last of null and ``{token: logprob}``; with ``echo``
+they have the prompt, too. Tokens have no ids: see `id_of_token` for how they get some.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SGLang: ``meta_info.input_top_logprobs`` of the native /generate, or those of the output.
 
-A position is null or a list of ``[logprob, token id, text or null]``. ``input_token_logprobs`` has one
-of these for the text's own token, which ``logprob_start_len`` makes begin later than the text.
+A position is null or a list of ``[logprob, token id, text or null]``. ``input_token_logprobs`` has
+one of these for the text's own token. Both begin at ``logprob_start_len``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Tinker: ``topk_prompt_logprobs``, by itself or in a ``SampleResponse``.
 
-A position is null or a list of ``[token id, logprob]``. The prompt's tokens are not in the response;
-where whoever wrote the file put them beside it, ``prompt_tokens`` or ``tokens``, they are the labels.
+A position is null or a list of ``[token id, logprob]``. The prompt's tokens are not in the
+response. Where whoever wrote the file put them beside it, as ``prompt_tokens`` or ``tokens``, they
+are the labels.
 """
 
 from __future__ import annotations

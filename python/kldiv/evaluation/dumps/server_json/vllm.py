@@ -1,11 +1,11 @@
 """vLLM: ``prompt_logprobs``, and the ``logprobs`` of its own outputs.
 
 A position is null or ``{token id: {"logprob", "rank", "decoded_token"}}`` with K entries, or K + 1
-where the text's own token is not among the K most probable. It is where the OpenAI-compatible server
-puts it (``choices[].prompt_logprobs``, in chats at the top), in the JSON of a ``RequestOutput``, or a
-list by itself. The server has ids in ``prompt_token_ids`` where it was asked for them
-(``return_token_ids``); without, the text's own token is the first of a position, and its rank says
-whether that order is still the server's.
+where the text's own token is not among the K most probable. The list of them is where the
+OpenAI-compatible server puts it (``choices[].prompt_logprobs``, in chats at the top), in the JSON
+of a ``RequestOutput``, or by itself. The text's tokens are in ``prompt_token_ids`` where the server
+was asked for them (``return_token_ids``); without, the text's own token is the first of a position,
+and ranks say whether that order is still the server's.
 """
 
 from __future__ import annotations

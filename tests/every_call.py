@@ -1,0 +1,25 @@
+"""Every function's bits, for tests of what no result may depend on."""
+
+import numpy as np
+
+import kldiv
+from samples import GENERAL
+
+
+def everything(p, q, labels):
+    """Every function's bits."""
+    results = []
+    for name, options in GENERAL.items():
+        for reduction in ("none", "mean"):
+            value, gradients = kldiv.value_and_grad(
+                getattr(kldiv, name), p, q, wrt=("p", "q"), reduction=reduction, **options
+            )
+            results += [value, *gradients]
+    results += kldiv.value_and_grad(kldiv.cross_entropy, q, labels, label_smoothing=0.1)
+    results += kldiv.value_and_grad(kldiv.cross_entropy, q, labels, reduction="mean")
+    results += kldiv.value_and_grad(kldiv.entropy, p)
+    results += kldiv.value_and_grad(kldiv.logsumexp, p)
+    results += [kldiv.log_softmax(p), kldiv.gather_log_probs(p, labels)]
+    comparison = kldiv.compare(p, q, labels)
+    results += [comparison.kl, comparison.entropy_q, comparison.nll_p, comparison.top1_p]
+    return [np.asarray(result).tobytes() for result in results]
