@@ -112,7 +112,8 @@ pub(super) struct DisjointAlpha {
 impl DisjointAlpha {
     /// Of orders that do not make much of the errors of f32 lanes.
     pub(super) fn new(alpha: f64, factor: f64) -> Option<Self> {
-        (1e-3..=0.999).contains(&alpha).then_some(DisjointAlpha { powers: DisjointPowers { alpha }, factor })
+        let holds = (-1.0..=2.0).contains(&alpha) && alpha.abs() >= 1e-3 && (alpha - 1.0).abs() >= 1e-3;
+        holds.then_some(DisjointAlpha { powers: DisjointPowers { alpha }, factor })
     }
 }
 
@@ -127,8 +128,8 @@ impl Disjoint for DisjointAlpha {
     fn finish(self, sum: f64) -> Option<Outer> {
         let alpha = self.powers.alpha;
         let slope = self.factor / (alpha * (alpha - 1.0));
-        // Above, S − 1 cancels.
-        let accurate = sum <= 0.5 && DisjointPowers::holds(sum);
+        // In between, S − 1 cancels.
+        let accurate = !(0.5..2.0).contains(&sum) && DisjointPowers::holds(sum);
         accurate.then_some(Outer { value: slope * (sum - 1.0), slope })
     }
 }

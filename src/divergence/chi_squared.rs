@@ -3,8 +3,9 @@
 //! f = f̃ = (p − q)²/q. With e the larger of p and q, u = |ln p − ln q| and h = e^(−u) − 1, it is e·h²·e^u where p is the
 //! larger, e·h² where q is; ∂f/∂ln p = 2p(p − q)/q and ∂f/∂ln q = −(p − q)(p + q)/q.
 
+use super::alpha_divergence::DisjointAlpha;
 use super::pair::Pair;
-use super::{Class, Divergence, Infinite};
+use super::{Class, Disjoint, Divergence, Infinite};
 use crate::simd::exp::saturating_exp;
 use crate::simd::{Lanes, Scalar};
 
@@ -81,6 +82,11 @@ impl Divergence for ChiSquared {
         let grown = V::splat(token, 700.0).lt(pair.u);
         let power = V::select(V::and(grown, pair.p_larger), V::splat(token, 0.5) * class.d_ln_p, power);
         (power + power, -power)
+    }
+
+    fn for_disjoint_rows(self) -> Option<impl Disjoint> {
+        // Twice the alpha-divergence of order 2.
+        DisjointAlpha::new(2.0, 2.0)
     }
 
     fn infinite_where(self) -> Infinite {

@@ -37,7 +37,9 @@ impl Divergence for LkHybrid {
     const HAS_LONE_SLOPES: bool = true;
 
     fn statistic(self) -> Option<Statistic> {
-        Some(Statistic::Acceptance)
+        /// λ is rounded by this times the rounding of Σ min(p, q), 10⁻⁷ of it.
+        const LARGEST_EXPONENT: f64 = 4.0;
+        Some(Statistic::Acceptance { narrow_up_to: LARGEST_EXPONENT / self.eta })
     }
 
     fn weighed(self, acceptance: f64) -> Self {

@@ -186,6 +186,11 @@ pub(crate) trait Disjoint: Copy + Send + Sync {
     /// The divergence with what it needs in every lane.
     type View<V: Lanes>: DisjointView<V>;
 
+    /// What the p and q of a [`DisjointPair`] are to be multiplied by, which costs nothing there.
+    fn weights(self) -> (f64, f64) {
+        (1.0, 1.0)
+    }
+
     /// The view of rows with ln p − ln q = (x − y)/T − delta.
     fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> Self::View<V>;
 

@@ -322,7 +322,7 @@ impl DisjointPowers {
             power: ScaledExp::new(token, order * inverse_temperature, order * delta, 1.0),
             rate: splat(order * inverse_temperature),
             differences: (splat((delta - reach) / inverse_temperature), splat((delta + reach) / inverse_temperature)),
-            largest_power: splat(if self.alpha > 1.0 { 66.0_f64.exp2() } else { f64::INFINITY }),
+            largest_power: splat(if (0.0..=1.0).contains(&self.alpha) { f64::INFINITY } else { 66.0_f64.exp2() }),
         }
     }
 }

@@ -67,7 +67,8 @@ impl Norms {
     pub(crate) fn cancel(self, slope_sum: f64) -> bool {
         let parts = self.slopes + slope_sum * slope_sum * self.probabilities;
         let difference = parts - 2.0 * slope_sum * self.cross;
-        parts > 16.0 * difference && parts > 0.0
+        // Not finite means that the squares left the range of f32.
+        !(16.0 * difference >= parts && parts.is_finite())
     }
 }
 
