@@ -55,6 +55,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     const CANCELS: bool = false;
     /// Whether its weights depend on a [`statistic`](Divergence::statistic) of the rows.
     const HAS_STATISTIC: bool = false;
+    /// Whether f32 lanes ever take it, but for rows that have little in common.
+    const NARROW: bool = true;
     /// Whether a class that the other row lacks has a finite slope, [`lone_slopes`](Divergence::lone_slopes).
     const HAS_LONE_SLOPES: bool = false;
 
@@ -146,7 +148,7 @@ pub(crate) trait Divergence: Copy + Send + Sync {
 
     /// Whether the parameters ask for f64 lanes throughout.
     fn needs_wide_lanes(self) -> bool {
-        false
+        !Self::NARROW
     }
 
     /// The same divergence whose [`slopes_per_probability`](Divergence::slopes_per_probability) are relative to the row's sum,

@@ -47,7 +47,7 @@ impl<D: Divergence> Task<'_, D> {
                     return gap.share();
                 }
             }
-            if let Ok(Statistics { frame, p: sum, .. }) = Statistics::new(p, q, isa, blocks, false, false) {
+            if let Ok(Statistics { frame, p: sum, .. }) = Statistics::new(p, q, isa, blocks, false, true) {
                 let smallest = self.smallest_of_head(mass, sum, false);
                 return self.gap(|p, q| isa.run(Narrow(GapKernel::<true> { p, q, frame, smallest }))).share();
             }
