@@ -5,7 +5,7 @@
 
 use super::pair::Pair;
 use super::powers::{DisjointPowers, DisjointPowersView, Powers};
-use super::{Class, Disjoint, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointFacts, Divergence, Infinite, Outer};
 use crate::simd::Lanes;
 
 #[derive(Clone, Copy)]
@@ -121,8 +121,8 @@ impl Disjoint for DisjointAlpha {
     type View<V: Lanes> = DisjointPowersView<V>;
 
     #[inline(always)]
-    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> DisjointPowersView<V> {
-        self.powers.view(token, inverse_temperature, delta)
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointPowersView<V> {
+        self.powers.view(token, rows)
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {

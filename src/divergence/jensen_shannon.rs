@@ -18,7 +18,9 @@ use super::disjoint_pair::DisjointPair;
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, OfProbabilities, Outer, Probabilities};
+use super::{
+    Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, OfProbabilities, Outer, Probabilities,
+};
 use crate::simd::Lanes;
 use crate::simd::ln::{Log1p, atanh_tail_on_third, ln};
 
@@ -239,16 +241,19 @@ pub(crate) struct DisjointJensenShannon {
 impl Disjoint for DisjointJensenShannon {
     type View<V: Lanes> = DisjointJensenShannonView<V>;
 
+    // Two exponentials, a quotient and a logarithm are in each slope.
+    const LARGEST_PARTS: f64 = 4.0;
+
     fn weights(self) -> (f64, f64) {
         (self.beta, 1.0 - self.beta)
     }
 
     #[inline(always)]
-    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> DisjointJensenShannonView<V> {
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointJensenShannonView<V> {
         let splat = |value| V::splat(token, value);
         DisjointJensenShannonView {
-            rate: splat(inverse_temperature),
-            offset: splat(ln_ratio_of_weights(self.beta) - delta),
+            rate: splat(rows.inverse_temperature),
+            offset: splat(ln_ratio_of_weights(self.beta) - rows.delta),
             zero: splat(0.0),
             two: splat(2.0),
             tiny: splat(TINY),

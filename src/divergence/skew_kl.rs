@@ -16,7 +16,7 @@ use super::jensen_shannon::{Mixture, SMALLEST_SHARE, TINY, is_even_enough, ln_ra
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, Outer};
 use crate::simd::ln::Log1p;
 use crate::simd::{Lanes, Scalar};
 
@@ -196,16 +196,19 @@ pub(crate) struct DisjointSkewKl {
 impl Disjoint for DisjointSkewKl {
     type View<V: Lanes> = DisjointSkewKlView<V>;
 
+    // Two exponentials, a quotient and a logarithm are in each slope.
+    const LARGEST_PARTS: f64 = 4.0;
+
     fn weights(self) -> (f64, f64) {
         (self.alpha, 1.0 - self.alpha)
     }
 
     #[inline(always)]
-    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> DisjointSkewKlView<V> {
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointSkewKlView<V> {
         let splat = |value| V::splat(token, value);
         DisjointSkewKlView {
-            rate: splat(inverse_temperature),
-            offset: splat(ln_ratio_of_weights(self.alpha) - delta),
+            rate: splat(rows.inverse_temperature),
+            offset: splat(ln_ratio_of_weights(self.alpha) - rows.delta),
             zero: splat(0.0),
             one: splat(1.0),
             tiny: splat(TINY),

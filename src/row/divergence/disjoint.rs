@@ -3,7 +3,7 @@
 //! There p and q themselves are accurate enough, without the care that [`Pair`](crate::divergence::Pair) takes of close rows. The
 //! statistics are those that [`far`](crate::row::kl::far) found.
 
-use crate::divergence::{Class, Disjoint, DisjointPair, DisjointView};
+use crate::divergence::{Class, Disjoint, DisjointFacts, DisjointPair, DisjointView};
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::lowest_narrow_logit;
 use crate::row::divergence::second_pass::{Norms, Sums};
@@ -22,6 +22,8 @@ pub(crate) struct DisjointRows<'a, D> {
     pub(crate) p: Distribution<'a>,
     pub(crate) q: Distribution<'a>,
     pub(crate) frame: Frame,
+    /// KL(p‖q).
+    pub(crate) kl: f64,
 }
 
 /// What is taken from the slopes of a side to give the gradient of its logits, and what that is multiplied by.
@@ -34,6 +36,11 @@ pub(crate) struct Centering {
 }
 
 impl<D: Disjoint> DisjointRows<'_, D> {
+    /// [`Disjoint::LARGEST_PARTS`].
+    pub(crate) fn largest_parts(&self) -> f64 {
+        D::LARGEST_PARTS
+    }
+
     /// To read, padded with logits of probability 0.
     #[inline(always)]
     fn blocks(&self) -> [Block<'_, f32>; 2] {
@@ -91,15 +98,16 @@ struct View<V: Lanes, W> {
 impl<V: Lanes, W: DisjointView<V>> View<V, W> {
     #[inline(always)]
     fn new<D: Disjoint<View<V> = W>>(token: V::Token, rows: &DisjointRows<'_, D>) -> Self {
-        let DisjointRows { divergence, p, frame, .. } = *rows;
+        let DisjointRows { divergence, p, frame, kl, .. } = *rows;
         let rate = p.inverse_temperature;
+        let facts = DisjointFacts { inverse_temperature: rate, delta: frame.delta.value(), kl };
         let weights = divergence.weights();
         let exp = |side: SideFrame, weight: f64| side.weighted_exp(token, rate, weight);
         View {
             token,
             exps: (exp(frame.p, weights.0), exp(frame.q, weights.1)),
             log_ratio: LogRatio::new(token, rate, frame.delta),
-            of_divergence: divergence.view::<V>(token, rate, frame.delta.value()),
+            of_divergence: divergence.view::<V>(token, facts),
         }
     }
 

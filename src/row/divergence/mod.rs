@@ -176,13 +176,14 @@ impl<D: Divergence> Task<'_, D> {
         let Some(far) = self.far_if_disjoint() else {
             return Outcome::Nothing;
         };
-        let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature) };
+        let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature), kl: far.value };
         let wanted = self.wanted();
+        let largest_parts = rows.largest_parts();
         let sums = rows.sums(isa, blocks, wanted);
         let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
             return Outcome::Nothing;
         };
-        if sums.cancel(wanted) {
+        if sums.cancel(wanted, largest_parts) {
             return Outcome::Value { value, needs_wide_lanes: true };
         }
         if wanted != (false, false) {

@@ -7,7 +7,9 @@ use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::Outcome;
 use crate::row::divergence::first_pass::Statistics;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
-use crate::row::divergence::second_pass::{Gauge, InMode, LargestClass, Mode, SecondPass, SlopesAt, Sums};
+use crate::row::divergence::second_pass::{
+    Gauge, InMode, LARGEST_PARTS, LargestClass, Mode, SecondPass, SlopesAt, Sums,
+};
 use crate::row::gradients::RowGradients;
 use crate::rows::RowMut;
 use crate::simd::{Isa, Narrow, Wide};
@@ -59,7 +61,7 @@ impl<D: Divergence> Call<'_, D> {
             value = self.rescaled(RowGradients { p: None, q: None, ..gradients });
         }
         if wanted.0 || wanted.1 {
-            if !self.wide && sums.cancel(wanted) {
+            if !self.wide && sums.cancel(wanted, LARGEST_PARTS) {
                 return Outcome::Value { value, needs_wide_lanes: true };
             }
             self.write_gradients(&gradients, &sums, gauge, value, slope);
