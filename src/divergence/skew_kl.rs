@@ -5,7 +5,7 @@
 //! homogeneous: where p is the larger, w and b are negative, and nothing cancels; where q is and w < 1, f̃ is at most half of b;
 //! beyond, f̃ = m − p − p·ln(1 + w) and a = p·(α(m−p)/m − ln(1 + w)).
 //!
-//! In f32 lanes α is from 0.05 to ½, and one logarithm does: with e the larger of p and q, e(1 + v) the smaller, γ its weight in
+//! Of pairs in f32 lanes α is from 0.05 to ½, and one logarithm does: with e the larger of p and q, e(1 + v) the smaller, γ its weight in
 //! m = e(1 + γv), u = −ln(1 + v) and h = v + u, f̃ is e·L(γv) where p is the larger, and e·[(1−α)v² − e^(−u)(h − L(γv))] where q is.
 //!
 //! What is left of the slopes less those of a class that the other row lacks, −ln α − (1−α) and 1 − α, is
