@@ -115,11 +115,15 @@ def _how(estimate: Estimate) -> str:
 
 
 def _tail(summary: EvaluationSummary) -> list[Line]:
-    return [] if summary.bounded else [
-        (f"in the worst {one.percent:g} %", f"{_percent(one.share)} in {one.rows:,} rows")
-        for one in summary.tail_shares
-        if one.rows
-    ]
+    return (
+        []
+        if summary.bounded
+        else [
+            (f"in the worst {one.percent:g} %", f"{_percent(one.share)} in {one.rows:,} rows")
+            for one in summary.tail_shares
+            if one.rows
+        ]
+    )
 
 
 def _top1(summary: EvaluationSummary) -> list[Line]:
