@@ -21,7 +21,8 @@ const FEATURES: usize = 256;
 /// Panels that a thread takes at a time, at most: with the weights as f64, and with the sums, they are in a second-level cache.
 const PANELS: usize = 8;
 
-/// The products of every row of `input` with every row of `weight`: element c of row i of `out` is Σ input_ik·weight_ck.
+/// The products of every row of `input` with every row of `weight`: element c of row i of `out` is the sum over k of
+/// `input[i][k] * weight[c][k]`.
 ///
 /// Products are added up in f64, in the order of k, each with one rounding. So a number depends on its two rows alone: it has
 /// the same bits for any number of rows and threads, and on any instruction set. Beside the result there are `input` as f64,
@@ -81,8 +82,8 @@ pub fn linear(input: &Rows<'_>, weight: &Rows<'_>, out: RowsMut<'_>, execution: 
     })
 }
 
-/// All rows as f64, in panels of [`ROWS`]: of each panel the first feature of every row, then the second, and so on. Rows past the
-/// end are 0.
+/// All rows as f64, in panels of [`ROWS`]: of each panel the first feature of every row, then the second, and so on. Rows past
+/// the end are 0.
 fn panels(input: &Rows<'_>) -> Result<Vec<f64>, Error> {
     let features = input.classes();
     let mut panels = memory::filled(input.count().next_multiple_of(ROWS).saturating_mul(features), 0.0)?;
@@ -221,8 +222,8 @@ impl Accumulate<'_> {
 /// Adds the products of `N` classes and `VECTORS` vectors of rows, from `row` on.
 ///
 /// # Safety
-/// `numbers` has [`ROWS`] for each of `len` features, `weights` `len` for each of `N` classes, `sums` [`ROWS`] for each of these;
-/// `row + VECTORS * V::N <= ROWS`.
+/// `numbers` has [`ROWS`] for each of `len` features, `weights` `len` for each of `N` classes, `sums` [`ROWS`] for each of
+/// these; `row + VECTORS * V::N <= ROWS`.
 #[inline(always)]
 unsafe fn of_vectors<V: Lanes, const N: usize, const VECTORS: usize>(
     token: V::Token,
