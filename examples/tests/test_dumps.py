@@ -26,7 +26,7 @@ pytestmark = [
 
 def run(*command, folder):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

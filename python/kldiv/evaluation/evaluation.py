@@ -346,13 +346,13 @@ def evaluate(
     dumps = [_as_dump(reference, "reference", kind), *_named(candidates, kind)]
     dumps = _in_sequences(dumps, sequences)
     spaces = (space, space) if space is None or isinstance(space, str) else (space[0], space[1])
-    scoring = Scoring(spaces, temperature, ignore_index, ClassRule(vocab, classes), chunks)
+    scoring = Scoring(spaces, temperature, ClassRule(vocab, classes), chunks)
     heads = Heads.given(head, candidate_heads, len(candidates))
     scorers = [
         scorer_of(dumps[0], dump, scoring, heads.of(place)) for place, dump in enumerate(dumps[1:])
     ]
     marks = Marks(
-        labels=_numbers("labels", labels, np.int64),
+        labels=_labels(labels, ignore_index),
         where=_numbers("where", where, np.bool_),
         floor=_numbers("floor", floor, np.float64),
     )
@@ -467,6 +467,18 @@ def _numbers(name: str, given: Any, dtype: type) -> Array | None:
     if array.dtype.kind not in ("biu" if dtype is not np.float64 else "biuf"):
         raise TypeError(f"{name} has dtype {array.dtype}")
     return array.reshape(-1).astype(dtype)
+
+
+def _labels(given: Any, ignore_index: int | None) -> Array | None:
+    """Labels, `NO_TOKEN` where there is none."""
+    labels = _numbers("labels", given, np.int64)
+    if labels is None or ignore_index == NO_TOKEN:
+        return labels
+    none = np.zeros(len(labels), np.bool_) if ignore_index is None else labels == ignore_index
+    # It would pass for a position without a token; as a class it is out of range.
+    labels[(labels == NO_TOKEN) & ~none] = -1
+    labels[none] = NO_TOKEN
+    return labels
 
 
 def _of_sequences(frame: pl.DataFrame, column: str, given: Any) -> pl.DataFrame:

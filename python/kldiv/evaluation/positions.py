@@ -58,7 +58,6 @@ class Scoring:
     spaces: tuple[str | None, str | None] = (None, None)
     """What the numbers of reference and candidates are; None for what the dumps say."""
     temperature: float = 1.0
-    ignore_index: int | None = NO_TOKEN
     class_rule: ClassRule = field(default_factory=ClassRule)
     chunks: int | None = None
     """Only so many sequences, the first ones."""

@@ -169,7 +169,7 @@ def test_compare_agrees_with_python_and_float64():
         assert columns[name].strip() == dict(expected.lines())[name]
     assert columns["mean KL(p‖q)"].strip() == f"{expected.kl.mean:.6g}"
     assert columns["error were rows independent"].strip() == f"{expected.kl.standard_error:.2g}"
-    assert "rows/s" in columns["throughput"]
+    assert "positions/s" in columns["throughput"]
 
 
 @pytest.mark.parametrize(

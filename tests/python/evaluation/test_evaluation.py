@@ -175,6 +175,16 @@ def test_what_does_not_fit_together(logits, labels):
             call()
 
 
+def test_the_label_of_positions_that_have_none(logits, labels):
+    p, q, _ = logits
+    expected = evaluate(p, q, labels=labels).positions
+    other = np.where(labels == -100, 7_000, labels).astype(">i2")
+    assert evaluate(p, q, labels=other, ignore_index=7_000).positions.equals(expected)
+    for index in (7_000, None):
+        with pytest.raises(ValueError, match="-1"):
+            evaluate(p, q, labels=labels, ignore_index=index)
+
+
 def test_worst_positions(logits):
     p, q = (x.copy() for x in logits[:2])
     p[1, 3, 0] = np.nan
