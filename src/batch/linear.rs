@@ -7,6 +7,7 @@ use crate::row::runs::{Step, pass};
 use crate::rows::{Block, BlockMut, Row, RowMut, Rows, RowsMut};
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Execution;
+use std::ops::Range;
 
 /// Rows whose products are taken together, a lane each.
 const ROWS: usize = 24;
@@ -17,7 +18,7 @@ const CLASSES: usize = 120;
 /// Features that are taken before going on to the next rows: as f64, those of the classes are 240 KiB, of a panel 48 KiB.
 const FEATURES: usize = 256;
 
-/// Panels that share what was converted of the weights, at most: with it, and with the sums, they are in a second-level cache.
+/// Panels that a thread takes at a time, at most: with the weights as f64, and with the sums, they are in a second-level cache.
 const PANELS: usize = 8;
 
 /// The products of every row of `input` with every row of `weight`: element c of row i of `out` is Σ input_ik·weight_ck.
@@ -66,10 +67,16 @@ pub fn linear(input: &Rows<'_>, weight: &Rows<'_>, out: RowsMut<'_>, execution: 
         }
         let panels = panels(input)?;
         let product = Product { panels: &panels, weight, out: &out, isa: driver.isa };
-        // A multiplication takes a thirtieth of the time that a class takes elsewhere.
-        let work = (CLASSES * input.count()).saturating_mul(features) / 32;
-        let found =
-            driver.for_rows(weight.count().div_ceil(CLASSES), work, &|tile, _| product.tile(tile * CLASSES).err())?;
+        // As many panels in each tile, or nearly.
+        let count = panels.len() / (ROWS * features);
+        let down = count.div_ceil(PANELS).max(1);
+        let height = count.div_ceil(down);
+        // A multiplication takes a hundredth of the time of a class elsewhere.
+        let work = (CLASSES * ROWS * height).saturating_mul(features) / 128;
+        let found = driver.for_rows(down * weight.count().div_ceil(CLASSES), work, &|tile, _| {
+            let first = tile % down * height;
+            product.tile(first..count.min(first + height), tile / down * CLASSES).err()
+        })?;
         found.into_iter().flatten().next().map_or(Ok(()), Err)
     })
 }
@@ -99,36 +106,28 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// The columns of the classes from `start` on.
-    fn tile(&self, start: usize) -> Result<(), Error> {
+    /// The products of some panels with the classes from `start` on.
+    fn tile(&self, panels: Range<usize>, start: usize) -> Result<(), Error> {
         let features = self.weight.classes();
         let classes = CLASSES.min(self.weight.count() - start);
-        let panels = self.panels.len() / (ROWS * features);
         let mut weights = memory::filled(CLASSES * FEATURES.min(features), 0.0)?;
-        // As many at a time, or nearly.
-        let together = panels.div_ceil(panels.div_ceil(PANELS).max(1)).max(1);
-        let mut sums = memory::filled(together * ROWS * CLASSES, 0.0)?;
-        for first in (0..panels).step_by(together) {
-            let count = together.min(panels - first);
-            sums.fill(0.0);
-            for feature in (0..features).step_by(FEATURES) {
-                let len = FEATURES.min(features - feature);
-                let converted = RowsMut::new(&mut weights[..CLASSES * len], len)?;
-                for class in 0..classes {
-                    // SAFETY: the only view of this row.
-                    let to = unsafe { converted.row(class) };
-                    self.isa.run(Convert { from: self.weight.row(start + class).block(feature, len), to });
-                }
-                drop(converted);
-                for panel in 0..count {
-                    let numbers = &self.panels[((first + panel) * features + feature) * ROWS..][..ROWS * len];
-                    let sums = &mut sums[panel * ROWS * CLASSES..][..ROWS * CLASSES];
-                    self.isa.run(Accumulate { numbers, weights: &weights[..CLASSES * len], classes, sums });
-                }
+        let mut sums = memory::filled(panels.len() * ROWS * CLASSES, 0.0)?;
+        for feature in (0..features).step_by(FEATURES) {
+            let len = FEATURES.min(features - feature);
+            let converted = RowsMut::new(&mut weights[..CLASSES * len], len)?;
+            for class in 0..classes {
+                // SAFETY: the only view of this row.
+                let to = unsafe { converted.row(class) };
+                self.isa.run(Convert { from: self.weight.row(start + class).block(feature, len), to });
             }
-            for panel in 0..count {
-                self.put((first + panel) * ROWS, start, classes, &sums[panel * ROWS * CLASSES..][..ROWS * CLASSES])?;
+            drop(converted);
+            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(ROWS * CLASSES)) {
+                let numbers = &self.panels[(panel * features + feature) * ROWS..][..ROWS * len];
+                self.isa.run(Accumulate { numbers, weights: &weights[..CLASSES * len], classes, sums });
             }
+        }
+        for (panel, sums) in panels.zip(sums.chunks_exact(ROWS * CLASSES)) {
+            self.put(panel * ROWS, start, classes, sums)?;
         }
         Ok(())
     }

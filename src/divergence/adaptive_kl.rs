@@ -7,7 +7,7 @@ use super::disjoint_pair::DisjointPair;
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer, Statistic};
+use super::{Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, Outer, Statistic};
 use crate::simd::Lanes;
 use crate::simd::exp::saturating_exp;
 use std::f64::consts::LN_2;
@@ -113,8 +113,8 @@ impl Disjoint for AdaptiveKl {
     type View<V: Lanes> = AdaptiveKlView<V>;
 
     #[inline(always)]
-    fn view<V: Lanes>(self, token: V::Token, _: f64, _: f64) -> AdaptiveKlView<V> {
-        AdaptiveKlView(self.splat_weights(token))
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> AdaptiveKlView<V> {
+        AdaptiveKlView { weights: self.splat_weights(token), kl: V::splat(token, rows.kl) }
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
@@ -124,20 +124,24 @@ impl Disjoint for AdaptiveKl {
 
 /// g and 1 − g.
 #[derive(Clone, Copy)]
-pub(crate) struct AdaptiveKlView<V>((V, V));
+pub(crate) struct AdaptiveKlView<V> {
+    weights: (V, V),
+    kl: V,
+}
 
-/// Slopes without their multiples of p and q: g·p·d − (1−g)·q and −(1−g)·q·d − g·p.
+/// Slopes without their multiples of p and q: g·p·(d − KL) − (1−g)·q and −(1−g)·q·(d + KL) − g·p. The mean of d over q is −KL(q‖p),
+/// of which KL(p‖q) is what is known.
 impl<V: Lanes> DisjointView<V> for AdaptiveKlView<V> {
     #[inline(always)]
     fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
         let DisjointPair { p, q, log_ratio: d, .. } = *pair;
-        let (g, rest) = self.0;
+        let (g, rest) = self.weights;
         let (to_q, to_p) = (p * d, q * d);
         let difference = p - q;
-        let of_q: V = rest * to_p + g * p;
+        let of_q: V = rest * (q * (d + self.kl)) + g * p;
         Class {
             value: g * (to_q - difference) + rest * (difference - to_p),
-            d_ln_p: g * to_q - rest * q,
+            d_ln_p: g * (p * (d - self.kl)) - rest * q,
             d_ln_q: -of_q,
         }
     }

@@ -5,7 +5,7 @@
 
 use super::pair::Pair;
 use super::powers::{DisjointPowers, DisjointPowersView, Powers};
-use super::{Class, Disjoint, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointFacts, Divergence, Infinite, Outer};
 use crate::simd::Lanes;
 
 #[derive(Clone, Copy)]
@@ -112,7 +112,8 @@ pub(super) struct DisjointAlpha {
 impl DisjointAlpha {
     /// Of orders that do not make much of the errors of f32 lanes.
     pub(super) fn new(alpha: f64, factor: f64) -> Option<Self> {
-        (1e-3..=0.999).contains(&alpha).then_some(DisjointAlpha { powers: DisjointPowers { alpha }, factor })
+        let holds = (-1.0..=2.0).contains(&alpha) && alpha.abs() >= 1e-3 && (alpha - 1.0).abs() >= 1e-3;
+        holds.then_some(DisjointAlpha { powers: DisjointPowers { alpha }, factor })
     }
 }
 
@@ -120,15 +121,15 @@ impl Disjoint for DisjointAlpha {
     type View<V: Lanes> = DisjointPowersView<V>;
 
     #[inline(always)]
-    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> DisjointPowersView<V> {
-        self.powers.view(token, inverse_temperature, delta)
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointPowersView<V> {
+        self.powers.view(token, rows)
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
         let alpha = self.powers.alpha;
         let slope = self.factor / (alpha * (alpha - 1.0));
-        // Above, S − 1 cancels.
-        let accurate = sum <= 0.5 && DisjointPowers::holds(sum);
+        // In between, S − 1 cancels.
+        let accurate = !(0.5..2.0).contains(&sum) && DisjointPowers::holds(sum);
         accurate.then_some(Outer { value: slope * (sum - 1.0), slope })
     }
 }

@@ -3,8 +3,9 @@
 //! f = f̃ = (p − q)²/q. With e the larger of p and q, u = |ln p − ln q| and h = e^(−u) − 1, it is e·h²·e^u where p is the
 //! larger, e·h² where q is; ∂f/∂ln p = 2p(p − q)/q and ∂f/∂ln q = −(p − q)(p + q)/q.
 
+use super::alpha_divergence::DisjointAlpha;
 use super::pair::Pair;
-use super::{Class, Divergence, Infinite};
+use super::{Class, Disjoint, Divergence, Infinite};
 use crate::simd::exp::saturating_exp;
 use crate::simd::{Lanes, Scalar};
 
@@ -13,6 +14,8 @@ pub(crate) struct ChiSquared;
 
 impl Divergence for ChiSquared {
     const HAS_LONE_SLOPES: bool = true;
+    // The weight p²/q of a class is not bounded by the class, and the rounding of f32 lanes in its logarithm would show.
+    const NARROW: bool = false;
 
     #[cfg(test)]
     fn definition(self, ln_p: f64, ln_q: f64) -> (f64, f64, f64) {
@@ -83,6 +86,11 @@ impl Divergence for ChiSquared {
         (power + power, -power)
     }
 
+    fn for_disjoint_rows(self) -> Option<impl Disjoint> {
+        // Twice the alpha-divergence of order 2.
+        DisjointAlpha::new(2.0, 2.0)
+    }
+
     fn infinite_where(self) -> Infinite {
         Infinite { q_zero: true, p_zero: false }
     }
@@ -90,10 +98,5 @@ impl Divergence for ChiSquared {
     fn slopes_at_zero(self) -> (f64, f64) {
         // 2(p/q − 1) and 1 − p²/q².
         (-2.0, f64::NEG_INFINITY)
-    }
-
-    /// The weight p²/q of a class is not bounded by the class, and the rounding of f32 lanes in its logarithm would show.
-    fn needs_wide_lanes(self) -> bool {
-        true
     }
 }

@@ -6,6 +6,7 @@ use crate::simd::Lanes;
 #[derive(Clone, Copy)]
 pub(crate) struct DisjointPair<V: Lanes> {
     pub(crate) token: V::Token,
+    /// p and q times [`Disjoint::weights`](super::Disjoint::weights).
     pub(crate) p: V,
     pub(crate) q: V,
     /// x − y, and its rounding error.

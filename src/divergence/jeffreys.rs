@@ -7,7 +7,7 @@ use super::disjoint_pair::DisjointPair;
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, Outer};
 use crate::simd::Lanes;
 use crate::simd::exp::saturating_exp;
 
@@ -57,10 +57,11 @@ impl Divergence for Jeffreys {
 }
 
 impl Disjoint for Jeffreys {
-    type View<V: Lanes> = Self;
+    type View<V: Lanes> = JeffreysView<V>;
 
-    fn view<V: Lanes>(self, _: V::Token, _: f64, _: f64) -> Self {
-        self
+    #[inline(always)]
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> JeffreysView<V> {
+        JeffreysView { kl: V::splat(token, rows.kl) }
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
@@ -68,11 +69,18 @@ impl Disjoint for Jeffreys {
     }
 }
 
-/// Slopes without their multiples of p and q: p·d − q and −q·d − p.
-impl<V: Lanes> DisjointView<V> for Jeffreys {
+#[derive(Clone, Copy)]
+pub(crate) struct JeffreysView<V> {
+    kl: V,
+}
+
+/// Slopes without their multiples of p and q: p·(d − KL) − q and −q·(d + KL) − p. The mean of d over q is −KL(q‖p), of which
+/// KL(p‖q) is what is known.
+impl<V: Lanes> DisjointView<V> for JeffreysView<V> {
     #[inline(always)]
     fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
         let DisjointPair { p, q, log_ratio: d, .. } = *pair;
-        Class { value: (p - q) * d, d_ln_p: p * d - q, d_ln_q: -(q * d + p) }
+        let kl = self.kl;
+        Class { value: (p - q) * d, d_ln_p: p * (d - kl) - q, d_ln_q: -(q * (d + kl) + p) }
     }
 }

@@ -18,7 +18,9 @@ use super::disjoint_pair::DisjointPair;
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, OfProbabilities, Outer, Probabilities};
+use super::{
+    Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, OfProbabilities, Outer, Probabilities,
+};
 use crate::simd::Lanes;
 use crate::simd::ln::{Log1p, atanh_tail_on_third, ln};
 
@@ -204,7 +206,7 @@ impl Divergence for JensenShannon {
     }
 
     fn for_disjoint_rows(self) -> Option<impl Disjoint> {
-        (self.beta == 0.5 && self.factor == 1.0).then_some(EvenDisjoint)
+        (self.factor == 1.0 && is_even_enough(self.beta)).then_some(DisjointJensenShannon { beta: self.beta })
     }
 
     fn for_many_pairs(self) -> Option<impl OfProbabilities> {
@@ -226,56 +228,82 @@ impl Divergence for JensenShannon {
     }
 }
 
-/// β = ½: ln 2 less ½Σ[p·ln(1 + q/p) + q·ln(1 + p/q)], whose terms vanish where either row lacks the class.
+/// The entropy of the weights, of which Σ[a·ln(1 + b/a) + b·ln(1 + a/b)] with a = βp and b = (1−β)q is to be taken: terms that
+/// vanish where either row lacks the class.
 ///
-/// With s = min(p, q)/(p + q + max(p, q)), ln(1 + min/max) is 2 atanh s, and where the ratio is the inverse of that, its
-/// logarithm is larger by |ln(p/q)|.
+/// With s = min(a, b)/(a + b + max(a, b)), ln(1 + min/max) is 2 atanh s, and where the ratio is the inverse of that, its
+/// logarithm is larger by |ln(a/b)|.
 #[derive(Clone, Copy)]
-pub(crate) struct EvenDisjoint;
+pub(crate) struct DisjointJensenShannon {
+    beta: f64,
+}
 
-impl Disjoint for EvenDisjoint {
-    type View<V: Lanes> = EvenDisjointView<V>;
+impl Disjoint for DisjointJensenShannon {
+    type View<V: Lanes> = DisjointJensenShannonView<V>;
+
+    // Two exponentials, a quotient and a logarithm are in each slope.
+    const LARGEST_PARTS: f64 = 4.0;
+
+    fn weights(self) -> (f64, f64) {
+        (self.beta, 1.0 - self.beta)
+    }
 
     #[inline(always)]
-    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> EvenDisjointView<V> {
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointJensenShannonView<V> {
         let splat = |value| V::splat(token, value);
-        EvenDisjointView {
-            half_rate: splat(0.5 * inverse_temperature),
-            half_delta: splat(0.5 * delta),
+        DisjointJensenShannonView {
+            rate: splat(rows.inverse_temperature),
+            offset: splat(ln_ratio_of_weights(self.beta) - rows.delta),
             zero: splat(0.0),
-            half: splat(0.5),
-            tiny: splat(1e-37),
+            two: splat(2.0),
+            tiny: splat(TINY),
         }
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
-        /// Below, little is left of ln 2.
-        const SMALLEST: f64 = 0.2;
-        let value = std::f64::consts::LN_2 + sum;
-        (value >= SMALLEST).then_some(Outer { value, slope: 1.0 })
+        let rest = 1.0 - self.beta;
+        let entropy = -(self.beta * self.beta.ln() + rest * rest.ln());
+        let value = entropy + sum;
+        (value >= SMALLEST_SHARE * entropy).then_some(Outer { value, slope: 1.0 })
     }
 }
 
+/// Weights of a mixture that f32 lanes take, of rows with little in common.
+pub(super) fn is_even_enough(weight: f64) -> bool {
+    (1e-3..=0.999).contains(&weight)
+}
+
+/// Of the value of rows with nothing in common; below, little is left of it.
+pub(super) const SMALLEST_SHARE: f64 = 0.29;
+
+/// About the smallest normal number: no class has less, but 0.
+pub(super) const TINY: f64 = 1e-37;
+
+/// ln(β/(1−β)).
+pub(super) fn ln_ratio_of_weights(beta: f64) -> f64 {
+    beta.ln() - (1.0 - beta).ln()
+}
+
 #[derive(Clone, Copy)]
-pub(crate) struct EvenDisjointView<V> {
-    half_rate: V,
-    half_delta: V,
+pub(crate) struct DisjointJensenShannonView<V> {
+    rate: V,
+    /// What is added to (x − y)/T to give ln(a/b).
+    offset: V,
     zero: V,
-    half: V,
-    /// About the smallest normal number: no class has less, but 0.
+    two: V,
     tiny: V,
 }
 
-impl<V: Lanes> DisjointView<V> for EvenDisjointView<V> {
+impl<V: Lanes> DisjointView<V> for DisjointJensenShannonView<V> {
     #[inline(always)]
     fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
-        let (p, q) = (pair.p, pair.q);
-        let s = p.min(q).divide_relaxed((p + q + p.max(q)).max(self.tiny));
-        let half_ln = atanh_tail_on_third(pair.token, s).mul_add_relaxed(self.half, s);
-        // ½ ln(p/q), with the rounding error of x − y.
-        let ratio = pair.difference.0.mul_add_relaxed(self.half_rate, -self.half_delta);
-        let d_ln_p = p * (ratio.min(self.zero) - half_ln);
-        let d_ln_q = q * ((-ratio).min(self.zero) - half_ln);
+        let (a, b) = (pair.p, pair.q);
+        let s = a.min(b).divide_relaxed((a + b + a.max(b)).max(self.tiny));
+        let ln = s.mul_add_relaxed(self.two, atanh_tail_on_third(pair.token, s));
+        // ln(a/b), with the rounding error of x − y.
+        let ratio = pair.difference.0.mul_add_relaxed(self.rate, self.offset);
+        let d_ln_p = a * (ratio.min(self.zero) - ln);
+        let d_ln_q = b * ((-ratio).min(self.zero) - ln);
         Class { value: d_ln_p + d_ln_q, d_ln_p, d_ln_q }
     }
 }

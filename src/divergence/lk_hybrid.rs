@@ -6,7 +6,7 @@ use super::disjoint_pair::DisjointPair;
 use super::kl::Kl;
 use super::pair::Pair;
 use super::total_variation::TotalVariation;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer, Statistic};
+use super::{Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, Outer, Statistic};
 use crate::simd::Lanes;
 use crate::simd::exp::saturating_exp;
 use std::f64::consts::LN_2;
@@ -37,7 +37,9 @@ impl Divergence for LkHybrid {
     const HAS_LONE_SLOPES: bool = true;
 
     fn statistic(self) -> Option<Statistic> {
-        Some(Statistic::Acceptance)
+        /// λ is rounded by this times the rounding of Σ min(p, q), 10⁻⁷ of it.
+        const LARGEST_EXPONENT: f64 = 4.0;
+        Some(Statistic::Acceptance { narrow_up_to: LARGEST_EXPONENT / self.eta })
     }
 
     fn weighed(self, acceptance: f64) -> Self {
@@ -115,8 +117,9 @@ impl Disjoint for LkHybrid {
     type View<V: Lanes> = LkHybridView<V>;
 
     #[inline(always)]
-    fn view<V: Lanes>(self, token: V::Token, _: f64, _: f64) -> LkHybridView<V> {
-        LkHybridView { lambda: V::splat(token, self.weights.0), rest: V::splat(token, self.weights.1) }
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> LkHybridView<V> {
+        let splat = |value| V::splat(token, value);
+        LkHybridView { lambda: splat(self.weights.0), rest: splat(self.weights.1), kl: splat(rows.kl) }
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
@@ -131,9 +134,10 @@ impl Disjoint for LkHybrid {
 pub(crate) struct LkHybridView<V> {
     lambda: V,
     rest: V,
+    kl: V,
 }
 
-/// Slopes without their multiples of p and q: p·d and −p of KL, and those of total variation.
+/// Slopes without their multiples of p and q: p·(d − KL) and −p of KL, and those of total variation.
 impl<V: Lanes> DisjointView<V> for LkHybridView<V> {
     #[inline(always)]
     fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
@@ -141,7 +145,7 @@ impl<V: Lanes> DisjointView<V> for LkHybridView<V> {
         let to_q = pair.p * pair.log_ratio;
         Class {
             value: self.lambda * (to_q - (pair.p - pair.q)) + self.rest * variation.value,
-            d_ln_p: self.lambda * to_q + self.rest * variation.d_ln_p,
+            d_ln_p: self.lambda * (pair.p * (pair.log_ratio - self.kl)) + self.rest * variation.d_ln_p,
             d_ln_q: self.rest * variation.d_ln_q - self.lambda * pair.p,
         }
     }

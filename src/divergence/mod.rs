@@ -55,6 +55,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     const CANCELS: bool = false;
     /// Whether its weights depend on a [`statistic`](Divergence::statistic) of the rows.
     const HAS_STATISTIC: bool = false;
+    /// Whether f32 lanes ever take it, but for rows that have little in common.
+    const NARROW: bool = true;
     /// Whether a class that the other row lacks has a finite slope, [`lone_slopes`](Divergence::lone_slopes).
     const HAS_LONE_SLOPES: bool = false;
 
@@ -146,7 +148,7 @@ pub(crate) trait Divergence: Copy + Send + Sync {
 
     /// Whether the parameters ask for f64 lanes throughout.
     fn needs_wide_lanes(self) -> bool {
-        false
+        !Self::NARROW
     }
 
     /// The same divergence whose [`slopes_per_probability`](Divergence::slopes_per_probability) are relative to the row's sum,
@@ -186,11 +188,29 @@ pub(crate) trait Disjoint: Copy + Send + Sync {
     /// The divergence with what it needs in every lane.
     type View<V: Lanes>: DisjointView<V>;
 
-    /// The view of rows with ln p − ln q = (x − y)/T − delta.
-    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> Self::View<V>;
+    /// How many times the gradient of a side its parts may be, squared: by as much the roundings of slopes grow.
+    const LARGEST_PARTS: f64 = 16.0;
+
+    /// What the p and q of a [`DisjointPair`] are to be multiplied by, which costs nothing there.
+    fn weights(self) -> (f64, f64) {
+        (1.0, 1.0)
+    }
+
+    /// The view of rows.
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> Self::View<V>;
 
     /// φ and φ′, or `None` where f32 lanes do not do: the sum cancels in φ, or left their range.
     fn finish(self, sum: f64) -> Option<Outer>;
+}
+
+/// What is known of two rows that have little in common.
+#[derive(Clone, Copy)]
+pub(crate) struct DisjointFacts {
+    pub(crate) inverse_temperature: f64,
+    /// ln p − ln q is (x − y)/T less this.
+    pub(crate) delta: f64,
+    /// KL(p‖q), the mean of ln p − ln q over p.
+    pub(crate) kl: f64,
 }
 
 /// f̃ of a divergence from p and q themselves.
@@ -217,7 +237,7 @@ pub(crate) trait DisjointView<V: Lanes>: Copy {
 impl Disjoint for Infallible {
     type View<V: Lanes> = Infallible;
 
-    fn view<V: Lanes>(self, _: V::Token, _: f64, _: f64) -> Infallible {
+    fn view<V: Lanes>(self, _: V::Token, _: DisjointFacts) -> Infallible {
         self
     }
 

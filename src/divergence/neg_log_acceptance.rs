@@ -6,7 +6,7 @@
 use super::disjoint_pair::DisjointPair;
 use super::pair::Pair;
 use super::total_variation::TotalVariation;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, Outer};
 use crate::simd::Lanes;
 use crate::simd::exp::exp;
 
@@ -140,7 +140,7 @@ pub(crate) struct DisjointAcceptance;
 impl Disjoint for DisjointAcceptance {
     type View<V: Lanes> = Self;
 
-    fn view<V: Lanes>(self, _: V::Token, _: f64, _: f64) -> Self {
+    fn view<V: Lanes>(self, _: V::Token, _: DisjointFacts) -> Self {
         self
     }
 

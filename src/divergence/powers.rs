@@ -18,7 +18,7 @@
 
 use super::disjoint_pair::DisjointPair;
 use super::pair::Pair;
-use super::{Class, DisjointView, Infinite, Outer};
+use super::{Class, DisjointFacts, DisjointView, Infinite, Outer};
 use crate::simd::exp::{self, ScaledExp};
 use crate::simd::{Lanes, Scalar};
 
@@ -308,9 +308,10 @@ impl DisjointPowers {
     }
 
     #[inline(always)]
-    pub(super) fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> DisjointPowersView<V> {
+    pub(super) fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointPowersView<V> {
         /// Powers beyond 2^±100 are not told apart.
         const BITS: f64 = 100.0;
+        let DisjointFacts { inverse_temperature, delta, .. } = rows;
         // f = p·(p/q)^(α−1) = q·(p/q)^α.
         let order = if self.is_of_p() { self.alpha - 1.0 } else { self.alpha };
         let reach = BITS * std::f64::consts::LN_2 / order.abs();
@@ -322,7 +323,7 @@ impl DisjointPowers {
             power: ScaledExp::new(token, order * inverse_temperature, order * delta, 1.0),
             rate: splat(order * inverse_temperature),
             differences: (splat((delta - reach) / inverse_temperature), splat((delta + reach) / inverse_temperature)),
-            largest_power: splat(if self.alpha > 1.0 { 66.0_f64.exp2() } else { f64::INFINITY }),
+            largest_power: splat(if (0.0..=1.0).contains(&self.alpha) { f64::INFINITY } else { 66.0_f64.exp2() }),
         }
     }
 }

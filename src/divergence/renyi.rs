@@ -6,7 +6,7 @@
 
 use super::pair::Pair;
 use super::powers::{DisjointPowers, DisjointPowersView, Powers};
-use super::{Class, Disjoint, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointFacts, Divergence, Infinite, Outer};
 use crate::simd::Lanes;
 
 #[derive(Clone, Copy)]
@@ -141,8 +141,8 @@ impl Disjoint for DisjointRenyi {
     type View<V: Lanes> = DisjointPowersView<V>;
 
     #[inline(always)]
-    fn view<V: Lanes>(self, token: V::Token, inverse_temperature: f64, delta: f64) -> DisjointPowersView<V> {
-        self.0.view(token, inverse_temperature, delta)
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointPowersView<V> {
+        self.0.view(token, rows)
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {

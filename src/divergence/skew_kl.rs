@@ -5,17 +5,18 @@
 //! homogeneous: where p is the larger, w and b are negative, and nothing cancels; where q is and w < 1, f̃ is at most half of b;
 //! beyond, f̃ = m − p − p·ln(1 + w) and a = p·(α(m−p)/m − ln(1 + w)).
 //!
-//! In f32 lanes α is from 0.05 to ½, and one logarithm does: with e the larger of p and q, e(1 + v) the smaller, γ its weight in
+//! Of pairs in f32 lanes α is from 0.05 to ½, and one logarithm does: with e the larger of p and q, e(1 + v) the smaller, γ its weight in
 //! m = e(1 + γv), u = −ln(1 + v) and h = v + u, f̃ is e·L(γv) where p is the larger, and e·[(1−α)v² − e^(−u)(h − L(γv))] where q is.
 //!
 //! What is left of the slopes less those of a class that the other row lacks, −ln α − (1−α) and 1 − α, is
 //! −p·L(−(1−α)q/m) and −(1−α)pq/m.
 
-use super::jensen_shannon::Mixture;
+use super::disjoint_pair::DisjointPair;
+use super::jensen_shannon::{Mixture, SMALLEST_SHARE, TINY, is_even_enough, ln_ratio_of_weights};
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
-use super::{Class, Divergence, Infinite};
+use super::{Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, Outer};
 use crate::simd::ln::Log1p;
 use crate::simd::{Lanes, Scalar};
 
@@ -163,6 +164,10 @@ impl Divergence for SkewKl {
         (V::select(little, -(larger * log.deficit), difference), -(larger * share))
     }
 
+    fn for_disjoint_rows(self) -> Option<impl Disjoint> {
+        (self.factor == 1.0 && is_even_enough(self.alpha)).then_some(DisjointSkewKl { alpha: self.alpha })
+    }
+
     fn infinite_where(self) -> Infinite {
         Infinite { q_zero: false, p_zero: false }
     }
@@ -175,5 +180,74 @@ impl Divergence for SkewKl {
     fn slopes_at_zero(self) -> (f64, f64) {
         // ln(p/m) + (1−α)q/m and −(1−α)p/m.
         if self.factor == 0.0 { (0.0, 0.0) } else { (f64::NEG_INFINITY, -self.rest() / self.alpha) }
+    }
+}
+
+/// −ln α less Σp·ln(1 + b/a) with a = αp and b = (1−α)q: terms that vanish where either row lacks the class. What is summed
+/// is α times that.
+///
+/// Let t be −min(a, b)/m. ln(1 + t) is ln(a/m) where a is the larger, else ln(b/m), which is ln(a/m) + ln(b/a). Slopes are
+/// a·[ln(a/m) + b/m] and −a·b/m, where a is the larger −a·(t − ln(1 + t)) and a·t.
+#[derive(Clone, Copy)]
+pub(crate) struct DisjointSkewKl {
+    alpha: f64,
+}
+
+impl Disjoint for DisjointSkewKl {
+    type View<V: Lanes> = DisjointSkewKlView<V>;
+
+    // Two exponentials, a quotient and a logarithm are in each slope.
+    const LARGEST_PARTS: f64 = 4.0;
+
+    fn weights(self) -> (f64, f64) {
+        (self.alpha, 1.0 - self.alpha)
+    }
+
+    #[inline(always)]
+    fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointSkewKlView<V> {
+        let splat = |value| V::splat(token, value);
+        DisjointSkewKlView {
+            rate: splat(rows.inverse_temperature),
+            offset: splat(ln_ratio_of_weights(self.alpha) - rows.delta),
+            zero: splat(0.0),
+            one: splat(1.0),
+            tiny: splat(TINY),
+        }
+    }
+
+    fn finish(self, sum: f64) -> Option<Outer> {
+        let of_nothing_shared = -self.alpha.ln();
+        let slope = 1.0 / self.alpha;
+        let value = of_nothing_shared + slope * sum;
+        (value >= SMALLEST_SHARE * of_nothing_shared).then_some(Outer { value, slope })
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct DisjointSkewKlView<V> {
+    rate: V,
+    /// What is added to (x − y)/T to give ln(a/b).
+    offset: V,
+    zero: V,
+    one: V,
+    tiny: V,
+}
+
+impl<V: Lanes> DisjointView<V> for DisjointSkewKlView<V> {
+    #[inline(always)]
+    fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
+        let (a, b) = (pair.p, pair.q);
+        let t = -a.min(b).divide_relaxed((a + b).max(self.tiny));
+        let log = Log1p::of_at_least_half(pair.token, t);
+        // b/m.
+        let share = V::select(b.le(a), -t, self.one + t);
+        // The smaller of ln(a/b) and 0, with the rounding error of x − y.
+        let beyond = pair.difference.0.mul_add_relaxed(self.rate, self.offset).min(self.zero);
+        Class {
+            value: a * (log.ln + beyond),
+            // t and −t add to nothing.
+            d_ln_p: a * ((t + share) - log.deficit + beyond),
+            d_ln_q: -(a * share),
+        }
     }
 }

@@ -3,8 +3,8 @@
 /// What is measured of two rows before their divergence, for [`Divergence::weighed`](super::Divergence::weighed).
 #[derive(Clone, Copy)]
 pub(crate) enum Statistic {
-    /// Σ min(p, q).
-    Acceptance,
+    /// Σ min(p, q), which f32 lanes find accurately enough up to a number.
+    Acceptance { narrow_up_to: f64 },
     /// Of Σ |p − q| the share of the head of p: of its most probable classes, as few as hold this much of it. Classes that are
     /// equally probable are in it or not together. ½ of rows that are the same.
     HeadOfGap { mass: f64 },
@@ -16,7 +16,7 @@ impl Statistic {
     pub(super) fn definition(self, ln_p: &[f64], ln_q: &[f64]) -> f64 {
         let pairs = || ln_p.iter().zip(ln_q).map(|(ln_p, ln_q)| (ln_p.exp(), ln_q.exp()));
         match self {
-            Statistic::Acceptance => pairs().map(|(p, q)| p.min(q)).sum(),
+            Statistic::Acceptance { .. } => pairs().map(|(p, q)| p.min(q)).sum(),
             Statistic::HeadOfGap { mass } => {
                 let above = |p: f64| pairs().map(|(other, _)| if other > p { other } else { 0.0 }).sum::<f64>();
                 let gap = |head: bool| -> f64 {

@@ -2,7 +2,7 @@
 
 use super::disjoint_pair::DisjointPair;
 use super::pair::Pair;
-use super::{Class, Disjoint, DisjointView, Divergence, Infinite, Outer};
+use super::{Class, Disjoint, DisjointFacts, DisjointView, Divergence, Infinite, Outer};
 use crate::simd::Lanes;
 
 #[derive(Clone, Copy)]
@@ -70,7 +70,7 @@ impl Divergence for TotalVariation {
 impl Disjoint for TotalVariation {
     type View<V: Lanes> = Self;
 
-    fn view<V: Lanes>(self, _: V::Token, _: f64, _: f64) -> Self {
+    fn view<V: Lanes>(self, _: V::Token, _: DisjointFacts) -> Self {
         self
     }
 

@@ -2,7 +2,7 @@
 
 use crate::row::distribution::softmax::DistributionView;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
-use crate::row::divergence::second_pass::Norms;
+use crate::row::divergence::second_pass::{LARGEST_PARTS, Norms};
 use crate::row::gradients::LARGEST_NARROW_SCALE;
 use crate::row::runs::{self, Step};
 use crate::rows::{Block, BlockMut, RowMut};
@@ -38,7 +38,10 @@ pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: 
     // Adding 0 makes a zero positive.
     let value = if p.space == Space::Logits { sum.ln_sum() + found.sum } else { found.sum } + 0.0;
     if let Some((scale, out)) = gradient {
-        if !wide && (found.norms.cancel(found.sum) || (scale * p.inverse_temperature).abs() > LARGEST_NARROW_SCALE) {
+        if !wide
+            && (found.norms.cancel(found.sum, LARGEST_PARTS)
+                || (scale * p.inverse_temperature).abs() > LARGEST_NARROW_SCALE)
+        {
             wide = true;
             sum = p.statistics(isa, blocks, &mut wide);
             found = terms(sum, wide);

@@ -349,6 +349,15 @@ impl Lanes for F32x8 {
         unsafe { _mm256_movemask_ps(mask) == 0xff }
     }
     #[inline(always)]
+    fn compress(self, mask: __m256) -> (Self, usize) {
+        // SAFETY: the vector proves AVX2; the places of a mask are 8 bytes.
+        unsafe {
+            let bits = _mm256_movemask_ps(mask) as usize & 0xff;
+            let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(PLACES[bits].as_ptr().cast()));
+            (F32x8(_mm256_permutevar8x32_ps(self.0, places)), bits.count_ones() as usize)
+        }
+    }
+    #[inline(always)]
     fn widen(self, _: Avx2) -> [F64x4; 2] {
         // SAFETY: the vector proves AVX2.
         unsafe {
@@ -590,6 +599,17 @@ impl Lanes for F64x4 {
         unsafe { _mm256_movemask_pd(mask) == 0xf }
     }
     #[inline(always)]
+    fn compress(self, mask: __m256d) -> (Self, usize) {
+        // SAFETY: the vector proves AVX2; the places of a mask are 8 bytes.
+        unsafe {
+            // Each lane is two of a half as wide.
+            let halves = _mm256_movemask_ps(_mm256_castpd_ps(mask)) as usize & 0xff;
+            let places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(PLACES[halves].as_ptr().cast()));
+            let front = _mm256_permutevar8x32_ps(_mm256_castpd_ps(self.0), places);
+            (F64x4(_mm256_castps_pd(front)), halves.count_ones() as usize / 2)
+        }
+    }
+    #[inline(always)]
     fn widen(self, token: Self::Token) -> [Self; 2] {
         [self, Self::splat(token, 0.0)]
     }
@@ -600,6 +620,27 @@ impl Lanes for F64x4 {
         unsafe { _mm256_storeu_pd(lanes.as_mut_ptr(), self.0) };
         lanes
     }
+}
+
+/// Of each mask.
+static PLACES: [[u8; 8]; 256] = places();
+
+/// For every mask of eight lanes the numbers of those where it holds, in order, as the first ones.
+const fn places() -> [[u8; 8]; 256] {
+    let mut places = [[0; 8]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut place) = (0, 0);
+        while lane < 8 {
+            if mask >> lane & 1 == 1 {
+                places[mask][place] = lane;
+                place += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    places
 }
 
 /// The eight floats rounded to bfloat16, ties to even; NaN stays a (quiet) NaN.

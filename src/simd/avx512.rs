@@ -340,6 +340,11 @@ impl Lanes for F32x16 {
         mask == __mmask16::MAX
     }
     #[inline(always)]
+    fn compress(self, mask: __mmask16) -> (Self, usize) {
+        // SAFETY: the vector proves AVX-512.
+        (F32x16(unsafe { _mm512_maskz_compress_ps(mask, self.0) }), mask.count_ones() as usize)
+    }
+    #[inline(always)]
     fn widen(self, _: Avx512) -> [F64x8; 2] {
         // SAFETY: the vector proves AVX-512.
         unsafe {
@@ -553,6 +558,11 @@ impl Lanes for F64x8 {
     #[inline(always)]
     fn all(mask: __mmask8) -> bool {
         mask == __mmask8::MAX
+    }
+    #[inline(always)]
+    fn compress(self, mask: __mmask8) -> (Self, usize) {
+        // SAFETY: the vector proves AVX-512.
+        (F64x8(unsafe { _mm512_maskz_compress_pd(mask, self.0) }), mask.count_ones() as usize)
     }
     #[inline(always)]
     fn widen(self, token: Self::Token) -> [Self; 2] {

@@ -1,4 +1,4 @@
-//! Any CPU: arrays of eight f32 or four f64, which the compiler turns into whatever vectors the build target has (64-bit
+//! Any CPU: arrays of f32 or half as many f64, which the compiler turns into whatever vectors the build target has (64-bit
 //! Arm's included).
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -15,7 +15,7 @@ use crate::element::{Dtype, Element};
 pub(crate) struct Portable;
 
 impl Simd for Portable {
-    type F32 = Array<f32, 8>;
+    type F32 = Array<f32, { 2 * WIDE_LANES }>;
     type F64 = Array<f64, WIDE_LANES>;
 
     #[inline(always)]
@@ -31,7 +31,9 @@ impl Simd for Portable {
     }
 }
 
-const WIDE_LANES: usize = 4;
+/// Two vectors of most build targets, whose latencies hide each other. On x86-64, whose CPUs run this where they have no AVX2,
+/// one: half the code.
+const WIDE_LANES: usize = if cfg!(target_arch = "x86_64") { 2 } else { 4 };
 
 /// `N` lanes side by side.
 #[derive(Clone, Copy)]
@@ -479,6 +481,15 @@ where
     #[inline(always)]
     fn all(mask: [bool; N]) -> bool {
         mask.into_iter().all(|lane| lane)
+    }
+    #[inline(always)]
+    fn compress(self, mask: [bool; N]) -> (Self, usize) {
+        let (mut front, mut count) = (self, 0);
+        for lane in 0..N {
+            front.0[count] = self.0[lane];
+            count += usize::from(mask[lane]);
+        }
+        (front, count)
     }
     #[inline(always)]
     fn widen(self, _: Portable) -> [Self::Wide; 2] {

@@ -383,6 +383,8 @@ pub(crate) trait Lanes:
     fn xor(a: Self::Mask, b: Self::Mask) -> Self::Mask;
     /// Whether the mask holds in all lanes.
     fn all(mask: Self::Mask) -> bool;
+    /// The lanes where the mask holds, in order, as the first ones; and their number. The others are anything.
+    fn compress(self, mask: Self::Mask) -> (Self, usize);
     /// The lanes in f64, in order, as two vectors; the second is 0 where one holds them all.
     fn widen(self, token: Self::Token) -> [Self::Wide; 2];
     /// The lanes, in order, in the first `N` places.

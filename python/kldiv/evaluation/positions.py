@@ -19,6 +19,7 @@ from kldiv.evaluation.class_rules import ClassRule, compare_shared
 from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.part import first_rows
 from kldiv.evaluation.dumps.protocol import DENSE, Block, Dump, DumpError, Sequence, TopKBlock
+from kldiv.evaluation.dumps.server_json import TEXT_IDS, describe
 
 NO_TOKEN = -100
 """The label of a position whose next token is not known."""
@@ -250,16 +251,20 @@ def _labels_of(sequences: list[Sequence], dumps: list[Dump], number: int) -> Arr
         return None
     name, labels = known[0]
     for other, others in known[1:]:
-        same_length = len(others) == len(labels)
-        both = (labels != NO_TOKEN) & (others != NO_TOKEN) if same_length else None
-        if both is None or (labels[both] != others[both]).any():
-            where = ""
-            if both is not None:
-                row = int(((labels != others) & both).argmax())
-                where = f": token {labels[row]} and {others[row]} after position {row}"
+        if len(others) != len(labels):
+            raise DumpError(f"{name} and {other} are of different texts in sequence {number}")
+        both = (labels != NO_TOKEN) & (others != NO_TOKEN)
+        if (both & ((labels >= TEXT_IDS) != (others >= TEXT_IDS))).any():
             raise DumpError(
-                f"{name} and {other} are of different texts in sequence {number}{where}"
+                f"of {name} and {other} one names tokens by ids and the other by their texts"
             )
+        if (wrong := both & (labels != others)).any():
+            row = int(wrong.argmax())
+            raise DumpError(
+                f"{name} and {other} are of different texts in sequence {number}: after position "
+                f"{row} comes {describe(int(labels[row]))}, or {describe(int(others[row]))}"
+            )
+        labels = np.where(labels == NO_TOKEN, others, labels)
     return labels
 
 

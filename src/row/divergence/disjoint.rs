@@ -3,7 +3,7 @@
 //! There p and q themselves are accurate enough, without the care that [`Pair`](crate::divergence::Pair) takes of close rows. The
 //! statistics are those that [`far`](crate::row::kl::far) found.
 
-use crate::divergence::{Class, Disjoint, DisjointPair, DisjointView};
+use crate::divergence::{Class, Disjoint, DisjointFacts, DisjointPair, DisjointView};
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::lowest_narrow_logit;
 use crate::row::divergence::second_pass::{Norms, Sums};
@@ -22,6 +22,8 @@ pub(crate) struct DisjointRows<'a, D> {
     pub(crate) p: Distribution<'a>,
     pub(crate) q: Distribution<'a>,
     pub(crate) frame: Frame,
+    /// KL(p‖q).
+    pub(crate) kl: f64,
 }
 
 /// What is taken from the slopes of a side to give the gradient of its logits, and what that is multiplied by.
@@ -29,11 +31,16 @@ pub(crate) struct DisjointRows<'a, D> {
 pub(crate) struct Centering {
     /// Upstream gradient, φ′ and 1/T.
     pub(crate) scale: f64,
-    /// Σ of the slopes.
+    /// Σ of the slopes, over the weight of the side.
     pub(crate) slope_sum: f64,
 }
 
 impl<D: Disjoint> DisjointRows<'_, D> {
+    /// [`Disjoint::LARGEST_PARTS`].
+    pub(crate) fn largest_parts(&self) -> f64 {
+        D::LARGEST_PARTS
+    }
+
     /// To read, padded with logits of probability 0.
     #[inline(always)]
     fn blocks(&self) -> [Block<'_, f32>; 2] {
@@ -45,7 +52,7 @@ impl<D: Disjoint> DisjointRows<'_, D> {
         DisjointRows { p: self.p.block(start, len), q: self.q.block(start, len), ..self }
     }
 
-    /// Σf and, of the wanted sides, the sums and norms of the slopes.
+    /// Σf and, of the wanted sides, the sums and norms of the slopes, with the weights in the place of p and q.
     pub(crate) fn sums(self, isa: Isa, blocks: &Blocks, wanted: (bool, bool)) -> Sums {
         let parts = blocks.map(self.p.row.classes(), |start, len| {
             let block = self.block(start, len);
@@ -56,7 +63,10 @@ impl<D: Disjoint> DisjointRows<'_, D> {
                 (true, true) => isa.run(SumsKernel::<D, true, true>(block)),
             }
         });
-        parts.iter().fold(Sums::default(), |all, &part| all.merge(part))
+        let sums = parts.iter().fold(Sums::default(), |all, &part| all.merge(part));
+        // a − p·Σa is a − wp·(Σa/w).
+        let weights = self.divergence.weights();
+        Sums { d_ln_p: sums.d_ln_p / weights.0, d_ln_q: sums.d_ln_q / weights.1, ..sums }
     }
 
     /// Writes the gradients; `centering` is of p and of q.
@@ -88,14 +98,16 @@ struct View<V: Lanes, W> {
 impl<V: Lanes, W: DisjointView<V>> View<V, W> {
     #[inline(always)]
     fn new<D: Disjoint<View<V> = W>>(token: V::Token, rows: &DisjointRows<'_, D>) -> Self {
-        let DisjointRows { divergence, p, frame, .. } = *rows;
+        let DisjointRows { divergence, p, frame, kl, .. } = *rows;
         let rate = p.inverse_temperature;
-        let exp = |side: SideFrame| side.exp(token, rate);
+        let facts = DisjointFacts { inverse_temperature: rate, delta: frame.delta.value(), kl };
+        let weights = divergence.weights();
+        let exp = |side: SideFrame, weight: f64| side.weighted_exp(token, rate, weight);
         View {
             token,
-            exps: (exp(frame.p), exp(frame.q)),
+            exps: (exp(frame.p, weights.0), exp(frame.q, weights.1)),
             log_ratio: LogRatio::new(token, rate, frame.delta),
-            of_divergence: divergence.view::<V>(token, rate, frame.delta.value()),
+            of_divergence: divergence.view::<V>(token, facts),
         }
     }
 

@@ -5,13 +5,14 @@
 //! own, the second and the third are one.
 //!
 //! * [`passes`]: the general way; [`first_pass`]: the statistics of two rows; [`second_pass`]: the loops over their classes.
-//! * [`statistic`]: what of two rows the weights of a divergence depend on, found before it.
+//! * [`statistic`]: what of two rows the weights of a divergence depend on, found before it; [`head`]: the most probable classes of one.
 //! * [`disjoint`]: rows that have little in common.
 //! * [`gradient_writer`]: the gradient in the space of what was passed.
 
 mod disjoint;
 pub(crate) mod first_pass;
 mod gradient_writer;
+mod head;
 mod passes;
 pub(crate) mod second_pass;
 mod statistic;
@@ -27,6 +28,7 @@ use crate::row::kl::far::Far;
 use crate::row::kl::probabilities;
 use crate::simd::Isa;
 use crate::threads::Blocks;
+use std::cell::OnceCell;
 
 /// The value of `divergence` between `p` and `q`; writes the gradients asked for.
 pub(crate) fn divergence<D: Divergence>(
@@ -37,14 +39,16 @@ pub(crate) fn divergence<D: Divergence>(
     blocks: &Blocks,
     gradients: RowGradients<'_>,
 ) -> f64 {
-    let divergence = match divergence.statistic() {
-        Some(one) if D::HAS_STATISTIC => divergence.weighed(statistic::measure(one, p, q, isa, blocks)),
-        _ => divergence,
-    };
     let one_rate =
         p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
     let narrow = one_rate && p.allows_narrow_lanes() && q.allows_narrow_lanes();
-    let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow };
+    let far = OnceCell::new();
+    let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow, far: &far };
+    if D::HAS_STATISTIC
+        && let Some(statistic) = divergence.statistic()
+    {
+        task.divergence = divergence.weighed(task.measure(statistic));
+    }
     if narrow && gradients.leave_narrow_lanes(p.inverse_temperature) {
         task.gradients.scale = 1.0;
         let value = task.run();
@@ -96,6 +100,8 @@ struct Task<'a, D> {
     one_rate: bool,
     /// Whether f32 lanes may take them.
     narrow: bool,
+    /// Of rows that have little in common, once that is known.
+    far: &'a OnceCell<Option<Far>>,
 }
 
 impl<D: Divergence> Task<'_, D> {
@@ -157,21 +163,27 @@ impl<D: Divergence> Task<'_, D> {
         }
     }
 
+    fn far_if_disjoint(&self) -> Option<Far> {
+        let Task { p, q, isa, blocks, .. } = *self;
+        *self.far.get_or_init(|| Far::new(p, q, isa, blocks, (false, false)).filter(Far::is_disjoint))
+    }
+
     fn disjoint(&self) -> Outcome {
         let Task { p, q, isa, blocks, .. } = *self;
         let Some(divergence) = self.divergence.for_disjoint_rows() else {
             return Outcome::Nothing;
         };
-        let Some(far) = Far::new(p, q, isa, blocks, (false, false)).filter(Far::is_disjoint) else {
+        let Some(far) = self.far_if_disjoint() else {
             return Outcome::Nothing;
         };
-        let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature) };
+        let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature), kl: far.value };
         let wanted = self.wanted();
+        let largest_parts = rows.largest_parts();
         let sums = rows.sums(isa, blocks, wanted);
         let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
             return Outcome::Nothing;
         };
-        if sums.cancel(wanted) {
+        if sums.cancel(wanted, largest_parts) {
             return Outcome::Value { value, needs_wide_lanes: true };
         }
         if wanted != (false, false) {

@@ -7,7 +7,9 @@ use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::Outcome;
 use crate::row::divergence::first_pass::Statistics;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
-use crate::row::divergence::second_pass::{Gauge, InMode, LargestClass, Mode, SecondPass, SlopesAt, Sums};
+use crate::row::divergence::second_pass::{
+    Gauge, InMode, LARGEST_PARTS, LargestClass, Mode, SecondPass, SlopesAt, Sums,
+};
 use crate::row::gradients::RowGradients;
 use crate::rows::RowMut;
 use crate::simd::{Isa, Narrow, Wide};
@@ -59,7 +61,7 @@ impl<D: Divergence> Call<'_, D> {
             value = self.rescaled(RowGradients { p: None, q: None, ..gradients });
         }
         if wanted.0 || wanted.1 {
-            if !self.wide && sums.cancel(wanted) {
+            if !self.wide && sums.cancel(wanted, LARGEST_PARTS) {
                 return Outcome::Value { value, needs_wide_lanes: true };
             }
             self.write_gradients(&gradients, &sums, gauge, value, slope);
@@ -295,15 +297,18 @@ impl<D: Divergence> Call<'_, D> {
                 gauge,
                 gradients: gradients.map(|(outputs, rule)| (outputs.block(start, len), rule)),
             };
+            // Known to the compiler where there are none in f32 lanes.
+            if D::NARROW && !self.wide {
+                return match mode {
+                    Mode::Sums => self.isa.run(Narrow(InMode::<D, { Mode::SUMS }>(block))),
+                    Mode::SumsAndSlopes => self.isa.run(Narrow(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
+                    Mode::Gradients => self.isa.run(Narrow(InMode::<D, { Mode::GRADIENTS }>(block))),
+                };
+            }
             // Values of f64 lanes come with their slopes, which cost little there.
-            match (self.wide, mode) {
-                (false, Mode::Sums) => self.isa.run(Narrow(InMode::<D, { Mode::SUMS }>(block))),
-                (false, Mode::SumsAndSlopes) => self.isa.run(Narrow(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
-                (false, Mode::Gradients) => self.isa.run(Narrow(InMode::<D, { Mode::GRADIENTS }>(block))),
-                (true, Mode::Sums | Mode::SumsAndSlopes) => {
-                    self.isa.run(Wide(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block)))
-                }
-                (true, Mode::Gradients) => self.isa.run(Wide(InMode::<D, { Mode::GRADIENTS }>(block))),
+            match mode {
+                Mode::Sums | Mode::SumsAndSlopes => self.isa.run(Wide(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
+                Mode::Gradients => self.isa.run(Wide(InMode::<D, { Mode::GRADIENTS }>(block))),
             }
         });
         parts.iter().fold(Sums::default(), |all, &part| all.merge(part))

@@ -43,6 +43,9 @@ pub(crate) struct Sums {
     pub(crate) q_norms: Norms,
 }
 
+/// How many times the gradient its parts may be in f32 lanes, squared.
+pub(crate) const LARGEST_PARTS: f64 = 16.0;
+
 /// What tells how much of the gradient a − p·Σa of a side cancels.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Norms {
@@ -63,18 +66,19 @@ impl Norms {
         }
     }
 
-    /// Whether the gradient is less than a quarter of what it is the difference of: a row that few classes dominate.
-    pub(crate) fn cancel(self, slope_sum: f64) -> bool {
+    /// Whether what the gradient is the difference of is more than some number times it, squared: a row that few classes dominate.
+    pub(crate) fn cancel(self, slope_sum: f64, most: f64) -> bool {
         let parts = self.slopes + slope_sum * slope_sum * self.probabilities;
         let difference = parts - 2.0 * slope_sum * self.cross;
-        parts > 16.0 * difference && parts > 0.0
+        // Not finite means that the squares left the range of f32.
+        !(most * difference >= parts && parts.is_finite())
     }
 }
 
 impl Sums {
     /// Whether a wanted gradient cancels too much for f32 lanes.
-    pub(crate) fn cancel(&self, wanted: (bool, bool)) -> bool {
-        (wanted.0 && self.p_norms.cancel(self.d_ln_p)) || (wanted.1 && self.q_norms.cancel(self.d_ln_q))
+    pub(crate) fn cancel(&self, wanted: (bool, bool), most: f64) -> bool {
+        (wanted.0 && self.p_norms.cancel(self.d_ln_p, most)) || (wanted.1 && self.q_norms.cancel(self.d_ln_q, most))
     }
 
     pub(crate) fn merge(self, other: Self) -> Self {

@@ -1,246 +1,134 @@
-//! Statistics of two rows that weights of a divergence depend on, in f64 lanes.
+//! Statistics of two rows that weights of a divergence depend on.
 
-use crate::divergence::{NegLogAcceptance, Statistic};
-use crate::element::Element;
-use crate::row::distribution::softmax::DistributionView;
-use crate::row::distribution::{Distribution, LogSumExp};
+use crate::divergence::{Divergence, NegLogAcceptance, Statistic};
+use crate::row::distribution::Distribution;
+use crate::row::distribution::LogSumExp;
+use crate::row::divergence::Task;
 use crate::row::divergence::first_pass::Statistics;
+use crate::row::divergence::head::Head;
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, PairView};
-use crate::row::runs::{Step, pass, sums};
-use crate::rows::{BLOCK, Block};
-use crate::simd::{Isa, Kernel, Lanes, Simd};
-use crate::threads::Blocks;
-use std::cell::Cell;
+use crate::row::runs::{Step, sums};
+use crate::rows::Block;
+use crate::simd::{LaneKernel, Lanes, Narrow, Wide};
 
-use super::Task;
-
-/// The statistic of two rows, NaN where one is invalid.
-pub(super) fn measure(
-    statistic: Statistic,
-    p: Distribution<'_>,
-    q: Distribution<'_>,
-    isa: Isa,
-    blocks: &Blocks,
-) -> f64 {
-    match statistic {
-        Statistic::Acceptance => {
-            let gradients = RowGradients { scale: 1.0, p: None, q: None };
-            let divergence = NegLogAcceptance::NEW;
-            let task = Task { divergence, p, q, isa, blocks, gradients, one_rate: false, narrow: false };
-            (-task.run()).exp()
+impl<D: Divergence> Task<'_, D> {
+    /// The statistic of the two rows, NaN where one is invalid.
+    pub(super) fn measure(&self, statistic: Statistic) -> f64 {
+        match statistic {
+            Statistic::Acceptance { narrow_up_to } => {
+                let narrowly = self.narrow.then(|| self.acceptance(self.one_rate, true));
+                let enough = narrowly.filter(|&acceptance| acceptance <= narrow_up_to);
+                // In f64 lanes, close rows have no way of their own to it.
+                enough.unwrap_or_else(|| self.acceptance(false, false))
+            }
+            Statistic::HeadOfGap { mass } => self.head_of_gap(mass),
         }
-        Statistic::HeadOfGap { mass } => match Statistics::new(p, q, isa, blocks, true, false) {
-            Ok(statistics) => head_of_gap(mass, p, q, statistics, isa, blocks),
+    }
+
+    /// Σ min(p, q).
+    fn acceptance(&self, one_rate: bool, narrow: bool) -> f64 {
+        let Task { p, q, isa, blocks, far, .. } = *self;
+        let gradients = RowGradients { scale: 1.0, p: None, q: None };
+        let task = Task { divergence: NegLogAcceptance::NEW, p, q, isa, blocks, gradients, one_rate, narrow, far };
+        (-task.run()).exp()
+    }
+
+    fn head_of_gap(&self, mass: f64) -> f64 {
+        /// Σ |p − q| of the head and of the tail from which on the differences of p and q themselves will do.
+        const LARGE: f64 = 0.25;
+        let Task { p, q, isa, blocks, .. } = *self;
+        if self.narrow {
+            if let Some(far) = self.far_if_disjoint() {
+                let smallest = self.smallest_of_head(mass, far.p(), false);
+                let frame = far.frame(p.inverse_temperature);
+                let gap = self.gap(|p, q| isa.run(Narrow(GapKernel::<false> { p, q, frame, smallest })));
+                if gap.head.min(gap.tail) >= LARGE {
+                    return gap.share();
+                }
+            }
+            if let Ok(Statistics { frame, p: sum, .. }) = Statistics::new(p, q, isa, blocks, false, true) {
+                let smallest = self.smallest_of_head(mass, sum, false);
+                return self.gap(|p, q| isa.run(Narrow(GapKernel::<true> { p, q, frame, smallest }))).share();
+            }
+        }
+        match Statistics::new(p, q, isa, blocks, true, false) {
+            Ok(Statistics { frame, p: sum, .. }) => {
+                let smallest = self.smallest_of_head(mass, sum, true);
+                self.gap(|p, q| isa.run(Wide(GapKernel::<true> { p, q, frame, smallest }))).share()
+            }
             Err(_) => f64::NAN,
-        },
+        }
+    }
+
+    /// The number of the least probable class of the head of p.
+    fn smallest_of_head(&self, mass: f64, sum: LogSumExp, wide: bool) -> f64 {
+        let Task { p, isa, blocks, .. } = *self;
+        Head { p, sum, mass, wide }.smallest(isa, blocks).unwrap_or_else(|| {
+            let sum = p.statistics(isa, blocks, &mut true);
+            Head { p, sum, mass, wide: true }.smallest(isa, blocks).unwrap_or(f64::NAN)
+        })
+    }
+
+    /// Of all blocks, given that of two.
+    fn gap(&self, of_blocks: impl Fn(Distribution<'_>, Distribution<'_>) -> [f64; 2] + Sync) -> Gap {
+        let (p, q) = (self.p, self.q);
+        let parts = self.blocks.map(p.row.classes(), |start, len| of_blocks(p.block(start, len), q.block(start, len)));
+        let nothing = Gap { head: 0.0, tail: 0.0 };
+        parts.iter().fold(nothing, |all, part| Gap { head: all.head + part[0], tail: all.tail + part[1] })
     }
 }
 
-fn head_of_gap(
-    mass: f64,
-    p: Distribution<'_>,
-    q: Distribution<'_>,
-    statistics: Statistics,
-    isa: Isa,
-    blocks: &Blocks,
-) -> f64 {
-    let smallest = smallest_of_head(mass, p, statistics.p, isa, blocks);
-    let parts = blocks.map(p.row.classes(), |start, len| {
-        let gap = Gap { p: p.block(start, len), q: q.block(start, len), frame: statistics.frame, smallest };
-        isa.run(gap)
-    });
-    let (head, tail) = parts.iter().fold((0.0, 0.0), |(head, tail), part| (head + part[0], tail + part[1]));
-    if head + tail == 0.0 { 0.5 } else { head / (head + tail) }
-}
-
-/// The number of the least probable class of the head of p.
-fn smallest_of_head(mass: f64, p: Distribution<'_>, sum: LogSumExp, isa: Isa, blocks: &Blocks) -> f64 {
-    /// The smallest number above 0.
-    const SMALLEST: f64 = f64::from_bits(1);
-    let classes = p.row.classes();
-    if mass <= 0.0 {
-        return f64::INFINITY;
-    }
-    if mass >= 1.0 {
-        // All that p has.
-        return f64::NEG_INFINITY;
-    }
-    // Of rows that sum to one, all classes that are less probable than this hold less than what the head leaves. The margin is for
-    // roundings of p.
-    let least = if p.space.is_normalized() { 0.999 * (1.0 - mass) / classes as f64 } else { SMALLEST };
-    let parts = blocks.map(classes, |start, len| {
-        let candidates = Candidates { p: p.block(start, len), sum, least, found: spare() };
-        Cell::new(isa.run(candidates))
-    });
-    let mut candidates = ROW.take();
-    candidates.clear();
-    candidates.reserve_exact(classes);
-    for part in parts.iter() {
-        let part = part.take();
-        candidates.extend_from_slice(&part);
-        keep(part);
-    }
-    let last = last_of_mass(&mut candidates, mass);
-    ROW.set(candidates);
-    last
-}
-
-thread_local! {
-    /// Memory for the candidates of a row, kept for the next one.
-    static ROW: Cell<Vec<Candidate>> = const { Cell::new(Vec::new()) };
-    /// That for those of its blocks.
-    static SPARE: Cell<Vec<Vec<Candidate>>> = const { Cell::new(Vec::new()) };
-}
-
-/// An empty vector with memory for the candidates of a block.
-fn spare() -> Vec<Candidate> {
-    let mut spare = SPARE.take();
-    let mut found = spare.pop().unwrap_or_default();
-    SPARE.set(spare);
-    found.reserve_exact(BLOCK);
-    found
-}
-
-fn keep(mut found: Vec<Candidate>) {
-    /// Those of a row of 262,144 classes.
-    const MOST: usize = 64;
-    let mut spare = SPARE.take();
-    if spare.len() < MOST {
-        found.clear();
-        spare.push(found);
-    }
-    SPARE.set(spare);
-}
-
-/// A class that may belong to the head: its number, and p.
+/// Σ |p − q| of the head of p and of its tail.
 #[derive(Clone, Copy)]
-struct Candidate {
-    number: f64,
-    p: f64,
+struct Gap {
+    head: f64,
+    tail: f64,
 }
 
-/// The number of the last class, from the most probable on, that those above it leave less than `mass` to; of no class −∞.
-///
-/// Each round leaves the classes on one side of a pivot, of whose place in the order nothing else is known.
-fn last_of_mass(mut rest: &mut [Candidate], mass: f64) -> f64 {
-    let mut above = 0.0;
-    loop {
-        let Some(pivot) = middle_of_three(rest) else { return f64::NEG_INFINITY };
-        let (more, others) = partition(rest, |number| number > pivot);
-        let (same, fewer) = partition(others, |number| number == pivot);
-        let total = |part: &[Candidate]| part.iter().map(|one| one.p).sum::<f64>();
-        let with_more = above + total(more);
-        if with_more >= mass && !more.is_empty() {
-            rest = more;
-            continue;
-        }
-        above = with_more + total(same);
-        if above >= mass || fewer.is_empty() {
-            return pivot;
-        }
-        rest = fewer;
+impl Gap {
+    /// That of the head.
+    fn share(self) -> f64 {
+        let both = self.head + self.tail;
+        if both == 0.0 { 0.5 } else { self.head / both }
     }
 }
 
-fn middle_of_three(candidates: &[Candidate]) -> Option<f64> {
-    let [first, middle, last] =
-        [candidates.first()?, candidates.get(candidates.len() / 2)?, candidates.last()?].map(|one| one.number);
-    Some(first.min(middle).max(first.max(middle).min(last)))
-}
-
-/// Those whose number is of a kind, and the others.
-fn partition(candidates: &mut [Candidate], is_first: impl Fn(f64) -> bool) -> (&mut [Candidate], &mut [Candidate]) {
-    let mut count = 0;
-    for index in 0..candidates.len() {
-        if is_first(candidates[index].number) {
-            candidates.swap(index, count);
-            count += 1;
-        }
-    }
-    candidates.split_at_mut(count)
-}
-
-/// The classes of a block that are at least this probable.
-struct Candidates<'a> {
-    p: Distribution<'a>,
-    sum: LogSumExp,
-    least: f64,
-    /// Where they go.
-    found: Vec<Candidate>,
-}
-
-impl Kernel for Candidates<'_> {
-    type Output = Vec<Candidate>;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Vec<Candidate> {
-        let Candidates { p, sum, least, found } = self;
-        let mut step = CandidatesStep::<S::F64> {
-            view: DistributionView::new(simd, p, sum),
-            least: S::F64::splat(simd, least),
-            found,
-        };
-        pass(simd, p.row.classes(), [Block::new(p.row, p.space.absent())], [], &mut step);
-        step.found
-    }
-}
-
-struct CandidatesStep<V: Lanes> {
-    view: DistributionView<V>,
-    least: V,
-    found: Vec<Candidate>,
-}
-
-impl<V: Lanes> Step<V, 1, 0, 0> for CandidatesStep<V> {
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [x]: [V; 1], _: &mut [V; 0]) -> [V; 0] {
-        let p = self.view.p(x);
-        if V::any(self.least.le(p)) {
-            let least = self.least.to_array()[0].to_f64();
-            let pairs = x.to_array().into_iter().zip(p.to_array()).take(V::N);
-            let pairs = pairs.map(|(number, p)| Candidate { number: number.to_f64(), p: p.to_f64() });
-            self.found.extend(pairs.filter(|one| one.p >= least));
-        }
-        []
-    }
-}
-
-/// Σ |p − q| of the head and of the tail of a block.
-struct Gap<'a> {
+/// Σ |p − q| of the head and of the tail of a block; if `CLOSE`, relatively accurate however close the rows are.
+struct GapKernel<'a, const CLOSE: bool> {
     p: Distribution<'a>,
     q: Distribution<'a>,
     frame: Frame,
     smallest: f64,
 }
 
-impl Kernel for Gap<'_> {
+impl<const CLOSE: bool> LaneKernel for GapKernel<'_, CLOSE> {
     type Output = [f64; 2];
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> [f64; 2] {
-        let Gap { p, q, frame, smallest } = self;
-        let mut step = GapStep {
-            view: PairView::new(simd, p, q, &frame),
-            smallest: S::F64::splat(simd, smallest),
-            zero: S::F64::splat(simd, 0.0),
+    fn run<V: Lanes>(self, token: V::Token) -> [f64; 2] {
+        let GapKernel { p, q, frame, smallest } = self;
+        let mut step = GapStep::<V, CLOSE> {
+            view: PairView::new(token, p, q, &frame),
+            smallest: V::splat(token, smallest),
+            zero: V::splat(token, 0.0),
         };
         let blocks = [Block::new(p.row, p.space.absent()), Block::new(q.row, q.space.absent())];
-        sums(simd, p.row.classes(), blocks, &mut step)
+        sums(token, p.row.classes(), blocks, &mut step)
     }
 }
 
-struct GapStep<V: Lanes> {
+struct GapStep<V: Lanes, const CLOSE: bool> {
     view: PairView<V>,
     smallest: V,
     zero: V,
 }
 
-impl<V: Lanes> Step<V, 2, 0, 2> for GapStep<V> {
+impl<V: Lanes, const CLOSE: bool> Step<V, 2, 0, 2> for GapStep<V, CLOSE> {
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], [head, tail]: &mut [V; 2]) -> [V; 0] {
         let pair = self.view.pair(x, y);
-        let gap = pair.difference().abs();
+        let gap = if CLOSE { pair.difference() } else { pair.p - pair.q }.abs();
         let in_head = V::and(pair.has.0, self.smallest.le(x));
         *head = *head + V::select(in_head, gap, self.zero);
         *tail = *tail + V::select(in_head, self.zero, gap);

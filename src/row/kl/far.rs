@@ -124,6 +124,11 @@ impl Far {
         self.value >= 2.0 && self.delta.abs() <= LARGEST_DELTA
     }
 
+    /// The log-sum-exp of p.
+    pub(crate) fn p(&self) -> LogSumExp {
+        self.p
+    }
+
     /// How the two rows become probabilities.
     pub(crate) fn frame(&self, inverse_temperature: f64) -> Frame {
         Frame::of(self.p, self.q, inverse_temperature)

@@ -26,7 +26,13 @@ impl SideFrame {
     /// Makes probabilities of numbers, in f32 lanes.
     #[inline(always)]
     pub(crate) fn exp<V: Lanes>(self, token: V::Token, inverse_temperature: f64) -> ScaledExp<V> {
-        ScaledExp::new(token, inverse_temperature, self.reference * inverse_temperature + self.ln_sum, 1.0)
+        self.weighted_exp(token, inverse_temperature, 1.0)
+    }
+
+    /// Makes probabilities of numbers, times a weight, in f32 lanes.
+    #[inline(always)]
+    pub(crate) fn weighted_exp<V: Lanes>(self, token: V::Token, inverse_temperature: f64, weight: f64) -> ScaledExp<V> {
+        ScaledExp::new(token, inverse_temperature, self.reference * inverse_temperature + self.ln_sum, weight)
     }
 }
 

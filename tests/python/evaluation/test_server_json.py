@@ -12,10 +12,10 @@ import server_json as maker
 
 from kldiv.evaluation.bounds import bounds
 from kldiv.evaluation.dumps import server_json
-from kldiv.evaluation.dumps.protocol import DumpError, Sequence
+from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.server_json import TEXT_IDS, describe
 from kldiv.evaluation.dumps.server_json.texts import id_of_token
-from kldiv.evaluation.pairs import pairs
+from kldiv.evaluation.evaluation import evaluate
 
 K, CLASSES = 4, 30
 
@@ -297,64 +297,46 @@ def test_what_looks_like_a_dump(tmp_path):
 
 
 def test_sequences_beside_each_other(tmp_path, text):
-    one = server_json.open(maker.write(tmp_path / "a.jsonl", [maker.vllm(*x, K) for x in text]))
-    two = server_json.open(maker.write(tmp_path / "b.jsonl", [maker.sglang(*x, 2) for x in text]))
-    found = list(pairs(one, two))
-    assert [x.positions for x in found] == [6, 2]
-    assert [len(labels) for _, _, labels in found[0].blocks(4)] == [4, 2]
-    for p, q, labels in found[0].blocks(6):
-        assert (bounds(p, q, labels)["kl_lower"] == 0.0).all()
+    one = maker.write(tmp_path / "a.jsonl", [maker.vllm(*x, K) for x in text])
+    two = maker.write(tmp_path / "b.jsonl", [maker.sglang(*x, 2) for x in text])
+    found = evaluate(one, two).positions
+    assert found["sequence"].to_list() == [0] * 6 + [1] * 2
+    assert found["token"].to_list() == [*text[0][1][1:], *text[1][1][1:]]
+    assert not found["kl_lower"].to_numpy().any()
 
     def other(responses):
-        return server_json.open(maker.write(tmp_path / "c.jsonl", responses))
+        return maker.write(tmp_path / "c.jsonl", responses)
+
+    def refused(reference, candidate, reason):
+        with pytest.raises(DumpError, match=reason):
+            evaluate(reference, candidate)
 
     (logits, tokens), (short, few) = text
-    with pytest.raises(DumpError, match=r"a\.jsonl has 2 sequences and .*c\.jsonl 1"):
-        list(pairs(one, other([maker.vllm(logits, tokens, K)])))
-    with pytest.raises(DumpError, match=r"c\.jsonl has 3 sequences and .*a\.jsonl 2"):
-        list(pairs(other([maker.vllm(*x, K) for x in [*text, text[0]]]), one))
-    with pytest.raises(DumpError, match=r"a\.jsonl:1 has 6 positions and .*c\.jsonl:1 2"):
-        list(pairs(one, other([maker.vllm(short, few, K)])))
+    refused(one, other([maker.vllm(logits, tokens, K)]), r"c\.jsonl ends after 1 sequences")
+    three = other([maker.vllm(*x, K) for x in [*text, text[0]]])
+    refused(three, one, r"a\.jsonl ends after 2 sequences")
+    refused(one, other([maker.vllm(short, few, K)]), r"differ in sequence 0: .* 6, .* 2")
     changed = tokens.copy()
     changed[3] = (tokens[3] + 1) % CLASSES
-    message = rf"different texts: at position 2 the token is {tokens[3]} and {changed[3]}$"
-    with pytest.raises(DumpError, match=message):
-        list(pairs(one, other([maker.vllm(logits, changed, K)])))
-    texts = other([maker.openai_chat(logits, tokens, K)])
-    changed = other([maker.openai_chat(logits, changed, K)])
-    with pytest.raises(
-        DumpError, match=r"different texts: at position 0 the token is '.*' and \d+"
-    ):
-        list(pairs(texts, one))
-
-
-class Dense:
-    """As much of a dump of logits as `pairs` looks at."""
-
-    kind, name = "logits", "dense"
-
-    def __init__(self, rows):
-        self.rows = rows
-
-    def sequences(self):
-        yield Sequence("dense:0", len(self.rows), self.read)
-
-    def read(self, step):
-        return (self.rows[i : i + step] for i in range(0, len(self.rows), step))
+    refused(
+        one,
+        other([maker.vllm(logits, changed, K)]),
+        rf"different texts in sequence 0: after position 2 comes {tokens[3]}, or {changed[3]}$",
+    )
+    refused(other([maker.openai_chat(logits, tokens, K)]), one, "ids and the other by their texts")
 
 
 def test_logits_have_a_row_more_than_the_prompt(tmp_path, text):
     logits, tokens = text[0]
-    top_k = server_json.open(maker.write(tmp_path / "a.json", maker.vllm(logits, tokens, K)))
+    top_k = maker.write(tmp_path / "a.json", maker.vllm(logits, tokens, K))
     whole = np.concatenate([logits, logits[:1]])
-    for p, q in ((Dense(whole), top_k), (top_k, Dense(whole)), (Dense(logits), top_k)):
-        (pair,) = pairs(p, q)
-        assert pair.positions == 6
-        parts = [bounds(*block)["kl_lower"] for block in pair.blocks(4)]
-        assert np.concatenate(parts).tolist() == [0.0] * 6
+    for p, q in (([whole], top_k), (top_k, [whole]), ([logits], top_k)):
+        found = evaluate(p, q).positions
+        assert found["kl_lower"].to_list() == [0.0] * 6
+        assert found["token"].to_list() == tokens[1:].tolist()
     for rows in (logits[:-1], np.concatenate([whole, logits])):
-        with pytest.raises(DumpError, match=rf"dense:0 has {len(rows)} positions and .* 6"):
-            list(pairs(Dense(rows), top_k))
+        with pytest.raises(DumpError, match=rf"positions differ in sequence 0: .* {len(rows)}, "):
+            evaluate([rows], top_k)
 
 
 @pytest.mark.slow

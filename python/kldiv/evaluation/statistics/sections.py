@@ -47,10 +47,13 @@ def sections_of(summary: EvaluationSummary) -> list[Section]:
         Section("vocabulary", tuple(_lost(summary))),
         Section("speculative decoding", tuple(_acceptance(summary))),
         Section("estimators of sampled tokens", tuple(_estimators(summary))),
-        Section("KL by confidence of p", tuple(_groups(summary.by_confidence))),
-        Section("KL by depth", tuple(_groups(summary.by_depth))),
-        Section("KL by stratum", tuple(_groups(summary.by_stratum))),
     ]
+    if not summary.bounded:
+        found += [
+            Section("KL by confidence of p", tuple(_groups(summary.by_confidence))),
+            Section("KL by depth", tuple(_groups(summary.by_depth))),
+            Section("KL by stratum", tuple(_groups(summary.by_stratum))),
+        ]
     return [section for section in found if section.lines]
 
 
@@ -112,19 +115,27 @@ def _how(estimate: Estimate) -> str:
 
 
 def _tail(summary: EvaluationSummary) -> list[Line]:
-    return [
-        (f"in the worst {one.percent:g} %", f"{_percent(one.share)} in {one.rows:,} rows")
-        for one in summary.tail_shares
-        if one.rows
-    ]
+    return (
+        []
+        if summary.bounded
+        else [
+            (f"in the worst {one.percent:g} %", f"{_percent(one.share)} in {one.rows:,} rows")
+            for one in summary.tail_shares
+            if one.rows
+        ]
+    )
 
 
 def _top1(summary: EvaluationSummary) -> list[Line]:
     found = summary.top1
     if found is None:
         return []
+    lines = [("same top-1", found.agreement.show(percent=True))]
+    if summary.bounded:
+        # Shares and splits of lower bounds say nothing of those of KL.
+        return lines
     return [
-        ("same top-1", found.agreement.show(percent=True)),
+        *lines,
         ("mean KL where it survived", found.kl_survived.show()),
         ("mean KL where it changed", found.kl_changed.show()),
         ("share of KL where it changed", _percent(found.changed_share_of_kl)),

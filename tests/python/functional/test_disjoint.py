@@ -1,0 +1,89 @@
+"""Rows that have little in common, which have forms of their own in f32 lanes."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import kldiv
+import oracle
+
+pytestmark = pytest.mark.skipif(
+    not oracle.WIDE_IS_EXTENDED, reason="numpy.longdouble is no wider than float64 here"
+)
+
+PARAMETERS = {
+    "jeffreys": [{}],
+    "jensen_shannon": [{"beta": beta} for beta in (0.002, 0.1, 0.5, 0.97)],
+    "skew_kl": [{"alpha": alpha} for alpha in (0.002, 0.1, 0.5, 0.97)],
+    "skew_reverse_kl": [{"alpha": alpha} for alpha in (0.002, 0.1, 0.5, 0.97)],
+    "total_variation": [{}],
+    "neg_log_acceptance": [{}],
+    "squared_hellinger": [{}],
+    "lk_hybrid": [{"eta": eta} for eta in (0.5, 3.0, 30.0)],
+    "adaptive_kl": [{"mu": mu} for mu in (0.02, 0.5, 0.9)],
+    "renyi": [{"alpha": alpha} for alpha in (0.3, 2.0)],
+    "alpha_divergence": [{"alpha": alpha} for alpha in (-1.0, 0.3, 1.4, 2.0)],
+    "chi_squared": [{}],
+}
+
+
+@functools.cache
+def rows(kind, classes):
+    """Three rows of float32 logits each, and their truth."""
+    rng = np.random.default_rng([classes, len(kind)])
+    p, q = (2.5 * rng.standard_normal((3, classes)) for _ in range(2))
+    if "p" in kind:
+        p[:, 0] += [5, 15, 25]
+    if "q" in kind:
+        q[:, -1] += [5, 15, 25]
+    p, q = p.astype(np.float32), q.astype(np.float32)
+    return p, q, oracle.wide(p, q)
+
+
+@functools.cache
+def expected(name, kind, classes, **options):
+    """Value and both gradients."""
+    truth = rows(kind, classes)[2]
+    return truth.value(name, **options), [truth.gradient(name, wrt, **options) for wrt in "pq"]
+
+
+@pytest.mark.parametrize("classes", [17, 1500])
+@pytest.mark.parametrize("kind", ["", "p", "q", "p and q"])
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_values_and_gradients(name, kind, classes, isa):
+    p, q, _ = rows(kind, classes)
+    for options in PARAMETERS[name]:
+        true_value, true_gradients = expected(name, kind, classes, **options)
+        value, gradients = kldiv.value_and_grad(
+            getattr(kldiv, name), p, q, wrt=("p", "q"), **options
+        )
+        np.testing.assert_allclose(value, true_value, rtol=1e-6)
+        for wrt, gradient, true in zip("pq", gradients, true_gradients, strict=True):
+            off, norm = (np.linalg.norm(one, axis=-1) for one in (gradient - true, true))
+            assert np.all(off <= 1e-6 * np.maximum(norm, 1e-6)), (options, wrt, off / norm)
+
+
+@pytest.mark.parametrize("noise", [None, 0.3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mu", [0.3, 0.9, 0.999])
+def test_heads_of_many_classes_many_alike(mu, dtype, noise, isa):
+    rng = np.random.default_rng(3)
+    p, q = np.round(4 * rng.standard_normal((2, 2, 8_000))) / 4
+    if noise:
+        q = p + noise * q
+    p, q = (2 * rows.astype(dtype) for rows in (p, q))
+    expected = oracle.wide(p, q).value("adaptive_kl", mu=mu)
+    np.testing.assert_allclose(kldiv.adaptive_kl(p, q, mu=mu), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("beyond", [-1e-8, 1e-8])
+def test_heads_that_end_between_two_roundings(beyond, isa):
+    """The first class has half of p: f32 lanes cannot tell whether that is enough."""
+    p = np.log(np.array([[2, 1, 0.75, 0.25]])).astype(np.float32)
+    exact = np.exp(p.astype(np.longdouble))
+    mu = float(exact[0, 0] / exact.sum()) + beyond
+    for away in ([0, 0.5, -0.25, 0.125], [-20, 0, 1, 0]):
+        q = p + np.float32(away)
+        expected = oracle.wide(p, q).value("adaptive_kl", mu=mu)
+        np.testing.assert_allclose(kldiv.adaptive_kl(p, q, mu=mu), expected, rtol=1e-6)
