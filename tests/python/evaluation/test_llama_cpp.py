@@ -254,8 +254,10 @@ import sys
 from pathlib import Path
 from kldiv.evaluation.dumps import llama_cpp
 
-def peak():  # ru_maxrss has that of the process that started this one, too
-    return next(int(x.split()[1]) for x in open("/proc/self/status") if x.startswith("VmHWM"))
+def peak():
+    # Of this program: ru_maxrss begins with what the process was forked from.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 dump = llama_cpp.open(Path(sys.argv[1]))
 before = peak()
