@@ -123,6 +123,12 @@ def compare(
     bootstrap: Annotated[
         int, typer.Option(metavar="N", min=0, help="Samples of a bootstrap over clusters.")
     ] = 2000,
+    sampled_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="p|q", help="The model that the tokens were sampled from: k1 and k3 of them."
+        ),
+    ] = None,
     exact: Annotated[
         int,
         typer.Option(metavar="N", min=1, help="Positions up to which percentiles are exact."),
@@ -169,6 +175,10 @@ def compare(
         floor=floor,
     )
     presenting.check_format(table)
+    if sampled_from not in (None, "p", "q"):
+        raise CommandError(f"--sampled-from is {sampled_from!r}; expected p or q")
+    if bootstrap == 1:
+        raise CommandError("--bootstrap is 0, or at least 2 samples")
     for output in (positions, None if json == "-" else json):
         if output is not None:
             comparing.check_output(output, inputs.names())
@@ -186,7 +196,12 @@ def compare(
     result = comparing.compare(inputs, options)
     if positions is not None:
         result.write_positions(positions)
-    presenting.present(result, table=table, json=json, bootstrap=bootstrap, exact=exact)
+    presenting.present(
+        result,
+        table=table,
+        json=json,
+        statistics={"bootstrap": bootstrap, "exact": exact, "sampled_from": sampled_from},
+    )
 
 
 @app.command()

@@ -258,9 +258,15 @@ def check_output(name: str, inputs: list[str]) -> None:
 
 
 def write_json(name: str, numbers: dict[str, Any]) -> None:
-    """Write the numbers to the file `name`, or to stdout for ``-``."""
+    """Write the numbers to stdout for ``-``, or to a file, which is there once it is whole."""
     text = json.dumps(numbers, indent=2, allow_nan=False) + "\n"
     if name == "-":
         sys.stdout.write(text)
     else:
-        Path(name).write_text(text, encoding="utf-8")
+        path = Path(name)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -23,12 +23,16 @@ def check_format(name: str) -> None:
 
 
 def present(
-    result: Evaluation, *, table: str, json: str | None, bootstrap: int, exact: int
+    result: Evaluation, *, table: str, json: str | None, statistics: dict[str, Any]
 ) -> None:
-    """Print the table, and write the numbers to `json`; ``-`` is stdout, without the table."""
+    """Print the table, and write the numbers to `json`; ``-`` is stdout, without the table.
+
+    `statistics` are the keywords of `Evaluation.summary`.
+    """
     if not len(result):
         raise CommandError("there is no position to score")
-    options: dict[str, Any] = {"bootstrap": bootstrap, "exact": exact}
+    if statistics["sampled_from"] is not None and "nll_p" not in result.positions.columns:
+        raise CommandError("--sampled-from is about tokens; give them by --labels")
     if json != "-":
         if table == LLAMA_CPP:
             _print_llama_cpp(result)
@@ -36,12 +40,12 @@ def present(
             if table == "plain":
                 show_table(_heading(result.about), ("compared", ""))
                 print()
-            print(result.table(table, **options))
+            print(result.table(table, **statistics))
             if table == "plain" and "seconds" in result.about:
                 print()
                 show_table(_speed(result.about))
     if json is not None:
-        write_json(json, _numbers(result, options))
+        write_json(json, _numbers(result, statistics))
 
 
 def _print_llama_cpp(result: Evaluation) -> None:
@@ -91,9 +95,9 @@ def _speed(about: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _numbers(result: Evaluation, options: dict[str, Any]) -> dict[str, Any]:
+def _numbers(result: Evaluation, statistics: dict[str, Any]) -> dict[str, Any]:
     """Everything but the positions."""
-    found = result.as_dict(**options)
+    found = result.as_dict(**statistics)
     about = found.pop("about")
     numbers: dict[str, Any] = {"kldiv": kldiv.__version__, **about}
     if "seconds" in about:
