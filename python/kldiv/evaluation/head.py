@@ -1,12 +1,13 @@
 """Hidden states through an output layer: logits, and everything `kldiv.compare` says of them.
 
 Logits are summed in float64, in the order of the hidden states, by fused multiply-adds: half the
-speed of float32. With 1,024 numbers a state and logits of about 10, a KL of 1e-11 is right to
-3e-9 of itself, and other fields to 1e-13. Products in float32 are off by 1e-5 in all of it, also
-where near-equal states are subtracted before they are multiplied: what is little, as −ln p of a
-token that is nearly certain or KL with one likely class, is relative to absolute errors of
-logits. A logit depends on its two vectors alone, so that a model has exactly 0.0 from itself, and
-numbers have the same bits in blocks of any size, on any number of threads.
+speed of float32. With 1,024 numbers a state and logits of about 10, a KL of 1e-11 and what else
+is small with it is right to 3e-9 of itself, entropies and −ln p to 1e-13. Products in float32 are
+off by 1e-5 in all of it, also where near-equal states are subtracted before they are multiplied:
+what is little, as −ln p of a token that is nearly certain or KL with one likely class, is
+relative to absolute errors of logits. A logit depends on its two vectors alone, so that a model
+has exactly 0.0 from itself, and numbers have the same bits in blocks of any size, on any number
+of threads.
 """
 
 from __future__ import annotations
