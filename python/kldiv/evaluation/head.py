@@ -1,11 +1,13 @@
 """Hidden states through an output layer: logits, and everything `kldiv.compare` says of them.
 
-Logits are summed in float64, in the order of the hidden states, by fused multiply-adds. Near-equal
-states are then as good as any others: logits are off by some 1e-15 of their size, and a KL of 1e-10
-comes of differences of 1e-5. float32 would be half the work, but is off by 1e-6 in logits of 20,
-and so in everything that is relative to little: −ln p of a token that is nearly certain, the KL
-of rows with one likely class. A logit depends on its two vectors alone, so that a model has exactly
-0.0 from itself, and numbers have the same bits in blocks of any size, on any number of threads.
+Logits are summed in float64, in the order of the hidden states, by fused multiply-adds: half the
+speed of float32. With 1,024 numbers a state and logits of about 10, a KL of 1e-11 and what else
+is small with it is right to 3e-9 of itself, entropies and −ln p to 1e-13. Products in float32 are
+off by 1e-5 in all of it, also where near-equal states are subtracted before they are multiplied:
+what is little, as −ln p of a token that is nearly certain or KL with one likely class, is
+relative to absolute errors of logits. A logit depends on its two vectors alone, so that a model
+has exactly 0.0 from itself, and numbers have the same bits in blocks of any size, on any number
+of threads.
 """
 
 from __future__ import annotations
@@ -366,7 +368,11 @@ def check_heads(
 
 
 NOT_TEXT = 0.75
-"""Share of ln(classes), which guessing at random has, that no model reaches on its own text."""
+"""Share of ln(classes), which guessing at random has, that is beyond any model of the text.
+
+SmolLM2, of 49,152 classes, has 3.0 nats a token of Python's documentation: 27 %. Of its states
+before the final norm it is 328, and of labels one token off 10.7, which is 99 %.
+"""
 
 
 def pre_norm_warning(nll: ArrayLike, classes: int, name: str) -> str | None:
