@@ -80,7 +80,8 @@ def _heading(about: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _described(dump: dict[str, Any]) -> str:
     shape = "×".join("?" if length is None else f"{length:,}" for length in dump["shape"])
-    return f"{dump['file']}  {dump['format']}, {dump['dtype']} {shape}"
+    measure = f", {dump['measure']}" if "measure" in dump else ""
+    return f"{dump['file']}  {dump['format']}, {dump['dtype']} {shape}{measure}"
 
 
 def _speed(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -369,7 +369,10 @@ def evaluate(
         "kldiv": kldiv.__version__,
         "direction": "KL(reference || candidate)",
         "reference": describe_short(dumps[0]),
-        "candidates": [describe_short(dump) for dump in dumps[1:]],
+        "candidates": [
+            describe_short(dump) | dict(scorer.about)
+            for dump, scorer in zip(dumps[1:], scorers, strict=True)
+        ],
         "kld_vocab_size": scorers[0].classes,
         "vocab": vocab,
         "space": list(spaces),
@@ -379,8 +382,6 @@ def evaluate(
         "positions_per_second": len(tables[0]) / seconds,
         "gigabytes_per_second": len(tables[0]) * sum(d.row_bytes for d in dumps) / seconds / 1e9,
     }
-    for scorer in scorers:
-        about |= scorer.about
     return Evaluation(in_order(frame), about).including(clusters, strata)
 
 
