@@ -485,9 +485,9 @@ where
     #[inline(always)]
     fn compress(self, mask: [bool; N]) -> (Self, usize) {
         let (mut front, mut count) = (self, 0);
-        for lane in 0..N {
-            front.0[count] = self.0[lane];
-            count += usize::from(mask[lane]);
+        for (lane, kept) in self.0.into_iter().zip(mask) {
+            front.0[count] = lane;
+            count += usize::from(kept);
         }
         (front, count)
     }

@@ -37,6 +37,7 @@ pub(crate) struct Centering {
 
 impl<D: Disjoint> DisjointRows<'_, D> {
     /// [`Disjoint::LARGEST_PARTS`].
+    #[expect(clippy::unused_self, reason = "where it is asked for, the type of the divergence has no name")]
     pub(crate) fn largest_parts(&self) -> f64 {
         D::LARGEST_PARTS
     }
