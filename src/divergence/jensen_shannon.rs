@@ -268,9 +268,9 @@ impl Disjoint for DisjointJensenShannon {
     }
 }
 
-/// Weights of a mixture that f32 lanes take, of rows with little in common.
+/// Weights of a mixture that f32 lanes take, of rows with little in common. With 0.999 gradients are off by 1.4e-6 of their norm.
 pub(super) fn is_even_enough(weight: f64) -> bool {
-    (1e-3..=0.999).contains(&weight)
+    (1e-2..=0.99).contains(&weight)
 }
 
 /// Of the value of rows with nothing in common; below, little is left of it.
