@@ -189,7 +189,7 @@ struct Tolerance {
 /// Where one class has all the probability the gradient is nearly 0, as the difference of slopes of about this size.
 fn slope_size(kind: Kind, value: f64) -> f64 {
     match kind {
-        Kind::TotalVariation => 0.5,
+        kind if kind.properties().kinked => 0.5,
         // Those of powers are as large as the sum.
         Kind::AlphaDivergence { .. } | Kind::ChiSquared => 0.1 * value,
         _ => 0.1 * value.min(1.0),

@@ -18,6 +18,12 @@ unsafe impl Send for Row<'_> {}
 // SAFETY: as for `Rows`.
 unsafe impl Sync for Row<'_> {}
 
+impl<'a, E: Element> From<&'a [E]> for Row<'a> {
+    fn from(data: &'a [E]) -> Self {
+        Row { data: data.as_ptr().cast(), dtype: E::DTYPE, classes: data.len(), lifetime: PhantomData }
+    }
+}
+
 impl<'a> Row<'a> {
     pub(crate) fn dtype(self) -> Dtype {
         self.dtype

@@ -426,6 +426,9 @@ def comparison(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     fields = {field: divergence(o, field, row, dict(kept)) for field in names}
     for side in "pq":
         fields[f"entropy_{side}"] = entropy(o, name, {"p": row[side]}, kept)
+        largest = int(np.argmax(np.asarray(row[side], np.float64)))
+        top = cross_entropy(o, name, {"logits": row[side], "label": largest}, kept)
+        fields[f"confidence_{side}"] = Truth(o.mp.exp(-top.value))
         if "label" in row:
             labelled = {"logits": row[side], "label": row["label"]}
             fields[f"nll_{side}"] = cross_entropy(o, name, labelled, kept)

@@ -24,6 +24,7 @@ from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.dense import DenseDump, check_same_numbers
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.memory import of_memory
+from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.part import total_rows
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
 from kldiv.evaluation.dumps.sequences import Lengths, cut, cut_like, read_lengths
@@ -237,6 +238,7 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
         For a file that is no such table.
     """
     name = os.fspath(path)
+    check_exists(Path(name), (".parquet",))
     try:
         frame = pl.read_parquet(name)
         about = pl.read_parquet_metadata(name).get(PARQUET_KEY)

@@ -8,7 +8,7 @@ use crate::element::Element;
 use crate::row::distribution::softmax::DistributionView;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::runs::{Step, pass, sums};
-use crate::rows::{Block, Rows};
+use crate::rows::{Block, Row};
 use crate::simd::{Isa, LaneKernel, Lanes, MAX_LANES};
 use crate::threads::Blocks;
 use std::cell::Cell;
@@ -113,8 +113,7 @@ impl Head<'_> {
                 // As lanes see it.
                 if self.wide { bound } else { f64::from(bound as f32) }
             });
-            let Ok(rows) = Rows::new(&list[..count], count) else { break };
-            let p = Distribution { row: rows.row(0), ..self.p };
+            let p = Distribution { row: Row::from(&list[..count]), ..self.p };
             let held = isa.run_lanes(self.wide, Held { p, sum: self.sum, bounds });
             let reached = held.iter().rposition(|held| above + held >= self.mass);
             let next = reached.map_or(0, |k| k + 1);
