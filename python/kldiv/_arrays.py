@@ -133,6 +133,8 @@ def first_classes(rows: Rows, classes: Any) -> Rows:
     """Rows without the classes from `classes` on, which are padding."""
     try:
         count = operator.index(classes)
+        if isinstance(classes, (bool, np.bool_)):
+            raise TypeError
     except TypeError:
         raise TypeError(f"classes must be an integer, got {classes!r}") from None
     width = rows.shape[rows.axis]

@@ -157,6 +157,8 @@ class Comparison:
 
     def worst(self, n: int = 10) -> pl.DataFrame:
         """The `n` rows of the largest KL as a table, NaN left out, ties in their order."""
+        if n < 0:
+            raise ValueError(f"n must be at least 0, got {n}")
         frame = self.to_frame()
         kl = frame["kl"].to_numpy()
         order = np.argsort(-kl, kind="stable")

@@ -179,6 +179,10 @@ def compare(
         raise CommandError(f"--sampled-from is {sampled_from!r}; expected p or q")
     if bootstrap == 1:
         raise CommandError("--bootstrap is 0, or at least 2 samples")
+    if positions is not None and not positions.endswith(".parquet"):
+        raise CommandError(f"--positions is {positions!r}; expected a name that ends in .parquet")
+    if positions is not None and positions == json:
+        raise CommandError(f"--positions and --json both name {positions}")
     for output in (positions, None if json == "-" else json):
         if output is not None:
             comparing.check_output(output, inputs.names())

@@ -22,7 +22,7 @@ from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.logit_files import read_labels, read_mask
-from kldiv.evaluation.dumps.names import split_name
+from kldiv.evaluation.dumps.names import check_exists, split_name
 from kldiv.evaluation.dumps.part import SomeRows, total_rows
 from kldiv.evaluation.dumps.protocol import Dump
 from kldiv.evaluation.evaluation import (
@@ -151,6 +151,7 @@ def _kept(inputs: Inputs, options: Options) -> Evaluation:
         strata=inputs.strata,
         floor=inputs.floor,
     )
+    check_exists(Path(inputs.reference), (".parquet",))
     if inputs != plain or options != Options():
         raise CommandError(
             f"{inputs.reference} is a table of positions, which takes --clusters, --strata and "

@@ -109,6 +109,8 @@ class Evaluation:
 
     def worst(self, n: int = 10) -> pl.DataFrame:
         """The `n` positions of the largest KL, NaN rows left out, ties in the order of rows."""
+        if n < 0:
+            raise ValueError(f"n must be at least 0, got {n}")
         column = "kl" if "kl" in self.positions.columns else "kl_lower"
         known = self.positions.filter(pl.col(column).is_not_nan())
         order = np.argsort(-known[column].to_numpy(), kind="stable")[:n]
@@ -344,6 +346,8 @@ def evaluate(
     """
     if not candidates:
         raise ValueError("expected at least one candidate")
+    if chunks is not None and chunks < 1:
+        raise ValueError(f"chunks must be at least 1, got {chunks}")
     kind: Kind = "logits" if head is None else "hidden_states"
     dumps = [_as_dump(reference, "reference", kind), *_named(candidates, kind)]
     dumps = _in_sequences(dumps, sequences)

@@ -88,9 +88,10 @@ def scorer_of(reference: Dump, candidate: Dump, scoring: Scoring, heads: tuple[A
 
         return head_scorer(reference, candidate, scoring, heads)
     if heads != (None, None):
+        kind = reference.kind.replace("_", " ")
         raise DumpError(
-            f"a head is given, but {reference.name} holds {reference.kind.replace('_', ' ')}, "
-            "not hidden states"
+            f"a head is given, but {reference.name} is taken for {kind}; hidden states are known "
+            "by their keys or files, which begin with hidden"
         )
     scorer = dense_scorer(reference, candidate, scoring)
     if isinstance(reference, LlamaCppDump) and candidate.kind in ("logits", "log_probs"):

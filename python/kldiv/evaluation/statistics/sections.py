@@ -59,6 +59,7 @@ def sections_of(summary: EvaluationSummary) -> list[Section]:
 
 def _counts(summary: EvaluationSummary) -> list[Line]:
     counts = summary.counts
+    sequences = f"{counts.sequences:,} sequences"
     lines = [
         ("positions", f"{counts.rows:,}"),
         ("sequences", f"{counts.sequences:,}"),
@@ -66,10 +67,10 @@ def _counts(summary: EvaluationSummary) -> list[Line]:
     if counts.clusters != counts.sequences:
         lines.append(("clusters", f"{counts.clusters:,}"))
     if counts.rows_nan:
-        text = f"{counts.rows_nan:,} of {counts.sequences_nan:,} sequences"
+        text = f"{counts.rows_nan:,}, in {counts.sequences_nan:,} of {sequences}"
         lines.append(("rows with NaN (left out)", text))
     if counts.rows_infinite:
-        text = f"{counts.rows_infinite:,} of {counts.sequences_infinite:,} sequences"
+        text = f"{counts.rows_infinite:,}, in {counts.sequences_infinite:,} of {sequences}"
         lines.append(("rows with infinite values", text))
     if counts.rows_labelled is not None and counts.rows_labelled != counts.rows - counts.rows_nan:
         lines.append(("rows with a token", f"{counts.rows_labelled:,}"))
@@ -110,6 +111,8 @@ def _bootstrap(estimate: Estimate | None) -> list[Line]:
 
 
 def _how(estimate: Estimate) -> str:
+    if estimate.clusters < 2:
+        return "none, which takes two clusters"
     text = f"{estimate.method}, {estimate.clusters:,} clusters"
     return text if estimate.samples is None else f"{text}, {estimate.samples:,} samples"
 
