@@ -25,6 +25,7 @@ from kldiv.evaluation.dumps.logit_files import read_labels, read_mask
 from kldiv.evaluation.dumps.names import check_exists, split_name
 from kldiv.evaluation.dumps.part import SomeRows, total_rows
 from kldiv.evaluation.dumps.protocol import Dump
+from kldiv.evaluation.dumps.sequences import cut, read_lengths
 from kldiv.evaluation.evaluation import (
     Evaluation,
     ImprobableTextWarning,
@@ -95,6 +96,9 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
     if options.vocab not in RULES:
         raise CommandError(f"--vocab is {options.vocab!r}; expected one of {', '.join(RULES)}")
     dumps = [open_dump(name) for name in (inputs.reference, *inputs.candidates)]
+    if inputs.sequences is not None:
+        lengths = read_lengths(Path(inputs.sequences))
+        dumps = [cut(dump, lengths) for dump in dumps]
     total = total_rows(dumps[0])
     chosen = None if total is None else _parse_rows(options.rows, total)
     if options.rows is not None:
@@ -121,7 +125,6 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
                 temperature=options.temperature,
                 classes=options.classes,
                 vocab=options.vocab,
-                sequences=inputs.sequences,
                 chunks=options.chunks,
                 clusters=inputs.clusters and read_sequence_labels(inputs.clusters),
                 strata=inputs.strata and read_sequence_labels(inputs.strata),
