@@ -7,7 +7,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +17,21 @@ import polars as pl
 
 import kldiv
 from kldiv import _optional
-from kldiv._arrays import Array
 from kldiv.comparison import Comparison
+from kldiv.evaluation.arguments import (
+    as_dump,
+    as_labels,
+    as_numbers,
+    in_sequences,
+    named_dumps,
+    with_sequence_labels,
+)
 from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.dense import DenseDump, check_same_numbers
-from kldiv.evaluation.dumps.formats import open_dump
-from kldiv.evaluation.dumps.memory import of_memory
 from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.part import total_rows
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
-from kldiv.evaluation.dumps.sequences import Lengths, cut, cut_like, read_lengths
-from kldiv.evaluation.dumps.streams import NpyStream
 from kldiv.evaluation.head import pre_norm_warning
 from kldiv.evaluation.positions import NO_TOKEN, Marks, Scorer, Scoring, score_dumps
 from kldiv.evaluation.scorers import Heads, scorer_of
@@ -136,7 +139,7 @@ class Evaluation:
     def including(self, clusters: Any = None, strata: Any = None, floor: Any = None) -> Evaluation:
         """The same positions, with other clusters, strata or floor, as `evaluate` takes them."""
         frame = self.positions
-        if (values := _numbers("floor", floor, np.float64)) is not None:
+        if (values := as_numbers("floor", floor, np.float64)) is not None:
             names = self.candidates
             if len(values) * len(names) != len(frame):
                 raise ValueError(
@@ -145,7 +148,7 @@ class Evaluation:
             frame = frame.with_columns(kl_floor=pl.Series(np.tile(values, len(names))))
         for name, given in (("cluster", clusters), ("stratum", strata)):
             if given is not None:
-                frame = _of_sequences(frame, name, given)
+                frame = with_sequence_labels(frame, name, given)
         return replace(self, positions=in_order(frame))
 
     def plot_kl(self) -> alt.Chart:
@@ -349,8 +352,8 @@ def evaluate(
     if chunks is not None and chunks < 1:
         raise ValueError(f"chunks must be at least 1, got {chunks}")
     kind: Kind = "logits" if head is None else "hidden_states"
-    dumps = [_as_dump(reference, "reference", kind), *_named(candidates, kind)]
-    dumps = _in_sequences(dumps, sequences)
+    dumps = [as_dump(reference, "reference", kind), *named_dumps(candidates, kind)]
+    dumps = in_sequences(dumps, sequences)
     spaces = (space, space) if space is None or isinstance(space, str) else (space[0], space[1])
     scoring = Scoring(spaces, temperature, ClassRule(vocab, classes), chunks)
     heads = Heads.given(head, candidate_heads, len(candidates))
@@ -358,9 +361,9 @@ def evaluate(
         scorer_of(dumps[0], dump, scoring, heads.of(place)) for place, dump in enumerate(dumps[1:])
     ]
     marks = Marks(
-        labels=_labels(labels, ignore_index),
-        where=_numbers("where", where, np.bool_),
-        floor=_numbers("floor", floor, np.float64),
+        labels=as_labels(labels, ignore_index),
+        where=as_numbers("where", where, np.bool_),
+        floor=as_numbers("floor", floor, np.float64),
     )
     check_same_numbers(dumps)
     begin = time.perf_counter()
@@ -423,83 +426,3 @@ def describe_short(dump: Dump) -> dict[str, Any]:
         "dtype": dump.dtype.name,
         "shape": shape,
     }
-
-
-def _in_sequences(dumps: list[Dump], sequences: Any) -> list[Dump]:
-    """The dumps in sequences of given lengths, or in those of the one that has the most."""
-    if sequences is not None:
-        if isinstance(sequences, (str, os.PathLike)):
-            lengths = read_lengths(Path(sequences))
-        else:
-            count = tuple(int(length) for length in sequences)
-            names = tuple(f"sequence {number}" for number in range(len(count)))
-            lengths = Lengths("sequences", count, names)
-        return [cut(dump, lengths) for dump in dumps]
-    counts = [dump.count for dump in dumps]
-    known = [count for count in counts if count is not None]
-    # What is one array may be of many texts, one after the other, as may what comes from a pipe.
-    single = [dump.count == 1 or isinstance(dump, NpyStream) for dump in dumps]
-    if known and max(known) > 1 and any(single):
-        most = dumps[counts.index(max(known))]
-        return [cut_like(one, most) if cut else one for one, cut in zip(dumps, single, strict=True)]
-    return dumps
-
-
-def _as_dump(given: Any, name: str, kind: Kind) -> Dump:
-    if isinstance(given, (str, os.PathLike)):
-        return open_dump(os.fspath(given))
-    if hasattr(given, "sequences") and hasattr(given, "kind"):
-        dump: Dump = given
-        return dump
-    return of_memory(given, name, kind)
-
-
-def _named(candidates: tuple[Any, ...], kind: Kind) -> list[Dump]:
-    """The candidates as dumps, under names of their own."""
-    several = len(candidates) > 1
-    dumps = [
-        _as_dump(one, f"candidate {place + 1}" if several else "candidate", kind)
-        for place, one in enumerate(candidates)
-    ]
-    names = [dump.name for dump in dumps]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two candidates have the name {twice[0]}")
-    return dumps
-
-
-def _numbers(name: str, given: Any, dtype: type) -> Array | None:
-    if given is None:
-        return None
-    array = np.asarray(given)
-    if array.dtype.kind not in ("biu" if dtype is not np.float64 else "biuf"):
-        raise TypeError(f"{name} has dtype {array.dtype}")
-    return array.reshape(-1).astype(dtype)
-
-
-def _labels(given: Any, ignore_index: int | None) -> Array | None:
-    """Labels, `NO_TOKEN` where there is none."""
-    labels = _numbers("labels", given, np.int64)
-    if labels is None or ignore_index == NO_TOKEN:
-        return labels
-    none = np.zeros(len(labels), np.bool_) if ignore_index is None else labels == ignore_index
-    # It would pass for a position without a token; as a class it is out of range.
-    labels[(labels == NO_TOKEN) & ~none] = -1
-    labels[none] = NO_TOKEN
-    return labels
-
-
-def _of_sequences(frame: pl.DataFrame, column: str, given: Any) -> pl.DataFrame:
-    """Add what each sequence belongs to."""
-    if isinstance(given, Mapping):
-        table = {str(name): str(label) for name, label in given.items()}
-        names = frame["name"].unique(maintain_order=True).to_list()
-        if missing := [name for name in names if name not in table]:
-            raise ValueError(f"no {column} is given for sequence {missing[0]!r}")
-        values = pl.Series(column, [table[name] for name in frame["name"]], pl.String)
-        return frame.with_columns(values)
-    labels = [str(label) for label in given]
-    count = int(frame["sequence"].to_numpy().max()) + 1 if len(frame) else 0
-    if len(labels) < count:
-        raise ValueError(f"{len(labels)} {column} labels are given for {count} sequences")
-    values = pl.Series(column, labels, pl.String).gather(frame["sequence"])
-    return frame.with_columns(values.alias(column))
