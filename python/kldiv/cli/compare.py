@@ -21,10 +21,10 @@ from kldiv.cli.output import progress
 from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.formats import open_dump
-from kldiv.evaluation.dumps.logit_files import read_labels, read_mask
 from kldiv.evaluation.dumps.names import check_exists, split_name
 from kldiv.evaluation.dumps.part import SomeRows, total_rows
 from kldiv.evaluation.dumps.protocol import Dump
+from kldiv.evaluation.dumps.row_files import read_labels, read_mask
 from kldiv.evaluation.dumps.sequences import cut, read_lengths
 from kldiv.evaluation.evaluation import (
     Evaluation,

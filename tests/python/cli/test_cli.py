@@ -19,8 +19,9 @@ from safetensors.numpy import save_file
 
 import kldiv
 from conftest import softmax
-from kldiv.evaluation.dumps.logit_files import open_logits
+from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import DumpError
+from kldiv.evaluation.dumps.stored_arrays import LOGITS
 
 KLDIV = Path(sys.executable).parent / "kldiv"
 DEMO = Path(kldiv.__file__).parent / "demo"
@@ -267,7 +268,7 @@ def test_spaces(folder, logits):
 def test_files_cut_off_while_they_are_read(tmp_path, logits):
     for order in "CF":
         np.save(tmp_path / "p.npy", np.asarray(logits[0], order=order))
-        file = open_logits(str(tmp_path / "p.npy"))
+        file = NpyFile(tmp_path / "p.npy", None, LOGITS)
         blocks = file.blocks(range(ROWS), 2)
         np.testing.assert_array_equal(next(blocks), logits[0][:2])
         os.truncate(tmp_path / "p.npy", 600)
@@ -280,7 +281,7 @@ def test_blocks_of_every_order(tmp_path, rng, shape):
     array = rng.normal(size=shape)
     for order in "CF":
         np.save(tmp_path / "a.npy", np.asarray(array, order=order))
-        file = open_logits(str(tmp_path / "a.npy"))
+        file = NpyFile(tmp_path / "a.npy", None, LOGITS)
         for rows, step in ((range(30), 30), (range(30), 7), (range(3, 11), 3)):
             found = np.concatenate([block.copy() for block in file.blocks(rows, step)])
             assert np.array_equal(found, array.reshape(30, 7)[rows.start : rows.stop])

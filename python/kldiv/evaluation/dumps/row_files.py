@@ -1,51 +1,15 @@
-"""Files of logits, labels and masks; logits by blocks, so that they may be larger than memory.
-
-Formats of dumps are in `formats`; these are those that hold one array.
-"""
+"""Labels and masks in files, one number for every row."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, Protocol
-
-import numpy as np
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps.names import CONVERSIONS, check_exists, conversion, split_name
 from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.safetensors import SafetensorsFile
-from kldiv.evaluation.dumps.stored_arrays import LABELS, LOGITS, MASK, Content, StoredArray
-
-
-class LogitFile(Protocol):
-    """Logits of shape ``[..., vocabulary]`` in a file, read as rows."""
-
-    @property
-    def name(self) -> str:
-        """The file, and the tensor where it holds several, as `open_logits` takes them."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape stored, the vocabulary last."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype stored, bfloat16 as that of ml_dtypes."""
-
-    @property
-    def block_bytes(self) -> int:
-        """How many bytes of rows it takes to read them fast."""
-
-    def blocks(self, rows: range, step: int) -> Iterator[Array]:
-        """Rows of the flattened batch shape, `step` at a time, as arrays ``[step, vocabulary]``.
-
-        A block lasts until the next is asked for.
-        """
-
-
-__all__ = ["open_logits", "read_labels", "read_mask", "split_name"]
+from kldiv.evaluation.dumps.stored_arrays import LABELS, MASK, Content, StoredArray
 
 _READERS: dict[str, type[NpyFile] | type[SafetensorsFile]] = {
     ".npy": NpyFile,
@@ -60,24 +24,6 @@ _CONVERSIONS = {
         'import numpy, pandas; numpy.save({new}, pandas.read_parquet({file}).to_numpy("float32"))'
     ),
 }
-
-
-def open_logits(name: str) -> LogitFile:
-    """Open a file of logits, ``FILE`` or ``FILE.safetensors:TENSOR``.
-
-    Raises
-    ------
-    DumpError
-        For a file that does not hold logits with at least one row and one class.
-    OSError
-        For a file that cannot be read.
-    """
-    file = _open(name, LOGITS)
-    if not file.shape:
-        raise DumpError(f"{file.name} has shape (), without a vocabulary axis")
-    if not math.prod(file.shape):
-        raise DumpError(f"{file.name} has shape {file.shape}, without a logit")
-    return file
 
 
 def read_labels(name: str, batch_shape: tuple[int, ...] | None) -> Array:
