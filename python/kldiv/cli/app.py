@@ -70,8 +70,9 @@ def compare(
         ),
     ] = None,
     ignore_index: Annotated[
-        int, typer.Option(metavar="N", help="The label of positions that have none.")
-    ] = -100,
+        int | None,
+        typer.Option(metavar="N", help="The label of positions that have none; -100 without it."),
+    ] = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -143,17 +144,20 @@ def compare(
         ),
     ] = None,
     table: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--format", metavar="FORMAT", help=f"The table: {', '.join(presenting.FORMATS)}."
+            "--format",
+            metavar="FORMAT",
+            help=f"The table: {', '.join(presenting.FORMATS)}; plain without it.",
         ),
-    ] = "plain",
+    ] = None,
     json: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Write the numbers; - for stdout, without the table."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads; all CPUs without it.")
+        int | None,
+        typer.Option(metavar="N", min=1, max=256, help="Threads; all CPUs without it."),
     ] = None,
 ) -> None:
     """How far models are from a reference, position by position.
@@ -174,7 +178,13 @@ def compare(
         strata=strata,
         floor=floor,
     )
-    presenting.check_format(table)
+    if table is not None:
+        presenting.check_format(table)
+        if json == "-":
+            raise CommandError(
+                f"--json - prints the numbers instead of the table; leave out --format {table}, "
+                "or name a file"
+            )
     if sampled_from not in (None, "p", "q"):
         raise CommandError(f"--sampled-from is {sampled_from!r}; expected p or q")
     if bootstrap == 1:
@@ -187,7 +197,7 @@ def compare(
         if output is not None:
             comparing.check_output(output, inputs.names())
     if threads is not None:
-        _set_threads(threads)
+        kldiv.set_num_threads(threads)
     options = comparing.Options(
         rows=rows,
         chunks=chunks,
@@ -202,7 +212,7 @@ def compare(
         result.write_positions(positions)
     presenting.present(
         result,
-        table=table,
+        table=table or "plain",
         json=json,
         statistics={"bootstrap": bootstrap, "exact": exact, "sampled_from": sampled_from},
     )
@@ -310,12 +320,3 @@ def _kind(name: str | None) -> Kind | None:
     if name is not None and name not in get_args(Kind):
         raise CommandError(f"--kind is {name!r}; expected one of {', '.join(get_args(Kind))}")
     return cast("Kind | None", name)
-
-
-def _set_threads(count: int) -> None:
-    try:
-        kldiv.set_num_threads(count)
-    except ValueError as error:
-        raise CommandError(f"--threads: {error}") from None
-    except OverflowError:
-        raise CommandError(f"--threads: {count} is not a number of threads") from None

@@ -32,7 +32,11 @@ from kldiv.evaluation.evaluation import (
     evaluate,
     read_positions,
 )
+from kldiv.evaluation.positions import NO_TOKEN
 from kldiv.evaluation.side_files import read_floor, read_sequence_labels
+from kldiv.evaluation.statistics.counts import nan_and_infinite
+from kldiv.evaluation.whole_file import whole_file
+from kldiv.evaluation.wording import counted
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,17 @@ class Options:
     rows: str | None = None
     """As in a Python slice, ``A:B``."""
     chunks: int | None = None
-    ignore_index: int = -100
+    ignore_index: int | None = None
     space: str | None = None
     """One of the spaces, or one for each side with a comma between them."""
     temperature: float = 1.0
     classes: int | None = None
     vocab: str = "error"
+
+    @property
+    def no_label(self) -> int:
+        """The label of rows that have none."""
+        return NO_TOKEN if self.ignore_index is None else self.ignore_index
 
     @property
     def spaces(self) -> tuple[str, str] | None:
@@ -99,6 +108,8 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
     if inputs.sequences is not None:
         lengths = read_lengths(Path(inputs.sequences))
         dumps = [cut(dump, lengths) for dump in dumps]
+    if options.ignore_index is not None and inputs.labels is None:
+        raise CommandError("--ignore-index is about labels; give them by --labels")
     total = total_rows(dumps[0])
     chosen = None if total is None else _parse_rows(options.rows, total)
     if options.rows is not None:
@@ -120,7 +131,7 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
                 candidate_heads=list(inputs.candidate_heads) or None,
                 labels=None if labels is None else labels[part],
                 where=None if where is None else where[part],
-                ignore_index=options.ignore_index,
+                ignore_index=options.no_label,
                 space=options.spaces,
                 temperature=options.temperature,
                 classes=options.classes,
@@ -133,13 +144,14 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
             )
         except ValueError as error:
             raise CommandError(str(error)) from None
+    _check_nan(found)
     return replace(
         found,
         about=found.about
         | {
             "labels": inputs.labels,
             "where": inputs.where,
-            "ignore_index": options.ignore_index,
+            "ignore_index": options.no_label,
             "rows": None if chosen is None else [chosen.start, chosen.stop],
         },
     )
@@ -168,6 +180,25 @@ def _kept(inputs: Inputs, options: Options) -> Evaluation:
         )
     except ValueError as error:
         raise CommandError(str(error)) from None
+
+
+def _check_nan(found: Evaluation) -> None:
+    """Warn of rows that are left out; without any row left there is nothing to say of a dump."""
+    reference = found.about["reference"]["file"]
+    for name in found.candidates:
+        positions = found[name].positions
+        nan, _ = nan_and_infinite(positions)
+        if not nan.any():
+            continue
+        pair = f"{reference} against {name}"
+        first = positions.row(int(nan.argmax()), named=True)
+        where = f"position {first['position']} of sequence {first['sequence']} ({first['name']})"
+        if nan.all():
+            raise CommandError(f"{pair}: every position holds NaN or +inf, from {where} on")
+        warn(
+            f"{pair}: {nan.sum():,} of {counted(len(nan), 'position')} with NaN or +inf left out, "
+            f"the first is {where}"
+        )
 
 
 @contextmanager
@@ -218,7 +249,7 @@ def _read_labels(
     """The labels; those of rows compared are classes, or the one to ignore."""
     labels = read_labels(name, None if total is None else _batch_shape(dump, total))
     outside = (labels < 0) | (labels >= (options.classes or dump.width or math.inf))
-    outside &= labels != options.ignore_index
+    outside &= labels != options.no_label
     if keep is not None:
         outside &= keep[: len(labels)]
     if chosen is not None:
@@ -228,7 +259,7 @@ def _read_labels(
         raise CommandError(
             f"{name} has label {labels[row]} in row {row}, out of range for "
             f"{options.classes or dump.width:,} classes; rows without a label have "
-            f"{options.ignore_index} (--ignore-index), or are left out by --where"
+            f"{options.no_label} (--ignore-index), or are left out by --where"
         )
     return labels
 
@@ -267,10 +298,5 @@ def write_json(name: str, numbers: dict[str, Any]) -> None:
     if name == "-":
         sys.stdout.write(text)
     else:
-        path = Path(name)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with whole_file(Path(name)) as partial:
             partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)

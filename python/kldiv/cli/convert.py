@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress, show_table
-from kldiv.evaluation.dumps.convert import convert
+from kldiv.evaluation.dumps.convert import BASE_FILE, convert
 from kldiv.evaluation.dumps.describe import size
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.llama_cpp_writer import write
@@ -47,7 +47,7 @@ def run(
     dump = open_dump(source, kind)
     if sequences is not None:
         dump = cut(dump, read_lengths(Path(sequences)))
-    if (format or Path(target).suffix) in ("kld", ".kld"):
+    if (format or Path(target).suffix.lower()) in (BASE_FILE, BASE_FILE[1:]):
         _write_base_file(dump, Path(target), base_file or BaseFile(), overwrite=overwrite)
         return
     with progress("converting", _positions(dump)) as advance:

@@ -35,6 +35,7 @@ from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
 from kldiv.evaluation.head import pre_norm_warning
 from kldiv.evaluation.positions import NO_TOKEN, Marks, Scorer, Scoring, score_dumps
 from kldiv.evaluation.scorers import Heads, scorer_of
+from kldiv.evaluation.whole_file import whole_file
 
 if TYPE_CHECKING:
     import altair as alt
@@ -192,15 +193,11 @@ class Evaluation:
 
         It is written beside its place and moved there when whole.
         """
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
+        # Opened here: errors of Polars do not say which file.
+        with whole_file(Path(path)) as partial, partial.open("wb") as file:
             self.positions.write_parquet(
-                partial, metadata={PARQUET_KEY: json.dumps(self.about, ensure_ascii=False)}
+                file, metadata={PARQUET_KEY: json.dumps(self.about, ensure_ascii=False)}
             )
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def table(self, form: str = "plain", **options: Any) -> str:
         """The statistics of all candidates side by side, in a format of `TABLES`.

@@ -77,6 +77,7 @@ def folder(tmp_path_factory, logits):
         "q": q,
         "fewer_rows": q[:5],
         "wider": np.zeros((ROWS, CLASSES + 2), np.float32),
+        "no_numbers": np.full((ROWS, CLASSES), np.nan, np.float32),
         "fortran": np.asfortranarray(p),
         "fortran_3d": np.asfortranarray(p.reshape(2, 3, CLASSES)),
         "q_3d": q.reshape(2, 3, CLASSES),
@@ -222,13 +223,18 @@ def test_rows_with_nan_and_infinite_values_are_counted(tmp_path, logits):
     p[0, 0], q[1, 3] = np.nan, -np.inf
     np.save(tmp_path / "p.npy", p)
     np.save(tmp_path / "q.npy", q)
-    summary = numbers("p.npy", "q.npy", folder=tmp_path)["summary"]
+    done = run("compare", "p.npy", "q.npy", "--json", "numbers.json", folder=tmp_path)
+    assert done.returncode == 0
+    said = (
+        "1 of 6 positions with NaN or +inf left out, the first is position 0 of sequence 0 (p.npy)"
+    )
+    assert done.stderr == f"kldiv: warning: p.npy against q.npy: {said}\n"
+    assert "rows with NaN" in done.stdout
+    assert "rows with infinite" in done.stdout
+    assert "over 4 rows, infinite in 1" in done.stdout
+    summary = json.loads((tmp_path / "numbers.json").read_text())["summary"]
     assert (summary["rows"], summary["rows_nan"], summary["rows_infinite"]) == (ROWS, 1, 1)
     assert summary["kl"]["mean"] == kldiv.compare(p[2:], q[2:]).summary().kl.mean
-    table = succeed("compare", "p.npy", "q.npy", folder=tmp_path)
-    assert "rows with NaN" in table
-    assert "rows with infinite" in table
-    assert "over 4 rows, infinite in 1" in table
     assert float(summary["kl_maximum"]) == np.inf
 
 
@@ -344,6 +350,10 @@ ERRORS = {
     "p.npy q.npy --threads -1": "--threads",
     "p.npy q.npy --json nowhere/numbers.json": "no such directory: nowhere",
     "p.npy q.npy --json q.npy": "is an input",
+    "p.npy q.npy --json - --format csv": "leave out --format csv",
+    "p.npy q.npy --positions /proc/kept.parquet": "error: /proc/kept.parquet: No such file",
+    "p.npy q.npy --ignore-index 3": "--ignore-index is about labels",
+    "p.npy no_numbers.npy": "every position holds NaN or +inf, from position 0 of sequence 0",
 }
 
 

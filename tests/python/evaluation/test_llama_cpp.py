@@ -417,7 +417,7 @@ def test_a_writer_that_is_killed_leaves_no_file_that_looks_whole(tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert killed.returncode == -9
     (left,) = tmp_path.iterdir()
-    assert left.name.endswith(".unfinished")
+    assert left.name.endswith(".partial")
     with pytest.raises(DumpError, match=r"cut off at byte .*, in row 0 of chunk 1"):
         llama_cpp.open(left)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kldiv.evaluation.dumps import directory, npy, npz, parquet, safetensors, zarr
-from kldiv.evaluation.dumps.names import PARTIAL
 from kldiv.evaluation.dumps.protocol import DENSE, Dump, DumpError
 from kldiv.evaluation.dumps.writing import Source, Writer
+from kldiv.evaluation.whole_file import PARTIAL
 
 DIRECTORY = "directory"
 
@@ -26,6 +26,8 @@ WRITERS: dict[str, Writer] = {
     ".zarr": zarr.write,
     DIRECTORY: directory.write,
 }
+# Of llama.cpp, by `llama_cpp_writer.write`: half the rows, rounded, with all token ids.
+BASE_FILE = ".kld"
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,14 @@ def _writer(out: str, format: str | None) -> Writer:  # noqa: A002 - as in the p
         name = f".{name}"
     if name in WRITERS:
         return WRITERS[name]
+    if name == BASE_FILE:
+        raise DumpError(f"{out} is a base file of llama.cpp, which is written with token ids")
     known = ", ".join(WRITERS)
     if format is not None:
         raise DumpError(f"the format is {format!r}; expected one of {known}")
     raise DumpError(
         f"{out} has {f'the unknown extension {name!r}' if name else 'no extension'}; expected one "
-        f"of {known.replace(f', {DIRECTORY}', '')}, or / at its end for a directory"
+        f"of {known.replace(DIRECTORY, BASE_FILE)}, or / at its end for a directory"
     )
 
 

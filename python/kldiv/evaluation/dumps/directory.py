@@ -21,9 +21,10 @@ import numpy as np
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps import keys, npy, safetensors, sharded
 from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name
-from kldiv.evaluation.dumps.names import PARTIAL, listed
+from kldiv.evaluation.dumps.names import listed
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
 from kldiv.evaluation.dumps.writing import Source
+from kldiv.evaluation.whole_file import PARTIAL
 
 SUFFIXES = (*safetensors.SUFFIXES, *npy.SUFFIXES)
 HEAD_FOLDERS = ("lm-head", "lm_head", "head")

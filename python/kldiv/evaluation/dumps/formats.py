@@ -33,8 +33,9 @@ from kldiv.evaluation.dumps import (
     zarr,
 )
 from kldiv.evaluation.dumps.dense import DenseDump
-from kldiv.evaluation.dumps.names import PARTIAL, check_exists, conversion, split_name
+from kldiv.evaluation.dumps.names import check_exists, conversion, split_name
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
+from kldiv.evaluation.whole_file import PARTIAL
 
 # The first that knows a path opens it; a directory is whatever no other takes it for.
 FORMATS: tuple[ModuleType, ...] = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from kldiv import _kldiv
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps.llama_cpp import SCALED, Header
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Sequence, TopKBlock
+from kldiv.evaluation.whole_file import whole_file
 
 CLIPS = {"llama.cpp": 16.0, "ik_llama.cpp": 24.0}
 """How many nats below the most probable class each reaches, under the same magic."""
@@ -86,7 +86,10 @@ def _tokens(dump: Dump, tokens: ArrayLike | None) -> Array:
     if tokens is None:
         tokens = getattr(dump, "tokens", None)
     if tokens is None:
-        raise DumpError(f"{dump.name} has no token ids, which a base file holds; give them")
+        raise DumpError(
+            f"{dump.name} has no token ids, which a base file holds; give them "
+            "(--tokens FILE, tokens=)"
+        )
     ids = np.asarray(tokens)
     if ids.ndim != 2 or ids.dtype.kind not in "iu" or not ids.size:
         raise DumpError(
@@ -174,11 +177,5 @@ def _file(path: Path) -> Iterator[RawIOBase]:
         with path.open("wb", buffering=0) as file:
             yield file
         return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb", buffering=0) as file:
-            yield file
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as partial, partial.open("wb", buffering=0) as file:
+        yield file

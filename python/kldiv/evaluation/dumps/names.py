@@ -8,9 +8,6 @@ from pathlib import Path
 
 from kldiv.evaluation.dumps.protocol import DumpError
 
-# What ends the name of an unfinished file or directory. None of them is read as a dump.
-PARTIAL = ".partial"
-
 # Files that hold arrays by name, one of which can be chosen: FILE.npz:NAME.
 _KEYED = ("safetensors", "npz", "zarr", "parquet", "index.json")
 

@@ -12,6 +12,7 @@ import numpy as np
 from kldiv._arrays import Array
 from kldiv.evaluation.statistics.plain_values import plain
 from kldiv.evaluation.statistics.student_t import half_width
+from kldiv.evaluation.wording import counted
 
 LEVEL = 0.95
 CLUSTERED = "cluster-robust (CR1, t)"
@@ -49,14 +50,17 @@ class Estimate:
     def show(self, *, percent: bool = False) -> str:
         """Mean ± standard error, and how many rows are infinite, where some are."""
         if self.rows == 0:
-            return f"infinite in all {self.rows_infinite:,} rows" if self.rows_infinite else "–"
+            if not self.rows_infinite:
+                return "–"
+            every = "all " if self.rows_infinite > 1 else ""
+            return f"infinite in {every}{counted(self.rows_infinite, 'row')}"
         factor, unit = (100.0, " %") if percent else (1.0, "")
         text = f"{self.mean * factor:.6g}"
         if not math.isnan(self.standard_error):
             text += f" ± {self.standard_error * factor:.2g}"
         text += unit
         if self.rows_infinite:
-            text += f" over {self.rows:,} rows, infinite in {self.rows_infinite:,}"
+            text += f" over {counted(self.rows, 'row')}, infinite in {self.rows_infinite:,}"
         return text
 
     def interval(self, *, percent: bool = False) -> str:

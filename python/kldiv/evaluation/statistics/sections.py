@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kldiv.evaluation.statistics.estimate import Estimate
 from kldiv.evaluation.statistics.groups import Group
+from kldiv.evaluation.wording import counted
 
 if TYPE_CHECKING:
     from kldiv.evaluation.statistics.summary import EvaluationSummary
@@ -59,7 +60,7 @@ def sections_of(summary: EvaluationSummary) -> list[Section]:
 
 def _counts(summary: EvaluationSummary) -> list[Line]:
     counts = summary.counts
-    sequences = f"{counts.sequences:,} sequences"
+    sequences = counted(counts.sequences, "sequence")
     lines = [
         ("positions", f"{counts.rows:,}"),
         ("sequences", f"{counts.sequences:,}"),
@@ -113,20 +114,19 @@ def _bootstrap(estimate: Estimate | None) -> list[Line]:
 def _how(estimate: Estimate) -> str:
     if estimate.clusters < 2:
         return "none, which takes two clusters"
-    text = f"{estimate.method}, {estimate.clusters:,} clusters"
-    return text if estimate.samples is None else f"{text}, {estimate.samples:,} samples"
+    text = f"{estimate.method}, {counted(estimate.clusters, 'cluster')}"
+    return text if estimate.samples is None else f"{text}, {counted(estimate.samples, 'sample')}"
 
 
 def _tail(summary: EvaluationSummary) -> list[Line]:
-    return (
-        []
-        if summary.bounded
-        else [
-            (f"in the worst {one.percent:g} %", f"{_percent(one.share)} in {one.rows:,} rows")
-            for one in summary.tail_shares
-            if one.rows
-        ]
-    )
+    if summary.bounded:
+        return []
+    # Of few positions several shares are the same rows: the largest of these says it best.
+    found = {one.rows: one for one in summary.tail_shares if one.rows}
+    return [
+        (f"in the worst {one.percent:g} %", f"{_percent(one.share)} in {counted(rows, 'row')}")
+        for rows, one in found.items()
+    ]
 
 
 def _top1(summary: EvaluationSummary) -> list[Line]:
@@ -236,7 +236,7 @@ def _groups(groups: tuple[Group, ...]) -> list[Line]:
     lines = []
     for group in groups:
         mean, _, infinite = group.kl.show().partition(" over ")
-        text = f"{mean}, {group.rows:,} rows, {_percent(group.share_of_kl)} of KL"
+        text = f"{mean}, {counted(group.rows, 'row')}, {_percent(group.share_of_kl)} of KL"
         if infinite:
             text += f", infinite in {group.kl.rows_infinite:,}"
         if group.top1_agreement is not None and group.top1_agreement.rows:
