@@ -12,6 +12,7 @@ from kldiv.cli import convert as converting
 from kldiv.cli import demo as demonstrating
 from kldiv.cli import info as informing
 from kldiv.cli import logs as tabulating
+from kldiv.cli import options
 from kldiv.cli import present as presenting
 from kldiv.cli.errors import CHECK_FAILED, CommandError
 from kldiv.evaluation.dumps.protocol import Kind
@@ -45,120 +46,28 @@ def compare(
         list[str] | None,
         typer.Argument(metavar="CANDIDATE...", help="Outputs of q on the same text, or several."),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="The true next tokens, one for every position."),
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="The positions to compare: booleans or 0 and 1, one for every position.",
-        ),
-    ] = None,
-    rows: Annotated[
-        str | None,
-        typer.Option(metavar="A:B", help="Only these positions, as in a Python slice: 10:20, -5:"),
-    ] = None,
-    chunks: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Only the first N sequences.")
-    ] = None,
-    sequences: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Lengths of the sequences, where files or keys are not they."
-        ),
-    ] = None,
-    ignore_index: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="The label of positions that have none; -100 without it."),
-    ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPACE",
-            help="logits, log_probs or probs, which are divided by their sum; A,B for two. "
-            "Without it what the files say.",
-        ),
-    ] = None,
-    temperature: Annotated[
-        float,
-        typer.Option(metavar="T", help="p = softmax(logits / T), and q too; 1e-30 to 1e30."),
-    ] = 1.0,
-    head: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="The output layer of hidden states, \\[classes, size]."),
-    ] = None,
-    candidate_head: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE", help="The candidate's own; once for each candidate."),
-    ] = None,
-    vocab_size: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Real classes; later ones are padding."),
-    ] = None,
-    vocab: Annotated[
-        str,
-        typer.Option(
-            metavar="RULE",
-            help="Classes that one side lacks: error, or only those of both, with their "
-            "probabilities divided by their sum (renormalize) or as they are (truncate).",
-        ),
-    ] = "error",
-    clusters: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="What each sequence belongs to, as its document: one error each."
-        ),
-    ] = None,
-    strata: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="A label of each sequence to tell apart, as its domain."),
-    ] = None,
-    floor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="KL of two runs of the reference: positions, or numbers."
-        ),
-    ] = None,
-    bootstrap: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Samples of a bootstrap over clusters.")
-    ] = 2000,
-    sampled_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="p|q", help="The model that the tokens were sampled from: k1 and k3 of them."
-        ),
-    ] = None,
-    exact: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Positions up to which percentiles are exact."),
-    ] = EXACT,
-    positions: Annotated[
-        str | None,
-        typer.Option(
-            "--positions",
-            "--dump-positions",
-            metavar="FILE.parquet",
-            help="Keep the table of positions.",
-        ),
-    ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help=f"The table: {', '.join(presenting.FORMATS)}; plain without it.",
-        ),
-    ] = None,
-    json: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write the numbers; - for stdout, without the table."),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, max=256, help="Threads; all CPUs without it."),
-    ] = None,
+    labels: options.LabelsFile = None,
+    where: options.WhereFile = None,
+    rows: options.Rows = None,
+    chunks: options.Chunks = None,
+    sequences: options.SequencesFile = None,
+    ignore_index: options.IgnoreIndex = None,
+    space: options.Space = None,
+    temperature: options.Temperature = 1.0,
+    head: options.HeadFile = None,
+    candidate_head: options.CandidateHeads = None,
+    vocab_size: options.VocabSize = None,
+    vocab: options.VocabRule = "error",
+    clusters: options.ClustersFile = None,
+    strata: options.StrataFile = None,
+    floor: options.FloorFile = None,
+    bootstrap: options.BootstrapSamples = 2000,
+    sampled_from: options.SampledFrom = None,
+    exact: options.ExactPositions = EXACT,
+    positions: options.PositionsFile = None,
+    table: options.TableFormat = None,
+    json: options.JsonFile = None,
+    threads: options.Threads = None,
 ) -> None:
     """How far models are from a reference, position by position.
 
@@ -178,27 +87,18 @@ def compare(
         strata=strata,
         floor=floor,
     )
-    if table is not None:
-        presenting.check_format(table)
-        if json == "-":
-            raise CommandError(
-                f"--json - prints the numbers instead of the table; leave out --format {table}, "
-                "or name a file"
-            )
-    if sampled_from not in (None, "p", "q"):
-        raise CommandError(f"--sampled-from is {sampled_from!r}; expected p or q")
-    if bootstrap == 1:
-        raise CommandError("--bootstrap is 0, or at least 2 samples")
-    if positions is not None and not positions.endswith(".parquet"):
-        raise CommandError(f"--positions is {positions!r}; expected a name that ends in .parquet")
-    if positions is not None and positions == json:
-        raise CommandError(f"--positions and --json both name {positions}")
-    for output in (positions, None if json == "-" else json):
-        if output is not None:
-            comparing.check_output(output, inputs.names())
+    output = presenting.Output(
+        table=table,
+        json=json,
+        positions=positions,
+        bootstrap=bootstrap,
+        exact=exact,
+        sampled_from=sampled_from,
+    )
+    output.check(inputs.names())
     if threads is not None:
         kldiv.set_num_threads(threads)
-    options = comparing.Options(
+    how = comparing.Options(
         rows=rows,
         chunks=chunks,
         ignore_index=ignore_index,
@@ -207,15 +107,7 @@ def compare(
         classes=vocab_size,
         vocab=vocab,
     )
-    result = comparing.compare(inputs, options)
-    if positions is not None:
-        result.write_positions(positions)
-    presenting.present(
-        result,
-        table=table or "plain",
-        json=json,
-        statistics={"bootstrap": bootstrap, "exact": exact, "sampled_from": sampled_from},
-    )
+    output.show(comparing.compare(inputs, how))
 
 
 @app.command()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import kldiv
 from kldiv._arrays import Array
@@ -21,7 +17,7 @@ from kldiv.cli.output import progress
 from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.formats import open_dump
-from kldiv.evaluation.dumps.names import check_exists, split_name
+from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.part import SomeRows, total_rows
 from kldiv.evaluation.dumps.protocol import Dump
 from kldiv.evaluation.dumps.row_files import read_labels, read_mask
@@ -35,7 +31,6 @@ from kldiv.evaluation.evaluation import (
 from kldiv.evaluation.positions import NO_TOKEN
 from kldiv.evaluation.side_files import read_floor, read_sequence_labels
 from kldiv.evaluation.statistics.counts import nan_and_infinite
-from kldiv.evaluation.whole_file import whole_file
 from kldiv.evaluation.wording import counted
 
 
@@ -276,27 +271,3 @@ def _parse_rows(text: str | None, count: int) -> range:
     if not chosen:
         raise CommandError(f"--rows {text} selects none of {count:,} rows")
     return chosen
-
-
-def check_output(name: str, inputs: list[str]) -> None:
-    """Raise `CommandError` unless the file `name` can be written without harm to `inputs`."""
-    path = Path(name)
-    if not path.parent.is_dir():
-        raise CommandError(f"no such directory: {path.parent}")
-    if path.is_dir():
-        raise CommandError(f"{path} is a directory; expected a file to write")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise CommandError(f"{path} cannot be written: permission denied")
-    for other, _ in map(split_name, inputs):
-        if path.exists() and other.exists() and path.samefile(other):
-            raise CommandError(f"{path} is an input, which would be overwritten")
-
-
-def write_json(name: str, numbers: dict[str, Any]) -> None:
-    """Write the numbers to stdout for ``-``, or to a file, which is there once it is whole."""
-    text = json.dumps(numbers, indent=2, allow_nan=False) + "\n"
-    if name == "-":
-        sys.stdout.write(text)
-    else:
-        with whole_file(Path(name)) as partial:
-            partial.write_text(text, encoding="utf-8")

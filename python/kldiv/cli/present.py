@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import kldiv
-from kldiv.cli.compare import write_json
 from kldiv.cli.errors import CommandError
+from kldiv.cli.files import check_output, write_json
 from kldiv.cli.output import show_table
 from kldiv.evaluation.evaluation import Evaluation
+from kldiv.evaluation.statistics.percentiles import EXACT
 from kldiv.evaluation.tables import TABLES
 from kldiv.evaluation.tables.llama_cpp import llama_cpp_table
 
@@ -16,36 +18,81 @@ LLAMA_CPP = "llama.cpp"
 FORMATS = (*TABLES, LLAMA_CPP)
 
 
-def check_format(name: str) -> None:
-    """Raise `CommandError` for a table that is none."""
-    if name not in FORMATS:
-        raise CommandError(f"--format is {name!r}; expected one of {', '.join(FORMATS)}")
+@dataclass(frozen=True)
+class Output:
+    """What is made of an evaluation, as typed."""
+
+    table: str | None = None
+    """A format, plain without it."""
+    json: str | None = None
+    """A file; ``-`` is stdout, without the table."""
+    positions: str | None = None
+    bootstrap: int = 2000
+    exact: int = EXACT
+    sampled_from: str | None = None
+
+    def check(self, inputs: list[str]) -> None:
+        """Raise `CommandError` unless all of it can be made, without harm to the `inputs`."""
+        if self.table is not None:
+            if self.table not in FORMATS:
+                known = ", ".join(FORMATS)
+                raise CommandError(f"--format is {self.table!r}; expected one of {known}")
+            if self.json == "-":
+                raise CommandError(
+                    "--json - prints the numbers instead of the table; leave out "
+                    f"--format {self.table}, or name a file"
+                )
+        if self.sampled_from not in (None, "p", "q"):
+            raise CommandError(f"--sampled-from is {self.sampled_from!r}; expected p or q")
+        if self.bootstrap == 1:
+            raise CommandError("--bootstrap is 0, or at least 2 samples")
+        if self.positions is not None and not self.positions.endswith(".parquet"):
+            raise CommandError(
+                f"--positions is {self.positions!r}; expected a name that ends in .parquet"
+            )
+        files = {
+            "--positions": self.positions,
+            "--json": None if self.json == "-" else self.json,
+        }
+        named: dict[str, str] = {}
+        for option, name in files.items():
+            if name is None:
+                continue
+            if name in named:
+                raise CommandError(f"{named[name]} and {option} both name {name}")
+            named[name] = option
+            check_output(name, inputs)
+
+    def show(self, result: Evaluation) -> None:
+        """Print the table, and write the files."""
+        if not len(result):
+            raise CommandError("there is no position to score")
+        if self.sampled_from is not None and "nll_p" not in result.positions.columns:
+            raise CommandError("--sampled-from is about tokens; give them by --labels")
+        if self.positions is not None:
+            result.write_positions(self.positions)
+        statistics = {
+            "bootstrap": self.bootstrap,
+            "exact": self.exact,
+            "sampled_from": self.sampled_from,
+        }
+        if self.json != "-":
+            _print(result, self.table or "plain", statistics)
+        if self.json is not None:
+            write_json(self.json, _numbers(result, statistics))
 
 
-def present(
-    result: Evaluation, *, table: str, json: str | None, statistics: dict[str, Any]
-) -> None:
-    """Print the table, and write the numbers to `json`; ``-`` is stdout, without the table.
-
-    `statistics` are the keywords of `Evaluation.summary`.
-    """
-    if not len(result):
-        raise CommandError("there is no position to score")
-    if statistics["sampled_from"] is not None and "nll_p" not in result.positions.columns:
-        raise CommandError("--sampled-from is about tokens; give them by --labels")
-    if json != "-":
-        if table == LLAMA_CPP:
-            _print_llama_cpp(result)
-        else:
-            if table == "plain":
-                show_table(_heading(result.about), ("compared", ""))
-                print()
-            print(result.table(table, **statistics))
-            if table == "plain" and "seconds" in result.about:
-                print()
-                show_table(_speed(result.about))
-    if json is not None:
-        write_json(json, _numbers(result, statistics))
+def _print(result: Evaluation, table: str, statistics: dict[str, Any]) -> None:
+    if table == LLAMA_CPP:
+        _print_llama_cpp(result)
+        return
+    if table == "plain":
+        show_table(_heading(result.about), ("compared", ""))
+        print()
+    print(result.table(table, **statistics))
+    if table == "plain" and "seconds" in result.about:
+        print()
+        show_table(_speed(result.about))
 
 
 def _print_llama_cpp(result: Evaluation) -> None:
