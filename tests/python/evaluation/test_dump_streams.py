@@ -14,6 +14,7 @@ import pytest
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.sequences import Lengths, cut
+from kldiv.evaluation.dumps.stored_arrays import MAPPED_BLOCK_BYTES
 
 WIDTH = 5
 
@@ -174,5 +175,5 @@ def test_fifty_gigabytes_of_files_take_the_memory_of_a_block(tmp_path):
             file.truncate(file.tell() + rows * classes * 2)
     found, count, peak = measured(tmp_path, 5)
     assert count == 10
-    assert found == 10 * 5 * ((4 << 20) // (classes * 2))
+    assert found == 10 * 5 * (MAPPED_BLOCK_BYTES // (classes * 2))
     assert peak < 200e6

@@ -1,12 +1,16 @@
 """Arrays in files, read by pieces: a format is a subclass that finds where the elements lie.
 
-Pieces are read into memory, not mapped: a file that is cut off meanwhile gives an error, where a
-map would end the process, and elements at odd offsets become aligned.
+Rows are mapped a block at a time, not copied: copying 2 x 262 MB from the page cache took 72 ms,
+where comparing them took 115. The file is looked at before each block, so that one that was cut
+off gives an error, where its map would end the process; only a cut within the milliseconds of a
+block is not seen.
 """
 
 from __future__ import annotations
 
 import math
+import mmap
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -20,6 +24,9 @@ from kldiv.evaluation.dumps.protocol import DumpError
 
 # Of rows held at a time: few enough that they are still in the cache when they are computed with.
 BLOCK_BYTES = 4 << 20
+# Of rows that are mapped, which takes no memory: each block starts threads and maps pages, which
+# cost 18 % of `evaluate` at 8 MB, and 3 % at 32.
+MAPPED_BLOCK_BYTES = 32 << 20
 # Where each column is to be read by itself, 1 µs apiece, rows are worth collecting.
 COLUMN_BLOCK_BYTES = 64 << 20
 BAND_BYTES = 8 << 20  # of columns that lie beside each other, read at a time
@@ -100,24 +107,44 @@ class StoredArray:
     @property
     def block_bytes(self) -> int:
         """How many bytes of rows it takes to read them fast."""
-        return COLUMN_BLOCK_BYTES if self.fortran_order else BLOCK_BYTES
+        return COLUMN_BLOCK_BYTES if self.fortran_order else MAPPED_BLOCK_BYTES
 
     def blocks(self, rows: range, step: int) -> Iterator[Array]:
         """Rows of the flattened batch shape, `step` at a time, as arrays ``[step, classes]``.
 
-        All blocks are in the same memory: a block lasts until the next is asked for.
+        A block may be in the memory of the one before: it lasts until the next is asked for.
         """
         *batch, classes = self.shape
-        memory = np.empty((min(step, len(rows)), classes), self.dtype)
+        mapped = not self.fortran_order and self.offset % self.dtype.itemsize == 0
+        memory = np.empty((0 if mapped else min(step, len(rows)), classes), self.dtype)
         with self.path.open("rb", buffering=0) as file:
             for start in rows[::step]:
                 stop = min(start + step, rows.stop)
+                if mapped:
+                    yield self._mapped(file, start * classes, (stop - start, classes))
+                    continue
                 block = memory[: stop - start]
                 if self.fortran_order:
                     self._read_columns(file, batch, np.arange(start, stop), block)
                 else:
                     self._read_into(file, start * classes, block.reshape(-1))
                 yield block
+
+    def _mapped(self, file: FileIO, start: int, shape: tuple[int, int]) -> Array:
+        """The elements from `start` on, in the page cache; the map is gone with the array."""
+        first = self.offset + start * self.dtype.itemsize
+        size = math.prod(shape) * self.dtype.itemsize
+        if os.fstat(file.fileno()).st_size < first + size:
+            raise DumpError(f"{self.path} was truncated while it was read")
+        if not size:
+            return np.empty(shape, self.dtype)
+        before = first % mmap.ALLOCATIONGRANULARITY
+        view = mmap.mmap(
+            file.fileno(), before + size, access=mmap.ACCESS_READ, offset=first - before
+        )
+        if hasattr(mmap, "MADV_SEQUENTIAL"):
+            view.madvise(mmap.MADV_SEQUENTIAL)
+        return np.frombuffer(view, self.dtype, math.prod(shape), before).reshape(shape)
 
     def _read_columns(self, file: FileIO, batch: list[int], rows: Array, block: Array) -> None:
         """Rows of a file that holds the first class of every row, then the second, and so on."""
