@@ -209,7 +209,8 @@ impl<V: Lanes> Step<V, 1, 0, 0> for NumbersStep<'_, V> {
     fn step<const WHOLE: bool>(&mut self, _: usize, [x]: [V; 1], _: &mut [V; 0]) -> [V; 0] {
         let (front, count) = x.compress(V::and(self.range.0.le(x), x.lt(self.range.1)));
         let lanes = front.to_array();
-        for (place, lane) in self.found[self.count..].iter_mut().zip(&lanes[..V::N]) {
+        // All lanes, whatever is behind them: a length that is known is one store.
+        for (place, lane) in self.found[self.count..self.count + V::N].iter_mut().zip(&lanes[..V::N]) {
             *place = lane.to_f64();
         }
         self.count += count;
