@@ -3,7 +3,7 @@
 //! For a g that stays as it is, f = g·p·d − (1−g)·q·d with d = ln p − ln q. Both KL have their own f̃ ≥ 0, p·(e^(−d) − 1 + d) and
 //! q·(e^d − 1 − d), so that λ = 2g − 1 = −μ.
 
-use super::disjoint_pair::DisjointPair;
+use super::disjoint_pair::{BeyondKl, DisjointPair};
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
@@ -114,7 +114,11 @@ impl Disjoint for AdaptiveKl {
 
     #[inline(always)]
     fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> AdaptiveKlView<V> {
-        AdaptiveKlView { weights: self.splat_weights(token), kl: V::splat(token, rows.kl) }
+        AdaptiveKlView {
+            weights: self.splat_weights(token),
+            kl: V::splat(token, rows.kl),
+            beyond_kl: BeyondKl::new(token, rows),
+        }
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
@@ -127,6 +131,7 @@ impl Disjoint for AdaptiveKl {
 pub(crate) struct AdaptiveKlView<V> {
     weights: (V, V),
     kl: V,
+    beyond_kl: BeyondKl<V>,
 }
 
 /// Slopes without their multiples of p and q: g·p·(d − KL) − (1−g)·q and −(1−g)·q·(d + KL) − g·p. The mean of d over q is −KL(q‖p),
@@ -141,7 +146,7 @@ impl<V: Lanes> DisjointView<V> for AdaptiveKlView<V> {
         let of_q: V = rest * (q * (d + self.kl)) + g * p;
         Class {
             value: g * (to_q - difference) + rest * (difference - to_p),
-            d_ln_p: g * (p * (d - self.kl)) - rest * q,
+            d_ln_p: g * (p * self.beyond_kl.of(pair)) - rest * q,
             d_ln_q: -of_q,
         }
     }

@@ -3,7 +3,7 @@
 //! f is of second order by itself, with slopes p·d + (p − q) and −q·d − (p − q) for d = ln p − ln q, in which nothing cancels:
 //! f̃ = f.
 
-use super::disjoint_pair::DisjointPair;
+use super::disjoint_pair::{BeyondKl, DisjointPair};
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
@@ -61,7 +61,7 @@ impl Disjoint for Jeffreys {
 
     #[inline(always)]
     fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> JeffreysView<V> {
-        JeffreysView { kl: V::splat(token, rows.kl) }
+        JeffreysView { kl: V::splat(token, rows.kl), beyond_kl: BeyondKl::new(token, rows) }
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
@@ -72,6 +72,7 @@ impl Disjoint for Jeffreys {
 #[derive(Clone, Copy)]
 pub(crate) struct JeffreysView<V> {
     kl: V,
+    beyond_kl: BeyondKl<V>,
 }
 
 /// Slopes without their multiples of p and q: p·(d − KL) − q and −q·(d + KL) − p. The mean of d over q is −KL(q‖p), of which
@@ -80,7 +81,7 @@ impl<V: Lanes> DisjointView<V> for JeffreysView<V> {
     #[inline(always)]
     fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
         let DisjointPair { p, q, log_ratio: d, .. } = *pair;
-        let kl = self.kl;
-        Class { value: (p - q) * d, d_ln_p: p * (d - kl) - q, d_ln_q: -(q * (d + kl) + p) }
+        let of_q: V = q * (d + self.kl) + p;
+        Class { value: (p - q) * d, d_ln_p: p * self.beyond_kl.of(pair) - q, d_ln_q: -of_q }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! For a λ that stays as it is, f̃ is λ·p·(e^(−d) − 1 + d) + (1−λ)·½|p − q| with d = ln p − ln q.
 
-use super::disjoint_pair::DisjointPair;
+use super::disjoint_pair::{BeyondKl, DisjointPair};
 use super::kl::Kl;
 use super::pair::Pair;
 use super::total_variation::TotalVariation;
@@ -33,6 +33,7 @@ impl LkHybrid {
 
 impl Divergence for LkHybrid {
     const HAS_STATISTIC: bool = true;
+    const FIRST_ORDER: bool = true;
     const FINITE_WHERE_LACKING: bool = true;
     const HAS_LONE_SLOPES: bool = true;
 
@@ -119,7 +120,11 @@ impl Disjoint for LkHybrid {
     #[inline(always)]
     fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> LkHybridView<V> {
         let splat = |value| V::splat(token, value);
-        LkHybridView { lambda: splat(self.weights.0), rest: splat(self.weights.1), kl: splat(rows.kl) }
+        LkHybridView {
+            lambda: splat(self.weights.0),
+            rest: splat(self.weights.1),
+            beyond_kl: BeyondKl::new(token, rows),
+        }
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
@@ -134,7 +139,7 @@ impl Disjoint for LkHybrid {
 pub(crate) struct LkHybridView<V> {
     lambda: V,
     rest: V,
-    kl: V,
+    beyond_kl: BeyondKl<V>,
 }
 
 /// Slopes without their multiples of p and q: p·(d − KL) and −p of KL, and those of total variation.
@@ -145,7 +150,7 @@ impl<V: Lanes> DisjointView<V> for LkHybridView<V> {
         let to_q = pair.p * pair.log_ratio;
         Class {
             value: self.lambda * (to_q - (pair.p - pair.q)) + self.rest * variation.value,
-            d_ln_p: self.lambda * (pair.p * (pair.log_ratio - self.kl)) + self.rest * variation.d_ln_p,
+            d_ln_p: self.lambda * (pair.p * self.beyond_kl.of(pair)) + self.rest * variation.d_ln_p,
             d_ln_q: self.rest * variation.d_ln_q - self.lambda * pair.p,
         }
     }

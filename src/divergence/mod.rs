@@ -25,7 +25,7 @@ mod tests;
 mod total_variation;
 
 pub use description::{Description, Parameter, Properties};
-pub(crate) use disjoint_pair::DisjointPair;
+pub(crate) use disjoint_pair::{BeyondKl, DisjointPair};
 pub(crate) use jensen_shannon::JensenShannon;
 pub(crate) use neg_log_acceptance::NegLogAcceptance;
 pub(crate) use pair::Pair;
@@ -57,6 +57,8 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     const HAS_STATISTIC: bool = false;
     /// Whether f32 lanes ever take it, but for rows that have little in common.
     const NARROW: bool = true;
+    /// Whether the value is of first order in the log-ratios of rows that are close, as total variation is.
+    const FIRST_ORDER: bool = false;
     /// Whether a class that the other row lacks has a finite slope, [`lone_slopes`](Divergence::lone_slopes).
     const HAS_LONE_SLOPES: bool = false;
 

@@ -35,6 +35,7 @@ impl NegLogAcceptance {
 
 impl Divergence for NegLogAcceptance {
     const HAS_OUTER: bool = true;
+    const FIRST_ORDER: bool = true;
     const HAS_LONE_SLOPES: bool = true;
 
     #[cfg(test)]

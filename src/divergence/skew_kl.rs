@@ -6,7 +6,8 @@
 //! beyond, f̃ = m − p − p·ln(1 + w) and a = p·(α(m−p)/m − ln(1 + w)).
 //!
 //! Of pairs in f32 lanes α is from 0.05 to ½, and one logarithm does: with e the larger of p and q, e(1 + v) the smaller, γ its weight in
-//! m = e(1 + γv), u = −ln(1 + v) and h = v + u, f̃ is e·L(γv) where p is the larger, and e·[(1−α)v² − e^(−u)(h − L(γv))] where q is.
+//! m = e(1 + γv), u = −ln(1 + v) and h = v + u, it is of 1 + w where p is the larger, whose w is γv, or w < 1, and of 1 + γv
+//! elsewhere, where f̃ is e·[(1−α)v² − e^(−u)(h − L(γv))]. Of close rows that would be four parts less three.
 //!
 //! What is left of the slopes less those of a class that the other row lacks, −ln α − (1−α) and 1 − α, is
 //! −p·L(−(1−α)q/m) and −(1−α)pq/m.
@@ -45,16 +46,20 @@ impl SkewKl {
         let (alpha, rest) = (V::splat(token, self.alpha), V::splat(token, self.rest()));
         let (v, exp) = (pair.decay.expm1, pair.decay.exp);
         let (of_larger, gamma) = (pair.where_p_larger(alpha, rest), pair.where_p_larger(rest, alpha));
-        let log = Log1p::new(token, gamma * v);
+        let product = -(rest * v);
+        let near = product.lt(exp);
+        let (zero, one) = (V::splat(token, 0.0), V::splat(token, 1.0));
+        let w = V::select(near, product, zero) / V::select(near, exp, one);
+        let log = Log1p::new(token, pair.where_p_larger(gamma * v, V::select(near, w, gamma * v)));
         let change = -(rest * v) / gamma.mul_add(exp, of_larger);
         let slope = rest * change;
         let of_smaller = slope * exp;
-        let value = rest * v * v - exp * (pair.decay.excess - log.deficit);
+        let far_value = rest * v * v - exp * (pair.decay.excess - log.deficit);
+        let value = V::select(near, exp * log.deficit, far_value);
         let far_slope = exp * (alpha * change - (pair.bounded_u() + log.ln));
-        let is_near = pair.u.lt(V::splat(token, 1.0));
-        let d_ln_p = V::select(is_near, value - slope, far_slope);
+        let d_ln_p = V::select(near, value - slope, far_slope);
         Class {
-            value: pair.larger * pair.where_p_larger(log.deficit, value).max(V::splat(token, 0.0)),
+            value: pair.larger * pair.where_p_larger(log.deficit, value).max(zero),
             d_ln_p: pair.larger * pair.where_p_larger(log.deficit + of_smaller, d_ln_p),
             d_ln_q: pair.larger * pair.where_p_larger(-of_smaller, slope),
         }

@@ -21,6 +21,7 @@ impl TotalVariation {
 }
 
 impl Divergence for TotalVariation {
+    const FIRST_ORDER: bool = true;
     const HAS_LONE_SLOPES: bool = true;
 
     #[cfg(test)]

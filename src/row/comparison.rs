@@ -76,14 +76,25 @@ pub(crate) fn compare(
     isa: Isa,
     blocks: &Blocks,
 ) -> RowComparison {
-    let mut wide = !(p.allows_narrow_lanes() && q.allows_narrow_lanes());
-    let statistics = loop {
-        match Statistics::new(p, q, isa, blocks, wide, true) {
-            Ok(statistics) => break statistics,
-            Err(NoStatistics::NeedsWideLanes) => wide = true,
+    if p.allows_narrow_lanes() && q.allows_narrow_lanes() {
+        match in_lanes(false, (p, q), label, isa, blocks) {
+            Ok(found) => return found,
+            Err(NoStatistics::NeedsWideLanes) => {}
             Err(NoStatistics::Invalid) => return RowComparison::INVALID,
         }
-    };
+    }
+    in_lanes(true, (p, q), label, isa, blocks).unwrap_or(RowComparison::INVALID)
+}
+
+/// In f64 lanes if `wide`, else in those of f32.
+fn in_lanes(
+    wide: bool,
+    (p, q): (Distribution<'_>, Distribution<'_>),
+    label: Option<usize>,
+    isa: Isa,
+    blocks: &Blocks,
+) -> Result<RowComparison, NoStatistics> {
+    let statistics = Statistics::new(p, q, isa, blocks, wide, true)?;
     let classes = p.row.classes();
     let sums = |statistics: Statistics| {
         let parts = blocks.map(classes, |start, len| {
@@ -105,9 +116,12 @@ pub(crate) fn compare(
         found = sums(statistics.refined(p, q, isa, blocks));
     }
     let [kl, reverse_kl, jensen_shannon, total_variation, entropy_p, entropy_q] = found;
+    if !wide && statistics.frame.hides(total_variation) {
+        return Err(NoStatistics::NeedsWideLanes);
+    }
     let support = statistics.support;
     let top = |row, largest| first_at(row, largest, isa).map_or(-1, |class| class as i64);
-    RowComparison {
+    Ok(RowComparison {
         kl: if support.q_zero { f64::INFINITY } else { kl },
         reverse_kl: if support.p_zero { f64::INFINITY } else { reverse_kl },
         jensen_shannon,
@@ -120,7 +134,7 @@ pub(crate) fn compare(
         confidence_q: statistics.q.largest_probability(),
         nll_p: label.map_or(0.0, |class| p.surprise(class, statistics.p, isa)),
         nll_q: label.map_or(0.0, |class| q.surprise(class, statistics.q, isa)),
-    }
+    })
 }
 
 /// Total variation, relative to what the two log-sum-exp differ by beside the largest logits, from which on it is accurate.

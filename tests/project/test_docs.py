@@ -62,7 +62,7 @@ def test_examples_print_what_they_show(code, output):
     number = re.compile(r"\d+\.\d+(?:e-?\d+)?")
     shown, got = ([float(x) for x in number.findall(text)] for text in (output, printed.getvalue()))
     assert number.sub("#", printed.getvalue()) == number.sub("#", output)
-    assert got == pytest.approx(shown, rel=1e-3)
+    assert got == pytest.approx(shown, rel=1e-3, abs=0)
 
 
 def test_readme_shows_the_example_of_the_crate():

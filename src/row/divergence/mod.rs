@@ -30,6 +30,10 @@ use crate::simd::Isa;
 use crate::threads::Blocks;
 use std::cell::OnceCell;
 
+/// Classes of a row that f64 lanes take as fast: roundings of f32 are independent, and of so few do not average out. In rows of
+/// two and three classes they came to 1.1e-6 of `skew_kl`.
+const FEW: usize = 32;
+
 /// The value of `divergence` between `p` and `q`; writes the gradients asked for.
 pub(crate) fn divergence<D: Divergence>(
     divergence: D,
@@ -41,7 +45,8 @@ pub(crate) fn divergence<D: Divergence>(
 ) -> f64 {
     let one_rate =
         p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
-    let narrow = one_rate && p.allows_narrow_lanes() && q.allows_narrow_lanes();
+    let many = D::IS_KL || p.row.classes() > FEW;
+    let narrow = one_rate && many && p.allows_narrow_lanes() && q.allows_narrow_lanes();
     let far = OnceCell::new();
     let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow, far: &far };
     if D::HAS_STATISTIC

@@ -49,6 +49,9 @@ impl<D: Divergence> Call<'_, D> {
         let gauge = self.gauge(wanted);
         let sums = self.pass(None, mode, gauge);
         let (mut value, slope) = self.value(&sums);
+        if D::FIRST_ORDER && !self.wide && self.statistics.frame.hides(value) {
+            return Outcome::NeedsWideLanes;
+        }
         let cancels = D::CANCELS
             && !self.is_infinite()
             && !self.both_normalized()

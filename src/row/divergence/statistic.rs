@@ -49,7 +49,10 @@ impl<D: Divergence> Task<'_, D> {
             }
             if let Ok(Statistics { frame, p: sum, .. }) = Statistics::new(p, q, isa, blocks, false, true) {
                 let smallest = self.smallest_of_head(mass, sum, false);
-                return self.gap(|p, q| isa.run(Narrow(GapKernel::<true> { p, q, frame, smallest }))).share();
+                let gap = self.gap(|p, q| isa.run(Narrow(GapKernel::<true> { p, q, frame, smallest })));
+                if !frame.hides(gap.head + gap.tail) {
+                    return gap.share();
+                }
             }
         }
         match Statistics::new(p, q, isa, blocks, true, false) {

@@ -1,6 +1,7 @@
 //! How two rows become probabilities.
 
 use crate::row::distribution::LogSumExp;
+use crate::row::pair::log_ratio::NARROW_ROUNDING;
 use crate::row::two_floats::TwoFloats;
 use crate::simd::Lanes;
 use crate::simd::exp::ScaledExp;
@@ -67,6 +68,14 @@ impl Frame {
             delta_of_sums: sums(TwoFloats::ZERO),
             delta_of_scales: TwoFloats::ZERO,
         }
+    }
+
+    /// Whether what f32 lanes round log-ratios by shows in a value of first order in them: rows that one class dominates may
+    /// differ by no more, in that class and so in all.
+    pub(crate) fn hides(&self, value: f64) -> bool {
+        /// Of the value.
+        const ROUNDING: f64 = 3e-7;
+        0.0 < value && value * ROUNDING < self.delta.value().abs() * NARROW_ROUNDING
     }
 
     /// With the difference of the log-sum-exp for which Σq is 1, where it is 1 + `excess` with the present one.

@@ -4,8 +4,10 @@ use crate::element::Element;
 use crate::row::two_floats::{Rate, TwoFloats};
 use crate::simd::{Lanes, Scalar};
 
-/// Largest difference of the two log-sum-exp that f32 lanes take, in nats: a log-ratio is rounded by 2^−49 of it, which is
-/// to be less than 10⁻¹².
+/// What f32 lanes round a log-ratio by, relative to the difference of the two log-sum-exp: 2^−49.
+pub(crate) const NARROW_ROUNDING: f64 = 1.0 / (1_u64 << 49) as f64;
+
+/// Largest difference of the two log-sum-exp that f32 lanes take, in nats: log-ratios are to be rounded by less than 10⁻¹².
 pub(crate) const LARGEST_NARROW_DELTA: f64 = 256.0;
 
 /// (x − y)/T − delta of two rows with one temperature.
