@@ -124,7 +124,10 @@ def _text_of(item: Any, field: str | None, title: str) -> str:
         return item
     if not isinstance(item, dict):
         shown = json.dumps(item, ensure_ascii=False)[:60]
-        raise DumpError(f"{title} is {shown}; expected a string, or an object with the field text")
+        wanted = "a string, or " if field is None else ""
+        raise DumpError(
+            f"{title} is {shown}; expected {wanted}an object with the field {field or FIELDS[0]}"
+        )
     strings = [key for key, value in item.items() if isinstance(value, str)]
     if field is None:
         field = _field(strings)
