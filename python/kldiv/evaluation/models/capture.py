@@ -136,8 +136,8 @@ def check_target(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
     DumpError
         Otherwise, and where it cannot be written.
     """
-    path = Path(out).absolute()
-    if not path.name:
+    path = Path(out)
+    if path.name in ("", ".."):
         path = path.resolve()
     if path.exists() and not path.is_dir():
         raise DumpError(f"{out} is a file; expected a directory to write")

@@ -23,6 +23,8 @@ WEIGHTS = (".safetensors", ".bin", ".pt", GGUF)
 
 # Of architectures that give logits of the next token; ConditionalGeneration of text and images.
 _LANGUAGE_MODELS = ("CausalLM", "LMHead", "ConditionalGeneration")
+# How configurations call the most tokens that a model reads.
+_LIMITS = ("max_position_embeddings", "n_positions", "max_seq_len")
 _OF_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -55,14 +57,43 @@ class Checkpoint:
 
     def config(self) -> Any:
         """What the model says of itself."""
-        with loading(self.name):
+        with self.loading():
             return transformers().AutoConfig.from_pretrained(self.place, **self.arguments)
 
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer."""
-        with loading(self.name, "the tokenizer of "):
+        with self.loading("the tokenizer of "):
             found = transformers().AutoTokenizer.from_pretrained(self.place, **self.arguments)
         return Tokenizer(self.name, found)
+
+    @contextlib.contextmanager
+    def loading(self, what: str = "") -> Iterator[None]:
+        """Errors of transformers in one line that names the model; what it logs is not shown."""
+        library = transformers()
+        if self.gguf is not None:
+            _optional.module("gguf")
+            _optional.module("accelerate")
+        level = library.logging.get_verbosity()
+        bars = library.logging.is_progress_bar_enabled()
+        library.logging.set_verbosity(logging.CRITICAL)
+        # Bars of weights and downloads are for people; those of GGUF files ask nobody.
+        hidden: Any = contextlib.nullcontext()
+        if not sys.stderr.isatty():
+            library.logging.disable_progress_bar()
+            hidden = contextlib.redirect_stderr(io.StringIO())
+        try:
+            with hidden, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except (DumpError, MemoryError):
+            raise
+        # Whatever is wrong with the files of a model shows as some error of a library.
+        except Exception as error:
+            raise _failed(self.name, what, error) from error
+        finally:
+            library.logging.set_verbosity(level)
+            if bars:
+                library.logging.enable_progress_bar()
 
 
 def find(name: str) -> Checkpoint:
@@ -109,20 +140,26 @@ def _of_directory(name: str, path: Path) -> Checkpoint:
 def check_config(checkpoint: Checkpoint, config: Any, context: int) -> None:
     """Raise `DumpError` for a model that gives no logits, or reads fewer tokens than `context`."""
     architectures = getattr(config, "architectures", None) or []
-    if architectures and not any(
-        known in architecture for architecture in architectures for known in _LANGUAGE_MODELS
-    ):
+    what = architectures[0] if architectures else type(config).__name__
+    known = [name for name in architectures if any(end in name for end in _LANGUAGE_MODELS)]
+    if architectures and not known:
         raise DumpError(
-            f"{checkpoint.name} is a {architectures[0]}, which has no language-model head; "
-            "expected a causal language model"
+            f"{checkpoint.name} is a {what}, which has no language-model head; expected a causal "
+            "language model"
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise DumpError(
+            f"{checkpoint.name} is a {what}, an encoder with a decoder; expected a causal language "
+            "model"
         )
     check_context(checkpoint.name, config, context)
 
 
 def check_context(name: str, config: Any, context: int) -> None:
     """Raise `DumpError` for a window longer than a model reads."""
-    most = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if most is not None and context > most:
+    own = config.get_text_config()
+    most = next((n for name in _LIMITS if (n := getattr(own, name, None)) is not None), None)
+    if most is not None and 0 < most < context:
         raise DumpError(
             f"the context is {context:,} tokens, but {name} reads {most:,} at most (--context)"
         )
@@ -138,38 +175,6 @@ def transformers() -> Any:
     """
     _optional.module("torch")
     return _optional.module("transformers")
-
-
-@contextlib.contextmanager
-def loading(name: str, what: str = "") -> Iterator[None]:
-    """Errors of transformers in one line that names the model; what it logs is not shown."""
-    library = transformers()
-    if name.lower().endswith(GGUF):
-        _optional.module("gguf")
-        _optional.module("accelerate")
-    level = library.logging.get_verbosity()
-    library.logging.set_verbosity(logging.CRITICAL)
-    # Bars of weights and downloads are for people; those of GGUF files ask nobody.
-    hidden: Any = contextlib.nullcontext()
-    bars = library.logging.is_progress_bar_enabled()
-    if not sys.stderr.isatty():
-        library.logging.disable_progress_bar()
-        hidden = contextlib.redirect_stderr(io.StringIO())
-    try:
-        with hidden, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (DumpError, MemoryError, ModuleNotFoundError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name is None:
-            raise _failed(name, what, error) from None
-        raise
-    # Whatever is wrong with the files of a model shows as some error of a library.
-    except Exception as error:
-        raise _failed(name, what, error) from error
-    finally:
-        library.logging.set_verbosity(level)
-        if bars:
-            library.logging.enable_progress_bar()
 
 
 def _failed(name: str, what: str, error: Exception) -> DumpError:

@@ -96,6 +96,7 @@ class LanguageModel:
 
     def check_states(self, window: Window) -> None:
         """Raise `DumpError` unless the head gives the model's logits of what the trunk gave."""
+        window = window.beginning(PROBED)
         logits = self.logits(window).astype(np.float64)
         again = self.logits_of(self.states(window)).astype(np.float64)
         if not np.abs(again - logits).max() <= self._rounding(logits):
@@ -134,6 +135,7 @@ class LanguageModel:
 
     def check_head(self, window: Window) -> None:
         """Raise `DumpError` unless logits are the product of output layer and hidden states."""
+        window = window.beginning(PROBED)
         weight = self.head_weight().astype(np.float32)
         product = self.head_inputs(window).astype(np.float32) @ weight.T
         logits = self.logits(window).astype(np.float32)
@@ -148,7 +150,6 @@ class LanguageModel:
     def describe(self) -> dict[str, Any]:
         """For manifests: what ran, and where."""
         config = self.model.config
-        head = self.model.get_output_embeddings()
         return {
             "name": self.name,
             "architecture": type(self.model).__name__,
@@ -156,7 +157,7 @@ class LanguageModel:
             "files": self.files,
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
             "classes": self.width,
-            "hidden_size": None if head is None else int(head.weight.shape[-1]),
+            "hidden_size": getattr(config.get_text_config(), "hidden_size", None),
             "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
             "logits_dtype": self.dtype.name,
             "device": str(self.device),
@@ -214,8 +215,8 @@ class LanguageModel:
         other[0, -1] = 0
         with self._running():
             logits = self._forward(ids, PROBED)
-            moved = self._forward(other, PROBED)[:-1].double() - logits[:-1].double()
-            spread = logits.double().max() - logits.double().min()
+            moved = self._forward(other, PROBED)[:-1].float() - logits[:-1].float()
+            spread = logits.float().max() - logits.float().min()
         if bool(moved.abs().max() > SEES_AHEAD * spread):
             raise DumpError(
                 f"{self.name} is no causal language model: what it says after a token depends on "

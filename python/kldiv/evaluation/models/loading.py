@@ -7,7 +7,7 @@ from typing import Any
 from kldiv import _optional
 from kldiv.evaluation.dumps.names import listed
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.models.checkpoint import Checkpoint, loading, transformers
+from kldiv.evaluation.models.checkpoint import Checkpoint, transformers
 from kldiv.evaluation.models.language_model import LanguageModel
 from kldiv.evaluation.models.memory import out_of_memory
 from kldiv.evaluation.models.tokenizer import Tokenizer
@@ -65,12 +65,12 @@ def load(
     wanted: Any = dtype
     if dtype != "auto" or checkpoint.gguf is not None:
         wanted = getattr(torch, "float32" if dtype == "auto" else dtype)
-    with loading(checkpoint.name):
+    with checkpoint.loading():
         model, info = transformers().AutoModelForCausalLM.from_pretrained(
             checkpoint.place, dtype=wanted, output_loading_info=True, **checkpoint.arguments
         )
     _check_whole(checkpoint.name, model, sorted(info["missing_keys"]))
-    with loading(checkpoint.name), out_of_memory(checkpoint.name, place):
+    with checkpoint.loading(), out_of_memory(checkpoint.name, place):
         # A quantised model is where its library has put it.
         if getattr(model, "hf_quantizer", None) is None or checkpoint.gguf is not None:
             model = model.to(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class Window:
     def labels(self) -> Array:
         """The next token of every row that is scored."""
         return self.tokens[self.first + 1 :]
+
+    def beginning(self, tokens: int) -> Window:
+        """Only so many of its tokens, the first ones, all of whose rows are scored."""
+        return replace(self, tokens=self.tokens[: tokens + 1], first=0)
 
     def __len__(self) -> int:
         """How many rows are scored."""
