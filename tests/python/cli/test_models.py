@@ -13,6 +13,12 @@ from kldiv.evaluation import read_positions
 CONTEXT = ["--context", str(small.CONTEXT), "--device", "cpu"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    with small.one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
@@ -47,16 +53,16 @@ def test_evaluate_prints_and_writes_as_compare_does(kldiv, tmp_path):
     )
     assert (code, err) == (0, "")
     for line in (
-        "p               p  LlamaForCausalLM, float32 239×264",
+        "p               p  LlamaForCausalLM, float32 119×264",
         "text            text.txt, 1 document",
-        "windows         8 of 32 tokens",
+        "windows         4 of 32 tokens",
         "classes scored  257",
         "device          cpu, ",
     ):
         assert line in out
     found = json.loads(numbers.read_text())
     frame = read_positions(kept).positions
-    assert found["num_positions"] == len(frame) == 239
+    assert found["num_positions"] == len(frame) == 119
     assert found["kl"]["mean"] == pytest.approx(frame["kl"].mean())
     assert found["models"][1]["name"] == "q"
     code, out, err = kldiv(
@@ -76,7 +82,7 @@ def test_evaluate_prints_and_writes_as_compare_does(kldiv, tmp_path):
         (["--top-k", 3], "out/top_k.jsonl"),
     ],
 )
-def test_what_capture_writes_compare_reads(kldiv, tmp_path, monkeypatch, options, kept):
+def test_what_capture_writes_compare_reads(kldiv, tmp_path, options, kept):
     target = tmp_path / "out"
     code, out, err = kldiv(
         "capture", "p", "--text", "text.txt", "--out", target, *options, *CONTEXT
@@ -85,7 +91,9 @@ def test_what_capture_writes_compare_reads(kldiv, tmp_path, monkeypatch, options
     assert f"written    {tmp_path}/{kept}\n" in out
     path = tmp_path / kept
     code, out, err = kldiv("compare", path, path, "--json", "-")
-    assert (code, err) == (0, "")
+    assert code == 0
+    # An untrained model gives the text no more than guessing does.
+    assert all("before the final norm" in line for line in err.splitlines())
     found = json.loads(out)
     assert found["top1_agreement"] == 1
     if "--top-k" not in options:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-TEXT = "The quick brown fox jumps over the lazy dog, and 中文 too. " * 4
+TEXT = "The quick brown fox jumps over the lazy dog, and 中文 too. " * 2
 CONTEXT = 32
 CLASSES = 264
 """Of which 257 are tokens: the 256 bytes, and one that begins a text."""
@@ -68,6 +68,17 @@ def logits(model, window):
     """Of the scored rows, as transformers gives them."""
     found = model(torch.from_numpy(window.inputs)[None]).logits[0, window.first :]
     return np.asarray(found.float())
+
+
+@contextmanager
+def one_thread():
+    """Models this small wait for threads most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

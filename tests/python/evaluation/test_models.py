@@ -19,6 +19,12 @@ from kldiv.evaluation.models.reading import Reading
 CONTEXT = small.CONTEXT
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    with small.one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A reference, two candidates, and texts."""
@@ -129,6 +135,7 @@ def test_states_that_are_many_go_to_a_file(folder, monkeypatch):
         evaluate(folder, "p", "q", sequential=True)
 
 
+@pytest.mark.filterwarnings("ignore::kldiv.evaluation.ImprobableTextWarning")
 @pytest.mark.parametrize(
     ("layout", "k", "options"),
     [
@@ -262,7 +269,7 @@ def test_a_head_that_is_no_product_is_not_kept_apart(tmp_path):
 def test_padding_is_not_scored_unless_asked_for(folder, tmp_path):
     wide = small.saved(small.llama(classes=300), small.tokenizer(), tmp_path / "wide")
     assert evaluate(folder, "p", wide).about["kld_vocab_size"] == 257
-    with pytest.raises(DumpError, match="300"):
+    with pytest.raises(ValueError, match="has 264 classes, fewer than the 300 to score"):
         evaluate(folder, "p", wide, classes=300)
 
 
@@ -271,7 +278,7 @@ BAD_TOKENIZERS = [
     ({"beginning": True}, "a text begins with nothing or !"),
     (
         {"merges": [("t", "h")]},
-        r"token \d+ of .*text.txt begins 'th\w+', cut as t.h.\w.\w or as th",
+        "token 31 of .*text.txt begins 'the ', cut as 't.h.e. ' or as 'th.e. .l'",
     ),
 ]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from kldiv import _optional
+from kldiv._arrays import Array
 from kldiv.evaluation.class_rules import VocabularyRule
 from kldiv.evaluation.evaluation import Evaluation, evaluate
 from kldiv.evaluation.models.dump import ModelDump
@@ -177,30 +179,31 @@ def _sequential(
     reference = models.load(0)
     described = [reference.describe()]
     reference.check_states(windows[0])
-    kept = KeptStates(reference)
-    kept.keep(windows, progress)
-    if not isinstance(models.given[0], LanguageModel):
-        reference.drop_the_trunk()
-    found: list[Evaluation] = []
-    for place in range(1, len(models.given)):
-        candidate = models.load(place)
-        described.append(candidate.describe())
-        candidate.check_states(windows[0])
-
-        def logits(window: Window, candidate: LanguageModel = candidate) -> Any:
+    with KeptStates(reference) as kept:
+        kept.keep(windows, progress)
+        if not isinstance(models.given[0], LanguageModel):
+            reference.drop_the_trunk()
+        found: list[Evaluation] = []
+        for place in range(1, len(models.given)):
+            candidate = models.load(place)
+            described.append(candidate.describe())
+            candidate.check_states(windows[0])
             # As the reference's: in one product of equally many rows.
-            return candidate.logits_of(candidate.states(window))
-
-        found.append(
-            score(
-                ModelDump(reference, windows, rows_of=kept.logits),
-                ModelDump(candidate, windows, rows_of=logits),
+            again = partial(_logits_in_two_steps, candidate)
+            found.append(
+                score(
+                    ModelDump(reference, windows, rows_of=kept.logits),
+                    ModelDump(candidate, windows, rows_of=again),
+                )
             )
-        )
-        del candidate, logits
-        gc.collect()
-        _optional.module("torch").cuda.empty_cache()
+            del candidate, again
+            gc.collect()
+            _optional.module("torch").cuda.empty_cache()
     return _joined(found), described
+
+
+def _logits_in_two_steps(model: LanguageModel, window: Window) -> Array:
+    return model.logits_of(model.states(window))
 
 
 def _joined(found: list[Evaluation]) -> Evaluation:

@@ -18,7 +18,7 @@ IN_MEMORY = 1 << 30
 class KeptStates:
     """What a model's trunk gave for windows, of which its head makes logits again.
 
-    The numbers are 60 times fewer than logits. What was kept is gone with this object.
+    The numbers are 60 times fewer than logits. They are gone after the ``with`` of this object.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -28,6 +28,13 @@ class KeptStates:
         self._file: IO[bytes] | None = None
         self._bytes = 0
         self._like: Any = None
+
+    def __enter__(self) -> KeptStates:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def keep(
         self, windows: Iterable[Window], advance: Callable[[int], None] = lambda rows: None

@@ -127,4 +127,4 @@ def encode_alike(tokenizers: list[Tokenizer], document: Document) -> Array:
 
 
 def _cut(tokenizer: Tokenizer, ids: Array) -> str:
-    return "|".join(tokenizer.spell([one])[1:-1] for one in ids) or "nothing"
+    return repr("|".join(tokenizer.spell([one])[1:-1] for one in ids)) if len(ids) else "nothing"
