@@ -72,7 +72,7 @@ def evaluate(
     """
     if vocab not in RULES:
         raise CommandError(f"--vocab is {vocab!r}; expected one of {', '.join(RULES)}")
-    beside = {
+    beside: dict[str, Any] = {
         "clusters": clusters and read_sequence_labels(clusters),
         "strata": strata and read_sequence_labels(strata),
         "floor": None if floor is None else read_floor(floor),

@@ -131,7 +131,7 @@ def test_states_that_are_many_go_to_a_file(folder, monkeypatch):
     expected = evaluate(folder, "p", "q", sequential=True).positions["kl"]
     monkeypatch.setattr(kept_states, "IN_MEMORY", 3 * CONTEXT * 32 * 4)
     assert evaluate(folder, "p", "q", sequential=True).positions["kl"].equals(expected)
-    with small.largest_file(4 * CONTEXT * 32 * 4), pytest.raises(OSError, match="large"):
+    with small.largest_file(2 * CONTEXT * 32 * 4), pytest.raises(OSError, match="large"):
         evaluate(folder, "p", "q", sequential=True)
 
 

@@ -228,7 +228,7 @@ def _expected_bytes(
     if layout == "logits":
         return rows * model.width * model.dtype.itemsize
     weight = model.head_weight()
-    return (rows * weight.shape[1] + weight.size) * weight.dtype.itemsize
+    return int((rows * weight.shape[1] + weight.size) * weight.dtype.itemsize)
 
 
 def _check_space(target: Path, expected: int) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
+import socket
 import sys
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +47,15 @@ class Checkpoint:
     def arguments(self) -> dict[str, Any]:
         """For every ``from_pretrained``. Code that comes with a model is not run."""
         given: dict[str, Any] = {"trust_remote_code": False}
+        if self.of_hub and not hub_is_there():
+            # What was downloaded before is found at once; the library would try for half a minute.
+            given["local_files_only"] = True
         return given if self.gguf is None else given | {"gguf_file": self.gguf}
+
+    @property
+    def of_hub(self) -> bool:
+        """Whether it is a name, and nothing on this disk."""
+        return not Path(self.place).exists()
 
     @property
     def files(self) -> dict[str, int]:
@@ -89,11 +101,25 @@ class Checkpoint:
             raise
         # Whatever is wrong with the files of a model shows as some error of a library.
         except Exception as error:
-            raise _failed(self.name, what, error) from error
+            raise self._failed(what, error) from error
         finally:
             library.logging.set_verbosity(level)
             if bars:
                 library.logging.enable_progress_bar()
+
+    def _failed(self, what: str, error: Exception) -> DumpError:
+        if self.of_hub and not hub_is_there():
+            return DumpError(
+                f"{self.name} is no directory or file here, nor among what was downloaded before, "
+                "and the hub cannot be reached"
+            )
+        text = " ".join(str(error).split()) or type(error).__name__
+        # The first sentence says what is wrong, the others repeat where to look for help.
+        first = re.split(r"(?<=[a-z\d'\"`)])[.!](?:\s|$)", text, maxsplit=1)[0]
+        if isinstance(error, KeyError):
+            first = f"it lacks {first}"
+        where = ", no directory or file here," if self.of_hub else ""
+        return DumpError(f"{what}{self.name}{where} cannot be loaded: {first[:300]}")
 
 
 def find(name: str) -> Checkpoint:
@@ -177,11 +203,13 @@ def transformers() -> Any:
     return _optional.module("transformers")
 
 
-def _failed(name: str, what: str, error: Exception) -> DumpError:
-    text = " ".join(str(error).split()) or type(error).__name__
-    # The first sentence says what is wrong, the others repeat where to look for help.
-    first = re.split(r"(?<=[a-z\d'\"`)])[.!](?:\s|$)", text, maxsplit=1)[0]
-    if isinstance(error, KeyError):
-        first = f"it lacks {first}"
-    where = "" if Path(name).exists() else ", no directory or file here,"
-    return DumpError(f"{what}{name}{where} cannot be loaded: {first[:300]}")
+def hub_is_there() -> bool:
+    """Whether the host of the hub is known; through a proxy it need not be."""
+    if urllib.request.getproxies():
+        return True
+    address = urllib.parse.urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        socket.getaddrinfo(address.hostname, address.port or 443)
+    except OSError:
+        return False
+    return True

@@ -25,6 +25,9 @@ HEAD_ERROR = 32
 """Units of rounding of the largest logit by which a head's product with hidden states may be
 off: sums of a thousand numbers in another order."""
 
+UNITS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""From 1 to the next number."""
+
 
 class LanguageModel:
     """A model that is loaded, its tokenizer, and its name.
@@ -178,7 +181,7 @@ class LanguageModel:
 
     def _rounding(self, logits: Array) -> float:
         """How far the same logits may be from these, summed in another order."""
-        return HEAD_ERROR * float(ml_dtypes.finfo(self.dtype).eps) * float(np.abs(logits).max())
+        return HEAD_ERROR * UNITS[self.dtype.name] * float(np.abs(logits).max())
 
     def _device_name(self) -> str:
         torch = _optional.module("torch")
@@ -247,7 +250,7 @@ def _in_place_of_trunk(output: Any, states: Any) -> Any:
     """A module that gives hidden states as the trunk of a model does."""
     torch = _optional.module("torch")
 
-    class Kept(torch.nn.Module):  # type: ignore[misc]
+    class Kept(torch.nn.Module):  # type: ignore[misc, name-defined]
         def forward(self, *_: Any, **__: Any) -> Any:
             return output(last_hidden_state=states[None])
 
