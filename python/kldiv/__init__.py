@@ -21,8 +21,9 @@ __version__: str = build_info()["version"]
 if TYPE_CHECKING:
     from kldiv.evaluation import Evaluation as Evaluation
     from kldiv.evaluation import evaluate as evaluate
+    from kldiv.evaluation import evaluate_models as evaluate_models
 
-_EVALUATION = ("Evaluation", "evaluate")
+_EVALUATION = ("Evaluation", "evaluate", "evaluate_models")
 
 
 def __getattr__(name: str) -> Any:

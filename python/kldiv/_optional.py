@@ -5,11 +5,19 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_EXTRAS = {"polars": "eval", "altair": "report", "ml_dtypes": "eval"}
+_EXTRAS = {
+    "polars": "eval",
+    "altair": "report",
+    "ml_dtypes": "eval",
+    "torch": "models",
+    "transformers": "models",
+    "gguf": "models",
+    "accelerate": "models",
+}
 
 
 def module(name: str) -> Any:
-    """Import a module of this package whose libraries may be missing.
+    """Import a library, or a module of this package whose libraries may be missing.
 
     Raises
     ------

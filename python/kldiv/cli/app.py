@@ -12,10 +12,12 @@ from kldiv.cli import convert as converting
 from kldiv.cli import demo as demonstrating
 from kldiv.cli import info as informing
 from kldiv.cli import logs as tabulating
+from kldiv.cli import models as modelling
 from kldiv.cli import options
 from kldiv.cli import present as presenting
 from kldiv.cli.errors import CHECK_FAILED, CommandError
 from kldiv.evaluation.dumps.protocol import Kind
+from kldiv.evaluation.models.reading import CONTEXT
 from kldiv.evaluation.statistics.percentiles import EXACT
 
 app = typer.Typer(name="kldiv", add_completion=False, pretty_exceptions_enable=False)
@@ -108,6 +110,120 @@ def compare(
         vocab=vocab,
     )
     output.show(comparing.compare(inputs, how))
+
+
+@app.command()
+def evaluate(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE",
+            help="A model: a directory or FILE.gguf, or a name on the hub of transformers.",
+        ),
+    ],
+    candidates: Annotated[
+        list[str], typer.Argument(metavar="CANDIDATE...", help="A model, or several.")
+    ],
+    text: options.Text,
+    context: options.Context = CONTEXT,
+    stride: options.Stride = None,
+    chunks: options.Chunks = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    sequential: Annotated[
+        bool,
+        typer.Option(
+            "--sequential", help="One model in memory at a time; keeps the reference's states."
+        ),
+    ] = False,
+    temperature: options.Temperature = 1.0,
+    vocab_size: options.VocabSize = None,
+    vocab: options.VocabRule = "error",
+    clusters: options.ClustersFile = None,
+    strata: options.StrataFile = None,
+    floor: options.FloorFile = None,
+    bootstrap: options.BootstrapSamples = 2000,
+    sampled_from: options.SampledFrom = None,
+    exact: options.ExactPositions = EXACT,
+    positions: options.PositionsFile = None,
+    table: options.TableFormat = None,
+    json: options.JsonFile = None,
+    threads: options.Threads = None,
+) -> None:
+    """Run language models over a text, and say how far they are from a reference.
+
+    All read the same windows of the text, and every next token is scored once; no logits are
+    written to a disk. A document is a cluster where there are several. Needs the extra models.
+    """
+    beside = [name for name in (clusters, strata, floor) if name is not None]
+    output = presenting.Output(
+        table=table,
+        json=json,
+        positions=positions,
+        bootstrap=bootstrap,
+        exact=exact,
+        sampled_from=sampled_from,
+    )
+    output.check([reference, *candidates, text, *beside])
+    output.show(
+        modelling.evaluate(
+            (reference, *candidates),
+            modelling.Run(text, context, stride, chunks, device, dtype, threads),
+            sequential=sequential,
+            vocab=vocab,
+            clusters=clusters,
+            strata=strata,
+            floor=floor,
+            temperature=temperature,
+            classes=vocab_size,
+        )
+    )
+
+
+@app.command()
+def capture(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A directory or FILE.gguf, or a name on the hub of transformers.",
+        ),
+    ],
+    text: options.Text,
+    out: Annotated[str, typer.Option(metavar="DIR", help="The directory to write.")],
+    hidden: Annotated[
+        bool,
+        typer.Option("--hidden", help="Hidden states and the output layer; so without a layout."),
+    ] = False,
+    logits: Annotated[bool, typer.Option("--logits", help="Logits of all classes.")] = False,
+    kld: Annotated[bool, typer.Option("--kld", help="llama.cpp's base file.")] = False,
+    top_k: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="The N most probable tokens, as vLLM answers."),
+    ] = None,
+    context: options.Context = CONTEXT,
+    stride: options.Stride = None,
+    chunks: options.Chunks = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what a capture wrote there.")
+    ] = False,
+    threads: options.Threads = None,
+) -> None:
+    """Run a language model over a text, and keep what it says as a dump for compare.
+
+    Beside it lie the token ids, what each window is of, and a manifest: model, tokenizer, dtype,
+    device, versions. The directory is there once it is whole. Needs the extra models.
+    """
+    modelling.capture(
+        model,
+        modelling.Run(text, context, stride, chunks, device, dtype, threads),
+        out,
+        modelling.layout_of(hidden=hidden, logits=logits, kld=kld, top_k=top_k),
+        top_k,
+        overwrite=overwrite,
+    )
 
 
 @app.command()

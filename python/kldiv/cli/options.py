@@ -118,3 +118,30 @@ Threads = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, max=256, help="Threads; all CPUs without it."),
 ]
+Text = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE|DIR",
+        help="Plain text, JSONL or Parquet (FILE:FIELD), or a directory of them.",
+    ),
+]
+Context = Annotated[int, typer.Option(metavar="N", min=2, help="Tokens of a window.")]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Tokens from one window to the next; a window's own length without it.",
+    ),
+]
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 and so on, or mps.")
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        metavar="DTYPE",
+        help="float32, bfloat16, float16 or float64; auto is what the model is stored in, "
+        "float32 of GGUF.",
+    ),
+]

@@ -13,6 +13,7 @@ from kldiv.evaluation.evaluation import Evaluation
 from kldiv.evaluation.statistics.percentiles import EXACT
 from kldiv.evaluation.tables import TABLES
 from kldiv.evaluation.tables.llama_cpp import llama_cpp_table
+from kldiv.evaluation.wording import counted
 
 LLAMA_CPP = "llama.cpp"
 FORMATS = (*TABLES, LLAMA_CPP)
@@ -115,6 +116,7 @@ def _heading(about: dict[str, Any]) -> list[tuple[str, str]]:
     for name in ("head", "candidate_heads", "labels", "where"):
         if about.get(name):
             lines.append((name.replace("_", " "), str(about[name])))
+    lines += _of_models(about)
     if about.get("vocab", "error") != "error":
         lines.append(("vocabularies that differ", about["vocab"]))
     given = [space for space in about.get("space", []) if space is not None]
@@ -122,6 +124,25 @@ def _heading(about: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("space", ", ".join(dict.fromkeys(given))))
     if about.get("temperature", 1.0) != 1.0:
         lines.append(("temperature", f"{about['temperature']:g}"))
+    return lines
+
+
+def _of_models(about: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was read, where models ran."""
+    if "windows" not in about:
+        return []
+    windows, models = about["windows"], about["models"]
+    stride = "" if windows["stride"] is None else f", stride {windows['stride']:,}"
+    begins = " ".join(about["tokenizer"]["begins_with"])
+    lines = [
+        ("text", f"{about['text']}, {counted(windows['documents'], 'document')}"),
+        ("windows", f"{windows['windows']:,} of {windows['context']:,} tokens{stride}"),
+        ("device", ", ".join(dict.fromkeys(model["device_name"] for model in models))),
+    ]
+    if begins:
+        lines.append(("every window begins with", begins))
+    if any(model["classes"] != about["kld_vocab_size"] for model in models):
+        lines.append(("classes scored", f"{about['kld_vocab_size']:,}"))
     return lines
 
 

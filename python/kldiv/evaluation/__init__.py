@@ -10,3 +10,4 @@ from kldiv.evaluation.evaluation import Evaluation as Evaluation
 from kldiv.evaluation.evaluation import ImprobableTextWarning as ImprobableTextWarning
 from kldiv.evaluation.evaluation import evaluate as evaluate
 from kldiv.evaluation.evaluation import read_positions as read_positions
+from kldiv.evaluation.models.evaluating import evaluate_models as evaluate_models

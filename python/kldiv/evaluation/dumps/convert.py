@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +10,7 @@ from pathlib import Path
 from kldiv.evaluation.dumps import directory, npy, npz, parquet, safetensors, zarr
 from kldiv.evaluation.dumps.protocol import DENSE, Dump, DumpError
 from kldiv.evaluation.dumps.writing import Source, Writer
-from kldiv.evaluation.whole_file import PARTIAL
+from kldiv.evaluation.whole_file import flush, put, remove, unused_name
 
 DIRECTORY = "directory"
 
@@ -100,16 +97,16 @@ def convert(
     path = Path(text)
     writer = _writer(text, format)
     _check_target(dump, path, overwrite)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    partial = unused_name(path)
     source = Source(dump, advance)
     try:
         writer(source, partial)
         if not source.sequences:
             raise DumpError(f"{dump.name} holds no sequence")
-        size = _flush(partial)
-        _put(partial, path)
+        size = flush(partial)
+        put(partial, path)
     except BaseException:
-        _remove(partial)
+        remove(partial)
         raise
     if getattr(dump, "tokens", None) is not None:
         source.lose("the token ids before those of its labels")
@@ -165,40 +162,3 @@ def _check_target(dump: Dump, path: Path, overwrite: bool) -> None:
 def _holds_a_dump(path: Path) -> bool:
     """Whether there is nothing in a directory but the files of sequences."""
     return all(entry.is_file() and directory.is_sequence(entry) for entry in path.iterdir())
-
-
-def _flush(path: Path) -> int:
-    """Have all bytes of a file or a tree on the disk, and count them."""
-    size = 0
-    for file in [path] if path.is_file() else path.rglob("*"):
-        if file.is_file():
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
-            size += file.stat().st_size
-    return size
-
-
-def _put(partial: Path, path: Path) -> None:
-    """Give what was written its name; what had it is gone only then."""
-    if not (path.is_dir() or partial.is_dir()):
-        os.replace(partial, path)
-        return
-    old = None
-    if path.exists():
-        old = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
-        os.rename(path, old)
-    try:
-        os.rename(partial, path)
-    except BaseException:
-        if old is not None:
-            os.rename(old, path)
-        raise
-    if old is not None:
-        _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        path.unlink()
