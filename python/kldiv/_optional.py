@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_EXTRAS = {"polars": "eval", "altair": "report", "ml_dtypes": "eval"}
+_EXTRAS = {
+    **dict.fromkeys(("polars", "ml_dtypes"), "eval"),
+    **dict.fromkeys(("altair", "jinja2", "vl_convert"), "report"),
+}
 
 
 def module(name: str) -> Any:
