@@ -85,7 +85,10 @@ def _of_several(
     first, second = ranked[:2]
     if is_equal(first) or not first.kl.rows or first.kl.rows_infinite:
         return _alone(first, reference, words)
-    means = [numbers.with_error(one.kl.mean, one.kl.standard_error) for one in (first, second)]
+    means = [
+        numbers.with_error(first.kl.mean, first.kl.standard_error),
+        numbers.estimate(second.kl, words),
+    ]
     bound = "_bound" if first.bounded else ""
     told_apart = not pairs or pairs[0].better is not None or second.kl.rows_infinite
     if not told_apart and pairs[0].kl.difference.clusters >= 2:
@@ -97,7 +100,14 @@ def _of_several(
             kl_first=means[0],
             kl_second=means[1],
         )
-    return words(f"answer.best{bound}", q=first.candidate, p=reference, kl=means[0])
+    return words(
+        f"answer.best{bound}",
+        q=first.candidate,
+        p=reference,
+        second=second.candidate,
+        kl=means[0],
+        kl_second=means[1],
+    )
 
 
 def _details(summary: EvaluationSummary, words: Words) -> str:

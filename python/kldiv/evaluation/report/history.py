@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import kldiv
 from kldiv.evaluation.report import numbers
 from kldiv.evaluation.report.cells import EMPTY, Cell
 from kldiv.evaluation.report.figures import Figure, figure
+from kldiv.evaluation.report.names import short_names
 from kldiv.evaluation.report.render import render
 from kldiv.evaluation.report.words import Words, words_of
 from kldiv.evaluation.results import Result
@@ -97,22 +98,23 @@ def history_page(
     """The page, with rows in the order of `entries`."""
     words = words_of(lang)
     kinds = {same: str(place) for place, same in enumerate(dict.fromkeys(e.same for e in entries))}
-    lines = [_line(entry, baseline, kinds[entry.same], words) for entry in entries]
+    called = short_names(entry.result.candidate for entry in entries)
+    lines = [_line(entry, baseline, kinds[entry.same], called, words) for entry in entries]
     files = len({entry.file for entry in entries})
     counts = {
         "results": words.count(len(entries), "result"),
         "files": words.count(files, "file"),
     }
     name = "history.answer" if baseline is None else "history.answer_drift"
-    called = "" if baseline is None else baseline.names[0]
+    against = "" if baseline is None else baseline.names[0]
     return render(
         "history.html.jinja",
         words,
         title=words("history", folder=folder),
-        sentence=words(name, baseline=called, **counts),
+        sentence=words(name, baseline=against, **counts),
         columns=COLUMNS,
         lines=lines,
-        chart=_chart(entries, words),
+        chart=_chart(entries, called, words),
         left_out=left_out,
         version=kldiv.__version__,
     )
@@ -128,14 +130,16 @@ def drift(entry: Entry, baseline: Entry) -> tuple[float, float] | None:
     return first - second, math.hypot(*errors)
 
 
-def _line(entry: Entry, baseline: Entry | None, same: str, words: Words) -> Line:
+def _line(
+    entry: Entry, baseline: Entry | None, same: str, called: Mapping[str, str], words: Words
+) -> Line:
     summary, about = entry.result.summary, entry.result.about
     found = entry.result.numbers()
     mean, error = _mean(summary), _error(summary)
     bound = words["history.bound"] if summary.get("kl_is_lower_bound") else None
     reference = about.get("reference")
     cells = {
-        "model": Cell(entry.result.candidate),
+        "model": Cell(called[entry.result.candidate]),
         "mean": EMPTY
         if mean is None
         else Cell(numbers.with_error(mean, error), "kl.mean", mean, bound),
@@ -149,7 +153,7 @@ def _line(entry: Entry, baseline: Entry | None, same: str, words: Words) -> Line
         "infinite": _whole(found, "num_infinite"),
         "nan": _whole(found, "num_nan"),
         "reference": Cell(str(reference.get("file", "")) if isinstance(reference, dict) else ""),
-        "date": Cell(entry.date),
+        "date": Cell(entry.date[:16].replace("T", " ")),
         "version": Cell(str(about.get("kldiv", ""))),
         "file": Cell(entry.file),
     }
@@ -193,14 +197,14 @@ def _error(summary: dict[str, Any]) -> float:
     return float(error) if isinstance(error, (int, float)) else math.nan
 
 
-def _chart(entries: Sequence[Entry], words: Words) -> Figure | None:
+def _chart(entries: Sequence[Entry], called: Mapping[str, str], words: Words) -> Figure | None:
     """The means with their errors, in the order of the rows."""
     rows = []
     for place, entry in enumerate(entries[-MOST_CHARTED:]):
         mean, error = _mean(entry.result.summary), _error(entry.result.summary)
         if mean is not None:
             error = 0.0 if math.isnan(error) else error
-            name = f"{entry.result.candidate} · {entry.file}"
+            name = f"{called[entry.result.candidate]} · {entry.file}"
             rows.append({"place": place, "name": name, "mean": mean, "error": error})
     if not rows:
         return None

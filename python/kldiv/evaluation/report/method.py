@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -68,7 +69,8 @@ def _settings(about: dict[str, Any], words: Words) -> Iterator[tuple[str, str]]:
     for name in ("labels", "where"):
         if about.get(name):
             yield words[f"method.{name}"], str(about[name])
-    if about.get("rows"):
+    shape = [one or 0 for one in (about.get("reference") or {}).get("shape", [])]
+    if about.get("rows") and about["rows"] != [0, math.prod(shape[:-1])]:
         yield words["method.rows"], "{:,}:{:,}".format(*about["rows"])
     if about.get("kld_vocab_size"):
         yield words["method.vocab_size"], f"{about['kld_vocab_size']:,}"

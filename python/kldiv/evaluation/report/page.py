@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from kldiv.evaluation.report.colours import series
 from kldiv.evaluation.report.contexts import Speller, Texts, check_vocabulary
 from kldiv.evaluation.report.figures import Figure, figure
 from kldiv.evaluation.report.headline import headline
+from kldiv.evaluation.report.names import short_names
 from kldiv.evaluation.report.render import render
 from kldiv.evaluation.report.tokens import tokens_of
 from kldiv.evaluation.report.words import Words, words_of
@@ -68,11 +69,11 @@ def page(result: Evaluation, words: Words, tokenizer: Any = None, **options: Any
     if not len(result):
         raise ValueError("there is no position to report on")
     tokens = tokens_of(tokenizer)
-    frame = result.positions
     if tokens is not None:
-        check_vocabulary(tokens, frame)
+        check_vocabulary(tokens, result.positions)
+    reference, result = _with_short_names(result, words)
+    frame = result.positions
     summaries = [result.summary(name, **options) for name in result.candidates]
-    reference = (result.about.get("reference") or {}).get("file") or words["reference"]
     candidates = [Candidate(name, series(place)) for place, name in enumerate(result.candidates)]
     texts, speller = Texts(frame, result.about), Speller(tokens, words)
     shown = [
@@ -82,7 +83,7 @@ def page(result: Evaluation, words: Words, tokenizer: Any = None, **options: Any
     every = [position for _, found in shown for position in found]
     with_text = any(position.before is not None for position in every)
     return Page(
-        answer=answer(summaries, result.pairs(), str(reference), words),
+        answer=answer(summaries, result.pairs(), reference, words),
         candidates=candidates,
         headline=headline(summaries, words),
         figures=figures(frame, summaries, words),
@@ -128,6 +129,19 @@ def figures(
                 one = one.called(f"token-{place}", words("chart.of", name=one.title, said=name))
             found.append(one)
     return found
+
+
+def _with_short_names(result: Evaluation, words: Words) -> tuple[str, Evaluation]:
+    """The reference's name and the table, in which paths are their ends; `about` has them whole."""
+    reference = str((result.about.get("reference") or {}).get("file") or words["reference"])
+    called = short_names([reference, *result.candidates])
+    frame = result.positions.with_columns(
+        pl.col("candidate").replace_strict(called, return_dtype=pl.String)
+    )
+    if "name" in frame.columns:
+        names = frame["name"].unique(maintain_order=True).drop_nulls().to_list()
+        frame = frame.with_columns(pl.col("name").replace(short_names(names)))
+    return called[reference], replace(result, positions=frame)
 
 
 def _worst(result: Evaluation) -> pl.DataFrame:

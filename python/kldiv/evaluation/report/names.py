@@ -1,0 +1,24 @@
+"""Short names: the ends of paths, as far as they tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """The last parts of every path, of all as many as make them differ.
+
+    Examples
+    --------
+    >>> short_names(["dumps/reference.npy", "dumps/int4.npy"])
+    {'dumps/reference.npy': 'reference.npy', 'dumps/int4.npy': 'int4.npy'}
+    >>> short_names(["out/int8/hidden", "out/int4/hidden/"])
+    {'out/int8/hidden': 'int8/hidden', 'out/int4/hidden/': 'int4/hidden'}
+    """
+    parts = {name: [part for part in name.split("/") if part] for name in names}
+    longest = max(map(len, parts.values()), default=0)
+    for length in range(1, longest + 1):
+        found = {name: "/".join(split[-length:]) for name, split in parts.items()}
+        if len(set(found.values())) == len(found) and all(found.values()):
+            return found
+    return {name: name for name in parts}
