@@ -22,6 +22,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/article.md",
     "docs/evaluation.md",
+    "docs/report.md",
     "docs/torch.md",
     "examples/README.md",
 )
@@ -45,7 +46,7 @@ EXAMPLES = [
     block
     for document in (
         *("README.md", "README.zh.md", "docs/article.md", "docs/torch.md"),
-        "docs/evaluation.md",
+        *("docs/evaluation.md", "docs/report.md"),
     )
     for block in blocks("python", (ROOT / document).read_text(encoding="utf-8"))
 ]

@@ -14,6 +14,7 @@ import kldiv
 
 KLDIV = Path(sys.executable).parent / "kldiv"
 DEMO = Path(kldiv.__file__).parent / "demo"
+ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}
 
 
@@ -265,3 +266,41 @@ def test_a_folder_that_cannot_be_written_to(folder):
     done = run("compare", "reference.npy", "int8.npy", "--html", "locked/x.html", folder=folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert "permission denied" in done.stderr
+
+
+def documented(language):
+    document = (ROOT / "docs/report.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    """What docs/report.md has its readers type, the step of GitHub Actions included."""
+    [step] = documented("yaml")
+    block = re.search(r"^  run: \|\n((?:    .*\n)+)", step, re.MULTILINE)[1]
+    lines = [line.strip() for line in block.splitlines()]
+    assert lines[0] == "pip install 'kldiv[cli,report]'"
+    return [*documented("sh"), "\n".join(lines[1:])]
+
+
+@pytest.mark.parametrize("text", commands())
+def test_documented_commands_run(folder, tmp_path, text):
+    for name in ("reference", "int8", "int4", "labels"):
+        shutil.copy(DEMO / f"{name}.npy", tmp_path)
+    vocabulary = {f"t{number}": number for number in range(49152)}
+    tokenizer = {"version": "1.0", "model": {"type": "WordLevel", "vocab": vocabulary}}
+    tokenizer["model"]["unk_token"] = "t0"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    path = f"{KLDIV.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = ENVIRONMENT | {"PATH": path, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if "check result.json --max kl.p99=0.1" in text:
+        assert done.stdout.endswith(documented("text")[0])
+    if "GITHUB_STEP_SUMMARY" in text:
+        assert "mean KL" in (tmp_path / "summary.md").read_text(encoding="utf-8")

@@ -78,7 +78,7 @@ def test_pages_open_offline_and_fit_every_screen(chromium, tmp_path, name, scree
     assert list(numbers.values()) == expected
     # Text is darker than its ground, or the other way round.
     colours = visit.page.evaluate(
-        "(({ color, backgroundColor }) => [color, backgroundColor])(getComputedStyle(document.body))"
+        "['color', 'backgroundColor'].map((one) => getComputedStyle(document.body)[one])"
     )
     ink, paper = (sum(map(int, one[4:-1].split(","))) for one in colours)
     assert (ink < paper) == (scheme == "light")
