@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,16 +104,33 @@ class Speller:
             return self._words("worst.token", id=token), False
         return visible(self._tokens.token(token)), True
 
-    def run(self, tokens: Sequence[int]) -> str | None:
-        """The text of consecutive tokens; None where that of one is not known."""
-        if not tokens:
-            return ""
-        if all(token >= TEXT_IDS for token in tokens):
-            texts = [text_of(token) for token in tokens]
-            return None if None in texts else visible("".join(map(str, texts)))
-        if self._tokens is None or not all(0 <= token < self._tokens.size for token in tokens):
+    def passage(self, context: Context) -> tuple[str, str, str] | None:
+        """The text before the true token, its own and that behind; None where it is not known."""
+        if context.token is None:
             return None
-        return visible(self._tokens.text(tokens))
+        ids = (*context.before, context.token, *context.after)
+        until = len(context.before)
+        if all(token >= TEXT_IDS for token in ids):
+            texts = [text_of(token) for token in ids]
+            if None in texts:
+                return None
+            parts = texts[:until], texts[until : until + 1], texts[until + 1 :]
+            before, token, after = ("".join(map(str, part)) for part in parts)
+        elif self._tokens is None or not all(0 <= one < self._tokens.size for one in ids):
+            return None
+        else:
+            # Cut out of the whole, which alone has every space and all letters of several tokens.
+            whole = self._tokens.text(ids)
+            start = _common(self._tokens.text(ids[:until]), whole) if until else 0
+            end = max(start + 1, _common(self._tokens.text(ids[: until + 1]), whole))
+            before, token, after = whole[:start], whole[start:end], whole[end:]
+        return visible(before), visible(token), visible(after)
+
+
+def _common(text: str, whole: str) -> int:
+    """How far a text is the beginning of another."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, whole, strict=False))
+    return sum(1 for _ in same)
 
 
 def check_vocabulary(tokens: Tokens, positions: pl.DataFrame) -> None:

@@ -56,6 +56,8 @@ def read_tokens(path: Path) -> list[bytes]:
             "give its tokenizer.json"
         )
     types = types or [1] * len(tokens)
+    if len(types) != len(tokens):
+        raise DumpError(f"{path} has {len(tokens):,} tokens, and types of {len(types):,}")
     spell = spelled_by_bytes if kind == "gpt2" else spelled_by_pieces
     return [
         token.encode() if kind in LITERAL else spell(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 from kldiv.evaluation.report.words import Words
 from kldiv.evaluation.statistics.estimate import Estimate
@@ -20,10 +21,10 @@ def number(value: float, digits: int = 3) -> str:
         return "∞" if value > 0 else "−∞"
     if value == 0:
         return "0"
-    power = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    power = _power(value, digits)
     if SMALL <= power < LARGE:
         return _signed(value, max(0, digits - 1 - power))
-    return f"{_signed(value / 10.0**power, digits - 1)}{_times_ten_to(power)}"
+    return f"{_signed(_scaled(value, power), digits - 1)}{_times_ten_to(power)}"
 
 
 def with_error(mean: float, error: float) -> str:
@@ -33,11 +34,11 @@ def with_error(mean: float, error: float) -> str:
     if error == 0:
         return f"{number(mean, 4)} ± 0"
     largest = max(abs(mean), error)
-    power = int(f"{largest:.1e}".partition("e")[2])
+    power = _power(largest)
     scale = 0 if SMALL <= power < LARGE else power
-    mean, error = mean / 10.0**scale, error / 10.0**scale
+    mean, error = _scaled(mean, scale), _scaled(error, scale)
     # Never more digits than a float has.
-    decimals = min(max(0, 1 - int(f"{error:.1e}".partition("e")[2])), 15)
+    decimals = min(max(0, 1 - _power(error)), 15)
     text = f"{_signed(mean, decimals)} ± {_signed(error, decimals)}"
     return f"({text}){_times_ten_to(scale)}" if scale else text
 
@@ -77,12 +78,21 @@ def within(value: float, low: float, high: float) -> str:
     """A number with the decimals that the width of its interval asks for."""
     if not all(map(math.isfinite, (value, low, high))) or low == high:
         return number(value, 4)
-    power = int(f"{max(abs(low), abs(high)):.1e}".partition("e")[2])
+    power = _power(max(abs(low), abs(high)))
     scale = 0 if SMALL <= power < LARGE else power
-    width = (high - low) / 10.0**scale
-    decimals = min(max(0, 1 - int(f"{width:.1e}".partition("e")[2])), 15)
+    decimals = min(max(0, 1 - _power(_scaled(high - low, scale))), 15)
     tail = _times_ten_to(scale) if scale else ""
-    return _signed(value / 10.0**scale, decimals) + tail
+    return _signed(_scaled(value, scale), decimals) + tail
+
+
+def _power(value: float, digits: int = 2) -> int:
+    """The power of ten of a number that is rounded to so many digits."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])
+
+
+def _scaled(value: float, power: int) -> float:
+    """A number over a power of ten, which may itself be beyond floats."""
+    return float(Decimal(value).scaleb(-power))
 
 
 def _signed(value: float, decimals: int) -> str:

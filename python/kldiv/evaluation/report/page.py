@@ -81,7 +81,7 @@ def page(result: Evaluation, words: Words, tokenizer: Any = None, **options: Any
         for one in candidates
     ]
     every = [position for _, found in shown for position in found]
-    with_text = any(position.before is not None for position in every)
+    with_text = any(position.passage is not None for position in every)
     return Page(
         answer=answer(summaries, result.pairs(), reference, words),
         candidates=candidates,
@@ -136,7 +136,7 @@ def _with_short_names(result: Evaluation, words: Words) -> tuple[str, Evaluation
     reference = str((result.about.get("reference") or {}).get("file") or words["reference"])
     called = short_names([reference, *result.candidates])
     frame = result.positions.with_columns(
-        pl.col("candidate").replace_strict(called, return_dtype=pl.String)
+        pl.col("candidate").replace({name: called[name] for name in result.candidates})
     )
     if "name" in frame.columns:
         names = frame["name"].unique(maintain_order=True).drop_nulls().to_list()

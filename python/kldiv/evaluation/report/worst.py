@@ -40,11 +40,10 @@ class Position:
 
     kl: Cell
     place: str
-    before: str | None
-    """None where the text is not known."""
-    after: str | None
+    passage: tuple[str, str, str] | None
+    """The text before the true token, its own and that behind; None where it is not known."""
     cut: bool
-    """Whether there is text before."""
+    """Whether the text begins before what is shown."""
     true: Said | None
     choices: tuple[Choice, Choice]
 
@@ -59,7 +58,6 @@ def positions(
 def _position(row: dict[str, Any], texts: Texts, speller: Speller, words: Words) -> Position:
     column = "kl" if "kl" in row else "kl_lower"
     context = texts.around(row["sequence"], row["position"])
-    before = speller.run(context.before) if context.before else None
     name = row.get("name")
     return Position(
         kl=Cell(numbers.number(row[column]), column, row[column]),
@@ -68,8 +66,7 @@ def _position(row: dict[str, Any], texts: Texts, speller: Speller, words: Words)
             name=row["sequence"] if name is None else name,
             position=f"{row['position']:,}",
         ),
-        before=before,
-        after=speller.run(context.after),
+        passage=speller.passage(context),
         cut=not context.from_the_start,
         true=None if row.get("token") is None else Said(*speller.one(row["token"])),
         choices=(
