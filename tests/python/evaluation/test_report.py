@@ -236,7 +236,7 @@ def test_answers(lang):
     assert (
         nothing
         == {
-            "en": "Of q no position has a KL that is a number.",
+            "en": "No position of q has a KL that is a number.",
             "zh": "q 没有任何位置的 KL 是数值。",
         }[lang]
     )
@@ -262,7 +262,7 @@ def test_the_closest_of_several_and_whether_that_is_sure():
     means = [clear.summary(place, bootstrap=0).kl for place in (0, 1)]
     shown = [numbers.with_error(one.mean, one.standard_error) for one in means]
     assert sentence == (
-        f"int8 is the closest to reference, {shown[0]} nats a token away; "
+        f"int8 is the closest to reference, {shown[0]} nats per token away; "
         f"next is int4 with {shown[1]}."
     )
     rng = np.random.default_rng(0)

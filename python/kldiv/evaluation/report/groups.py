@@ -72,7 +72,8 @@ def _groups(
             called = words["groups.none"] if name == WITHOUT else name.replace("-", "–", 1)
             rows.append(Row(name if kind == "stratum" else called, [Cell(f"{count:,}"), *cells]))
     header = _header(words[label], summaries, words)
-    return Table(kind, words[f"groups.{kind}"], header, rows, candidates_from=1)
+    title = words("chart.of", name=words[f"groups.{kind}"], said=words["groups.kl"])
+    return Table(kind, title, header, rows, candidates_from=1)
 
 
 def _cell(group: Group | None, path: str, words: Words) -> Cell:
@@ -100,7 +101,7 @@ def _texts(summaries: Sequence[EvaluationSummary], words: Words) -> Table:
         note = records[0].get("stratum")
         cells = [Cell(f"{records[0]['rows']:,}"), *_of_texts(records, place, words)]
         rows.append(Row(name, cells, note))
-    title = words["texts"]
+    title = words("chart.of", name=words["texts"], said=words["groups.kl"])
     if count > MOST_TEXTS:
         shown = words("texts.shown", shown=len(rows), count=f"{count:,}")
         title = f"{title}. {shown}"
