@@ -7,6 +7,7 @@ however many rows there are. Titles are those of `kldiv.evaluation.report.words`
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import altair as alt
@@ -23,6 +24,8 @@ BINS = 60
 POSITION_BINS = 100
 CONFIDENCE_BINS = 20
 PROBABILITY_BINS = 25
+POINTS = 41
+"""Edges of bins up to which each mean is marked; more of them would hide the line."""
 MOST_STRATA = 30
 WIDTH, HEIGHT = 480, 280
 DECADES = 16
@@ -44,16 +47,10 @@ def kl_histogram(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     parts, notes = [], []
     for name, (kl,) in _by_candidate(frame):
         counts, _ = np.histogram(kl[np.isfinite(kl) & (kl >= low)], edges)
-        parts.append(
-            pl.DataFrame(
-                {
-                    "candidate": [name] * BINS,
-                    "from": edges[:-1],
-                    "to": edges[1:],
-                    "share": counts / max(1, len(kl)),
-                }
-            )
-        )
+        share = counts / max(1, len(kl))
+        # A step begins at each edge; the last edge ends the last one.
+        columns = {"from": edges, "share": np.append(share, share[-1])}
+        parts.append(pl.DataFrame({"candidate": [name] * len(edges)} | columns))
         others = {
             "chart.zero": int((kl == 0).sum()),
             "chart.tiny": int(((kl > 0) & (kl < low)).sum()),
@@ -66,11 +63,18 @@ def kl_histogram(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
         )
         if said:
             notes.append(words("chart.of", name=name, said=said) if name else said)
-    chart = alt.Chart(pl.concat(parts)).mark_bar(opacity=0.6)
+    chart = alt.Chart(pl.concat(parts)).mark_area(
+        interpolate="step-after", fillOpacity=0.25, line={"strokeWidth": 1.5}
+    )
+    powers = np.arange(math.ceil(math.log10(edges[0])), math.floor(math.log10(edges[-1])) + 1)
+    axis = {"format": "~g"}
+    if len(powers) > 1:
+        axis["values"] = (10.0**powers).tolist()
     return _finished(
         chart.encode(
-            x=alt.X("from:Q", title=_kl_title(frame, words)).scale(type="log", nice=False),
-            x2="to:Q",
+            x=alt.X("from:Q", title=_kl_title(frame, words))
+            .scale(type="log", nice=False)
+            .axis(**axis),
             y=alt.Y("share:Q", title=words["chart.share"]).stack(None).axis(format="%"),
             **_colour(frame),
         ),
@@ -221,7 +225,7 @@ def _means(frame: pl.DataFrame, column: str, edges: Array, what: str, words: Wor
                 }
             )
         )
-    chart = alt.Chart(pl.concat(parts)).mark_line(point=True)
+    chart = alt.Chart(pl.concat(parts)).mark_line(point=len(edges) <= POINTS)
     notes = [words("chart.left_out", count=f"{left_out:,}")] if left_out else []
     return _finished(
         chart.encode(

@@ -186,11 +186,15 @@ def _warnings(
     for summary in summaries:
         counts = summary.counts
         values = {"q": summary.candidate, "positions": words.count(counts.rows, "position")}
+        of_one = []
         if counts.rows_nan:
-            said.append(words("warning.nan", count=f"{counts.rows_nan:,}", **values))
+            of_one.append(words("warning.nan", count=f"{counts.rows_nan:,}", **values))
         in_sentence = summary is first and counts.rows_infinite == summary.kl.rows_infinite
         if counts.rows_infinite and not in_sentence:
-            said.append(words("warning.infinite", count=f"{counts.rows_infinite:,}", **values))
+            name = "warning.also_infinite" if of_one else "warning.infinite"
+            of_one.append(words(name, count=f"{counts.rows_infinite:,}", **values))
+        if of_one:
+            said.append(words["sentence.space"].join(of_one))
         if summary.lost_mass is not None:
             lost = summary.lost_mass
             shares = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kldiv.evaluation.report import numbers
 from kldiv.evaluation.report.words import Words
@@ -64,5 +64,9 @@ def of_estimate(
     """A mean with its error; nothing where there is none."""
     if found is None:
         return EMPTY
+    if found.rows and found.rows_infinite:
+        infinite = words("value.infinite_in", count=f"{found.rows_infinite:,}")
+        note = infinite if note is None else f"{infinite} · {note}"
+        found = replace(found, rows_infinite=0)
     text = numbers.estimate(found, words, percents=percents)
     return Cell(text, name, found.mean if found.rows else None, note)

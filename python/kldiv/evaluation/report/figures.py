@@ -64,6 +64,8 @@ def _styled(chart: Any, colours: Sequence[str]) -> Any:
             titleFontSize=12.5,
             titleFontWeight="normal",
             titlePadding=8,
+            labelOverlap="greedy",
+            labelSeparation=6,
         )
         .configure_mark(color=colours[0])
         .configure_point(size=36)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kldiv.evaluation.report import numbers
-from kldiv.evaluation.report.cells import EMPTY, Cell, Row, Table, of_number
+from kldiv.evaluation.report.cells import EMPTY, Cell, Row, Table, of_estimate, of_number
 from kldiv.evaluation.report.words import Words
 from kldiv.evaluation.statistics.by_stratum import WITHOUT
 from kldiv.evaluation.statistics.groups import Group
@@ -83,9 +83,7 @@ def _cell(group: Group | None, path: str, words: Words) -> Cell:
     if group.top1_agreement is not None and group.top1_agreement.rows:
         share = numbers.percent(group.top1_agreement.mean)
         notes.append(f"{words['groups.top1']} {share}")
-    text = numbers.estimate(group.kl, words)
-    value = group.kl.mean if group.kl.rows else None
-    return Cell(text, f"{path}.kl.mean", value, " · ".join(notes))
+    return of_estimate(group.kl, f"{path}.kl.mean", words, note=" · ".join(notes))
 
 
 def _texts(summaries: Sequence[EvaluationSummary], words: Words) -> Table:
@@ -103,8 +101,7 @@ def _texts(summaries: Sequence[EvaluationSummary], words: Words) -> Table:
         rows.append(Row(name, cells, note))
     title = words("chart.of", name=words["texts"], said=words["groups.kl"])
     if count > MOST_TEXTS:
-        shown = words("texts.shown", shown=len(rows), count=f"{count:,}")
-        title = f"{title}. {shown}"
+        title = words("texts.some", shown=len(rows), count=f"{count:,}")
     header = _header(words["texts.name"], summaries, words)
     return Table("texts", title, header, rows, candidates_from=1)
 
@@ -113,10 +110,8 @@ def _of_texts(records: Sequence[dict[str, object]], place: int, words: Words) ->
     for record in records:
         mean, infinite = record["kl"], record["rows_infinite"]
         text = numbers.number(mean) if isinstance(mean, float) else words["value.none"]
-        if infinite:
-            text = words("value.and_infinite", value=text, count=f"{infinite:,}")
-        note = None
+        notes = [words("value.infinite_in", count=f"{infinite:,}")] if infinite else []
         if isinstance(same := record.get("top1_agreement"), float):
-            note = f"{words['groups.top1']} {numbers.percent(same)}"
+            notes.append(f"{words['groups.top1']} {numbers.percent(same)}")
         value = mean if isinstance(mean, float) else None
-        yield Cell(text, f"per_context.{place}.kl", value, note)
+        yield Cell(text, f"per_context.{place}.kl", value, " · ".join(notes))
