@@ -27,6 +27,8 @@ PROBABILITY_BINS = 25
 POINTS = 41
 """Edges of bins up to which each mean is marked; more of them would hide the line."""
 MOST_STRATA = 30
+FAR_APART = 20.0
+"""Ratio of the means of candidates beyond which their axis is logarithmic."""
 WIDTH, HEIGHT = 480, 280
 DECADES = 16
 """A logarithmic axis begins so many below its end at the lowest: what is less is rounding."""
@@ -66,15 +68,11 @@ def kl_histogram(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     chart = alt.Chart(pl.concat(parts)).mark_area(
         interpolate="step-after", fillOpacity=0.25, line={"strokeWidth": 1.5}
     )
-    powers = np.arange(math.ceil(math.log10(edges[0])), math.floor(math.log10(edges[-1])) + 1)
-    axis = {"format": "~g"}
-    if len(powers) > 1:
-        axis["values"] = (10.0**powers).tolist()
     return _finished(
         chart.encode(
             x=alt.X("from:Q", title=_kl_title(frame, words))
             .scale(type="log", nice=False)
-            .axis(**axis),
+            .axis(**_powers(edges)),
             y=alt.Y("share:Q", title=words["chart.share"]).stack(None).axis(format="%"),
             **_colour(frame),
         ),
@@ -124,14 +122,21 @@ def kl_by_stratum(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
             **dict.fromkeys(("mean", "low", "high"), pl.Float64),
         },
     ).fill_nan(None)
+    if _far_apart(frame):
+        # Intervals end where a logarithmic axis does.
+        table = table.filter(pl.col("mean") > 0)
+        table = table.with_columns(pl.max_horizontal("low", pl.col("mean").min() / 3).alias("low"))
     offset = {} if _alone(frame) else {"yOffset": alt.YOffset("candidate:N", sort=None)}
     base = alt.Chart(table).encode(
         y=alt.Y("stratum:N", title=None, sort=shown).axis(labelLimit=160), **offset
     )
+    mean = alt.X("mean:Q", title=words["chart.mean_kl"]).scale(zero=True)
+    if _far_apart(frame):
+        mean = mean.scale(type="log", nice=False, padding=12).axis(
+            **_powers(table["mean"].to_numpy())
+        )
     rule = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", **_colour(frame))
-    point = base.mark_point(filled=True, size=70, opacity=1).encode(
-        x=alt.X("mean:Q", title=words["chart.mean_kl"]).scale(zero=True), **_colour(frame)
-    )
+    point = base.mark_point(filled=True, size=70, opacity=1).encode(x=mean, **_colour(frame))
     notes = []
     if len(order) > len(shown):
         notes.append(words("chart.strata_left_out", count=f"{len(order) - len(shown):,}"))
@@ -225,12 +230,20 @@ def _means(frame: pl.DataFrame, column: str, edges: Array, what: str, words: Wor
                 }
             )
         )
-    chart = alt.Chart(pl.concat(parts)).mark_line(point=len(edges) <= POINTS)
+    table = pl.concat(parts)
+    means = alt.Y("mean:Q", title=words["chart.mean_kl"])
+    if _far_apart(frame):
+        # On a common linear axis the closer ones would lie on it.
+        table = table.filter(pl.col("mean") > 0)
+        means = means.scale(type="log", nice=False, padding=12).axis(
+            **_powers(table["mean"].to_numpy())
+        )
+    chart = alt.Chart(table).mark_line(point=len(edges) <= POINTS)
     notes = [words("chart.left_out", count=f"{left_out:,}")] if left_out else []
     return _finished(
         chart.encode(
             x=alt.X("at:Q", title=words[f"chart.{what}_axis"]),
-            y=alt.Y("mean:Q", title=words["chart.mean_kl"]),
+            y=means,
             tooltip=["candidate", "at", "mean", "rows"],
             **_colour(frame),
         ),
@@ -258,6 +271,21 @@ def _by_candidate(frame: pl.DataFrame, *columns: str) -> list[tuple[str, list[Ar
 
 def _alone(frame: pl.DataFrame) -> bool:
     return "candidate" not in frame.columns or frame["candidate"].n_unique() < 2
+
+
+def _far_apart(frame: pl.DataFrame) -> bool:
+    """Whether the means of candidates are too different for a common linear axis."""
+    finite = [kl[np.isfinite(kl)] for _, (kl,) in _by_candidate(frame)]
+    known = [mean for kl in finite if len(kl) and (mean := float(kl.mean())) > 0]
+    return len(known) > 1 and max(known) > FAR_APART * min(known)
+
+
+def _powers(values: Array) -> dict[str, Any]:
+    """How a logarithmic axis over numbers is labelled: at powers of ten, if two are on it."""
+    low, high = (float(one) for one in (values.min(), values.max()))
+    powers = np.arange(math.ceil(math.log10(low)), math.floor(math.log10(max(high, low))) + 1)
+    axis: dict[str, Any] = {"format": "~g"}
+    return axis | {"values": (10.0**powers).tolist()} if len(powers) > 1 else axis
 
 
 def _kl_title(frame: pl.DataFrame, words: Words) -> str:

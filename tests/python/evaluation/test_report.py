@@ -33,6 +33,11 @@ FAST = {"bootstrap": 20}
 EVIL = "<script>alert('甲')</script>"
 
 
+def plain(text):
+    """With spaces at which lines may end."""
+    return text.replace("\u00a0", " ")
+
+
 class Read(HTMLParser):
     """A page, taken apart: tags with their attributes, the text, and numbers by name."""
 
@@ -216,7 +221,7 @@ def test_a_base_file_gives_the_tokens_before_its_rows(tmp_path):
 def test_answers(lang):
     def first(result):
         text = result.to_html(lang=lang, **FAST)
-        return re.search(r'<h1 id="answer">(.*?)</h1>', text)[1], Read(text)
+        return plain(re.search(r'<h1 id="answer">(.*?)</h1>', text)[1]), Read(text)
 
     equal, page = first(small(kl=[0.0] * 50))
     assert (
@@ -330,7 +335,7 @@ def test_what_is_missing_is_named(missing):
     ],
 )
 def test_numbers_have_the_digits_of_their_errors(mean, error, text):
-    assert numbers.with_error(mean, error) == text
+    assert plain(numbers.with_error(mean, error)) == text
 
 
 @pytest.mark.parametrize(
@@ -357,15 +362,14 @@ def test_intervals_and_what_is_infinite_in_words():
     assert numbers.ends(0.445551, 0.573801) == ("0.45", "0.57")
     assert numbers.ends(1.00e-5, 1.05e-5) == ("1.000×10⁻⁵", "1.050×10⁻⁵")
     found = mean_of(np.array([1.0, 2.0, math.inf]), None)
-    assert numbers.estimate(found, words_of("en")) == "1.50 ± 0.50, infinite in 1"
+    assert plain(numbers.estimate(found, words_of("en"))) == "1.50 ± 0.50, infinite in 1"
 
 
 def test_short_names_tell_apart():
     assert list(short_names(["a/p.npy", "a/q.npy"]).values()) == ["p.npy", "q.npy"]
-    assert list(short_names(["/x/int8/hidden", "/x/int4/hidden"]).values()) == [
-        "int8/hidden",
-        "int4/hidden",
-    ]
+    assert list(short_names(["/x/int8/hidden", "/x/int4/hidden"]).values()) == ["int8", "int4"]
+    assert list(short_names(["a/b/c", "a/c", "b/c"]).values()) == ["a/b", "a", "b"]
+    assert list(short_names(["x/only"]).values()) == ["only"]
     assert list(short_names(["/", "q"]).values()) == ["/", "q"]
     assert list(short_names(["q", "./q"]).values()) == ["q", "./q"]
 

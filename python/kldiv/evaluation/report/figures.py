@@ -13,6 +13,9 @@ import vl_convert  # noqa: F401 - what Altair draws with; it is missed here, by 
 from kldiv.evaluation.report.colours import ROLES, series
 
 FONT = "system-ui, sans-serif"
+TICKS = 6
+PADDING = {"left": 20, "right": 20, "top": 4, "bottom": 4}
+"""Pixels. What is drawn with is not the reader's font, whose letters may be wider."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def figure(
 def _styled(chart: Any, colours: Sequence[str]) -> Any:
     ink, soft, line = (ROLES[name][0] for name in ("ink", "soft", "line"))
     styled = (
-        chart.configure(font=FONT, background="transparent", padding=4, aria=False)
+        chart.configure(font=FONT, background="transparent", padding=PADDING, aria=False)
         .configure_view(stroke=None)
         .configure_axis(
             labelColor=soft,
@@ -67,7 +70,9 @@ def _styled(chart: Any, colours: Sequence[str]) -> Any:
             labelOverlap="greedy",
             labelSeparation=6,
         )
+        .configure_axisQuantitative(tickCount=TICKS, labelFlush=False)
         .configure_mark(color=colours[0])
+        .configure_rule(color=colours[0])
         .configure_point(size=36)
         .configure_line(strokeWidth=2)
     )

@@ -9,6 +9,8 @@ from kldiv.evaluation.report.words import Words
 from kldiv.evaluation.statistics.estimate import Estimate
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+BOUND = "\u00a0"
+"""A space at which no line ends."""
 SMALL, LARGE = -3, 6
 """Powers of ten from and up to which numbers are written without one."""
 
@@ -32,20 +34,20 @@ def with_error(mean: float, error: float) -> str:
     if not math.isfinite(error) or not math.isfinite(mean):
         return number(mean)
     if error == 0:
-        return f"{number(mean, 4)} ± 0"
+        return f"{number(mean, 4)} ±{BOUND}0"
     largest = max(abs(mean), error)
     power = _power(largest)
     scale = 0 if SMALL <= power < LARGE else power
     mean, error = _scaled(mean, scale), _scaled(error, scale)
     # Never more digits than a float has.
     decimals = min(max(0, 1 - _power(error)), 15)
-    text = f"{_signed(mean, decimals)} ± {_signed(error, decimals)}"
+    text = f"{_signed(mean, decimals)} ±{BOUND}{_signed(error, decimals)}"
     return f"({text}){_times_ten_to(scale)}" if scale else text
 
 
 def percent(value: float, digits: int = 3) -> str:
     """A share in percent."""
-    return f"{number(100 * value, digits)} %" if math.isfinite(value) else number(value)
+    return f"{number(100 * value, digits)}{BOUND}%" if math.isfinite(value) else number(value)
 
 
 def estimate(found: Estimate, words: Words, *, percents: bool = False) -> str:
@@ -55,7 +57,7 @@ def estimate(found: Estimate, words: Words, *, percents: bool = False) -> str:
     factor = 100.0 if percents else 1.0
     text = with_error(found.mean * factor, found.standard_error * factor)
     if percents:
-        text += " %"
+        text += f"{BOUND}%"
     if found.rows_infinite:
         text = words("value.and_infinite", value=text, count=f"{found.rows_infinite:,}")
     return text

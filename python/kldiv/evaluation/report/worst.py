@@ -68,7 +68,7 @@ def _position(row: dict[str, Any], texts: Texts, speller: Speller, words: Words)
         ),
         passage=speller.passage(context),
         cut=not context.from_the_start,
-        true=None if row.get("token") is None else Said(*speller.one(row["token"])),
+        true=None if row.get("token") is None else _said(speller, row["token"]),
         choices=(
             _choice(words["worst.reference"], row, "p", speller),
             _choice(words["worst.candidate"], row, "q", speller),
@@ -81,10 +81,16 @@ def _choice(model: str, row: dict[str, Any], side: str, speller: Speller) -> Cho
     confidence, loss = row.get(f"confidence_{side}"), row.get(f"nll_{side}")
     return Choice(
         model=model,
-        most_probable=None if top is None or top < 0 else Said(*speller.one(top)),
+        most_probable=None if top is None or top < 0 else _said(speller, top),
         probability="" if confidence is None else _probability(confidence),
         of_true=None if loss is None else _probability(math.exp(-loss)),
     )
+
+
+def _said(speller: Speller, token: int) -> Said:
+    text, is_text = speller.one(token)
+    # Whether a token begins with a space is half of what it is.
+    return Said(text.replace(" ", "␣"), is_text)
 
 
 def _probability(value: float) -> str:
