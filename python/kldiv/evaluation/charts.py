@@ -68,7 +68,7 @@ def kl_histogram(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     chart = alt.Chart(pl.concat(parts)).mark_area(
         interpolate="step-after", fillOpacity=0.25, line={"strokeWidth": 1.5}
     )
-    return _finished(
+    finished: alt.Chart = _finished(
         chart.encode(
             x=alt.X("from:Q", title=_kl_title(frame, words))
             .scale(type="log", nice=False)
@@ -79,6 +79,7 @@ def kl_histogram(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
         words["chart.histogram"],
         notes,
     )
+    return finished
 
 
 def kl_by_position(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
@@ -96,7 +97,7 @@ def kl_by_confidence(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     )
 
 
-def kl_by_stratum(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
+def kl_by_stratum(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.LayerChart:
     """Mean KL of each stratum with its 95 % interval, in the order in which strata come."""
     parts, order = [], []
     for name, part in _parts(frame):
@@ -126,7 +127,7 @@ def kl_by_stratum(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
         # Intervals end where a logarithmic axis does.
         table = table.filter(pl.col("mean") > 0)
         table = table.with_columns(pl.max_horizontal("low", pl.col("mean").min() / 3).alias("low"))
-    offset = {} if _alone(frame) else {"yOffset": alt.YOffset("candidate:N", sort=None)}
+    offset: Any = {} if _alone(frame) else {"yOffset": alt.YOffset("candidate:N", sort=None)}
     base = alt.Chart(table).encode(
         y=alt.Y("stratum:N", title=None, sort=shown).axis(labelLimit=160), **offset
     )
@@ -141,7 +142,8 @@ def kl_by_stratum(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     if len(order) > len(shown):
         notes.append(words("chart.strata_left_out", count=f"{len(order) - len(shown):,}"))
     height = 36 + len(shown) * max(22, 16 * len(_parts(frame)))
-    return _finished(rule + point, words["chart.stratum"], notes, height=height)
+    finished: alt.LayerChart = _finished(rule + point, words["chart.stratum"], notes, height=height)
+    return finished
 
 
 def tail_shares(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
@@ -152,7 +154,7 @@ def tail_shares(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
             label = f"{one.percent:g} %"
             order += [label] if label not in order else []
             rows.append({"candidate": name, "worst": label, "share": one.share})
-    offset = {} if _alone(frame) else {"xOffset": alt.XOffset("candidate:N", sort=None)}
+    offset: Any = {} if _alone(frame) else {"xOffset": alt.XOffset("candidate:N", sort=None)}
     schema = {"candidate": pl.String, "worst": pl.String, "share": pl.Float64}
     table = pl.DataFrame(rows, schema=schema).fill_nan(None)
     axis = alt.Axis(labelAngle=0)
@@ -168,10 +170,11 @@ def tail_shares(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
             **_colour(frame),
         )
     )
-    return _finished(chart, words["chart.tail"], [])
+    finished: alt.Chart = _finished(chart, words["chart.tail"], [])
+    return finished
 
 
-def token_probability(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
+def token_probability(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.LayerChart:
     """How often the true token has which probability under both, of one candidate's rows.
 
     The darker, the more positions, on a logarithmic scale; on the diagonal both agree.
@@ -179,7 +182,8 @@ def token_probability(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     p, q = (np.exp(-frame[name].cast(pl.Float64).to_numpy()) for name in ("nll_p", "nll_q"))
     there = ~(np.isnan(p) | np.isnan(q))
     edges = np.linspace(0, 1, PROBABILITY_BINS + 1)
-    counts, _, _ = np.histogram2d(*(np.clip(x[there], 0, 1) for x in (p, q)), bins=(edges, edges))
+    clipped = [np.clip(x[there], 0, 1) for x in (p, q)]
+    counts, _, _ = np.histogram2d(clipped[0], clipped[1], bins=(edges, edges))
     at_p, at_q = np.nonzero(counts)
     table = pl.DataFrame(
         {
@@ -206,7 +210,8 @@ def token_probability(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     diagonal = (
         alt.Chart(ends).mark_line(strokeDash=[4, 4], strokeWidth=1, color="#5a6270")
     ).encode(x="p:Q", y="q:Q")
-    return _finished(cells + diagonal, words["chart.token"], [])
+    finished: alt.LayerChart = _finished(cells + diagonal, words["chart.token"], [])
+    return finished
 
 
 def _means(frame: pl.DataFrame, column: str, edges: Array, what: str, words: Words) -> alt.Chart:
@@ -240,7 +245,7 @@ def _means(frame: pl.DataFrame, column: str, edges: Array, what: str, words: Wor
         )
     chart = alt.Chart(table).mark_line(point=len(edges) <= POINTS)
     notes = [words("chart.left_out", count=f"{left_out:,}")] if left_out else []
-    return _finished(
+    finished: alt.Chart = _finished(
         chart.encode(
             x=alt.X("at:Q", title=words[f"chart.{what}_axis"]),
             y=means,
@@ -250,6 +255,7 @@ def _means(frame: pl.DataFrame, column: str, edges: Array, what: str, words: Wor
         words[f"chart.{what}"],
         notes,
     )
+    return finished
 
 
 def _parts(frame: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
@@ -300,8 +306,6 @@ def _colour(frame: pl.DataFrame) -> dict[str, Any]:
     return {"color": alt.Color("candidate:N", title=None).scale(domain=names)}
 
 
-def _finished(
-    chart: alt.Chart | alt.LayerChart, title: str, notes: list[str], height: int = HEIGHT
-) -> Any:
+def _finished(chart: Any, title: str, notes: list[str], height: int = HEIGHT) -> Any:
     said = alt.Title(title, subtitle=notes) if notes else alt.Title(title)
     return chart.properties(width=WIDTH, height=height, title=said)

@@ -46,10 +46,9 @@ def figure(
         chart.title = alt.Undefined
         file = io.StringIO()
         _styled(chart, colours).save(file, format="svg")
-    notes = getattr(title, "subtitle", alt.Undefined)
-    return Figure(
-        name, title.text, file.getvalue(), caption, () if notes is alt.Undefined else tuple(notes)
-    )
+    notes: Any = getattr(title, "subtitle", alt.Undefined)
+    notes = () if notes is alt.Undefined else tuple(notes)
+    return Figure(name, title.text, file.getvalue(), caption, notes)
 
 
 def _styled(chart: Any, colours: Sequence[str]) -> Any:

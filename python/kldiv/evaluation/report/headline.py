@@ -61,16 +61,16 @@ def _column(summary: EvaluationSummary, words: Words) -> Iterator[tuple[str, Cel
         yield "headline.top1", agreement
         if not summary.bounded:
             share = numbers.percent(top1.changed_share_of_kl)
-            note = words("headline.changed_share", share=share) if top1.kl_changed.rows else None
+            of_it = words("headline.changed_share", share=share) if top1.kl_changed.rows else None
             name = "top1.kl_changed.mean"
-            yield "headline.changed", of_estimate(top1.kl_changed, name, words, note=note)
+            yield "headline.changed", of_estimate(top1.kl_changed, name, words, note=of_it)
     if (losses := summary.perplexity) is not None:
         for side in ("p", "q"):
             name = f"perplexity.perplexity_{side}.mean"
             found = getattr(losses, f"perplexity_{side}")
             yield f"headline.perplexity_{side}", of_estimate(found, name, words)
-        note = f"p = {numbers.number(losses.p_value, 2)}" if losses.p_value >= 0 else None
-        ratio = of_estimate(losses.ratio, "perplexity.ratio.mean", words, note=note)
+        p_value = f"p = {numbers.number(losses.p_value, 2)}" if losses.p_value >= 0 else None
+        ratio = of_estimate(losses.ratio, "perplexity.ratio.mean", words, note=p_value)
         yield "headline.ratio", ratio
         delta = of_estimate(losses.delta_p, "perplexity.delta_p.mean", words, percents=True)
         yield "headline.delta_p", delta

@@ -174,7 +174,9 @@ def _drift_cell(entry: Entry, baseline: Entry | None, words: Words) -> Cell:
 
 
 def _of(found: dict[str, Any], name: str, *, percents: bool = False, digits: int = 3) -> Cell:
-    value = {"Infinity": math.inf, "-Infinity": -math.inf}.get(found.get(name), found.get(name))
+    value = found.get(name)
+    if value in ("Infinity", "-Infinity"):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return EMPTY
     text = numbers.percent(value) if percents else numbers.number(value, digits)
@@ -216,10 +218,10 @@ def _chart(entries: Sequence[Entry], called: Mapping[str, str], words: Words) ->
     base = alt.Chart(table).encode(
         y=alt.Y("name:N", title=None, sort=order).axis(labelLimit=220, grid=True)
     )
-    mean = alt.X("mean:Q", title=words["chart.mean_kl"]).scale(zero=True)
+    x = alt.X("mean:Q", title=words["chart.mean_kl"]).scale(zero=True)
     layered = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q") + base.mark_point(
         filled=True, size=60, opacity=1
-    ).encode(x=mean)
+    ).encode(x=x)
     chart = layered.properties(
         width=480, height=22 * len(rows) + 20, title=alt.Title(words["history.chart"])
     )
