@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,7 +119,7 @@ class FastTokens:
     name: str
     tokenizer: Any
 
-    @property
+    @cached_property
     def size(self) -> int:
         """With added tokens, whose ids may have gaps before them."""
         return 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
@@ -139,7 +140,7 @@ class TransformersTokens:
     name: str
     tokenizer: Any
 
-    @property
+    @cached_property
     def size(self) -> int:
         """With added tokens."""
         return len(self.tokenizer)
