@@ -20,7 +20,8 @@ from kldiv.evaluation.statistics.by_stratum import by_stratum
 from kldiv.evaluation.statistics.rows import main_column
 from kldiv.evaluation.statistics.tail_share import tail_share
 
-BINS = 60
+BINS = (12, 60)
+"""Of the histogram, at least and at most: twice the root of the rows."""
 POSITION_BINS = 100
 CONFIDENCE_BINS = 20
 PROBABILITY_BINS = 25
@@ -43,7 +44,9 @@ def kl_histogram(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     high = positive.max() if len(positive) else 1.0
     lowest = high * 0.1**DECADES
     low = positive[positive >= lowest].min() if len(positive) else 1e-6
-    edges = np.geomspace(low, max(high, low * 1.01), BINS + 1)
+    rows = len(positive) / max(1, len(_parts(frame)))
+    bins = int(np.clip(2 * math.sqrt(rows), *BINS))
+    edges = np.geomspace(low, max(high, low * 1.01), bins + 1)
     # Rounding must not put the smallest and the largest outside.
     edges[0], edges[-1] = low, max(high, edges[-1])
     parts, notes = [], []

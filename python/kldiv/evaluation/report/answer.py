@@ -41,7 +41,8 @@ def answer(
         count = words.count(len(summaries), "candidate")
         title = words("title.several", count=count, reference=reference)
         sentence = _of_several(ranked, found, reference, words)
-    details = [_details(summary, words) for summary in summaries]
+    details = [_details(summary, reference, words) for summary in summaries]
+    details = [one for one in details if one and one != sentence]
     details += [_of_pair(pair, words) for pair in found]
     return Answer(title, sentence, tuple(details), tuple(_warnings(summaries, ranked[0], words)))
 
@@ -110,11 +111,14 @@ def _of_several(
     )
 
 
-def _details(summary: EvaluationSummary, words: Words) -> str:
+def _details(summary: EvaluationSummary, reference: str, words: Words) -> str:
     """A paragraph on one candidate."""
     said = []
     kl, stated = summary.kl, summary.uncertainty
     bound = "_bound" if summary.bounded else ""
+    if is_equal(summary):
+        positions = words.count(summary.counts.rows, "position")
+        return words("answer.equal", q=summary.candidate, p=reference, positions=positions)
     if kl.rows:
         values = {
             "q": summary.candidate,

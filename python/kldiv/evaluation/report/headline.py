@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from kldiv.evaluation.report import numbers
@@ -12,15 +13,20 @@ from kldiv.evaluation.statistics.summary import EvaluationSummary
 
 
 def headline(summaries: Sequence[EvaluationSummary], words: Words) -> Table:
-    """Rows that no candidate has a number for are left out."""
+    """Rows that no candidate has a number for are left out, but the first."""
     columns = [dict(_column(summary, words)) for summary in summaries]
     keys = list(dict.fromkeys(key for column in columns for key in column))
     rows = [
         Row(words[key], [column.get(key, EMPTY) for column in columns], _unit(key, words))
-        for key in keys
+        for place, key in enumerate(keys)
+        if place == 0 or any(_is_known(column.get(key, EMPTY)) for column in columns)
     ]
     header = [summary.candidate for summary in summaries]
     return Table("headline", words["headline"], header, rows, candidates_from=0)
+
+
+def _is_known(cell: Cell) -> bool:
+    return cell.value is not None and not math.isnan(cell.value)
 
 
 _UNITS = {
@@ -52,7 +58,7 @@ def _column(summary: EvaluationSummary, words: Words) -> Iterator[tuple[str, Cel
     yield "headline.max", of_number(percentiles.maximum, "kl.max", note=of)
     if not summary.bounded:
         for one in summary.tail_shares:
-            if one.percent == 1.0:
+            if one.percent == 1.0 and one.share >= 0:
                 note = words.count(one.rows, "position")
                 name = "kl.tail_shares.1.0.share"
                 yield "headline.worst", of_number(one.share, name, percents=True, note=note)

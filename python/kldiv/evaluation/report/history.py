@@ -42,6 +42,12 @@ class Entry:
         return f"{self.file}:{candidate}", self.file, candidate
 
     @property
+    def reference(self) -> str:
+        """Its file, as it was named."""
+        described = self.result.about.get("reference")
+        return str(described.get("file", "")) if isinstance(described, dict) else ""
+
+    @property
     def same(self) -> tuple[Any, ...]:
         """What two results must share for a difference to mean something."""
         summary, reference = self.result.summary, self.result.about.get("reference")
@@ -99,19 +105,22 @@ def history_page(
     words = words_of(lang)
     kinds = {same: str(place) for place, same in enumerate(dict.fromkeys(e.same for e in entries))}
     called = short_names(entry.result.candidate for entry in entries)
-    lines = [_line(entry, baseline, kinds[entry.same], called, words) for entry in entries]
+    against = short_names(entry.reference for entry in entries)
+    lines = [
+        _line(entry, baseline, kinds[entry.same], (called, against), words) for entry in entries
+    ]
     files = len({entry.file for entry in entries})
     counts = {
         "results": words.count(len(entries), "result"),
         "files": words.count(files, "file"),
     }
     name = "history.answer" if baseline is None else "history.answer_drift"
-    against = "" if baseline is None else baseline.names[0]
+    chosen = "" if baseline is None else f"{baseline.file}: {called[baseline.result.candidate]}"
     return render(
         "history.html.jinja",
         words,
         title=words("history", folder=folder),
-        sentence=words(name, baseline=against, **counts),
+        sentence=words(name, baseline=chosen, **counts),
         columns=COLUMNS,
         lines=lines,
         chart=_chart(entries, called, words),
@@ -131,15 +140,19 @@ def drift(entry: Entry, baseline: Entry) -> tuple[float, float] | None:
 
 
 def _line(
-    entry: Entry, baseline: Entry | None, same: str, called: Mapping[str, str], words: Words
+    entry: Entry,
+    baseline: Entry | None,
+    same: str,
+    short: tuple[Mapping[str, str], Mapping[str, str]],
+    words: Words,
 ) -> Line:
+    """A row; `short` has the short names of candidates and of references."""
     summary, about = entry.result.summary, entry.result.about
     found = entry.result.numbers()
     mean, error = _mean(summary), _error(summary)
     bound = words["history.bound"] if summary.get("kl_is_lower_bound") else None
-    reference = about.get("reference")
     cells = {
-        "model": Cell(called[entry.result.candidate]),
+        "model": Cell(short[0][entry.result.candidate]),
         "mean": EMPTY
         if mean is None
         else Cell(numbers.with_error(mean, error), "kl.mean", mean, bound),
@@ -152,7 +165,7 @@ def _line(
         "positions": _whole(found, "num_positions"),
         "infinite": _whole(found, "num_infinite"),
         "nan": _whole(found, "num_nan"),
-        "reference": Cell(str(reference.get("file", "")) if isinstance(reference, dict) else ""),
+        "reference": Cell(short[1][entry.reference]),
         "date": Cell(entry.date[:16].replace("T", " ")),
         "version": Cell(str(about.get("kldiv", ""))),
         "file": Cell(entry.file),
@@ -216,13 +229,13 @@ def _chart(entries: Sequence[Entry], called: Mapping[str, str], words: Words) ->
     )
     order = table["name"].to_list()
     base = alt.Chart(table).encode(
-        y=alt.Y("name:N", title=None, sort=order).axis(labelLimit=220, grid=True)
+        y=alt.Y("name:N", title=None, sort=order).axis(labelLimit=200, grid=True)
     )
     x = alt.X("mean:Q", title=words["chart.mean_kl"]).scale(zero=True)
     layered = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q") + base.mark_point(
         filled=True, size=60, opacity=1
     ).encode(x=x)
     chart = layered.properties(
-        width=480, height=22 * len(rows) + 20, title=alt.Title(words["history.chart"])
+        width=360, height=22 * len(rows) + 20, title=alt.Title(words["history.chart"])
     )
     return figure("history", chart, "", ["mean"])

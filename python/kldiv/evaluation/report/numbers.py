@@ -30,11 +30,15 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def with_error(mean: float, error: float) -> str:
-    """Mean ± error, the error with two digits and the mean with as many decimals."""
+    """Mean ± error, the error with two digits and the mean with as many decimals.
+
+    The mean alone where its error is not known, or 0.
+    """
     if not math.isfinite(error) or not math.isfinite(mean):
         return number(mean)
     if error == 0:
-        return f"{number(mean, 4)} ±{BOUND}0"
+        # Every text has the same, as where a model is compared with itself.
+        return f"{mean:,.0f}" if mean.is_integer() else number(mean, 4)
     largest = max(abs(mean), error)
     power = _power(largest)
     scale = 0 if SMALL <= power < LARGE else power

@@ -26,8 +26,10 @@ from kldiv.evaluation.report.words import Words, words_of
 from kldiv.evaluation.statistics.rows import has, main_column
 from kldiv.evaluation.statistics.summary import EvaluationSummary
 
-WORST = 10
-"""Positions shown of each candidate."""
+WORST = 20
+"""Positions shown of all candidates together, as far as `WORST_OF_EACH` allows."""
+WORST_OF_EACH = (3, 10)
+"""At least and at most."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,10 @@ def page(result: Evaluation, words: Words, tokenizer: Any = None, **options: Any
     frame = result.positions
     summaries = [result.summary(name, **options) for name in result.candidates]
     candidates = [Candidate(name, series(place)) for place, name in enumerate(result.candidates)]
+    number = int(np.clip(WORST // len(candidates), *WORST_OF_EACH))
     texts, speller = Texts(frame, result.about), Speller(tokens, words)
     shown = [
-        (one, worst.positions(_worst(result[one.name]), texts, speller, words))
+        (one, worst.positions(_worst(result[one.name], number), texts, speller, words))
         for one in candidates
     ]
     every = [position for _, found in shown for position in found]
@@ -144,9 +147,9 @@ def _with_short_names(result: Evaluation, words: Words) -> tuple[str, Evaluation
     return called[reference], replace(result, positions=frame)
 
 
-def _worst(result: Evaluation) -> pl.DataFrame:
+def _worst(result: Evaluation, number: int) -> pl.DataFrame:
     """The rows of the largest KL that is above 0."""
-    found = result.worst(WORST)
+    found = result.worst(number)
     return found.filter(pl.col(main_column(found)) > 0)
 
 
