@@ -20,8 +20,8 @@ from kldiv.evaluation.report.words import Words, words_of
 from kldiv.evaluation.results import Result
 
 COLUMNS = (
-    *("model", "mean", "drift", "median", "p99", "max", "top1", "ratio", "positions"),
-    *("infinite", "nan", "reference", "date", "version", "file"),
+    *("model", "date", "mean", "drift", "p99", "top1", "ratio", "median", "max", "positions"),
+    *("infinite", "nan", "reference", "file", "version"),
 )
 MOST_CHARTED = 60
 

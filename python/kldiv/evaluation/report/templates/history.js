@@ -35,13 +35,32 @@ headings.forEach((heading, column) => {
   button.addEventListener("click", () => sort(column));
 });
 
-// A number with as many digits as its error leaves it.
+// Numbers as the page was written with: see numbers.py.
+const power = (value, digits = 2) => Number(value.toExponential(digits - 1).split("e")[1]);
+const timesTenTo = (exponent) => "×10" + [...String(exponent)].map((one) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(one)]).join("");
+const scaleOf = (exponent) => (exponent >= -3 && exponent < 6 ? 0 : exponent);
+
+function fixed(value, decimals) {
+  const text = value.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  return text.replace("-", Number(text.replaceAll(",", "")) ? "−" : "");
+}
+
+function number(value, digits = 3) {
+  if (value === 0) return "0";
+  const exponent = power(value, digits);
+  const scale = scaleOf(exponent);
+  const text = fixed(value / 10 ** scale, scale ? digits - 1 : Math.max(0, digits - 1 - exponent));
+  return scale ? text + timesTenTo(scale) : text;
+}
+
 function withError(mean, error) {
-  if (!Number.isFinite(error)) return mean.toPrecision(3);
-  if (error === 0) return `${Number(mean.toPrecision(4))} ± 0`;
-  const decimals = Math.min(15, Math.max(0, 1 - Math.floor(Math.log10(error))));
-  if (decimals > 7) return `${mean.toExponential(2)} ± ${error.toExponential(1)}`.replaceAll("-", "−");
-  return `${mean.toFixed(decimals)} ± ${error.toFixed(decimals)}`.replace("-", "−");
+  if (!Number.isFinite(error)) return number(mean);
+  if (error === 0) return Number.isInteger(mean) ? fixed(mean, 0) : number(mean, 4);
+  const scale = scaleOf(power(Math.max(Math.abs(mean), error)));
+  const [shownMean, shownError] = [mean / 10 ** scale, error / 10 ** scale];
+  const decimals = Math.min(Math.max(0, 1 - power(shownError)), 15);
+  const text = `${fixed(shownMean, decimals)} ±\u00a0${fixed(shownError, decimals)}`;
+  return scale ? `(${text})${timesTenTo(scale)}` : text;
 }
 
 const drift = headings.findIndex((heading) => heading.dataset.column === "drift");
