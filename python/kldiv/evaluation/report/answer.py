@@ -75,7 +75,8 @@ def _alone(summary: EvaluationSummary, reference: str, words: Words) -> str:
     mean = numbers.with_error(kl.mean, kl.standard_error)
     if kl.rows_infinite:
         count = f"{kl.rows_infinite:,}"
-        return words("answer.infinite", q=q, p=reference, kl=mean, count=count, positions=positions)
+        name = "answer.infinite_bound" if summary.bounded else "answer.infinite"
+        return words(name, q=q, p=reference, kl=mean, count=count, positions=positions)
     name = "answer.bound" if summary.bounded else "answer.one"
     return words(name, q=q, p=reference, kl=mean)
 

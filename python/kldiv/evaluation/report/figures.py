@@ -13,6 +13,10 @@ import vl_convert  # noqa: F401 - what Altair draws with; it is missed here, by 
 from kldiv.evaluation.report.colours import ROLES, series
 
 FONT = "system-ui, sans-serif"
+WIDTH, HEIGHT = 360, 230
+"""Pixels: so small that letters can be read where a phone shows it smaller."""
+TALL = ("stratum", "history")
+"""Charts with a line for each of many."""
 TICKS = 6
 PADDING = {"left": 20, "right": 20, "top": 4, "bottom": 4}
 """Pixels. What is drawn with is not the reader's font, whose letters may be wider."""
@@ -42,6 +46,8 @@ def figure(
     colours = [ROLES[series(first_colour + place)][0] for place in range(len(candidates))]
     with alt.theme.enable("none"), alt.data_transformers.enable("default"):
         chart = chart.copy()
+        chart.width = WIDTH
+        chart.height = min(chart.height, HEIGHT) if name not in TALL else chart.height
         title = chart.title
         chart.title = alt.Undefined
         file = io.StringIO()
@@ -62,8 +68,8 @@ def _styled(chart: Any, colours: Sequence[str]) -> Any:
             gridColor=line,
             domainColor=soft,
             tickColor=soft,
-            labelFontSize=12,
-            titleFontSize=12.5,
+            labelFontSize=12.5,
+            titleFontSize=13,
             titleFontWeight="normal",
             titlePadding=8,
             labelOverlap="greedy",
