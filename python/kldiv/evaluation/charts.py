@@ -180,7 +180,8 @@ def tail_shares(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
 def token_probability(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.LayerChart:
     """How often the true token has which probability under both, of one candidate's rows.
 
-    The darker, the more positions, on a logarithmic scale; on the diagonal both agree.
+    The stronger the colour, the more positions, on a logarithmic scale; on the diagonal both
+    agree.
     """
     p, q = (np.exp(-frame[name].cast(pl.Float64).to_numpy()) for name in ("nll_p", "nll_q"))
     there = ~(np.isnan(p) | np.isnan(q))
