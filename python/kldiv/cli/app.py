@@ -7,9 +7,11 @@ from typing import Annotated, cast, get_args
 import typer
 
 import kldiv
+from kldiv.cli import check as checking
 from kldiv.cli import compare as comparing
 from kldiv.cli import convert as converting
 from kldiv.cli import demo as demonstrating
+from kldiv.cli import history as histories
 from kldiv.cli import info as informing
 from kldiv.cli import logs as tabulating
 from kldiv.cli import models as modelling
@@ -69,6 +71,9 @@ def compare(
     positions: options.PositionsFile = None,
     table: options.TableFormat = None,
     json: options.JsonFile = None,
+    html: options.HtmlFile = None,
+    lang: options.PageLanguage = None,
+    tokenizer: options.TokenizerFile = None,
     threads: options.Threads = None,
 ) -> None:
     """How far models are from a reference, position by position.
@@ -93,6 +98,9 @@ def compare(
         table=table,
         json=json,
         positions=positions,
+        html=html,
+        lang=lang,
+        tokenizer=tokenizer,
         bootstrap=bootstrap,
         exact=exact,
         sampled_from=sampled_from,
@@ -322,6 +330,50 @@ def table_of_logs(
 ) -> None:
     """One table of printed logs of llama.cpp's KL divergence, a row a log."""
     tabulating.show(logs, form, every=every)
+
+
+@app.command(name="check")
+def check_result(
+    result: Annotated[
+        str, typer.Argument(metavar="RESULT.json", help="What kldiv compare --json wrote.")
+    ],
+    largest: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="NAME=NUMBER", help="What a number may be at most."),
+    ] = None,
+    smallest: Annotated[
+        list[str] | None,
+        typer.Option("--min", metavar="NAME=NUMBER", help="What a number must be at least."),
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this one; all without it.")
+    ] = None,
+) -> None:
+    """Hold numbers of a result to bounds; exit code 1 if one does not.
+
+    Names are those of the JSON with dots between: kl.mean, kl.p99, top1_agreement,
+    perplexity.ratio, num_nan. kldiv compare --format csv lists them all.
+    """
+    if not checking.check(result, largest or [], smallest or [], candidate):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def history(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="Results of kldiv compare --json, at any depth.")
+    ],
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The page; DIR/history.html without it.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A file, a model, or FILE:MODEL; the oldest without it."),
+    ] = None,
+    lang: options.PageLanguage = None,
+) -> None:
+    """Make one page of many results: a row each, sortable, with the drift from a baseline."""
+    histories.show(folder, html, baseline, lang)
 
 
 def _kind(name: str | None) -> Kind | None:

@@ -114,6 +114,21 @@ JsonFile = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="Write the numbers; - for stdout, without the table."),
 ]
+HtmlFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Write one page with charts and the worst positions."),
+]
+PageLanguage = Annotated[
+    str | None,
+    typer.Option(metavar="en|zh", help="The language of the page's words; en without it."),
+]
+TokenizerFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="What gives the page's tokens their text: tokenizer.json, GGUF, or a directory.",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, max=256, help="Threads; all CPUs without it."),

@@ -9,6 +9,7 @@ import kldiv
 from kldiv.cli.errors import CommandError
 from kldiv.cli.files import check_output, write_json
 from kldiv.cli.output import show_table
+from kldiv.cli.pages import Page
 from kldiv.evaluation.evaluation import Evaluation
 from kldiv.evaluation.statistics.percentiles import EXACT
 from kldiv.evaluation.tables import TABLES
@@ -28,6 +29,9 @@ class Output:
     json: str | None = None
     """A file; ``-`` is stdout, without the table."""
     positions: str | None = None
+    html: str | None = None
+    lang: str | None = None
+    tokenizer: str | None = None
     bootstrap: int = 2000
     exact: int = EXACT
     sampled_from: str | None = None
@@ -51,8 +55,11 @@ class Output:
             raise CommandError(
                 f"--positions is {self.positions!r}; expected a name that ends in .parquet"
             )
+        page = Page(self.html, self.lang, self.tokenizer)
+        page.check()
         files = {
             "--positions": self.positions,
+            "--html": self.html,
             "--json": None if self.json == "-" else self.json,
         }
         named: dict[str, str] = {}
@@ -62,7 +69,7 @@ class Output:
             if name in named:
                 raise CommandError(f"{named[name]} and {option} both name {name}")
             named[name] = option
-            check_output(name, inputs)
+            check_output(name, [*inputs, *([self.tokenizer] if self.tokenizer else [])])
 
     def show(self, result: Evaluation) -> None:
         """Print the table, and write the files."""
@@ -77,6 +84,7 @@ class Output:
             "exact": self.exact,
             "sampled_from": self.sampled_from,
         }
+        Page(self.html, self.lang, self.tokenizer).write(result, statistics)
         if self.json != "-":
             _print(result, self.table or "plain", statistics)
         if self.json is not None:

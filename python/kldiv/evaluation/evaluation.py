@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import polars as pl
@@ -28,6 +28,7 @@ from kldiv.evaluation.arguments import (
 )
 from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.columns import COLUMNS
+from kldiv.evaluation.digests import digest_of
 from kldiv.evaluation.dumps.dense import DenseDump, check_same_numbers
 from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.part import total_rows
@@ -166,6 +167,83 @@ class Evaluation:
         """Mean KL against the probability of p's most probable class; needs Altair."""
         chart: alt.Chart = _charts().kl_by_confidence(self.positions)
         return chart
+
+    def plot_kl_by_stratum(self) -> alt.LayerChart:
+        """Mean KL of each stratum with its 95 % interval; needs Altair, and `strata`."""
+        chart: alt.LayerChart = _charts().kl_by_stratum(self.positions)
+        return chart
+
+    def plot_tail_shares(self) -> alt.Chart:
+        """The share of the total KL in the worst positions; needs Altair."""
+        chart: alt.Chart = _charts().tail_shares(self.positions)
+        return chart
+
+    def plot_token_probability(self, candidate: str | int = 0) -> alt.LayerChart:
+        """The probability of the true token under both; needs Altair, and labels."""
+        frame = self[candidate].positions
+        if "nll_q" not in frame.columns:
+            raise ValueError("probabilities of true tokens need labels, and there are none")
+        chart: alt.LayerChart = _charts().token_probability(frame)
+        return chart
+
+    @overload
+    def to_html(
+        self, path: None = None, *, lang: str = ..., tokenizer: Any = ..., **options: Any
+    ) -> str: ...
+
+    @overload
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        lang: str = ...,
+        tokenizer: Any = ...,
+        **options: Any,
+    ) -> None: ...
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        lang: str = "en",
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> str | None:
+        """One page on everything, to be sent to somebody; needs the extra ``kldiv[report]``.
+
+        It is one file that loads nothing and runs nothing: charts are SVG, light and dark. All
+        text of files and models in it is escaped.
+
+        Parameters
+        ----------
+        path : path, optional
+            The file to write, beside its place and moved there when whole. Without it the text is
+            returned.
+        lang : {"en", "zh"}
+            The language of the page's own words.
+        tokenizer : path or tokenizer, optional
+            What gives the worst positions their text: a ``tokenizer.json``, a GGUF file, a
+            directory with one of them or that transformers loads, or a tokenizer of the libraries
+            tokenizers or transformers.
+        **options
+            Of the statistics, as `summary` takes them.
+
+        Raises
+        ------
+        ValueError
+            For another language, for no positions, and for a tokenizer that lacks their tokens.
+        DumpError
+            For a file that is no tokenizer.
+        ModuleNotFoundError
+            Without the libraries, with the line that installs them.
+        """
+        page = _optional.module("kldiv.evaluation.report.page")
+        text: str = page.html_page(self, lang=lang, tokenizer=tokenizer, **options)
+        if path is None:
+            return text
+        with whole_file(Path(path)) as partial:
+            partial.write_text(text, encoding="utf-8")
+        return None
 
     def to_frame(self) -> pl.DataFrame:
         """The positions with what follows of them: same_top, delta_p and nll_difference."""
@@ -373,6 +451,7 @@ def evaluate(
     _warn_of_states(dumps, tables, scorers)
     about = {
         "kldiv": kldiv.__version__,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "direction": "KL(reference || candidate)",
         "reference": describe_short(dumps[0]),
         "candidates": [
@@ -416,10 +495,12 @@ def describe_short(dump: Dump) -> dict[str, Any]:
     shape = [total_rows(dump), dump.width]
     if isinstance(dump, DenseDump) and len(dump.parts) == 1:
         shape = list(dump.parts[0].array.shape)
-    return {
+    described = {
         "file": dump.name,
         "format": dump.format,
         "kind": dump.kind,
         "dtype": dump.dtype.name,
         "shape": shape,
     }
+    digest = None if dump.format.startswith("memory") else digest_of(dump.name)
+    return described if digest is None else described | {"digest": digest}

@@ -9,6 +9,7 @@ from typing import Any
 
 from kldiv.evaluation.statistics.paired import Pair
 from kldiv.evaluation.statistics.summary import EvaluationSummary
+from kldiv.evaluation.tables.flat import flat
 
 _LONG = frozenset({"candidate", "per_context"})
 """What is the header, and what is a table of its own in JSON."""
@@ -21,12 +22,12 @@ def csv_table(summaries: Sequence[EvaluationSummary], pairs: Sequence[Pair] = ()
     the column of A. Empty where there is none; infinity is ``inf``, which spreadsheets and
     `float` read.
     """
-    columns = [dict(_flat(summary.as_dict())) for summary in summaries]
+    columns = [dict(_cells(summary.as_dict())) for summary in summaries]
     names = [summary.candidate for summary in summaries]
     for pair in pairs:
         numbers = pair.as_dict()
         numbers = {name: numbers[name] for name in ("kl", "others", "better")}
-        columns[names.index(pair.a)] |= dict(_flat(numbers, f"pairs.{pair.a} - {pair.b}"))
+        columns[names.index(pair.a)] |= dict(_cells(numbers, f"pairs.{pair.a} - {pair.b}"))
     labels = dict.fromkeys(label for column in columns for label in column)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -36,26 +37,12 @@ def csv_table(summaries: Sequence[EvaluationSummary], pairs: Sequence[Pair] = ()
     return text.getvalue().rstrip("\n")
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if path or key not in _LONG:
-                yield from _flat(item, f"{path}.{key}" if path else key)
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from _flat(item, f"{path}.{_key(item, number)}")
-    elif value is None:
-        yield path, ""
-    elif isinstance(value, float):
-        yield path, repr(value)
-    else:
-        text = str(value)
-        yield path, {"Infinity": "inf", "-Infinity": "-inf"}.get(text, text)
-
-
-def _key(item: Any, number: int) -> str:
-    """What an element of a list is called: by what it is of, and else its number."""
-    for key in ("percent", "label", "draft", "name"):
-        if isinstance(item, dict) and key in item:
-            return f"{item[key]}"
-    return str(number)
+def _cells(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    for name, found in flat(value, path, without=_LONG):
+        if found is None:
+            yield name, ""
+        elif isinstance(found, float):
+            yield name, repr(found)
+        else:
+            text = str(found)
+            yield name, {"Infinity": "inf", "-Infinity": "-inf"}.get(text, text)

@@ -64,7 +64,13 @@ def id_of_bytes(text: bytes) -> int:
     return found
 
 
+def text_of(token: int) -> str | None:
+    """The text that an id was made of, as far as this process has read it."""
+    text = _TEXTS.get(token)
+    return None if text is None else text.decode("utf-8", "backslashreplace")
+
+
 def describe(token: int) -> str:
     """How a message calls a token: its id, or its text."""
-    text = _TEXTS.get(token)
-    return str(token) if text is None else repr(text.decode("utf-8", "backslashreplace"))
+    text = text_of(token)
+    return str(token) if text is None else repr(text)

@@ -1,0 +1,79 @@
+"""Results that are kept as JSON: read back, and their numbers by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kldiv.evaluation.dumps.names import check_exists
+from kldiv.evaluation.dumps.protocol import DumpError
+from kldiv.evaluation.tables.flat import flat
+
+_TABLES = frozenset({"per_context"})
+_OF_ALL = frozenset({"candidates", "pairs"})
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of one candidate."""
+
+    file: str
+    candidate: str
+    about: dict[str, Any]
+    """What was compared, and how; empty of JSON that does not say."""
+    summary: dict[str, Any]
+    """As `EvaluationSummary.as_dict` gives it."""
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything that has one value, by its dotted name; what has a mean also by its own.
+
+        A value is a number, a text, or None, as in the JSON.
+        """
+        outer = {name: value for name, value in self.about.items() if name not in self.summary}
+        found = dict(flat(outer, without=_OF_ALL)) | dict(flat(self.summary, without=_TABLES))
+        means = {
+            name.removesuffix(".mean"): value
+            for name, value in found.items()
+            if name.endswith(".mean")
+        }
+        return means | found
+
+
+def read_results(path: str | os.PathLike[str]) -> list[Result]:
+    """The candidates of a file that ``kldiv compare --json`` or `Evaluation.to_json` wrote.
+
+    Raises
+    ------
+    DumpError
+        For a file that is none.
+    """
+    name = os.fspath(path)
+    check_exists(Path(name), (".json",))
+    try:
+        content = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise DumpError(f"{name} is no JSON: {reason}") from None
+    if not isinstance(content, dict):
+        raise DumpError(f"{name} holds {type(content).__name__}; expected a result of kldiv")
+    about = content.get("about", content)
+    candidates = content.get("candidates", [content])
+    if not isinstance(candidates, list) or not isinstance(about, dict):
+        raise DumpError(f"{name} is no result of kldiv: candidates is no list")
+    for place, one in enumerate(candidates):
+        if not (
+            isinstance(one, dict)
+            and isinstance(one.get("kl"), dict)
+            and isinstance(one.get("candidate"), str)
+            and isinstance(one.get("num_positions"), int)
+        ):
+            raise DumpError(
+                f"{name} is no result of kldiv: entry {place} of its candidates lacks candidate, "
+                "num_positions or kl"
+            )
+    if not candidates:
+        raise DumpError(f"{name} holds no candidate")
+    return [Result(name, one["candidate"], about, one) for one in candidates]
