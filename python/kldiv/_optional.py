@@ -5,7 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_EXTRAS = {"polars": "eval", "altair": "report", "ml_dtypes": "eval"}
+_EXTRAS = {
+    "polars": "eval",
+    "altair": "report",
+    "ml_dtypes": "eval",
+    "dask": "dask",
+    "distributed": "dask",
+}
 
 
 def module(name: str) -> Any:
