@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import os
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -392,15 +391,15 @@ def evaluate(
     )
     check_same_numbers(dumps)
     job = Job(dumps, scorers, scoring, heads, marks, block_positions, progress)
-    begin = time.perf_counter()
     interrupted = False
     try:
         run = engines.run(job, work, client)
     except Interrupted as error:
         interrupted = True
         run = Run(error.tables, kldiv.isa(), kldiv.get_num_threads())
-    seconds = time.perf_counter() - begin
     tables = run.tables
+    # Of a run that went on with the work of another the rate is that of what it did itself.
+    scored = len(tables[0]) * job.scored / max(1, job.scored + job.kept)
     frame = pl.concat(
         table.insert_column(0, pl.Series("candidate", [dump.name] * len(table), pl.String))
         for dump, table in zip(dumps[1:], tables, strict=True)
@@ -419,9 +418,9 @@ def evaluate(
         "space": list(spaces),
         "temperature": temperature,
         "arithmetic": {"isa": run.isa, "threads": run.threads, "sums": "float64"},
-        "seconds": seconds,
-        "positions_per_second": len(tables[0]) / seconds,
-        "gigabytes_per_second": len(tables[0]) * sum(d.row_bytes for d in dumps) / seconds / 1e9,
+        "seconds": job.seconds,
+        "positions_per_second": scored / job.seconds,
+        "gigabytes_per_second": scored * sum(d.row_bytes for d in dumps) / job.seconds / 1e9,
     }
     if interrupted:
         about["interrupted"] = {"positions": len(tables[0]), "of": total_rows(dumps[0])}

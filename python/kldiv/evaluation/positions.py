@@ -210,7 +210,7 @@ def score_sequences(
     scorers: list[Scorer],
     marks: Marks,
     advance: Callable[[int], None] = lambda rows: None,
-    start: Start = Start(),  # noqa: B008 - frozen
+    start: Start = Start(),
 ) -> Scored:
     """Score sequences of all dumps, side by side; `marks` are of their positions.
 

@@ -87,8 +87,7 @@ class SomeRows:
     def between(self, start: int, stop: int) -> SomeRows:
         """Only some of the sequences."""
         before = sum(
-            sequence.positions or 0
-            for sequence in itertools.islice(self.dump.sequences(), start)
+            sequence.positions or 0 for sequence in itertools.islice(self.dump.sequences(), start)
         )
         bounds = (max(bound - before, 0) for bound in (self.rows.start, self.rows.stop))
         return SomeRows(between(self.dump, start, stop), range(*bounds))

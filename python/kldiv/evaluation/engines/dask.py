@@ -140,7 +140,7 @@ class OnDask:
                 if found is not None:
                     self._finished[block.number] = found
                     job.say(found.warned)
-                    job.progress(found.positions)
+                    job.advance(found.positions)
                 self._hand_out(job, run, missing, waiting)
         except KeyboardInterrupt:
             self._cancel()

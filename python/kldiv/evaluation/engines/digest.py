@@ -79,13 +79,13 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             if old["name"] != new["name"]:
-                return f"its {label} is {old['name']}, not {new['name']}"
-            return f"the {label} {new['name']} has changed since"
+                return f"{label} {old['name']} there, {new['name']} here"
+            return f"{new['name']} has changed since"
         if label in ("head", "candidate heads", "labels", "where", "floor"):
             if not old or not new:
                 return f"it was begun {'with' if old else 'without'} {label}"
-            return f"{label} {'is' if label in ('head', 'where', 'floor') else 'are'} others"
-        return f"its {label} is {json.dumps(old)}, not {json.dumps(new)}"
+            return f"other {label}"
+        return f"{label} {json.dumps(old)} there, {json.dumps(new)} here"
     return None
 
 

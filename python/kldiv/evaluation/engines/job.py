@@ -17,8 +17,8 @@ from kldiv.evaluation.positions import Marks, Scorer, Scoring, Start, sequences_
 from kldiv.evaluation.scorers import Heads
 
 BLOCK_CLASSES = 1 << 28
-"""Classes of a block, over all of its rows: 0.1 to 1 s of logits on one core, a minute or two of
-hidden states of 4,096. What a kill costs, and what the 5 ms of handing a block over are spread on."""
+"""Classes of a block, over all of its rows: what a kill costs, and what the milliseconds of handing
+a block over are spread on. Half a second of logits on one core, two minutes of hidden states."""
 BLOCK_POSITIONS = 1 << 16
 """Positions of a block of rows whose number of classes is not known."""
 MOST_BLOCKS = 10_000
@@ -39,10 +39,22 @@ class Job:
     block_positions: int | None = None
     """About how many positions a block has; None for the rule of `positions_of_a_block`."""
     progress: Callable[[int], None] = lambda positions: None
+    scored: int = 0
+    """Positions scored so far."""
+    kept: int = 0
+    """Positions that an earlier run had scored."""
+    seconds: float = 0.0
+    """What it took, without the start of a cluster and the digests of inputs."""
     _said: set[tuple[str, str]] = field(default_factory=set)
+
+    def advance(self, positions: int) -> None:
+        """Tell of positions just scored."""
+        self.scored += positions
+        self.progress(positions)
 
     def found(self, positions: int) -> None:
         """Tell of positions that were scored by an earlier run."""
+        self.kept += positions
         getattr(self.progress, "found", self.progress)(positions)
 
     def say(self, warned: list[tuple[str, str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import Any
 
 from kldiv.evaluation.dumps.part import is_stream
@@ -30,7 +31,7 @@ def run(job: Job, work: str | os.PathLike[str] | None, client: Any) -> Run:
         if job.block_positions < 1:
             raise ValueError(f"block_positions must be at least 1, got {job.block_positions}")
     if work is None and client is None:
-        return ThisProcess().run(job)
+        return _timed(ThisProcess(), job)
     for dump in job.dumps:
         if is_stream(dump):
             does = "taken up again" if client is None else "sent to workers"
@@ -49,7 +50,15 @@ def run(job: Job, work: str | os.PathLike[str] | None, client: Any) -> Run:
             on_dask.check()
             on_dask.work = _opened(stack, job, work, on_dask.isa)
             engine = on_dask
+        return _timed(engine, job)
+
+
+def _timed(engine: Engine, job: Job) -> Run:
+    begin = time.perf_counter()
+    try:
         return engine.run(job)
+    finally:
+        job.seconds = time.perf_counter() - begin
 
 
 def _opened(

@@ -22,7 +22,7 @@ class ThisProcess:
         if self.work is None:
             reference, *candidates = job.dumps
             tables = score_dumps(
-                reference, candidates, job.scorers, job.scoring, job.marks, job.progress
+                reference, candidates, job.scorers, job.scoring, job.marks, job.advance
             )
             return self._done(tables)
         finished: dict[int, Finished] = {}
@@ -37,7 +37,7 @@ class ThisProcess:
                             job.dumps,
                             job.scorers,
                             block.marks(job),
-                            job.progress,
+                            job.advance,
                             block.start,
                         )
                     found = Finished(scored.tables, scored.positions, warned)

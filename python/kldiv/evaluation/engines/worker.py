@@ -23,8 +23,14 @@ from kldiv.evaluation.dumps.protocol import Dump, DumpError
 from kldiv.evaluation.engines.errors import EngineError
 from kldiv.evaluation.engines.finished import Finished, recorded
 from kldiv.evaluation.engines.job import Block, Job
-from kldiv.evaluation.positions import Marks, Scorer, Scoring, Start, score_sequences
-from kldiv.evaluation.positions import sequences_together
+from kldiv.evaluation.positions import (
+    Marks,
+    Scorer,
+    Scoring,
+    Start,
+    score_sequences,
+    sequences_together,
+)
 from kldiv.evaluation.scorers import Heads, scorer_of
 
 
@@ -63,9 +69,7 @@ def packed(job: Job, block: Block, run: str) -> bytes:
         else HeldDump.of(dump, [together[place] for together in block.sequences])
         for place, dump in enumerate(job.dumps)
     ]
-    heads = Heads(
-        _absolute(job.heads.reference), tuple(map(_absolute, job.heads.candidates))
-    )
+    heads = Heads(_absolute(job.heads.reference), tuple(map(_absolute, job.heads.candidates)))
     task = Task(run, dumps, job.scoring, heads, block.marks(job), block.start)
     memory = io.BytesIO()
     _Pickler(memory, protocol=5).dump(task)
