@@ -124,7 +124,7 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
         raise CommandError("--floor is of all positions, and --rows leaves some out")
     if options.block_positions is not None and options.work is None and options.dask is None:
         raise CommandError("--block-positions is about --work and --dask")
-    total = total if chosen is None else len(chosen)
+    total = total_rows(dumps[0], options.chunks)
     long = options.work is not None or options.dask is not None
     with _warnings(), progress("comparing", total, long=long) as advance:
         try:

@@ -423,7 +423,7 @@ def evaluate(
         "gigabytes_per_second": scored * sum(d.row_bytes for d in dumps) / job.seconds / 1e9,
     }
     if interrupted:
-        about["interrupted"] = {"positions": len(tables[0]), "of": total_rows(dumps[0])}
+        about["interrupted"] = {"positions": len(tables[0]), "of": total_rows(dumps[0], chunks)}
     result = Evaluation(in_order(frame), about).including(clusters, strata)
     if interrupted:
         raise EvaluationInterrupted(result)

@@ -173,10 +173,10 @@ def _cut(block: Block, count: int) -> Block:
     return block[:count]
 
 
-def total_rows(dump: Dump) -> int | None:
-    """The rows of all sequences; None where a sequence has not said yet."""
+def total_rows(dump: Dump, chunks: int | None = None) -> int | None:
+    """The rows of all sequences, or the first; None where a sequence has not said yet."""
     if dump.count is None:
         return None
-    lengths = [sequence.positions for sequence in dump.sequences()]
+    lengths = [one.positions for one in itertools.islice(dump.sequences(), chunks)]
     known: list[int] = [length for length in lengths if length is not None]
     return sum(known) if len(known) == len(lengths) else None

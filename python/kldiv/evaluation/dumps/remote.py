@@ -95,6 +95,11 @@ class RemotePath:
             self.url.rpartition("/")[0], self.system, self.path.rstrip("/").rpartition("/")[0]
         )
 
+    @property
+    def parents(self) -> tuple[RemotePath, ...]:
+        """None that anything on a disk is in."""
+        return ()
+
     def with_name(self, name: str) -> RemotePath:
         """Another file of the same directory."""
         return self.parent / name

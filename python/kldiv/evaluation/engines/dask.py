@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,8 +27,10 @@ if TYPE_CHECKING:
 CONNECT = 10.0  # seconds in which a scheduler answers
 FIRST_WORKER = 60.0  # seconds in which there is a worker, which a cluster may start when asked
 LOCAL = "local:"
+MOST_THREADS = 256  # of kldiv
 AHEAD = 2
 """Blocks handed over for each thread of the cluster: one to score and one to go on with."""
+RECOUNT = 5.0  # seconds after which workers may have come or gone
 MOST_DEATHS = 3
 """Workers that may end while they have a block; also where the cluster allows none."""
 
@@ -90,6 +95,7 @@ class OnDask:
     _blocks: dict[Any, Block] = field(default_factory=dict)
     """Those handed over, by their futures."""
     _deaths: dict[int, int] = field(default_factory=dict)
+    _counted: float = 0.0
 
     def check(self) -> None:
         """Raise `EngineError` unless the workers have this kldiv, and all the same arithmetic."""
@@ -121,17 +127,15 @@ class OnDask:
         _, self.isa = next(iter(found.values()))
         for address, (_, isa) in found.items():
             self._check_isa(isa, address)
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        self.threads = sum(one["nthreads"] for one in workers.values())
+        self._count_threads()
 
     def run(self, job: Job) -> Run:
         """Hand out the blocks that are missing, a few ahead, and collect them as they come."""
         distributed = library()
         worker.check_heads(job.heads)
         run = uuid.uuid4().hex
-        waiting = distributed.as_completed()
+        waiting = distributed.as_completed(loop=self.client.loop)
         missing = self._missing(job)
-        positions = 0
         try:
             self._hand_out(job, run, missing, waiting)
             for future in waiting:
@@ -166,7 +170,13 @@ class OnDask:
                 job.say(found.warned)
                 self._finished[block.number] = found
 
+    def _count_threads(self) -> None:
+        self.threads = sum(self.client.nthreads().values())
+        self._counted = time.monotonic()
+
     def _hand_out(self, job: Job, run: str, blocks: Iterator[Block], waiting: Any) -> None:
+        if time.monotonic() - self._counted > RECOUNT:
+            self._count_threads()
         while len(self._blocks) < max(2, AHEAD * self.threads):
             block = next(blocks, None)
             if block is None:
@@ -176,7 +186,10 @@ class OnDask:
     def _submit(self, job: Job, run: str, block: Block, waiting: Any) -> None:
         task = worker.packed(job, block, run)
         key = f"kldiv-{run}-{block.number}-{self._deaths.get(block.number, 0)}"
-        future = self.client.submit(_on_worker, task, key=key, pure=False)
+        with warnings.catch_warnings():
+            # Of arrays, which have to be sent.
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            future = self.client.submit(_on_worker, task, key=key, pure=False)
         self._blocks[future] = block
         waiting.add(future)
 
@@ -221,12 +234,15 @@ class OnDask:
             )
 
     def _cancel(self) -> None:
-        self.client.cancel(list(self._blocks))
+        # Of a cluster that is gone there is nothing to cancel.
+        with contextlib.suppress(Exception):
+            self.client.cancel(list(self._blocks))
 
 
 def _on_worker(task: bytes) -> worker.Outcome:
     """Score a block on as many threads as Dask gave the worker."""
-    return worker.score(task, library().get_worker().state.nthreads)
+    threads = library().get_worker().state.nthreads
+    return worker.score(task, min(threads, MOST_THREADS))
 
 
 def _check_version(version: str, address: str) -> None:

@@ -71,7 +71,7 @@ class Job:
             return self.block_positions
         classes = self.scorers[0].classes
         goal = BLOCK_POSITIONS if classes is None else max(1, BLOCK_CLASSES // classes)
-        total = total_rows(self.dumps[0])
+        total = total_rows(self.dumps[0], self.scoring.chunks)
         return goal if total is None else max(goal, -(-total // MOST_BLOCKS))
 
 
