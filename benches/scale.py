@@ -3,8 +3,8 @@
     python benches/scale.py --save     measures, a few minutes, and keeps the run
 
 For each form that outputs are kept in, dumps of the real width are made and compared by
-`kldiv.evaluation.evaluate` on a cluster of Dask of 1 and of 2 processes of one thread. A rate is the
-slope between a run of some sequences and one of more, so that what a run costs once (starting,
+`kldiv.evaluation.evaluate` on a cluster of Dask of 1 and of 2 processes of one thread. A rate is
+the slope between a run of some sequences and one of more, so that what a run costs once (starting,
 reading an output layer of a gigabyte) is not in it. ``docs/scale.md`` is made of the kept run.
 """
 
@@ -135,7 +135,7 @@ def measure(form: Form, names: tuple[str, str], repeats: int, moved: Moved) -> I
     for processes in PROCESSES:
         with (
             distributed.LocalCluster(
-                n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=50
+                n_workers=processes, threads_per_worker=1, dashboard_address=":0", silence_logs=50
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     import distributed
-    import polars
+    import polars as pl
 
     moved = Moved()
     results = []
@@ -246,7 +246,7 @@ def main() -> None:
         versions={
             "distributed": distributed.__version__,
             "numpy": np.__version__,
-            "polars": polars.__version__,
+            "polars": pl.__version__,
         },
     )
     run = {"header": header, "results": results}

@@ -25,8 +25,8 @@ class Operand:
 
     name: str
     array: da.Array
-    index: tuple[Any, ...]
-    """A number for each axis of the batch, and a name for an axis of classes."""
+    index: tuple[str, ...]
+    """Their names: those of `batch_index`, and others for axes of classes."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Call:
     batch_shape: tuple[int, ...]
 
     @property
-    def batch(self) -> tuple[int, ...]:
+    def batch(self) -> tuple[str, ...]:
         """The index of what has one number a row."""
-        return tuple(range(len(self.batch_shape)))
+        return batch_index(len(self.batch_shape))
 
     def with_operands(self, *more: Operand) -> Call:
         """The same call with more arrays."""
@@ -65,7 +65,7 @@ class Call:
         arrays = {
             one.name: np.zeros(
                 tuple(
-                    one.array.shape[axis] if isinstance(label, str) else min(1, axis)
+                    min(1, axis) if label in self.batch else one.array.shape[axis]
                     for axis, label in enumerate(one.index)
                 ),
                 one.array.dtype,
@@ -79,7 +79,7 @@ class Call:
         return self.function(**arrays, **(self.options | options))
 
     def blocks(
-        self, kernel: Callable[..., Any], dtype: Any, index: tuple[Any, ...] | None = None
+        self, kernel: Callable[..., Any], dtype: Any, index: tuple[str, ...] | None = None
     ) -> da.Array:
         """What a kernel gives for each block, an array of the batch shape or of another index."""
         index = self.batch if index is None else index
@@ -95,6 +95,11 @@ class Call:
             token=_token(self, kernel),
         )
         return found
+
+
+def batch_index(axes: int) -> tuple[str, ...]:
+    """Names of the axes of a batch shape."""
+    return tuple(f"axis {axis}" for axis in range(axes))
 
 
 def _token(call: Call, kernel: Callable[..., Any]) -> str:
@@ -125,7 +130,7 @@ def call_of(function: Callable[..., Any], rows: dict[str, Any], options: dict[st
     for name, array in arrays.items():
         if name == "labels" or (name == "targets" and array.dtype.kind in "iu"):
             _check_batch(name, array.shape, batch_shape, first)
-            operands.append(Operand(name, array, tuple(range(array.ndim))))
+            operands.append(Operand(name, array, batch_index(array.ndim)))
             continue
         if array.ndim != axes:
             raise ValueError(
@@ -133,7 +138,7 @@ def call_of(function: Callable[..., Any], rows: dict[str, Any], options: dict[st
             )
         _check_batch(name, _without(array.shape, axis), batch_shape, first)
         array = whole_classes(da.moveaxis(array, axis, -1))
-        operands.append(Operand(name, array, (*range(axes - 1), f"classes of {name}")))
+        operands.append(Operand(name, array, (*batch_index(axes - 1), f"classes of {name}")))
     if (weights := options.pop("class_weights", None)) is not None:
         array = _as_dask("class_weights", weights)
         index = tuple(f"class weights {axis}" for axis in range(array.ndim))
@@ -168,7 +173,7 @@ def values_kernel(
 
 def as_given(found: da.Array, place: int, dtype: Any) -> da.Array:
     """One of the things that a kernel gives for a block, where that is of the batch shape."""
-    batch = tuple(range(found.ndim))
+    batch = batch_index(found.ndim)
     chosen: da.Array = da.blockwise(
         nth, batch, found, batch, place, None, dtype=dtype, meta=np.empty((0,) * found.ndim, dtype)
     )

@@ -35,7 +35,7 @@ class Exact:
         try:
             return float(Fraction(self.units, 1 << _SHIFT))
         except OverflowError:
-            return math.copysign(math.inf, self.units)
+            return math.inf if self.units > 0 else -math.inf
 
     @classmethod
     def of(cls, values: Array) -> Exact:
@@ -80,8 +80,8 @@ def _combined(parts: Array, axis: Any, keepdims: bool) -> Array:
     return _object(sum(np.asarray(parts).reshape(-1), Exact()), np.asarray(parts).ndim)
 
 
-def _rounded(parts: Array, axis: Any, keepdims: bool) -> Array:
-    return np.asarray(float(sum(np.asarray(parts).reshape(-1), Exact())))
+def _rounded(parts: Array, axis: Any, keepdims: bool) -> np.float64:
+    return np.float64(float(sum(np.asarray(parts).reshape(-1), Exact())))
 
 
 def _object(value: Exact, axes: int) -> Array:

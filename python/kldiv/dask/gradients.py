@@ -103,7 +103,7 @@ def _check_wrt(call: Call, wanted: tuple[str, ...], wrt: Any) -> None:
         raise ValueError(f"wrt must be one or several of {listed}, got {wrt!r}")
 
 
-def _has_classes(index: tuple[Any, ...], name: str) -> bool:
+def _has_classes(index: tuple[str, ...], name: str) -> bool:
     return bool(index) and index[-1] == f"classes of {name}"
 
 

@@ -22,7 +22,7 @@ from kldiv.evaluation.engines import dask as engine  # noqa: E402
 from kldiv.evaluation.engines import worker  # noqa: E402
 
 KLDIV = Path(sys.executable).parent / "kldiv"
-SEQUENCES, POSITIONS, SIZE, CLASSES = 12, 100, 256, 20_000
+SEQUENCES, POSITIONS, SIZE, CLASSES = 12, 100, 128, 8_000
 
 pytestmark = [
     # Of sockets and event loops that the library leaves to the garbage collector.
@@ -40,7 +40,7 @@ def cluster():
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=50,
         ) as cluster,
     ):
@@ -55,20 +55,22 @@ def client(cluster):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Hidden states: small files, and a tenth of a second a block."""
+    """Hidden states: small files, and some hundredths of a second a block."""
     folder = tmp_path_factory.mktemp("dask")
     rng = np.random.default_rng(3)
     weight = rng.normal(0, SIZE**-0.5, (CLASSES, SIZE)).astype(np.float32)
     for side in ("p", "q"):
         (folder / side).mkdir()
+    labels = []
     for number in range(SEQUENCES):
         p = rng.normal(0, 2, (POSITIONS, SIZE)).astype(np.float32)
         q = p + rng.normal(0, 0.1, p.shape).astype(np.float32)
+        labels.append((p @ weight.T).argmax(-1))
         save_file({"hidden_states": p}, folder / "p" / f"hidden_{number:04}.safetensors")
         save_file({"hidden_states": q}, folder / "q" / f"hidden_{number:04}.safetensors")
     (folder / "lm-head").mkdir()
     save_file({"weight": weight}, folder / "lm-head" / "weight.safetensors")
-    np.save(folder / "labels.npy", rng.integers(0, CLASSES, (SEQUENCES, POSITIONS)))
+    np.save(folder / "labels.npy", np.stack(labels))
     return folder
 
 
@@ -112,20 +114,23 @@ def test_relative_names_and_work(folder, expected, given, client, tmp_path, monk
         assert one.positions.drop("candidate").equals(expected.positions.drop("candidate"))
 
 
-def test_a_killed_worker_costs_its_block_only(folder, given, expected, client):
+def test_a_killed_worker_costs_its_block_only(folder, given, expected, client, monkeypatch):
+    monkeypatch.setattr(engine, "AHEAD", SEQUENCES)
+    processes = client.run(os.getpid)
     scored = []
 
     def kill(positions):
         scored.append(positions)
-        if len(scored) == 2:
-            # Each worker has a block to score, and another waiting.
-            address, pid = next(iter(client.run(os.getpid).items()))
+        if len(scored) == 1:
+            # All blocks are handed out: it computes one, and has more waiting.
+            address = max(processes, key=lambda address: len(client.processing()[address]))
             assert client.processing()[address]
-            os.kill(pid, signal.SIGKILL)
+            os.kill(processes[address], signal.SIGKILL)
 
     found = evaluate(*pair(folder), **given, client=client, block_positions=1, progress=kill)
     assert found.positions.equals(expected.positions)
     assert sum(scored) == SEQUENCES * POSITIONS
+    assert set(client.run(os.getpid).values()) != set(processes.values())
 
 
 class _Deadly:
@@ -210,7 +215,7 @@ def test_clusters_that_cannot_be_used(folder, client, monkeypatch):
     with pytest.raises(EngineError, match=r"stream.* cannot be sent to workers"):
         evaluate(iter([rows]), rows, client=client)
     with pytest.raises(EngineError, match="head is an array in memory"):
-        evaluate(*pair(folder), head=np.ones((3, SIZE), np.float32), client=client)
+        evaluate(rows, rows, head=np.ones((3, POSITIONS), np.float32), client=client)
     version = kldiv.__version__
     monkeypatch.setattr(kldiv, "__version__", "9.9.9")
     with pytest.raises(EngineError, match=rf"has kldiv {version}, this process 9\.9\.9"):

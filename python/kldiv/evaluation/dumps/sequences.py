@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ class CutDump:
         self._dump = dump
         self._lengths = lengths
         self._labels: Array | None = None
+        self._ends = (0, *itertools.accumulate(lengths.lengths))
         wanted = sum(lengths.lengths)
         if self.once:
             return
@@ -214,7 +216,7 @@ class CutDump:
     def between(self, start: int, stop: int) -> CutDump:
         """Only some of the sequences."""
         lengths = self._lengths.lengths
-        rows = range(sum(lengths[:start]), sum(lengths[:stop]))
+        rows = range(self._ends[start], self._ends[stop])
         first = last = before = end = 0
         for number, source in enumerate(self._dump.sequences()):
             if end <= rows.start:

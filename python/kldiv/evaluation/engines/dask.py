@@ -68,7 +68,7 @@ def client_of(given: Any) -> Iterator[Client]:
                 n_workers=int(count),
                 threads_per_worker=1,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address=":0",
                 silence_logs=50,
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
