@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 HEADERS = {
     "torch": "from torch import Tensor",
     "jax": "from typing import Any\n\nimport jax",
-    "dask": "from typing import Any\n\nimport dask.array",
+    "dask": "from typing import Any\n\nimport dask.array as da",
 }
 TABLES = {
     "README.md": ("| divergence | per row |", " with ", "; `{}` = {:g} is `{}`"),

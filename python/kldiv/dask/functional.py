@@ -137,10 +137,15 @@ def divided(total: da.Array, by: da.Array | float | None) -> da.Array:
     """A sum divided; 0 where no row is kept."""
     if by is None:
         return total
-    if isinstance(by, float):
-        return total / by if by else total * 0.0
-    found: da.Array = da.where(by != 0, total / da.where(by != 0, by, 1.0), 0.0)
+    by = da.asarray(by)
+    found: da.Array = da.blockwise(
+        _ratio, (), total, (), by, (), dtype=np.float64, meta=np.empty((), np.float64)
+    )
     return found
+
+
+def _ratio(total: Any, by: Any) -> np.float64:
+    return np.float64(total / by if by else 0.0)
 
 
 def _log_softmax(call: Call, dtype: np.dtype[Any], axis: int) -> da.Array:
@@ -152,7 +157,7 @@ def _log_softmax(call: Call, dtype: np.dtype[Any], axis: int) -> da.Array:
 
 def _on_dask_arrays(name: str) -> Callable[..., da.Array]:
     model = getattr(functional, name)
-    signature = adopted(model, TYPES, "dask.array.Array")
+    signature = adopted(model, TYPES, "da.Array")
     parameters = signature.parameters.values()
     optional = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
 

@@ -128,7 +128,7 @@ def _with_upstream(
 def _kernel(
     function: Callable[..., Any], names: tuple[str, ...], options: dict[str, Any], *blocks: Any
 ) -> tuple[Any, ...]:
-    given = dict(zip(names, map(plain, blocks), strict=True))
+    given: dict[str, Any] = dict(zip(names, map(plain, blocks), strict=True))
     value, gradients = kldiv.value_and_grad(function, **given, **options)
     return (np.asarray(value), *gradients)
 
