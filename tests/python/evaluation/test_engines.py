@@ -89,6 +89,7 @@ def test_the_same_bits_for_any_blocks_and_threads(
 def test_only_what_is_missing_is_scored(folder, options, expected, tmp_path):
     evaluate(*pair(folder), **options, work=tmp_path / "work", block_positions=30)
     (tmp_path / "work" / "block-000002.parquet").unlink()
+    # Without a number of positions it is that of the directory.
     scored, kept = [], []
 
     class Progress:
@@ -98,9 +99,7 @@ def test_only_what_is_missing_is_scored(folder, options, expected, tmp_path):
         def found(self, positions):
             kept.append(positions)
 
-    found = evaluate(
-        *pair(folder), **options, work=tmp_path / "work", block_positions=30, progress=Progress()
-    )
+    found = evaluate(*pair(folder), **options, work=tmp_path / "work", progress=Progress())
     assert (sum(scored), sum(kept)) == (36, SEQUENCES * POSITIONS - 36)
     assert found.positions.equals(expected.positions)
 
@@ -179,6 +178,15 @@ def test_directories_that_are_no_work(folder, tmp_path):
     (tmp_path / "work" / "block-000001.parquet").write_bytes(b"PAR1")
     with pytest.raises(EngineError, match=r"block-000001\.parquet is not block 1 .*remove it"):
         evaluate(*pair(folder), work=tmp_path / "work", block_positions=30)
+
+
+def test_nothing_is_left_of_a_run_that_finished_nothing(folder, tmp_path):
+    labels = np.full((SEQUENCES, POSITIONS), CLASSES)
+    (tmp_path / "there").mkdir()
+    for name in ("work", "there"):
+        with pytest.raises(ValueError, match="label"):
+            evaluate(*pair(folder), labels=labels, work=tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
 
 def test_streams_are_refused_and_options_without_a_use(folder, tmp_path):

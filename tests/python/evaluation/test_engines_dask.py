@@ -209,7 +209,7 @@ def test_clusters_that_cannot_be_used(folder, client, monkeypatch):
     monkeypatch.setattr(engine, "CONNECT", 0.5)
     with pytest.raises(EngineError, match=r"no scheduler of Dask answers at tcp://127\.0\.0\.1:9"):
         evaluate(rows, rows, client="tcp://127.0.0.1:9")
-    for address in ("nowhere", "local:x", "local:0"):
+    for address in ("nowhere", "tcp://nowhere", "local:x", "local:0"):
         with pytest.raises(EngineError, match=address):
             evaluate(rows, rows, client=address)
     with pytest.raises(EngineError, match=r"stream.* cannot be sent to workers"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import uuid
 import warnings
@@ -75,6 +76,11 @@ def client_of(given: Any) -> Iterator[Client]:
         ):
             yield client
         return
+    if not re.fullmatch(r"([a-z]+://)?(\[[^\]]+\]|[^:/\s]+):\d+", address):
+        raise EngineError(
+            f"{address!r} is no address of a scheduler of Dask; expected tcp://HOST:PORT, "
+            f"or {LOCAL}N"
+        )
     try:
         client = distributed.Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

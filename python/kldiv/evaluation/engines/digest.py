@@ -27,6 +27,7 @@ from kldiv.evaluation.engines.job import Job
 from kldiv.evaluation.head import Head
 from kldiv.evaluation.head_files import stored_head
 
+BLOCK = "positions of a block"
 SAMPLE = 4096
 SAMPLES = 16
 
@@ -67,7 +68,7 @@ def identity(job: Job, isa: str = "") -> dict[str, Any]:
         "classes": rule.classes,
         "vocab": rule.rule,
         "chunks": job.scoring.chunks,
-        "positions of a block": job.positions_of_a_block(),
+        BLOCK: job.positions_of_a_block(),
     }
 
 

@@ -67,6 +67,8 @@ def _opened(
     """The work directory, until the run ends."""
     if work is None:
         return None
+    if job.block_positions is None:
+        job.block_positions = WorkDirectory.positions_of_a_block(work)
     directory = WorkDirectory(work, identity(job, isa))
     stack.callback(directory.close)
     return directory

@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-from kldiv.evaluation.engines.digest import difference
+from kldiv.evaluation.engines.digest import BLOCK, difference
 from kldiv.evaluation.engines.errors import EngineError
 from kldiv.evaluation.engines.finished import Finished
 from kldiv.evaluation.engines.job import Block
@@ -41,6 +41,8 @@ class WorkDirectory:
             For one that cannot be made or written.
         """
         self.path = Path(path)
+        self._begun = False
+        self._made = not self.path.exists()
         self._make()
         self._lock = self._locked()
         try:
@@ -49,8 +51,21 @@ class WorkDirectory:
             self.close()
             raise
 
+    @staticmethod
+    def positions_of_a_block(path: str | os.PathLike[str]) -> int | None:
+        """How many positions its blocks have, where a run was begun there."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return int(json.loads((Path(path) / RUN).read_bytes())[BLOCK])
+        return None
+
     def close(self) -> None:
-        """Let another run use it."""
+        """Let another run use it. Nothing is left of a run that finished no block."""
+        with contextlib.suppress(OSError):
+            if self._begun and not self._blocks():
+                (self.path / RUN).unlink(missing_ok=True)
+                (self.path / LOCK).unlink()
+                if self._made:
+                    self.path.rmdir()
         self._lock.close()
 
     def find(self, block: Block) -> Finished | None:
@@ -85,6 +100,9 @@ class WorkDirectory:
     def _file(self, block: Block) -> Path:
         return self.path / f"block-{block.number:06}.parquet"
 
+    def _blocks(self) -> list[Path]:
+        return list(self.path.glob("block-*.parquet"))
+
     def _make(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise EngineError(f"{self.path} is a file; expected a directory to work in")
@@ -103,16 +121,21 @@ class WorkDirectory:
         with contextlib.suppress(ImportError):
             import fcntl
 
+            in_use = False
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Another run may just have removed what was opened.
+                in_use = not (self.path / LOCK).exists()
             except BlockingIOError:
-                file.close()
-                raise EngineError(
-                    f"{self.path} is in use by another run; wait for it, or name another directory"
-                ) from None
+                in_use = True
             except OSError:
                 # A file system without locks; two runs would do the same work twice.
                 pass
+            if in_use:
+                file.close()
+                raise EngineError(
+                    f"{self.path} is in use by another run; wait for it, or name another directory"
+                )
         return file
 
     def _begin(self, identity: dict[str, Any]) -> None:
@@ -120,10 +143,11 @@ class WorkDirectory:
             if entry.name.endswith(PARTIAL):
                 entry.unlink()
         path = self.path / RUN
-        if not path.exists():
-            blocks = [entry.name for entry in self.path.iterdir() if entry.name != LOCK]
+        blocks = self._blocks()
+        if not path.exists() or not blocks:
             if blocks:
-                raise EngineError(f"{self.path} holds {min(blocks)}, but no {RUN}: of what run?")
+                raise EngineError(f"{min(blocks)} is there, but no {RUN}: of what run is it?")
+            self._begun = True
             text = json.dumps({"form": _FORM, **identity}, indent=2, ensure_ascii=False)
             self._write(path, text.encode())
             return
@@ -139,6 +163,7 @@ class WorkDirectory:
             raise EngineError(
                 f"{self.path} holds the work of another run: {reason}; name another directory"
             )
+        self._begun = True
 
     def _write(self, path: Path, data: bytes) -> None:
         with whole_file(path) as partial, partial.open("wb") as file:
