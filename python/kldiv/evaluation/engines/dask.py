@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 import uuid
@@ -71,6 +72,7 @@ def client_of(given: Any) -> Iterator[Client]:
                 processes=True,
                 dashboard_address=":0",
                 silence_logs=50,
+                preload=["kldiv.evaluation.engines.local_worker"],
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
@@ -81,12 +83,29 @@ def client_of(given: Any) -> Iterator[Client]:
             f"{address!r} is no address of a scheduler of Dask; expected tcp://HOST:PORT, "
             f"or {LOCAL}N"
         )
+    with _quiet():
+        try:
+            client = distributed.Client(address, timeout=CONNECT, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            said = f"no scheduler of Dask answers at {address}: {_line(error)}"
+            raise EngineError(said) from None
+        with client:
+            yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the library logs of a connection: what matters of it is raised."""
+    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
+    ours = [one for one in loggers if one.name.partition(".")[0] == "distributed"]
+    levels = [one.level for one in ours]
+    for one in ours:
+        one.setLevel(logging.CRITICAL)
     try:
-        client = distributed.Client(address, timeout=CONNECT, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise EngineError(f"no scheduler of Dask answers at {address}: {_line(error)}") from None
-    with client:
-        yield client
+        yield
+    finally:
+        for one, level in zip(ours, levels, strict=True):
+            one.setLevel(level)
 
 
 @dataclass
@@ -157,6 +176,8 @@ class OnDask:
             if not self._finished:
                 raise
             raise Interrupted(joined(self._finished)) from None
+        except (distributed.comm.CommClosedError, distributed.TimeoutError):
+            raise self._gone() from None
         except BaseException:
             self._cancel()
             raise
@@ -218,9 +239,7 @@ class OnDask:
             self._submit(job, run, block, waiting)
             return None
         if future.status != "finished":
-            raise EngineError(
-                f"the cluster at {_address(self.client)} is gone, or was restarted, with {block}"
-            )
+            raise self._gone()
         outcome: worker.Outcome = future.result()
         future.release()
         _check_version(outcome.version, "one that came later")
@@ -231,6 +250,12 @@ class OnDask:
         if self.work is not None:
             self.work.keep(block, found, outcome.data)
         return found
+
+    def _gone(self) -> EngineError:
+        kept = "" if self.work is None else f"; {self.work.path} has what was finished"
+        return EngineError(
+            f"the scheduler at {_address(self.client)} is gone, or was restarted{kept}"
+        )
 
     def _check_isa(self, isa: str, address: str) -> None:
         if isa != self.isa:
