@@ -48,7 +48,7 @@ class Form:
 
 FORMS = (
     Form("logits", f"logits, float16, {CLASSES:,} classes", 64, (4, 20)),
-    Form("hidden", f"hidden states, bfloat16, {SIZE:,} numbers", 24, (2, 6)),
+    Form("hidden", f"hidden states, bfloat16, {SIZE:,} numbers", 12, (2, 6)),
     Form("top-k", f"top-{TOP_K} of a server, JSON", 256, (10, 60)),
 )
 
@@ -232,7 +232,7 @@ def main() -> None:
     """Measure, and print or keep it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--forms", default=",".join(form.name for form in FORMS))
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     import distributed
