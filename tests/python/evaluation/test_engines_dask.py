@@ -13,10 +13,12 @@ import pytest
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
-import server_json  # noqa: E402 - what it tests comes with an extra
+import dask.array as da  # noqa: E402 - what comes with an extra
+import server_json  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 
 import kldiv  # noqa: E402
+import kldiv.dask  # noqa: E402
 from kldiv.evaluation import EngineError, EvaluationInterrupted, evaluate, open_dump  # noqa: E402
 from kldiv.evaluation.engines import dask as engine  # noqa: E402
 from kldiv.evaluation.engines import worker  # noqa: E402
@@ -99,6 +101,31 @@ def test_the_bits_of_one_process(folder, given, expected, client, block):
     assert found.positions.equals(expected.positions)
     assert found.about["arithmetic"]["threads"] == 2
     assert found.about["candidates"] == expected.about["candidates"]
+
+
+def test_a_worker_of_several_threads(folder, given, expected, threads):
+    threads(1)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        found = evaluate(*pair(folder), **given, client=client, block_positions=200)
+    assert found.positions.equals(expected.positions)
+    # It is this process, whose settings are as before.
+    assert kldiv.get_num_threads() == 1
+
+
+def test_arrays_of_dask_on_the_cluster(client, rng):
+    p = rng.normal(0, 2, (40, 300))
+    lazy = [da.from_array(one, (7, 120)) for one in (p, p + 0.1 * p**2)]
+    value, gradient = kldiv.dask.value_and_grad(kldiv.dask.kl, *lazy, reduction="mean")
+    found = client.gather(client.compute([value, gradient, kldiv.dask.kl(*lazy)]))
+    expected = kldiv.value_and_grad(kldiv.kl, *map(np.asarray, lazy), reduction="mean")
+    assert found[0] == pytest.approx(expected[0], rel=1e-14)
+    assert found[1] == pytest.approx(expected[1], rel=1e-12, abs=1e-17)
+    assert np.array_equal(found[2], kldiv.kl(*map(np.asarray, lazy)))
 
 
 def test_relative_names_and_work(folder, expected, given, client, tmp_path, monkeypatch):
