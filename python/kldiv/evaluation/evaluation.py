@@ -335,8 +335,9 @@ def evaluate(
         there if it is interrupted or killed, and gives the same bits; a directory of other
         inputs or options is refused.
     client : distributed.Client or str, optional
-        A cluster of Dask, whose workers read the files by themselves; or the address of its
-        scheduler, or ``"local:N"`` for N processes of this machine. What lies in memory is sent.
+        A cluster of Dask, whose workers read the files by themselves: a client, a cluster, the
+        address of its scheduler, or ``"local:N"`` for N processes of this machine. What lies in
+        memory is sent.
     block_positions : int, optional
         About how many positions a block has, for `work` and `client`; it is of whole sequences.
         The numbers are the same for any.

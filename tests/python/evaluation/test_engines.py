@@ -327,6 +327,12 @@ def test_errors_are_a_line(large, tmp_path):
         assert message in err
 
 
+def test_dask_that_is_not_installed(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(EngineError, match=r"this needs distributed: pip install 'kldiv\[dask\]'"):
+        evaluate(*pair(folder), client="local:1")
+
+
 def parts_of(dump):
     """Name, labels and rows of every sequence."""
     found = []

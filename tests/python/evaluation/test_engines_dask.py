@@ -219,6 +219,11 @@ def test_warnings_of_workers_are_given_here(client):
     assert len(said) == 2
 
 
+def test_a_cluster_will_do(folder, given, expected, cluster):
+    found = evaluate(*pair(folder), **given, client=cluster)
+    assert found.positions.equals(expected.positions)
+
+
 def test_ctrl_c_has_the_blocks_that_are_done(folder, given, expected, client):
     def interrupt(positions):
         raise KeyboardInterrupt

@@ -38,13 +38,22 @@ MOST_DEATHS = 3
 
 
 def library() -> Any:
-    """The package."""
-    return _optional.module("distributed")
+    """The package.
+
+    Raises
+    ------
+    EngineError
+        Where it is not installed.
+    """
+    try:
+        return _optional.module("distributed")
+    except ModuleNotFoundError as error:
+        raise EngineError(str(error)) from None
 
 
 @contextmanager
 def client_of(given: Any) -> Iterator[Client]:
-    """A client as it is, or one of an address, closed afterwards.
+    """A client as it is, or one of a cluster or an address, closed afterwards.
 
     The address is that of a scheduler, ``tcp://HOST:8786``, or ``local:N`` for N processes of one
     thread on this machine, which end with the run.
@@ -60,7 +69,8 @@ def client_of(given: Any) -> Iterator[Client]:
             raise EngineError("the client is asynchronous; expected one that waits for results")
         yield given
         return
-    address = str(given)
+    # A cluster has one, too.
+    address = str(getattr(given, "scheduler_address", given))
     if address.startswith(LOCAL):
         count = address.removeprefix(LOCAL)
         if not (count.isascii() and count.isdigit() and 0 < int(count) <= 1024):
