@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import re
@@ -235,22 +237,24 @@ class OnDask:
     ) -> Finished | None:
         """The finished block of a future; None where it was handed out again."""
         distributed = library()
-        if future.status == "error":
-            error = future.exception()
-            if not isinstance(error, distributed.KilledWorker):
-                raise EngineError(f"{block} failed on its worker: {_line(error)}") from error
+        try:
+            outcome: worker.Outcome = future.result()
+        except distributed.KilledWorker as error:
             deaths = self._deaths.get(block.number, 0) + error.allowed_failures + 1
             self._deaths[block.number] = deaths
             if deaths > MOST_DEATHS:
                 raise EngineError(
                     f"{block} ended {counted(deaths, 'worker')}, one after the other: for want of "
                     "memory, most likely"
-                )
+                ) from None
             self._submit(job, run, block, waiting)
             return None
-        if future.status != "finished":
-            raise self._gone()
-        outcome: worker.Outcome = future.result()
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            raise self._gone() from None
+        except (distributed.comm.CommClosedError, distributed.TimeoutError):
+            raise
+        except Exception as error:
+            raise EngineError(f"{block} failed on its worker: {_line(error)}") from error
         future.release()
         _check_version(outcome.version, "one that came later")
         self._check_isa(outcome.isa, "one that came later")
