@@ -14,6 +14,7 @@ from typing import Any
 
 import accuracy_tables
 import report
+import scale
 from runs import ROOT, Run, newest
 
 Runs = dict[str, Run]
@@ -24,6 +25,7 @@ DOCUMENTS = (
     "docs/performance.md",
     "docs/numerics.md",
     "docs/torch.md",
+    "docs/scale.md",
 )
 BLOCK = re.compile(r"<!-- ([\w-]+): begin -->\n(.*?)<!-- \1: end -->", re.DOTALL)
 
@@ -181,6 +183,8 @@ BLOCKS: dict[str, Callable[[Runs], Any]] = {
     "autograd": with_sources("autograd", report.autograd, 3),
     "distillation": distillation,
     "accuracy": lambda found: accuracy_tables.lines(found["accuracy"]),
+    "scale-rates": scale.rates,
+    "scale-billion": scale.billion,
 }
 
 

@@ -2,10 +2,10 @@
 
     python tests/derived.py      writes them, as `make derived` does
 
-Stubs of `kldiv.torch` and `kldiv.jax`: a function that adopts its signature is known to Python when
-it runs; editors and type checkers read files, and find the same there. The tables of divergences
-of both READMEs: signatures, and the formulas of the docstrings. The table of their properties in
-docs/divergences.md, and the columns of positions in docs/evaluation.md.
+Stubs of `kldiv.torch`, `kldiv.jax` and `kldiv.dask`: a function that adopts its signature is known
+to Python when it runs; editors and type checkers read files, and find the same there. The tables of
+divergences of both READMEs: signatures, and the formulas of the docstrings. The table of their
+properties in docs/divergences.md, and the columns of positions in docs/evaluation.md.
 """
 
 import importlib
@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 HEADERS = {
     "torch": "from torch import Tensor",
     "jax": "from typing import Any\n\nimport jax",
+    "dask": "from typing import Any\n\nimport dask.array as da",
 }
 TABLES = {
     "README.md": ("| divergence | per row |", " with ", "; `{}` = {:g} is `{}`"),

@@ -9,6 +9,7 @@ _EXTRAS = {
     **dict.fromkeys(("polars", "ml_dtypes"), "eval"),
     **dict.fromkeys(("altair", "jinja2", "vl_convert"), "report"),
     **dict.fromkeys(("torch", "transformers", "gguf", "accelerate"), "models"),
+    **dict.fromkeys(("dask", "distributed"), "dask"),
 }
 
 

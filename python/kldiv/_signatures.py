@@ -18,7 +18,7 @@ NUMPY_ONLY = {
     "pairwise": "a matrix of numbers to look at, which nothing is fitted by",
     "value_and_grad": "torch and JAX differentiate by themselves",
 }
-"""Functions that `kldiv.torch` and `kldiv.jax` do not have, and why."""
+"""Functions whose signature companions do not adopt, and why."""
 
 OWN = {
     ("torch", "cross_entropy"): "a drop-in for torch.nn.functional.cross_entropy",
@@ -63,11 +63,19 @@ def adopt(function: F, model: Callable[..., Any], module: str, signature: inspec
     return show(function, signature)
 
 
-def docstring(model: Callable[..., Any], module: str, arrays: str, array: str, printed: str) -> str:
+def docstring(
+    model: Callable[..., Any],
+    module: str,
+    arrays: str,
+    array: str,
+    printed: str,
+    remark: str = "differentiable in both",
+) -> str:
     """The docstring of a divergence on other arrays than NumPy's, made of that of `kldiv`.
 
-    `arrays` is what its arrays are called, `array` the expression that makes one of a list, and
-    `printed` how the number of one is printed, with ``{}`` in its place.
+    `arrays` is what its arrays are called, `array` the expression that makes one of a list,
+    `printed` how the number of one is printed, with ``{}`` in its place, and `remark` what is to
+    be said of it.
     """
     name, given = model.__name__, inspect.getdoc(model) or ""
     summary, _, text = given.partition("\nExamples\n")[0].partition("\n\n")
@@ -84,7 +92,7 @@ def docstring(model: Callable[..., Any], module: str, arrays: str, array: str, p
     expression = f"{module}.{name}(p, q, {options})".replace('"', "'")
     return f"""{summary}
 
-`kldiv.{name}` on {arrays}, differentiable in both.
+`kldiv.{name}` on {arrays}, {remark}.
 
 {text.rstrip().replace("array_like", arrays)}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kldiv
+import kldiv.dask
 import kldiv.jax
 import kldiv.torch
 
@@ -23,6 +24,7 @@ DOCUMENTS = (
     "docs/article.md",
     "docs/evaluation.md",
     "docs/report.md",
+    "docs/scale.md",
     "docs/torch.md",
     "examples/README.md",
 )
@@ -46,7 +48,7 @@ EXAMPLES = [
     block
     for document in (
         *("README.md", "README.zh.md", "docs/article.md", "docs/torch.md"),
-        *("docs/evaluation.md", "docs/report.md"),
+        *("docs/evaluation.md", "docs/report.md", "docs/scale.md"),
     )
     for block in blocks("python", (ROOT / document).read_text(encoding="utf-8"))
 ]
@@ -84,6 +86,7 @@ def test_torch_and_jax_have_every_function_of_rows():
     functions -= {"value_and_grad", "compare", "pairwise"}
     assert functions - {"cross_entropy"} <= set(kldiv.torch.__all__)
     assert functions <= set(kldiv.jax.__all__)
+    assert functions <= set(kldiv.dask.__all__)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -115,8 +118,8 @@ def test_sections_linked_exist(document):
 
 
 def documented():
-    """Every public function and class that can be called, of the package and its two companions."""
-    for module in (kldiv, kldiv.torch, kldiv.jax):
+    """Every public function and class that can be called, of the package and its companions."""
+    for module in (kldiv, kldiv.torch, kldiv.jax, kldiv.dask):
         for name in module.__all__:
             found = getattr(module, name)
             if inspect.isfunction(found) or module is kldiv.torch:

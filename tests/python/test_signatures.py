@@ -10,12 +10,13 @@ import pytest
 
 import derived
 import kldiv
+import kldiv.dask
 import kldiv.jax
 import kldiv.torch
 from kldiv import _signatures
 from kldiv._kldiv import DIVERGENCES
 
-COMPANIONS = ["torch", "jax"]
+COMPANIONS = ["torch", "jax", "dask"]
 FUNCTIONS = [name for name in kldiv.functional.__all__ if name not in _signatures.NUMPY_ONLY]
 CASES = [(companion, name) for companion in COMPANIONS for name in FUNCTIONS]
 
@@ -34,16 +35,18 @@ def test_parameters_are_those_of_numpy(companion, name):
 
 @pytest.mark.parametrize("companion", COMPANIONS)
 def test_companions_have_nothing_else_of_their_own(companion):
-    """Beside what only torch has."""
-    only_torch = {
-        "kl_div",
-        "distillation_loss",
-        "KLDivLoss",
-        "CrossEntropyLoss",
-        "DistillationLoss",
+    """Beside what only one of them has."""
+    more = {
+        "torch": {
+            "kl_div",
+            "distillation_loss",
+            "KLDivLoss",
+            "CrossEntropyLoss",
+            "DistillationLoss",
+        },
+        "dask": {"LazyComparison", "compare", "value_and_grad"},
     }
-    more = only_torch if companion == "torch" else set()
-    assert set(getattr(kldiv, companion).__all__) - more == set(FUNCTIONS)
+    assert set(getattr(kldiv, companion).__all__) - more.get(companion, set()) == set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", kldiv.functional.__all__)
@@ -62,7 +65,7 @@ def test_a_companion_says_where_it_is_from(companion, name):
     assert function.__name__ == function.__qualname__ == name
     assert function.__module__.startswith(f"kldiv.{companion}")
     assert "return" in typing.get_type_hints(function)
-    assert inspect.signature(function).return_annotation in ("Tensor", "jax.Array")
+    assert inspect.signature(function).return_annotation in ("Tensor", "jax.Array", "da.Array")
 
 
 @pytest.mark.parametrize("companion", COMPANIONS)

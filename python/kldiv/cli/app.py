@@ -75,6 +75,9 @@ def compare(
     lang: options.PageLanguage = None,
     tokenizer: options.TokenizerFile = None,
     threads: options.Threads = None,
+    work: options.WorkDirectory = None,
+    dask: options.DaskAddress = None,
+    block_positions: options.BlockPositions = None,
 ) -> None:
     """How far models are from a reference, position by position.
 
@@ -107,8 +110,13 @@ def compare(
     )
     output.check(inputs.names())
     if threads is not None:
+        if dask is not None:
+            raise CommandError("--threads is of this process; workers have those that Dask gives")
         kldiv.set_num_threads(threads)
     how = comparing.Options(
+        work=work,
+        dask=dask,
+        block_positions=block_positions,
         rows=rows,
         chunks=chunks,
         ignore_index=ignore_index,
@@ -117,7 +125,10 @@ def compare(
         classes=vocab_size,
         vocab=vocab,
     )
-    output.show(comparing.compare(inputs, how))
+    result = comparing.compare(inputs, how)
+    output.show(result)
+    if candidates and "interrupted" in result.about:
+        raise KeyboardInterrupt
 
 
 @app.command()

@@ -24,6 +24,7 @@ from kldiv.evaluation.dumps.row_files import read_labels, read_mask
 from kldiv.evaluation.dumps.sequences import cut, read_lengths
 from kldiv.evaluation.evaluation import (
     Evaluation,
+    EvaluationInterrupted,
     ImprobableTextWarning,
     evaluate,
     read_positions,
@@ -70,6 +71,9 @@ class Options:
     temperature: float = 1.0
     classes: int | None = None
     vocab: str = "error"
+    work: str | None = None
+    dask: str | None = None
+    block_positions: int | None = None
 
     @property
     def no_label(self) -> int:
@@ -118,7 +122,11 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
     part = slice(None) if chosen is None else slice(chosen.start, chosen.stop)
     if options.rows is not None and inputs.floor is not None:
         raise CommandError("--floor is of all positions, and --rows leaves some out")
-    with _warnings(), progress("comparing", total if chosen is None else len(chosen)) as advance:
+    if options.block_positions is not None and options.work is None and options.dask is None:
+        raise CommandError("--block-positions is about --work and --dask")
+    total = total_rows(dumps[0], options.chunks)
+    long = options.work is not None or options.dask is not None
+    with warnings_in_a_line(), progress("comparing", total, long=long) as advance:
         try:
             found = evaluate(
                 *dumps,
@@ -135,11 +143,17 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
                 clusters=inputs.clusters and read_sequence_labels(inputs.clusters),
                 strata=inputs.strata and read_sequence_labels(inputs.strata),
                 floor=inputs.floor and read_floor(inputs.floor),
+                work=options.work,
+                client=options.dask,
+                block_positions=options.block_positions,
                 progress=advance,
             )
+        except EvaluationInterrupted as error:
+            found = error.result
+            warn(_how_far(found))
         except ValueError as error:
             raise CommandError(str(error)) from None
-    _check_nan(found)
+    check_nan(found)
     return replace(
         found,
         about=found.about
@@ -150,6 +164,13 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
             "rows": None if chosen is None else [chosen.start, chosen.stop],
         },
     )
+
+
+def _how_far(found: Evaluation) -> str:
+    """What was done before Ctrl-C."""
+    done, of = found.about["interrupted"]["positions"], found.about["interrupted"]["of"]
+    share = f"{done:,}" if of is None else f"{done:,} of {of:,}"
+    return f"interrupted: what follows is of the {share} positions that were scored"
 
 
 def _kept(inputs: Inputs, options: Options) -> Evaluation:
@@ -177,7 +198,7 @@ def _kept(inputs: Inputs, options: Options) -> Evaluation:
         raise CommandError(str(error)) from None
 
 
-def _check_nan(found: Evaluation) -> None:
+def check_nan(found: Evaluation) -> None:
     """Warn of rows that are left out; without any row left there is nothing to say of a dump."""
     reference = found.about["reference"]["file"]
     for name in found.candidates:
@@ -197,7 +218,7 @@ def _check_nan(found: Evaluation) -> None:
 
 
 @contextmanager
-def _warnings() -> Iterator[None]:
+def warnings_in_a_line() -> Iterator[None]:
     """Each in one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", kldiv.ProbabilitiesAsLogitsWarning)

@@ -10,6 +10,7 @@ import sys
 import typer
 
 from kldiv.evaluation.dumps.protocol import DumpError
+from kldiv.evaluation.engines.errors import EngineError
 
 # typer brings click along, as a dependency or, in newer versions, inside itself.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -42,7 +43,7 @@ def run(app: typer.Typer) -> int:
         sys.stdout.flush()
     except _USAGE_ERROR as error:
         return _fail(getattr(error, "format_message", error.__str__)())
-    except (CommandError, DumpError) as error:
+    except (CommandError, DumpError, EngineError) as error:
         return _fail(str(error))
     except BrokenPipeError:
         return _closed_pipe()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import kldiv
-from kldiv.cli.compare import _check_nan, _warnings
+from kldiv.cli.compare import check_nan, warnings_in_a_line
 from kldiv.cli.errors import CommandError
 from kldiv.cli.output import progress, show_table
 from kldiv.evaluation.class_rules import RULES
@@ -80,7 +80,7 @@ def evaluate(
     try:
         reading = how.read(models)
         passes = len(models) if sequential else 1
-        with _warnings(), progress("evaluating", passes * reading.positions) as advance:
+        with warnings_in_a_line(), progress("evaluating", passes * reading.positions) as advance:
             found = run(
                 reading,
                 sequential=sequential,
@@ -91,7 +91,7 @@ def evaluate(
             )
     except (ValueError, ModuleNotFoundError) as error:
         raise _said(error) from None
-    _check_nan(found)
+    check_nan(found)
     return found
 
 

@@ -160,3 +160,21 @@ Dtype = Annotated[
         "float32 of GGUF.",
     ),
 ]
+WorkDirectory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep what is scored; the same command goes on from there after it was killed.",
+    ),
+]
+DaskAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Score on workers of Dask: tcp://HOST:8786 of a scheduler, or local:N processes.",
+    ),
+]
+BlockPositions = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="With --work and --dask: positions of a block, about."),
+]

@@ -125,6 +125,9 @@ def _heading(about: dict[str, Any]) -> list[tuple[str, str]]:
         if about.get(name):
             lines.append((name.replace("_", " "), str(about[name])))
     lines += _of_models(about)
+    if (part := about.get("interrupted")) is not None:
+        of = "?" if part["of"] is None else f"{part['of']:,}"
+        lines.append(("interrupted after", f"{part['positions']:,} of {of} positions"))
     if about.get("vocab", "error") != "error":
         lines.append(("vocabularies that differ", about["vocab"]))
     given = [space for space in about.get("space", []) if space is not None]

@@ -33,8 +33,10 @@ from kldiv.evaluation.dumps.dense import DenseDump, check_same_numbers
 from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.part import total_rows
 from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
+from kldiv.evaluation.engines import run as engines
+from kldiv.evaluation.engines.job import Job, Run
 from kldiv.evaluation.head import pre_norm_warning
-from kldiv.evaluation.positions import NO_TOKEN, Marks, Scorer, Scoring, score_dumps
+from kldiv.evaluation.positions import NO_TOKEN, Interrupted, Marks, Scorer, Scoring
 from kldiv.evaluation.scorers import Heads, scorer_of
 from kldiv.evaluation.whole_file import whole_file
 
@@ -47,6 +49,14 @@ if TYPE_CHECKING:
     from kldiv.evaluation.statistics.summary import EvaluationSummary
 
 PARQUET_KEY = "kldiv"
+
+
+class EvaluationInterrupted(KeyboardInterrupt):
+    """Ctrl-C while `evaluate` scores positions. `result` is the `Evaluation` of what is done."""
+
+    def __init__(self, result: Evaluation) -> None:
+        super().__init__()
+        self.result = result
 
 
 class ImprobableTextWarning(UserWarning):
@@ -358,6 +368,9 @@ def evaluate(
     clusters: Any = None,
     strata: Any = None,
     floor: Any = None,
+    work: str | os.PathLike[str] | None = None,
+    client: Any = None,
+    block_positions: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Evaluation:
     r"""Score candidates against a reference, position by position.
@@ -396,8 +409,20 @@ def evaluate(
         are given by stratum, too.
     floor : array_like, optional
         KL of two runs of the reference, one number for every position.
+    work : path, optional
+        A directory that keeps blocks of sequences that are scored. The same call goes on from
+        there if it is interrupted or killed, and gives the same bits; a directory of other
+        inputs or options is refused.
+    client : distributed.Client or str, optional
+        A cluster of Dask, whose workers read the files by themselves: a client, a cluster, the
+        address of its scheduler, or ``"local:N"`` for N processes of this machine. What lies in
+        memory is sent.
+    block_positions : int, optional
+        About how many positions a block has, for `work` and `client`; it is of whole sequences.
+        The numbers are the same for any.
     progress : callable
-        Called with the number of positions just done.
+        Called with the number of positions just done; and its attribute ``found``, if it has one,
+        with the number of those that were in `work`.
 
     Returns
     -------
@@ -408,6 +433,10 @@ def evaluate(
     ------
     DumpError, ValueError, OSError
         For dumps that cannot be read or do not fit together, and options out of range.
+    EngineError
+        For a work directory or a cluster that cannot be used, and a block that failed on it.
+    EvaluationInterrupted
+        For Ctrl-C; it has the evaluation of what is done.
 
     Examples
     --------
@@ -441,9 +470,16 @@ def evaluate(
         floor=as_numbers("floor", floor, np.float64),
     )
     check_same_numbers(dumps)
-    begin = time.perf_counter()
-    tables = score_dumps(dumps[0], dumps[1:], scorers, scoring, marks, progress)
-    seconds = time.perf_counter() - begin
+    job = Job(dumps, scorers, scoring, heads, marks, block_positions, progress)
+    interrupted = False
+    try:
+        run = engines.run(job, work, client)
+    except Interrupted as error:
+        interrupted = True
+        run = Run(error.tables, kldiv.isa(), kldiv.get_num_threads())
+    tables = run.tables
+    # Of a run that went on with the work of another the rate is that of what it did itself.
+    scored = len(tables[0]) * job.scored / max(1, job.scored + job.kept)
     frame = pl.concat(
         table.insert_column(0, pl.Series("candidate", [dump.name] * len(table), pl.String))
         for dump, table in zip(dumps[1:], tables, strict=True)
@@ -462,12 +498,17 @@ def evaluate(
         "vocab": vocab,
         "space": list(spaces),
         "temperature": temperature,
-        "arithmetic": {"isa": kldiv.isa(), "threads": kldiv.get_num_threads(), "sums": "float64"},
-        "seconds": seconds,
-        "positions_per_second": len(tables[0]) / seconds,
-        "gigabytes_per_second": len(tables[0]) * sum(d.row_bytes for d in dumps) / seconds / 1e9,
+        "arithmetic": {"isa": run.isa, "threads": run.threads, "sums": "float64"},
+        "seconds": job.seconds,
+        "positions_per_second": scored / job.seconds,
+        "gigabytes_per_second": scored * sum(d.row_bytes for d in dumps) / job.seconds / 1e9,
     }
-    return Evaluation(in_order(frame), about).including(clusters, strata)
+    if interrupted:
+        about["interrupted"] = {"positions": len(tables[0]), "of": total_rows(dumps[0], chunks)}
+    result = Evaluation(in_order(frame), about).including(clusters, strata)
+    if interrupted:
+        raise EvaluationInterrupted(result)
+    return result
 
 
 def in_order(frame: pl.DataFrame) -> pl.DataFrame:

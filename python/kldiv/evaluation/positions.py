@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,22 @@ class Marks:
     floor: Array | None = None
     names: tuple[str, str, str] = ("labels", "where", "floor")
     """How messages call them."""
+
+    def between(self, start: int, stop: int) -> Marks:
+        """What is given for some of the positions, which must be there.
+
+        Raises
+        ------
+        DumpError
+            Where there are fewer.
+        """
+        parts = {}
+        for field_name, name in zip(("labels", "where", "floor"), self.names, strict=True):
+            if (values := getattr(self, field_name)) is not None:
+                if len(values) < stop:
+                    raise DumpError(_too_few(name, values))
+                parts[field_name] = values[start:stop]
+        return replace(self, **parts)
 
     def check(self, positions: int) -> None:
         """Raise `DumpError` unless each has one number for each of so many positions, of all."""
@@ -134,6 +150,33 @@ def part_of(comparison: Comparison) -> dict[str, Array]:
     return {name: values for name, values in columns.items() if values is not None}
 
 
+@dataclass(frozen=True)
+class Start:
+    """What comes before some sequences of a run: how many, and how many positions they have."""
+
+    sequences: int = 0
+    positions: int = 0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some consecutive sequences, scored."""
+
+    tables: list[pl.DataFrame]
+    """The table of positions of each candidate, without the columns that name it."""
+    sequences: int
+    positions: int
+    """Those that a mask leaves out among them."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while positions are scored. `tables` has those of all candidates that had been."""
+
+    def __init__(self, tables: list[pl.DataFrame]) -> None:
+        super().__init__()
+        self.tables = tables
+
+
 def score_dumps(
     reference: Dump,
     candidates: list[Dump],
@@ -150,49 +193,77 @@ def score_dumps(
     ------
     DumpError
         For dumps that do not fit together, or cannot be read to the end.
+    Interrupted
+        For Ctrl-C, once there is a position.
     """
     dumps = [reference, *candidates]
-    rows_at_a_time = min(scorer.rows for scorer in scorers)
-    tables = [_Table() for _ in candidates]
-    done = 0
-    for number, sequences in enumerate(_together(dumps, scoring.chunks)):
-        labels = _labels_of(sequences, dumps, number)
-        start = 0
-        for blocks in _blocks_together(sequences, dumps, number, rows_at_a_time):
-            count = len(blocks[0])
-            part = slice(start, start + count)
-            given = slice(done, done + count)
-            truth = None if labels is None else labels[part]
-            if marks.labels is not None:
-                truth = _given(marks.labels, given, marks.names[0], count)
-            where = None
-            if marks.where is not None:
-                where = _given(marks.where, given, marks.names[1], count)
-            for dump, block, scorer, table in zip(
-                candidates, blocks[1:], scorers, tables, strict=True
-            ):
-                try:
-                    found = dict(scorer.score(blocks[0], block, truth, where))
-                except kldiv.NegativeProbabilityError as error:
-                    which = (reference, dump)["pq".index(error.argument)]
-                    raise DumpError(
-                        f"{which.name} holds the negative probability {error.value:g} "
-                        f"in row {done + error.row[0]}"
-                    ) from None
-                except (IndexError, ValueError) as error:
-                    raise DumpError(f"{sequences[0].name}: {error}") from None
-                if marks.floor is not None:
-                    found["kl_floor"] = _given(marks.floor, given, marks.names[2], count)
-                table.add(number, sequences[0], start, count, truth, where, found)
-            start += count
-            done += count
-            advance(count)
+    together = sequences_together(dumps, scoring.chunks)
+    found = score_sequences(together, dumps, scorers, marks, advance)
     if scoring.chunks is None:
-        marks.check(done)
-    return [table.frame() for table in tables]
+        marks.check(found.positions)
+    return found.tables
 
 
-def _together(dumps: list[Dump], chunks: int | None) -> Iterator[list[Sequence]]:
+def score_sequences(
+    together: Iterable[list[Sequence]],
+    dumps: list[Dump],
+    scorers: list[Scorer],
+    marks: Marks,
+    advance: Callable[[int], None] = lambda rows: None,
+    start: Start = Start(),
+) -> Scored:
+    """Score sequences of all dumps, side by side; `marks` are of their positions.
+
+    The dumps, the reference first, are named in messages. Nothing depends on where sequences are
+    parted into several calls.
+    """
+    reference, *candidates = dumps
+    rows_at_a_time = min(scorer.rows for scorer in scorers)
+    tables = [_Table(start.sequences) for _ in candidates]
+    done = blocks_done = count_of_sequences = 0
+    try:
+        for place, sequences in enumerate(together):
+            labels = _labels_of(sequences, dumps, start.sequences + place)
+            row = 0
+            number = start.sequences + place
+            for blocks in _blocks_together(sequences, dumps, number, rows_at_a_time):
+                count = len(blocks[0])
+                given = slice(done, done + count)
+                truth = None if labels is None else labels[row : row + count]
+                if marks.labels is not None:
+                    truth = _given(marks.labels, given, marks.names[0], count)
+                where = None
+                if marks.where is not None:
+                    where = _given(marks.where, given, marks.names[1], count)
+                for dump, block, scorer, table in zip(
+                    candidates, blocks[1:], scorers, tables, strict=True
+                ):
+                    try:
+                        found = dict(scorer.score(blocks[0], block, truth, where))
+                    except kldiv.NegativeProbabilityError as error:
+                        which = (reference, dump)["pq".index(error.argument)]
+                        raise DumpError(
+                            f"{which.name} holds the negative probability {error.value:g} "
+                            f"in row {start.positions + done + error.row[0]}"
+                        ) from None
+                    except (IndexError, ValueError) as error:
+                        raise DumpError(f"{sequences[0].name}: {error}") from None
+                    if marks.floor is not None:
+                        found["kl_floor"] = _given(marks.floor, given, marks.names[2], count)
+                    table.add(place, sequences[0], row, count, truth, where, found)
+                row += count
+                done += count
+                blocks_done += 1
+                advance(count)
+            count_of_sequences += 1
+    except KeyboardInterrupt:
+        if not blocks_done:
+            raise
+        raise Interrupted([table.frame(blocks_done) for table in tables]) from None
+    return Scored([table.frame() for table in tables], count_of_sequences, done)
+
+
+def sequences_together(dumps: list[Dump], chunks: int | None) -> Iterator[list[Sequence]]:
     """The sequences of all dumps side by side."""
     counts = {dump.count for dump in dumps if dump.count is not None}
     if len(counts) > 1:
@@ -271,17 +342,23 @@ def _given(values: Array, part: slice, name: str, count: int) -> Array:
     """What was given for some positions, which must be there."""
     found = values[part]
     if len(found) < count:
-        raise DumpError(
-            f"{name} has {len(values):,} numbers, fewer than there are positions; "
-            "expected one for every position"
-        )
+        raise DumpError(_too_few(name, values))
     return found
+
+
+def _too_few(name: str, values: Array) -> str:
+    return (
+        f"{name} has {len(values):,} numbers, fewer than there are positions; "
+        "expected one for every position"
+    )
 
 
 class _Table:
     """Columns of the positions so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
+        """`first` is the number of the first sequence."""
+        self.first = first
         self.parts: dict[str, list[Array]] = {}
         self.names: list[str] = []
 
@@ -295,8 +372,9 @@ class _Table:
         where: Array | None,
         found: dict[str, Array],
     ) -> None:
-        if number == len(self.names):
-            self.names.append(sequence.name)
+        if number >= len(self.names):
+            # Of sequences without a row, as --rows leaves them, no name is looked up.
+            self.names += [""] * (number - len(self.names)) + [sequence.name]
         found["sequence"] = np.full(count, number)
         found["position"] = sequence.first + np.arange(start, start + count)
         if labels is not None:
@@ -305,8 +383,9 @@ class _Table:
             kept = values if where is None else values[where]
             self.parts.setdefault(name, []).append(np.array(kept, COLUMNS[name].dtype.to_python()))
 
-    def frame(self) -> pl.DataFrame:
-        columns = {name: np.concatenate(parts) for name, parts in self.parts.items()}
+    def frame(self, blocks: int | None = None) -> pl.DataFrame:
+        """The table, or what its first blocks make of it."""
+        columns = {name: np.concatenate(parts[:blocks]) for name, parts in self.parts.items()}
         frame = pl.DataFrame(
             {
                 name: pl.Series(name, columns[name]).cast(COLUMNS[name].dtype)
@@ -318,6 +397,8 @@ class _Table:
             return frame
         names = pl.Series("name", self.names, pl.String)
         frame.insert_column(1, names.gather(frame["sequence"]))
+        numbers = (pl.col("sequence") + self.first).cast(COLUMNS["sequence"].dtype)
+        frame = frame.with_columns(numbers)
         if "token" in frame:
             no_token = pl.col("token") == NO_TOKEN
             frame = frame.with_columns(

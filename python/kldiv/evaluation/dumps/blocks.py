@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -106,6 +106,10 @@ class Forward(Generic[B]):
         self._held: B | None = None
         self._next: int | None = None
         """The row that comes next; None before the first and after an error."""
+
+    def __reduce__(self) -> Any:
+        # What has been read is of this process; in another it begins anew.
+        return Forward, (self._start, self._what)
 
     def blocks(self, rows: range, step: int) -> Iterator[B]:
         """Rows, `step` at a time."""

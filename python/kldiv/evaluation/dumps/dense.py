@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,6 +68,19 @@ class Part:
                 None if self.labels is None else self.labels[rows.start : rows.stop],
                 self.first,
             )
+
+    def between(self, start: int, stop: int) -> list[Part]:
+        """Some of its sequences, as parts of the same names."""
+        *batch, positions = self.array.shape[:-1] or (1,)
+        if (start, stop) == (0, math.prod(batch)):
+            return [self]
+        found = []
+        for number in range(start, stop):
+            rows = range(number * positions, (number + 1) * positions)
+            labels = None if self.labels is None else self.labels[rows.start : rows.stop]
+            name = f"{self.name}[{number}]"
+            found.append(Part(name, rows_between(self.array, rows, name), labels, self.first))
+        return found
 
 
 @dataclass(frozen=True)
@@ -140,6 +155,25 @@ class DenseDump:
     def details(self) -> dict[str, Any]:
         """Where the kind is known from, and what else was found."""
         return dict(self.notes)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """How many sequences there are up to and with each part."""
+        counts = (math.prod(part.array.shape[:-2]) for part in self.parts)
+        return list(itertools.accumulate(counts))
+
+    def between(self, start: int, stop: int) -> DenseDump:
+        """Only some of the sequences, with nothing of the others."""
+        first = bisect_right(self._ends, start)
+        last = bisect_left(self._ends, stop)
+        before = self._ends[first - 1] if first else 0
+        chosen: list[Part] = []
+        for part, end in zip(
+            self.parts[first : last + 1], self._ends[first : last + 1], strict=True
+        ):
+            chosen += part.between(max(start, before) - before, min(stop, end) - before)
+            before = end
+        return replace(self, parts=tuple(chosen), paths=(), numbers=None)
 
     def noting(self, **changes: Any) -> DenseDump:
         """The same dump, with other fields."""
@@ -233,6 +267,13 @@ class Slice:
     def blocks(self, rows: range, step: int) -> Iterator[Array]:
         """Rows of the slice."""
         return self.array.blocks(self.rows[rows.start : rows.stop], step)
+
+
+def rows_between(array: Rows, rows: range, name: str) -> Rows:
+    """Consecutive rows of an array; of what lies in memory, without the others."""
+    between = getattr(array, "between", None)
+    found: Rows = Slice(array, rows, name) if between is None else between(rows, name)
+    return found
 
 
 def _check(array: Rows, first: Rows) -> None:

@@ -7,6 +7,7 @@ decodes them (`src/row/coded.rs`). The writer never goes back in the file, so th
 
 from __future__ import annotations
 
+import copy
 import functools
 import stat
 import sys
@@ -187,18 +188,44 @@ class LlamaCppDump:
         self.count = chunks
         self.tokens = tokens[:chunks]
         """int64 ``[chunks, n_ctx]``: all ids, in the order of the text."""
+        self.first_chunk = 0
+        """The number of the first chunk of these, in the file."""
         self._path = path
         self._source = source
+
+    @property
+    def piped(self) -> bool:
+        """Whether it comes through a pipe."""
+        return self._source is not None
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether some chunks can be had without the others."""
+        return not self.piped
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self._path,)
+
+    def between(self, start: int, stop: int) -> LlamaCppDump:
+        """Only some of the chunks."""
+        part = copy.copy(self)
+        part.first_chunk = self.first_chunk + start
+        part.count = stop - start
+        part.tokens = self.tokens[start:stop]
+        return part
 
     def sequences(self) -> Iterator[Sequence]:
         """The chunks."""
         first = self.header.first
-        for chunk in range(self.count):
+        for place in range(self.count):
+            chunk = self.first_chunk + place
             yield Sequence(
                 name=f"chunk {chunk}",
                 positions=self.header.rows,
                 read=functools.partial(self._log_probs, chunk),
-                labels=self.tokens[chunk, first + 1 :],
+                labels=self.tokens[place, first + 1 :],
                 first=first,
             )
 

@@ -55,6 +55,11 @@ class ArrayRows:
         for start in rows[::step]:
             yield flat[start : min(start + step, rows.stop)]
 
+    def between(self, rows: range, name: str) -> ArrayRows:
+        """Some of the rows, where they lie."""
+        flat = self.array.reshape(-1, self.shape[-1])
+        return ArrayRows(name, flat[rows.start : rows.stop])
+
 
 def of_memory(value: Any, name: str, kind: Kind = "logits") -> DenseDump | Arriving:
     """Make a dump of what a program holds.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
+from typing import cast
+from urllib.request import url2pathname
 
 from kldiv.evaluation.dumps.protocol import DumpError
 
 # Files that hold arrays by name, one of which can be chosen: FILE.npz:NAME.
 _KEYED = ("safetensors", "npz", "zarr", "parquet", "index.json")
+_WITH_KEY = rf"(.+\.(?:{'|'.join(map(re.escape, _KEYED))}))/?:(.+)"
 
 # What others write, and the Python that reads {file} as an array.
 CONVERSIONS = {
@@ -25,9 +28,30 @@ CONVERSIONS = {
 }
 
 
+def is_remote(name: str) -> bool:
+    """Whether a name says where a file is that need not be on a disk: ``s3://…``."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::.*://)", name) is not None
+
+
+def path_of(name: str) -> Path:
+    """The file or directory of a name; of ``file://`` that on the disk."""
+    if not is_remote(name):
+        return Path(name)
+    protocol, _, rest = name.partition("://")
+    if protocol in ("file", "local"):
+        return Path(url2pathname(rest))
+    from kldiv.evaluation.dumps.remote import RemotePath
+
+    # It does all that a reader asks of a path.
+    return cast(Path, RemotePath.of(name))
+
+
 def split_name(name: str) -> tuple[Path, str | None]:
     """Split into file and key the name ``FILE`` or ``FILE.safetensors:TENSOR``."""
-    named = re.fullmatch(rf"(.+\.(?:{'|'.join(map(re.escape, _KEYED))}))/?:(.+)", name, re.DOTALL)
+    if is_remote(name):
+        named = re.fullmatch(_WITH_KEY, name, re.DOTALL)
+        return (path_of(named[1]), named[2]) if named else (path_of(name), None)
+    named = re.fullmatch(_WITH_KEY, name, re.DOTALL)
     if named and not Path(name).exists():
         return Path(named[1]), named[2]
     return Path(name), None

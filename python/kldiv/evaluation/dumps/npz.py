@@ -90,7 +90,8 @@ class Member:
         count, width = math.prod(self.shape[:-1]), self.shape[-1]
         try:
             with (
-                zipfile.ZipFile(self.path) as archive,
+                self.path.open("rb") as raw,
+                zipfile.ZipFile(raw) as archive,
                 archive.open(f"{self.key}.npy") as file,
             ):
                 read_header(file, self.name)
@@ -156,7 +157,7 @@ def read_members(path: Path) -> dict[str, Member]:
         For a file that is no such archive.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
             infos = archive.infolist()
             names: set[str] = set()
             for info in infos:

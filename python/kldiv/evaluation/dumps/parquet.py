@@ -168,7 +168,8 @@ class _Guard:
 
 def _file(path: Path) -> Any:
     # Streams of columns, not all of a row group at once.
-    return library().ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    source = path if isinstance(path, Path) else path.open("rb")
+    return library().ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
 
 
 def _columns(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kldiv.evaluation.dumps.blocks import is_read_once
 from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, Kind, Sequence, TopKBlock
 
 
@@ -62,9 +65,32 @@ class SomeRows:
         """As of the whole."""
         return self.dump.count
 
+    @property
+    def head(self) -> Path | None:
+        """As of the whole."""
+        return getattr(self.dump, "head", None)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """As of the whole."""
+        return getattr(self.dump, "paths", ())
+
+    @property
+    def source(self) -> Dump:
+        """The whole."""
+        return self.dump
+
     def details(self) -> dict[str, Any]:
         """As of the whole."""
         return self.dump.details()
+
+    def between(self, start: int, stop: int) -> SomeRows:
+        """Only some of the sequences."""
+        before = sum(
+            sequence.positions or 0 for sequence in itertools.islice(self.dump.sequences(), start)
+        )
+        bounds = (max(bound - before, 0) for bound in (self.rows.start, self.rows.stop))
+        return SomeRows(between(self.dump, start, stop), range(*bounds))
 
     def sequences(self) -> Iterator[Sequence]:
         """All of them, each with the rows it has in the range."""
@@ -84,6 +110,34 @@ class SomeRows:
                 labels=None if sequence.labels is None else sequence.labels[start:stop],
                 first=sequence.first + start,
             )
+
+
+def innermost(dump: Dump) -> Dump:
+    """The dump that was opened, without what cuts it or leaves rows out."""
+    while (source := getattr(dump, "source", None)) is not None:
+        dump = source
+    return dump
+
+
+def is_stream(dump: Dump) -> bool:
+    """Whether a dump comes through a pipe, or from an iterator."""
+    inner = innermost(dump)
+    found: bool = getattr(inner, "piped", is_read_once(inner))
+    return found
+
+
+def has_parts(dump: Dump) -> bool:
+    """Whether some sequences of a dump can be had without the others."""
+    if isinstance(dump, SomeRows):
+        return has_parts(dump.dump)
+    found: bool = getattr(dump, "has_parts", hasattr(dump, "between"))
+    return found
+
+
+def between(dump: Dump, start: int, stop: int) -> Dump:
+    """Only some sequences of a dump that `has_parts`."""
+    found: Dump = dump.between(start, stop)  # type: ignore[attr-defined]
+    return found
 
 
 def _between(sequence: Sequence, start: int, stop: int, step: int) -> Iterator[Block]:
@@ -119,10 +173,10 @@ def _cut(block: Block, count: int) -> Block:
     return block[:count]
 
 
-def total_rows(dump: Dump) -> int | None:
-    """The rows of all sequences; None where a sequence has not said yet."""
+def total_rows(dump: Dump, chunks: int | None = None) -> int | None:
+    """The rows of all sequences, or the first; None where a sequence has not said yet."""
     if dump.count is None:
         return None
-    lengths = [sequence.positions for sequence in dump.sequences()]
+    lengths = [one.positions for one in itertools.islice(dump.sequences(), chunks)]
     known: list[int] = [length for length in lengths if length is not None]
     return sum(known) if len(known) == len(lengths) else None

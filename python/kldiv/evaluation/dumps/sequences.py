@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ import numpy as np
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps.blocks import Forward, is_read_once
+from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.npy import NpyFile
+from kldiv.evaluation.dumps.part import SomeRows, between
 from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, Kind, Sequence
 from kldiv.evaluation.dumps.stored_arrays import LABELS
 
@@ -117,6 +120,7 @@ class CutDump:
         self._dump = dump
         self._lengths = lengths
         self._labels: Array | None = None
+        self._ends = (0, *itertools.accumulate(lengths.lengths))
         wanted = sum(lengths.lengths)
         if self.once:
             return
@@ -197,6 +201,34 @@ class CutDump:
     def details(self) -> dict[str, Any]:
         """Those of the dump."""
         return self._dump.details()
+
+    @property
+    def source(self) -> Dump:
+        """The dump that is cut."""
+        return self._dump
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether some sequences can be had without the others: of arrays, whose rows can be."""
+        inner = self._dump.dump if isinstance(self._dump, SomeRows) else self._dump
+        return isinstance(inner, DenseDump)
+
+    def between(self, start: int, stop: int) -> CutDump:
+        """Only some of the sequences."""
+        lengths = self._lengths.lengths
+        rows = range(self._ends[start], self._ends[stop])
+        first = last = before = end = 0
+        for number, source in enumerate(self._dump.sequences()):
+            if end <= rows.start:
+                first, before = number, end
+            if end < rows.stop:
+                last = number + 1
+            end += source.positions or 0
+        inner = SomeRows(
+            between(self._dump, first, last), range(rows.start - before, rows.stop - before)
+        )
+        names = self._lengths.names[start:stop]
+        return CutDump(inner, Lengths(self._lengths.source, lengths[start:stop], names))
 
     def sequences(self) -> Iterator[Sequence]:
         """The pieces."""

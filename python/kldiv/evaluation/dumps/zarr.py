@@ -107,7 +107,8 @@ def open(  # noqa: A001 - of every format
         with warnings.catch_warnings():
             # Of groups without consolidated metadata, and of dtypes that are no standard yet.
             warnings.simplefilter("ignore")
-            stored = zarr.open(path, mode="r")
+            # From elsewhere it reads through fsspec by itself.
+            stored = zarr.open(path if isinstance(path, Path) else str(path), mode="r")
             arrays = dict(stored.arrays()) if isinstance(stored, zarr.Group) else None
     except Exception as error:
         raise DumpError(f"{path} is no readable Zarr array or group: {error}") from None

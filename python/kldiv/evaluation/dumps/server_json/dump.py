@@ -80,6 +80,11 @@ class ServerJson:
         """The file."""
         return str(self.path)
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self.path,)
+
     def __post_init__(self) -> None:
         text = next(self._texts(None), None)
         if text is None:

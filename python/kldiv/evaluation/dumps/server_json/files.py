@@ -26,8 +26,20 @@ def extension(path: Path) -> str:
 def opened(path: Path) -> IO[bytes]:
     """The file's bytes, decompressed."""
     if path.suffix.lower() == ".gz":
-        return cast(IO[bytes], gzip.open(path))
+        return cast(IO[bytes], _Gzip(path.open("rb")))
     return path.open("rb")
+
+
+class _Gzip(gzip.GzipFile):
+    """Decompressed bytes of a file, which is closed with them."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(fileobj=file)
+        self._compressed = file
+
+    def close(self) -> None:
+        super().close()
+        self._compressed.close()
 
 
 def responses(path: Path) -> Iterator[tuple[str, Any]]:
