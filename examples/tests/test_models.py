@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from pydoc_data.topics import topics
 
-import numpy as np
 import pytest
+
+from kldiv import evaluate, evaluate_models
+from kldiv.evaluation.models import capture
 
 EXAMPLES = Path(__file__).resolve().parent.parent
 KLDIV = Path(sys.executable).parent / "kldiv"
-CONTEXT, CHUNKS = 64, 4
+CONTEXT, CHUNKS = 64, 2
 
 pytestmark = [
     pytest.mark.slow,
@@ -84,26 +86,25 @@ def test_rounded_forms_are_as_far_as_they_are_known_to_be(numbers):
 
 def test_a_gguf_file_is_the_same_model_and_itself_exactly(folder):
     """One at a time: the reference's output layer is applied to what was kept of it."""
-    options = ["--text", "text", "--context", CONTEXT, "--chunks", CHUNKS, "--json", "-"]
-    names = ["smollm2.gguf", "smollm2"]
-    found = json.loads(kldiv("evaluate", *names, *options, "--sequential", folder=folder))
-    assert found["kl"]["max"] == 0
-    assert found["top1_agreement"] == 1
+    names = (folder / "smollm2.gguf", folder / "smollm2")
+    options = {"context": CONTEXT, "chunks": 1, "sequential": True}
+    found = evaluate_models(*names, text=folder / "text", **options)
+    assert not found.positions["kl"].to_numpy().any()
+    assert found.positions["top1_p"].equals(found.positions["top1_q"])
 
 
 def test_what_was_captured_compares_to_the_same(folder, numbers):
-    options = ["--text", "text", "--context", CONTEXT, "--chunks", CHUNKS]
-    for name in ("smollm2", "int4"):
-        kldiv("capture", name, "--out", f"of-{name}", *options, folder=folder)
-    heads = ["--head", "of-smollm2/head/weight.safetensors"]
-    heads += ["--candidate-head", "of-int4/head/weight.safetensors"]
-    text = kldiv("compare", "of-smollm2", "of-int4", *heads, "--json", "-", folder=folder)
-    found, live = json.loads(text), numbers["candidates"][1]
+    options = {"context": CONTEXT, "chunks": CHUNKS}
+    dumps = [folder / f"of-{name}" for name in ("smollm2", "int4")]
+    for name, dump in zip(("smollm2", "int4"), dumps, strict=True):
+        capture(folder / name, folder / "text", dump, **options)
+    heads = [dump / "head" / "weight.safetensors" for dump in dumps]
+    found = evaluate(*dumps, head=heads[0], candidate_heads=heads[1:]).summary().as_dict()
+    live = numbers["candidates"][1]
     for name in ("mean", "median", "max"):
         assert found["kl"][name] == pytest.approx(live["kl"][name], rel=1e-3)
-    manifest = json.loads((folder / "of-int4" / "manifest.json").read_text())
+    manifest = json.loads((dumps[1] / "manifest.json").read_text())
     assert manifest["windows"]["windows"] == CHUNKS
     assert manifest["tokenizer"]["tokens"] == 49_152
-    ids = json.loads((folder / "of-int4/panel/tokens/context-000000.json").read_text())["token_ids"]
+    ids = json.loads((dumps[1] / "panel/tokens/context-000000.json").read_text())["token_ids"]
     assert len(ids) == CONTEXT + 1
-    assert np.min(ids) >= 0

@@ -174,6 +174,10 @@ def evaluate(
     All read the same windows of the text, and every next token is scored once; no logits are
     written to a disk. A document is a cluster where there are several. Needs the extra models.
     """
+    if table == presenting.LLAMA_CPP:
+        raise CommandError(
+            f"--format {table} is of llama.cpp's base files: kldiv capture --kld makes one"
+        )
     beside = [name for name in (clusters, strata, floor) if name is not None]
     output = presenting.Output(
         table=table,

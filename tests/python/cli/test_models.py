@@ -111,6 +111,7 @@ BAD = [
     (["p", "q", "--device", "gpu"], "the device is 'gpu'; expected auto, cpu"),
     (["p", "q", "--vocab", "all"], "--vocab is 'all'; expected one of"),
     (["p", "q", "--clusters", "none.txt"], "none.txt: No such file or directory"),
+    (["p", "q", "--format", "llama.cpp"], "--format llama.cpp is of llama.cpp's base files"),
     (["p"], "Missing argument 'CANDIDATE...'"),
     (["p", "q", "--json", "text.txt"], "text.txt is an input, which would be overwritten"),
 ]

@@ -341,9 +341,17 @@ def test_models_that_are_no_language_models(folder, tmp_path):
         (("p", "q"), {"dtype": "int8"}, "the dtype is 'int8'; expected one of auto"),
         (("p", "q"), {"stride": 40}, "the stride is 40; expected 1 to 32"),
         (("p", "q"), {"clusters": ["a"]}, "1 cluster labels are given for"),
+        (
+            ("p", "q"),
+            {"strata": {"x": "a"}},
+            r"no stratum is given for sequence .*text.txt\[0:32\]",
+        ),
+        (("p", "q"), {"floor": [0.0]}, "floor has 1 numbers for 121 positions"),
     ],
 )
-def test_refusals(folder, names, options, said):
+def test_refusals(folder, monkeypatch, names, options, said):
+    # All of it is known before weights are read.
+    monkeypatch.setattr(LanguageModel, "logits", None)
     with pytest.raises((DumpError, ValueError), match=said) as raised:
         evaluate(folder, *names, **options)
     assert "\n" not in str(raised.value)

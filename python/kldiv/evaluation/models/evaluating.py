@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from kldiv import _optional
 from kldiv._arrays import Array
+from kldiv.evaluation.arguments import as_numbers, with_sequence_labels
 from kldiv.evaluation.class_rules import VocabularyRule
 from kldiv.evaluation.evaluation import Evaluation, evaluate
 from kldiv.evaluation.models.dump import ModelDump
@@ -140,6 +143,7 @@ def run(
     documents = [window.document for window in windows]
     if clusters is None and len(set(documents)) > 1:
         clusters = documents
+    _check_beside(reading, clusters, options)
 
     def score(*dumps: ModelDump) -> Evaluation:
         scored = _classes(classes, reading.models.tokenizer.classes, dumps)
@@ -179,8 +183,10 @@ def _sequential(
     reference = models.load(0)
     described = [reference.describe()]
     reference.check_states(windows[0])
+    begin = time.perf_counter()
     with KeptStates(reference) as kept:
         kept.keep(windows, progress)
+        seconds = time.perf_counter() - begin
         if not isinstance(models.given[0], LanguageModel):
             reference.drop_the_trunk()
         found: list[Evaluation] = []
@@ -199,17 +205,17 @@ def _sequential(
             del candidate, again
             gc.collect()
             _optional.module("torch").cuda.empty_cache()
-    return _joined(found), described
+    return _joined(found, seconds), described
 
 
 def _logits_in_two_steps(model: LanguageModel, window: Window) -> Array:
     return model.logits_of(model.states(window))
 
 
-def _joined(found: list[Evaluation]) -> Evaluation:
-    """Evaluations of one candidate each as one."""
+def _joined(found: list[Evaluation], seconds: float) -> Evaluation:
+    """Evaluations of one candidate each as one; the reference has taken `seconds`."""
     first = found[0].about
-    seconds = sum(one.about["seconds"] for one in found)
+    seconds += sum(one.about["seconds"] for one in found)
     about = first | {
         "candidates": [dump for one in found for dump in one.about["candidates"]],
         "seconds": seconds,
@@ -217,6 +223,22 @@ def _joined(found: list[Evaluation]) -> Evaluation:
         "gigabytes_per_second": None,
     }
     return Evaluation(pl.concat(one.positions for one in found), about)
+
+
+def _check_beside(reading: Reading, clusters: Any, options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for what does not fit the windows; the models have not run then."""
+    names = [window.name for window in reading.windows]
+    number = pl.Series("sequence", range(len(names)), pl.UInt32)
+    frame = pl.DataFrame([number, pl.Series("name", names, pl.String)])
+    for column, given in (("cluster", clusters), ("stratum", options.get("strata"))):
+        if given is not None:
+            with_sequence_labels(frame, column, given)
+    floor = as_numbers("floor", options.get("floor"), np.float64)
+    if floor is not None and len(floor) != reading.positions:
+        raise ValueError(
+            f"floor has {len(floor):,} numbers for {reading.positions:,} positions; expected one "
+            "for every position"
+        )
 
 
 def _classes(given: int | None, tokens: int, dumps: tuple[ModelDump, ...]) -> int | None:

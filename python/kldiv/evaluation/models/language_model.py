@@ -16,6 +16,7 @@ from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.models.memory import out_of_memory
 from kldiv.evaluation.models.tokenizer import Tokenizer
 from kldiv.evaluation.models.windows import Window
+from kldiv.evaluation.wording import counted
 
 PROBED = 8  # tokens
 SEES_AHEAD = 0.01
@@ -188,7 +189,7 @@ class LanguageModel:
         if self.device.type == "cuda":
             name: str = torch.cuda.get_device_name(self.device)
             return name
-        return f"{self.device.type}, {torch.get_num_threads()} threads"
+        return f"{self.device.type}, {counted(torch.get_num_threads(), 'thread')}"
 
     @contextmanager
     def _running(self) -> Iterator[None]:
