@@ -21,8 +21,8 @@ from kldiv.evaluation.digests import digest_of
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.report import numbers
 from kldiv.evaluation.report.colours import ROLES
-from kldiv.evaluation.report.contexts import visible
 from kldiv.evaluation.report.gguf_tokens import read_tokens
+from kldiv.evaluation.report.letters import visible
 from kldiv.evaluation.report.names import short_names
 from kldiv.evaluation.report.tokens import tokens_of
 from kldiv.evaluation.report.words import LANGUAGES, words_of
@@ -379,6 +379,17 @@ def test_short_names_tell_apart():
 def test_letters_without_a_shape_are_seen():
     assert visible("a\n\tb\u202e\x00\ud800") == "a⏎⇥b\\u202e\\x00\\ud800"
     assert visible("👩\u200d👧 汉字") == "👩\u200d👧 汉字"
+
+
+def test_no_name_turns_the_page_around():
+    turned = "\u202ea\nb\u2066"
+    frame = table(candidate=turned).with_columns(
+        pl.lit(f"text {turned}").alias("name"), pl.lit(f"stratum {turned}").alias("stratum")
+    )
+    about = {"reference": {"file": turned, "shape": [1, 2]}, "labels": turned}
+    text = Evaluation(frame, about).to_html(**FAST)
+    assert not set("\u202e\u2066") & set(text)
+    assert "stratum \\u202ea⏎b\\u2066" in text
 
 
 def gguf(kind, tokens, types, version=3):

@@ -14,6 +14,7 @@ import kldiv
 from kldiv.evaluation.report import numbers
 from kldiv.evaluation.report.cells import EMPTY, Cell
 from kldiv.evaluation.report.figures import Figure, figure
+from kldiv.evaluation.report.letters import visible
 from kldiv.evaluation.report.names import short_names
 from kldiv.evaluation.report.render import render
 from kldiv.evaluation.report.words import Words, words_of
@@ -219,7 +220,7 @@ def _chart(entries: Sequence[Entry], called: Mapping[str, str], words: Words) ->
         mean, error = _mean(entry.result.summary), _error(entry.result.summary)
         if mean is not None:
             error = 0.0 if math.isnan(error) else error
-            name = f"{called[entry.result.candidate]} · {entry.file}"
+            name = visible(f"{called[entry.result.candidate]} · {entry.file}")
             rows.append({"place": place, "name": name, "mean": mean, "error": error})
     if not rows:
         return None
