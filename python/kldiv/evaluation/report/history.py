@@ -38,9 +38,10 @@ class Entry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a baseline may be called: file:candidate, file, candidate."""
+        """What a baseline may be called: file:candidate, file, candidate or the end of its path."""
         candidate = self.result.candidate
-        return f"{self.file}:{candidate}", self.file, candidate
+        end = candidate.rstrip("/").rpartition("/")[2]
+        return f"{self.file}:{candidate}", self.file, candidate, f"{self.file}:{end}", end
 
     @property
     def reference(self) -> str:
@@ -49,18 +50,13 @@ class Entry:
         return str(described.get("file", "")) if isinstance(described, dict) else ""
 
     @property
-    def same(self) -> tuple[Any, ...]:
+    def same(self) -> tuple[str, ...]:
         """What two results must share for a difference to mean something."""
         summary, reference = self.result.summary, self.result.about.get("reference")
-        known = reference if isinstance(reference, dict) else {}
-        digest = known.get("digest")
-        whose = digest.get("sha256") if isinstance(digest, dict) else known.get("file")
-        return (
-            whose,
-            summary["num_positions"],
-            summary.get("kld_vocab_size"),
-            bool(summary.get("kl_is_lower_bound")),
-        )
+        digest = reference.get("digest") if isinstance(reference, dict) else None
+        whose = digest.get("sha256") if isinstance(digest, dict) else self.reference
+        numbers = (summary.get(name) for name in ("num_positions", "kld_vocab_size"))
+        return tuple(map(str, (whose, *numbers, bool(summary.get("kl_is_lower_bound")))))
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,7 @@ def _line(
     bound = words["history.bound"] if summary.get("kl_is_lower_bound") else None
     cells = {
         "model": Cell(short[0][entry.result.candidate]),
-        "mean": EMPTY
+        "mean": _of(found, "kl.mean")
         if mean is None
         else Cell(numbers.with_error(mean, error), "kl.mean", mean, bound),
         "drift": _drift_cell(entry, baseline, words),
