@@ -498,6 +498,27 @@ def test_charts_of_strata_tails_and_tokens():
         small(kl=[1.0]).plot_token_probability()
 
 
+def test_steps_of_the_histogram_are_shares():
+    result = evaluation("q")
+    kl = result.positions["kl"].to_numpy()
+    drawn = result.plot_kl().to_dict()
+    [rows] = drawn["datasets"].values()
+    # The last edge repeats the last step, for it to have a width.
+    shares = [row["share"] for row in rows][:-1]
+    assert sum(shares) == pytest.approx((np.isfinite(kl) & (kl > 0)).mean())
+    assert drawn["mark"]["interpolate"] == "step-after"
+    assert rows[0]["from"] == kl[kl > 0].min()
+    assert rows[-1]["from"] == kl[np.isfinite(kl)].max()
+
+
+@pytest.mark.parametrize(("noise", "scale"), [(2, None), (200, "log")])
+def test_candidates_far_apart_share_a_logarithmic_axis(noise, scale):
+    frames = [table(candidate="a"), table(candidate="b", noise=noise)]
+    result = Evaluation(pl.concat(frames), {})
+    for chart in (result.plot_kl_by_position(), result.plot_kl_by_confidence()):
+        assert chart.to_dict()["encoding"]["y"].get("scale", {}).get("type") == scale
+
+
 def test_colours_are_told_apart_by_styles():
     light = [pair[0] for pair in ROLES.values()]
     assert len(set(light)) == len(light)
