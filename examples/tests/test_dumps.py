@@ -4,6 +4,7 @@ import html
 import importlib
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,15 @@ def test_the_page_has_the_text_by_the_tokens_of_the_gguf_file(dumps):
         assert re.sub("<[^>]*>", "", before).lstrip("…").replace("⏎", "\n") == expected
         token = tokenizer.decode([row["token"]], clean_up_tokenization_spaces=False)
         assert rest.partition("</mark>")[0].replace("⏎", "\n") == token
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("playwright") is None or shutil.which("chromium") is None,
+    reason="needs a browser: apt-get install chromium, pip install playwright",
+)
+def test_pictures_of_the_page(dumps, tmp_path):
+    script = EXAMPLES / "report_pictures.py"
+    run(sys.executable, script, "--dumps", dumps, "--output", tmp_path, folder=EXAMPLES)
+    names = ["report-phone.png", "report-worst.png", "report.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert all((EXAMPLES.parent / "docs" / name).is_file() for name in names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from pathlib import Path
@@ -66,7 +67,8 @@ def show(folder: str, html: str | None, baseline: str | None, lang: str | None) 
 
 def _line(entry: Any, base: Any, made: Any) -> tuple[str, ...]:
     mean = entry.result.summary["kl"].get("mean")
-    text = f"{mean:.6g}" if isinstance(mean, float) else "–"
+    known = isinstance(mean, (int, float)) and math.isfinite(mean)
+    text = f"{mean:.6g}" if known else "–"
     found = made.drift(entry, base)
     change = "baseline" if entry is base else "–" if found is None else f"{found[0]:+.3g}"
     return entry.date, entry.result.candidate, text, change

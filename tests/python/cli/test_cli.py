@@ -1,5 +1,6 @@
 """The installed command `kldiv`, run as its users run it."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -159,6 +160,11 @@ def test_compare_agrees_with_python_and_float64():
         "kind": "logits",
         "dtype": "float16",
         "shape": list(p.shape),
+        "digest": {
+            "sha256": hashlib.sha256((DEMO / "reference.npy").read_bytes()).hexdigest(),
+            "bytes": (DEMO / "reference.npy").stat().st_size,
+            "read_bytes": (DEMO / "reference.npy").stat().st_size,
+        },
     }
     assert result["rows"] == [0, len(p)]
     assert result["kld_vocab_size"] == 49152

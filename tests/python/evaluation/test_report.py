@@ -21,8 +21,8 @@ from kldiv.evaluation.digests import digest_of
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.report import numbers
 from kldiv.evaluation.report.colours import ROLES
-from kldiv.evaluation.report.contexts import visible
 from kldiv.evaluation.report.gguf_tokens import read_tokens
+from kldiv.evaluation.report.letters import visible
 from kldiv.evaluation.report.names import short_names
 from kldiv.evaluation.report.tokens import tokens_of
 from kldiv.evaluation.report.words import LANGUAGES, words_of
@@ -381,6 +381,17 @@ def test_letters_without_a_shape_are_seen():
     assert visible("👩\u200d👧 汉字") == "👩\u200d👧 汉字"
 
 
+def test_no_name_turns_the_page_around():
+    turned = "\u202ea\nb\u2066"
+    frame = table(candidate=turned).with_columns(
+        pl.lit(f"text {turned}").alias("name"), pl.lit(f"stratum {turned}").alias("stratum")
+    )
+    about = {"reference": {"file": turned, "shape": [1, 2]}, "labels": turned}
+    text = Evaluation(frame, about).to_html(**FAST)
+    assert not set("\u202e\u2066") & set(text)
+    assert "stratum \\u202ea⏎b\\u2066" in text
+
+
 def gguf(kind, tokens, types, version=3):
     def text(value):
         data = value.encode()
@@ -485,6 +496,27 @@ def test_charts_of_strata_tails_and_tokens():
     assert rows == losses.is_not_nan().sum()
     with pytest.raises(ValueError, match="labels"):
         small(kl=[1.0]).plot_token_probability()
+
+
+def test_steps_of_the_histogram_are_shares():
+    result = evaluation("q")
+    kl = result.positions["kl"].to_numpy()
+    drawn = result.plot_kl().to_dict()
+    [rows] = drawn["datasets"].values()
+    # The last edge repeats the last step, for it to have a width.
+    shares = [row["share"] for row in rows][:-1]
+    assert sum(shares) == pytest.approx((np.isfinite(kl) & (kl > 0)).mean())
+    assert drawn["mark"]["interpolate"] == "step-after"
+    assert rows[0]["from"] == kl[kl > 0].min()
+    assert rows[-1]["from"] == kl[np.isfinite(kl)].max()
+
+
+@pytest.mark.parametrize(("noise", "scale"), [(2, None), (200, "log")])
+def test_candidates_far_apart_share_a_logarithmic_axis(noise, scale):
+    frames = [table(candidate="a"), table(candidate="b", noise=noise)]
+    result = Evaluation(pl.concat(frames), {})
+    for chart in (result.plot_kl_by_position(), result.plot_kl_by_confidence()):
+        assert chart.to_dict()["encoding"]["y"].get("scale", {}).get("type") == scale
 
 
 def test_colours_are_told_apart_by_styles():

@@ -93,7 +93,9 @@ def _of_several(
     ]
     bound = "_bound" if first.bounded else ""
     told_apart = not pairs or pairs[0].better is not None or second.kl.rows_infinite
-    if not told_apart and pairs[0].kl.difference.clusters >= 2:
+    difference = pairs[0].kl.difference if pairs else None
+    # Of one text nothing is known of others, but which of two is closer there.
+    if not told_apart and difference and (difference.clusters > 1 or difference.mean == 0):
         return words(
             f"answer.not_told_apart{bound}",
             first=first.candidate,

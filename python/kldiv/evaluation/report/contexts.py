@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,12 @@ import polars as pl
 from kldiv.evaluation.dumps import llama_cpp
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.server_json import TEXT_IDS, text_of
+from kldiv.evaluation.report.letters import visible
 from kldiv.evaluation.report.tokens import Tokens
 from kldiv.evaluation.report.words import Words
 
 BEFORE, AFTER = 40, 8
 """Tokens shown before and behind the one that a position is about."""
-
-_JOINERS = frozenset("\u200c\u200d")
-_SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 
 @dataclass(frozen=True)
@@ -148,15 +145,3 @@ def check_vocabulary(tokens: Tokens, positions: pl.DataFrame) -> None:
             f"sequence {row['sequence']} comes token {row['token']:,}; "
             "expected the tokenizer of the models"
         )
-
-
-def visible(text: str) -> str:
-    """A text in which what has no shape of its own, or turns others around, is seen."""
-    return "".join(_SIGNS.get(letter) or _seen(letter) for letter in text)
-
-
-def _seen(letter: str) -> str:
-    kind = unicodedata.category(letter)
-    if kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and letter not in _JOINERS):
-        return letter.encode("unicode_escape").decode()
-    return letter

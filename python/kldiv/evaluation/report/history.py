@@ -14,6 +14,7 @@ import kldiv
 from kldiv.evaluation.report import numbers
 from kldiv.evaluation.report.cells import EMPTY, Cell
 from kldiv.evaluation.report.figures import Figure, figure
+from kldiv.evaluation.report.letters import visible
 from kldiv.evaluation.report.names import short_names
 from kldiv.evaluation.report.render import render
 from kldiv.evaluation.report.words import Words, words_of
@@ -37,9 +38,10 @@ class Entry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a baseline may be called: file:candidate, file, candidate."""
+        """What a baseline may be called: file:candidate, file, candidate or the end of its path."""
         candidate = self.result.candidate
-        return f"{self.file}:{candidate}", self.file, candidate
+        end = candidate.rstrip("/").rpartition("/")[2]
+        return f"{self.file}:{candidate}", self.file, candidate, f"{self.file}:{end}", end
 
     @property
     def reference(self) -> str:
@@ -48,18 +50,13 @@ class Entry:
         return str(described.get("file", "")) if isinstance(described, dict) else ""
 
     @property
-    def same(self) -> tuple[Any, ...]:
+    def same(self) -> tuple[str, ...]:
         """What two results must share for a difference to mean something."""
         summary, reference = self.result.summary, self.result.about.get("reference")
-        known = reference if isinstance(reference, dict) else {}
-        digest = known.get("digest")
-        whose = digest.get("sha256") if isinstance(digest, dict) else known.get("file")
-        return (
-            whose,
-            summary["num_positions"],
-            summary.get("kld_vocab_size"),
-            bool(summary.get("kl_is_lower_bound")),
-        )
+        digest = reference.get("digest") if isinstance(reference, dict) else None
+        whose = digest.get("sha256") if isinstance(digest, dict) else self.reference
+        numbers = (summary.get(name) for name in ("num_positions", "kld_vocab_size"))
+        return tuple(map(str, (whose, *numbers, bool(summary.get("kl_is_lower_bound")))))
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def _line(
     bound = words["history.bound"] if summary.get("kl_is_lower_bound") else None
     cells = {
         "model": Cell(short[0][entry.result.candidate]),
-        "mean": EMPTY
+        "mean": _of(found, "kl.mean")
         if mean is None
         else Cell(numbers.with_error(mean, error), "kl.mean", mean, bound),
         "drift": _drift_cell(entry, baseline, words),
@@ -219,7 +216,7 @@ def _chart(entries: Sequence[Entry], called: Mapping[str, str], words: Words) ->
         mean, error = _mean(entry.result.summary), _error(entry.result.summary)
         if mean is not None:
             error = 0.0 if math.isnan(error) else error
-            name = f"{called[entry.result.candidate]} · {entry.file}"
+            name = visible(f"{called[entry.result.candidate]} · {entry.file}")
             rows.append({"place": place, "name": name, "mean": mean, "error": error})
     if not rows:
         return None

@@ -19,6 +19,7 @@ from kldiv.evaluation.report.colours import series
 from kldiv.evaluation.report.contexts import Speller, Texts, check_vocabulary
 from kldiv.evaluation.report.figures import Figure, figure
 from kldiv.evaluation.report.headline import headline
+from kldiv.evaluation.report.letters import visible
 from kldiv.evaluation.report.names import short_names
 from kldiv.evaluation.report.render import render
 from kldiv.evaluation.report.tokens import tokens_of
@@ -144,6 +145,11 @@ def _with_short_names(result: Evaluation, words: Words) -> tuple[str, Evaluation
     if "name" in frame.columns:
         names = frame["name"].unique(maintain_order=True).drop_nulls().to_list()
         frame = frame.with_columns(pl.col("name").replace(short_names(names)))
+    if "stratum" in frame.columns:
+        # Charts write these themselves.
+        labels = frame["stratum"].unique(maintain_order=True).drop_nulls().to_list()
+        seen = {label: visible(label) for label in labels}
+        frame = frame.with_columns(pl.col("stratum").replace(seen))
     return called[reference], replace(result, positions=frame)
 
 
