@@ -167,6 +167,9 @@ def evaluate(
     positions: options.PositionsFile = None,
     table: options.TableFormat = None,
     json: options.JsonFile = None,
+    html: options.HtmlFile = None,
+    lang: options.PageLanguage = None,
+    tokenizer: options.TokenizerFile = None,
     threads: options.Threads = None,
 ) -> None:
     """Run language models over a text, and say how far they are from a reference.
@@ -186,6 +189,10 @@ def evaluate(
         bootstrap=bootstrap,
         exact=exact,
         sampled_from=sampled_from,
+        html=html,
+        lang=lang,
+        # That of the models, where a page asks for one.
+        tokenizer=tokenizer or (html and reference),
     )
     output.check([reference, *candidates, text, *beside])
     output.show(
