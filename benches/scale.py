@@ -49,7 +49,7 @@ class Form:
 
 FORMS = (
     Form("logits", f"logits, float16, {CLASSES:,} classes", 64, (4, 20)),
-    Form("hidden", f"hidden states, bfloat16, {SIZE:,} numbers", 12, (2, 6)),
+    Form("hidden", f"hidden states, bfloat16, {SIZE:,} numbers", 48, (2, 4)),
     Form("top-k", f"top-{TOP_K} of a server, JSON", 256, (10, 60)),
 )
 
@@ -92,15 +92,17 @@ def _response(positions: int, number: int, rng: np.random.Generator) -> dict[str
     tokens = np.random.default_rng(number).integers(0, CLASSES, positions + 1)
     rows: list[Any] = [None]
     for own in tokens[1:].tolist():
-        log_probs = -np.sort(rng.exponential(2, TOP_K)) - 1.5
-        ids = [own, *(int(i) for i in rng.choice(CLASSES, TOP_K - 1, replace=False) if i != own)]
+        scores = -np.sort(rng.exponential(2, TOP_K))
+        log_probs = scores - np.log(np.exp(scores).sum()) - 0.1
+        ids = dict.fromkeys((own, *rng.integers(0, CLASSES, TOP_K - 1).tolist()))
         rows.append(
             {
                 str(token): {"logprob": round(float(log_prob), 6), "rank": rank}
                 for rank, (token, log_prob) in enumerate(zip(ids, log_probs, strict=False), 1)
             }
         )
-    return {"object": "text_completion", "choices": [{"index": 0, "prompt_logprobs": rows}]}
+    choice = {"index": 0, "prompt_logprobs": rows, "prompt_token_ids": tokens.tolist()}
+    return {"object": "text_completion", "choices": [choice]}
 
 
 class Moved:
@@ -266,20 +268,25 @@ def main() -> None:
             for result in measure(form, names, options.repeats, moved):
                 print(json.dumps(result), flush=True)
                 results.append(result)
+    load = f"Load of the machine: {os.getloadavg()[1]:.1f} on {os.cpu_count()} processors."
     header = runs.header(
         "python benches/scale.py --save",
         threads=1,
+        protocol=load,
         versions={
             "distributed": distributed.__version__,
             "numpy": np.__version__,
             "polars": pl.__version__,
         },
     )
-    header["protocol"] = (
-        f"Load of the machine: {os.getloadavg()[1]:.1f} on {os.cpu_count()} processors."
-    )
     run = {"header": header, "results": results}
     if options.save:
+        # Forms that were not measured are those of the run before.
+        kept = runs.newest().get("scale", {"results": []})["results"]
+        new = {each["form"] for each in results}
+        merged = [each for each in kept if each["form"] not in new] + results
+        order = [form.name for form in FORMS]
+        run["results"] = sorted(merged, key=lambda each: order.index(each["form"]))
         print(runs.save("scale", run))
     else:
         for lay_out in (rates, billion):
