@@ -195,19 +195,20 @@ def evaluate(
         tokenizer=tokenizer or (html and reference),
     )
     output.check([reference, *candidates, text, *beside])
-    output.show(
-        modelling.evaluate(
-            (reference, *candidates),
-            modelling.Run(text, context, stride, chunks, device, dtype, threads),
-            sequential=sequential,
-            vocab=vocab,
-            clusters=clusters,
-            strata=strata,
-            floor=floor,
-            temperature=temperature,
-            classes=vocab_size,
-        )
+    result = modelling.evaluate(
+        (reference, *candidates),
+        modelling.Run(text, context, stride, chunks, device, dtype, threads),
+        sequential=sequential,
+        vocab=vocab,
+        clusters=clusters,
+        strata=strata,
+        floor=floor,
+        temperature=temperature,
+        classes=vocab_size,
     )
+    output.show(result)
+    if "interrupted" in result.about:
+        raise KeyboardInterrupt
 
 
 @app.command()

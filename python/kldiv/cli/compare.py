@@ -150,7 +150,7 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
             )
         except EvaluationInterrupted as error:
             found = error.result
-            warn(_how_far(found))
+            warn(how_far(found))
         except ValueError as error:
             raise CommandError(str(error)) from None
     check_nan(found)
@@ -166,7 +166,7 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
     )
 
 
-def _how_far(found: Evaluation) -> str:
+def how_far(found: Evaluation) -> str:
     """What was done before Ctrl-C."""
     done, of = found.about["interrupted"]["positions"], found.about["interrupted"]["of"]
     share = f"{done:,}" if of is None else f"{done:,} of {of:,}"

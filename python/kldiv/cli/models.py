@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import kldiv
-from kldiv.cli.compare import check_nan, warnings_in_a_line
-from kldiv.cli.errors import CommandError
+from kldiv.cli.compare import check_nan, how_far, warnings_in_a_line
+from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress, show_table
 from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.describe import size
-from kldiv.evaluation.evaluation import Evaluation
+from kldiv.evaluation.evaluation import Evaluation, EvaluationInterrupted
 from kldiv.evaluation.models.capture import Layout, check_layout, check_target, write
 from kldiv.evaluation.models.evaluating import run
 from kldiv.evaluation.models.reading import Reading
@@ -89,6 +89,9 @@ def evaluate(
                 **beside,
                 **options,
             )
+    except EvaluationInterrupted as error:
+        found = error.result
+        warn(how_far(found))
     except (ValueError, ModuleNotFoundError) as error:
         raise _said(error) from None
     check_nan(found)
