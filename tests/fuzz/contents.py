@@ -17,7 +17,7 @@ DTYPES = {
 }
 SMALLEST = {"float64": 5e-324, "float32": 1.4e-45, "float16": 6e-8, "bfloat16": 9.2e-41}
 LARGEST = {"float64": 1e200, "float32": 3.4e38, "float16": 6.5e4, "bfloat16": 3.38e38}
-CLASSES = (*range(1, 41), 2, 3, 4, 5, 6, 7, 8, 15, 16, 17)
+CLASSES = (*range(1, 81), 2, 3, 4, 5, 6, 7, 8, 15, 16, 17, 33, 34, 40, 48, 64)
 
 
 def log_uniform(random: Random, low: float, high: float) -> float:
