@@ -18,12 +18,15 @@ BLOCKS = 64
 def digest_of(name: str) -> dict[str, Any] | None:
     """The SHA-256 of a dump by its name; None where there is no file that can be read twice.
 
+    None, too, of what is on another machine, all of which would be fetched.
     Of a file up to `BLOCKS` blocks it is that of its bytes, as ``sha256sum`` has it. Of a larger
     one it is over its size and `BLOCKS` blocks, the first and the last among them, and
     ``read_bytes`` is less than ``bytes``. Of a directory the names and sizes of its files come
     before their bytes.
     """
     path, _ = split_name(name)
+    if not isinstance(path, Path):
+        return None
     try:
         if path.is_file():
             files = [path]

@@ -28,7 +28,7 @@ class AdaptiveKl(Mixed):
         gaps = [(p >= smallest * (1 - tiny), abs(p - q)) for p, q in pairs]
         total = mp.fsum(gap for _, gap in gaps)
         share = mp.fsum(gap for is_head, gap in gaps if is_head) / total if total else mp.mpf(0.5)
-        # As float64 has it: what weighs less than 10⁻¹⁶ of the other does not count, though infinite.
+        # As float64 has it: what weighs less than 10⁻¹⁶ of the other does not count.
         return mp.one if float(share) == 1 else share
 
     def wide_weight(self, pair):

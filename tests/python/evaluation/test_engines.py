@@ -24,7 +24,14 @@ from kldiv.evaluation.dumps.sequences import Lengths, cut
 from kldiv.evaluation.engines.errors import EngineError
 
 SEQUENCES, POSITIONS, CLASSES = 24, 12, 4000
-TIMES = {"seconds", "positions_per_second", "gigabytes_per_second", "throughput", "arithmetic"}
+TIMES = {
+    "date",
+    "seconds",
+    "positions_per_second",
+    "gigabytes_per_second",
+    "throughput",
+    "arithmetic",
+}
 # Started by a parent in the background, a process ignores SIGINT.
 COMMAND = (
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "

@@ -115,7 +115,9 @@ class StoredArray:
         A block may be in the memory of the one before: it lasts until the next is asked for.
         """
         *batch, classes = self.shape
-        mapped = not self.fortran_order and self.offset % self.dtype.itemsize == 0
+        # What fsspec opens is no file of this system.
+        local = isinstance(self.path, Path)
+        mapped = local and not self.fortran_order and self.offset % self.dtype.itemsize == 0
         memory = np.empty((0 if mapped else min(step, len(rows)), classes), self.dtype)
         with self.path.open("rb", buffering=0) as file:
             for start in rows[::step]:
