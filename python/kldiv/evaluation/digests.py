@@ -10,9 +10,10 @@ from typing import Any
 
 from kldiv.evaluation.dumps.names import split_name
 
-BLOCK = 1 << 20  # bytes
+BLOCK = 1 << 16  # bytes
 BLOCKS = 64
-"""Of larger dumps so many blocks are read, evenly spread: some 50 ms, whatever their size."""
+"""Of larger dumps so many blocks are read, evenly spread: 4 MB, which take 3 ms. 64 MB took 43, for
+two dumps as long as comparing 400 rows of 128,256 classes."""
 
 
 def digest_of(name: str) -> dict[str, Any] | None:

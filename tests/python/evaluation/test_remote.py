@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from kldiv.evaluation import evaluate, open_dump
 from kldiv.evaluation.dumps.convert import convert
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.engines.digest import _path
+from kldiv.evaluation.engines.identity import _path
 
 fsspec = pytest.importorskip("fsspec")
 

@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from kldiv.evaluation.dumps.part import is_stream
-from kldiv.evaluation.engines.digest import identity
 from kldiv.evaluation.engines.errors import EngineError
+from kldiv.evaluation.engines.identity import identity
 from kldiv.evaluation.engines.job import Engine, Job, Run
 from kldiv.evaluation.engines.this_process import ThisProcess
 from kldiv.evaluation.engines.work import WorkDirectory

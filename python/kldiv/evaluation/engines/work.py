@@ -17,9 +17,9 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-from kldiv.evaluation.engines.digest import BLOCK, difference
 from kldiv.evaluation.engines.errors import EngineError
 from kldiv.evaluation.engines.finished import Finished
+from kldiv.evaluation.engines.identity import BLOCK, difference
 from kldiv.evaluation.engines.job import Block
 from kldiv.evaluation.whole_file import PARTIAL, whole_file
 
