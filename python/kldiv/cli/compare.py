@@ -22,13 +22,12 @@ from kldiv.evaluation.dumps.part import SomeRows, total_rows
 from kldiv.evaluation.dumps.protocol import Dump
 from kldiv.evaluation.dumps.row_files import read_labels, read_mask
 from kldiv.evaluation.dumps.sequences import cut, read_lengths
-from kldiv.evaluation.evaluation import (
-    Evaluation,
+from kldiv.evaluation.evaluate_dumps import (
     EvaluationInterrupted,
     ImprobableTextWarning,
     evaluate,
-    read_positions,
 )
+from kldiv.evaluation.evaluation import Evaluation, read_positions
 from kldiv.evaluation.positions import NO_TOKEN
 from kldiv.evaluation.side_files import read_floor, read_sequence_labels
 from kldiv.evaluation.statistics.counts import nan_and_infinite

@@ -12,7 +12,8 @@ from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress, show_table
 from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.describe import size
-from kldiv.evaluation.evaluation import Evaluation, EvaluationInterrupted
+from kldiv.evaluation.evaluate_dumps import EvaluationInterrupted
+from kldiv.evaluation.evaluation import Evaluation
 from kldiv.evaluation.models.capture import Layout, check_layout, check_target, write
 from kldiv.evaluation.models.evaluating import run
 from kldiv.evaluation.models.reading import Reading

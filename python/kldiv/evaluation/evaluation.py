@@ -1,13 +1,10 @@
-"""`evaluate`: dumps to a table of positions, and the `Evaluation` that holds it."""
+"""`Evaluation`: the table of positions, and all that follows from it."""
 
 from __future__ import annotations
 
 import html
 import json
 import os
-import time
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -15,29 +12,17 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import polars as pl
 
-import kldiv
 from kldiv import _optional
 from kldiv.comparison import Comparison
 from kldiv.evaluation.arguments import (
-    as_dump,
-    as_labels,
     as_numbers,
-    in_sequences,
-    named_dumps,
     with_sequence_labels,
 )
-from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.columns import COLUMNS
-from kldiv.evaluation.digests import digest_of
-from kldiv.evaluation.dumps.dense import DenseDump, check_same_numbers
 from kldiv.evaluation.dumps.names import check_exists
-from kldiv.evaluation.dumps.part import total_rows
-from kldiv.evaluation.dumps.protocol import Dump, DumpError, Kind
-from kldiv.evaluation.engines import run as engines
-from kldiv.evaluation.engines.job import Job, Run
-from kldiv.evaluation.head import pre_norm_warning
-from kldiv.evaluation.positions import NO_TOKEN, Interrupted, Marks, Scorer, Scoring
-from kldiv.evaluation.scorers import Heads, scorer_of
+from kldiv.evaluation.dumps.protocol import DumpError
+from kldiv.evaluation.positions import NO_TOKEN
+from kldiv.evaluation.statistics.rows import column, has
 from kldiv.evaluation.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -49,18 +34,6 @@ if TYPE_CHECKING:
     from kldiv.evaluation.statistics.summary import EvaluationSummary
 
 PARQUET_KEY = "kldiv"
-
-
-class EvaluationInterrupted(KeyboardInterrupt):
-    """Ctrl-C while `evaluate` scores positions. `result` is the `Evaluation` of what is done."""
-
-    def __init__(self, result: Evaluation) -> None:
-        super().__init__()
-        self.result = result
-
-
-class ImprobableTextWarning(UserWarning):
-    """Hidden states whose logits give the true tokens no more than guessing does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +55,18 @@ class Evaluation:
         return len(self.positions)
 
     def __getitem__(self, candidate: str | int) -> Evaluation:
-        """The part of one candidate, by name or number."""
+        """The part of one candidate, by name or number, without what only others have."""
         names = self.candidates
         name = names[candidate] if isinstance(candidate, int) else candidate
         if name not in names:
             raise KeyError(f"no candidate {name!r}; there are {', '.join(names)}")
-        return replace(self, positions=self.positions.filter(pl.col("candidate") == name))
+        own = self.positions.filter(pl.col("candidate") == name)
+        others = [
+            one
+            for one in own.columns
+            if own[one].null_count() == len(own) and self.positions[one].count()
+        ]
+        return replace(self, positions=own.drop(others))
 
     def __repr__(self) -> str:
         sequences = self.positions["sequence"].n_unique() if len(self) else 0
@@ -258,14 +237,11 @@ class Evaluation:
     def to_frame(self) -> pl.DataFrame:
         """The positions with what follows of them: same_top, delta_p and nll_difference."""
         frame = self.positions
-        if "top1_p" in frame.columns:
-            same = (pl.col("top1_p") == pl.col("top1_q")) & (pl.col("top1_p") >= 0)
-            frame = frame.with_columns(same_top=same)
-        if "nll_p" in frame.columns:
-            frame = frame.with_columns(
-                delta_p=(-pl.col("nll_q")).exp() - (-pl.col("nll_p")).exp(),
-                nll_difference=pl.col("nll_q") - pl.col("nll_p"),
-            )
+        for name in ("same_top", "delta_p", "nll_difference"):
+            if has(frame, name):
+                frame = frame.with_columns(pl.Series(name, column(frame, name), nan_to_null=True))
+        if "same_top" in frame.columns:
+            frame = frame.with_columns(pl.col("same_top").cast(pl.Boolean))
         return frame
 
     def to_pandas(self) -> pd.DataFrame:
@@ -342,173 +318,13 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
         raise DumpError(
             f"{name} is no table of positions: it has no column {', '.join(sorted(missing))}"
         )
-    for column in frame.columns:
-        if column in COLUMNS and frame.schema[column] != COLUMNS[column].dtype:
+    for one in frame.columns:
+        if one in COLUMNS and frame.schema[one] != COLUMNS[one].dtype:
             raise DumpError(
-                f"column {column} of {name} has dtype {frame.schema[column]}, "
-                f"expected {COLUMNS[column].dtype}"
+                f"column {one} of {name} has dtype {frame.schema[one]}, "
+                f"expected {COLUMNS[one].dtype}"
             )
     return Evaluation(frame, json.loads(about) if about else {})
-
-
-def evaluate(
-    reference: Any,
-    *candidates: Any,
-    head: Any = None,
-    candidate_heads: Any = None,
-    labels: Any = None,
-    where: Any = None,
-    ignore_index: int | None = NO_TOKEN,
-    space: str | tuple[str, str] | None = None,
-    temperature: float = 1.0,
-    classes: int | None = None,
-    vocab: VocabularyRule = "error",
-    sequences: Any = None,
-    chunks: int | None = None,
-    clusters: Any = None,
-    strata: Any = None,
-    floor: Any = None,
-    work: str | os.PathLike[str] | None = None,
-    client: Any = None,
-    block_positions: int | None = None,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> Evaluation:
-    r"""Score candidates against a reference, position by position.
-
-    Parameters
-    ----------
-    reference, *candidates : path, array_like, iterable of array_like, or Dump
-        Outputs of the models on the same text: logits, log-probabilities, hidden states with
-        `head`, or top-k log-probabilities. A path is opened by
-        `kldiv.evaluation.dumps.formats.open_dump`; of an iterable each array is a sequence.
-    head, candidate_heads : path, array_like or a list of them, optional
-        Output layers ``[classes, size]`` of hidden states; `candidate_heads` where those of the
-        candidates differ.
-    labels : array_like of integers, optional
-        The true next token of every position, of all sequences in order. Without it those that
-        the dumps know.
-    where : array_like of bool, optional
-        The positions to score.
-    ignore_index : int or None
-        The label of positions that have none.
-    space : {"logits", "log_probs", "probs"} or a pair of them, optional
-        What the numbers are; without it what the dumps say.
-    temperature : float
-        T with p = softmax(z / T), for those that are logits.
-    classes : int, optional
-        How many classes are real; later ones are padding, and not scored.
-    vocab : {"error", "truncate", "renormalize"}
-        What becomes of classes that only one side has, see
-        `kldiv.evaluation.class_rules.ClassRule`.
-    sequences : path or list of integers, optional
-        Lengths of the sequences, where files or keys are not they.
-    chunks : int, optional
-        Only so many sequences, the first ones.
-    clusters, strata : list or mapping of names of sequences, optional
-        What each sequence belongs to: errors treat sequences of one cluster as one; statistics
-        are given by stratum, too.
-    floor : array_like, optional
-        KL of two runs of the reference, one number for every position.
-    work : path, optional
-        A directory that keeps blocks of sequences that are scored. The same call goes on from
-        there if it is interrupted or killed, and gives the same bits; a directory of other
-        inputs or options is refused.
-    client : distributed.Client or str, optional
-        A cluster of Dask, whose workers read the files by themselves: a client, a cluster, the
-        address of its scheduler, or ``"local:N"`` for N processes of this machine. What lies in
-        memory is sent.
-    block_positions : int, optional
-        About how many positions a block has, for `work` and `client`; it is of whole sequences.
-        The numbers are the same for any.
-    progress : callable
-        Called with the number of positions just done; and its attribute ``found``, if it has one,
-        with the number of those that were in `work`.
-
-    Returns
-    -------
-    Evaluation
-        The table of positions, and all that follows from it.
-
-    Raises
-    ------
-    DumpError, ValueError, OSError
-        For dumps that cannot be read or do not fit together, and options out of range.
-    EngineError
-        For a work directory or a cluster that cannot be used, and a block that failed on it.
-    EvaluationInterrupted
-        For Ctrl-C; it has the evaluation of what is done.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from kldiv.evaluation import evaluate
-    >>> rng = np.random.default_rng(0)
-    >>> reference = rng.normal(0, 2, (3, 50, 1000)).astype(np.float32)
-    >>> candidate = reference + rng.normal(0, 0.1, reference.shape).astype(np.float32)
-    >>> result = evaluate(reference, candidate)
-    >>> result
-    <Evaluation of candidate: 150 positions of 3 sequences>
-    >>> result.positions["kl"].mean() < 0.01
-    True
-    """
-    if not candidates:
-        raise ValueError("expected at least one candidate")
-    if chunks is not None and chunks < 1:
-        raise ValueError(f"chunks must be at least 1, got {chunks}")
-    kind: Kind = "logits" if head is None else "hidden_states"
-    dumps = [as_dump(reference, "reference", kind), *named_dumps(candidates, kind)]
-    dumps = in_sequences(dumps, sequences)
-    spaces = (space, space) if space is None or isinstance(space, str) else (space[0], space[1])
-    scoring = Scoring(spaces, temperature, ClassRule(vocab, classes), chunks)
-    heads = Heads.given(head, candidate_heads, len(candidates))
-    scorers = [
-        scorer_of(dumps[0], dump, scoring, heads.of(place)) for place, dump in enumerate(dumps[1:])
-    ]
-    marks = Marks(
-        labels=as_labels(labels, ignore_index),
-        where=as_numbers("where", where, np.bool_),
-        floor=as_numbers("floor", floor, np.float64),
-    )
-    check_same_numbers(dumps)
-    job = Job(dumps, scorers, scoring, heads, marks, block_positions, progress)
-    interrupted = False
-    try:
-        run = engines.run(job, work, client)
-    except Interrupted as error:
-        interrupted = True
-        run = Run(error.tables, kldiv.isa(), kldiv.get_num_threads())
-    tables = run.tables
-    # Of a run that went on with the work of another the rate is that of what it did itself.
-    scored = len(tables[0]) * job.scored / max(1, job.scored + job.kept)
-    frame = pl.concat(
-        table.insert_column(0, pl.Series("candidate", [dump.name] * len(table), pl.String))
-        for dump, table in zip(dumps[1:], tables, strict=True)
-    )
-    _warn_of_states(dumps, tables, scorers)
-    about = {
-        "kldiv": kldiv.__version__,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "direction": "KL(reference || candidate)",
-        "reference": describe_short(dumps[0]),
-        "candidates": [
-            describe_short(dump) | dict(scorer.about)
-            for dump, scorer in zip(dumps[1:], scorers, strict=True)
-        ],
-        "kld_vocab_size": scorers[0].classes,
-        "vocab": vocab,
-        "space": list(spaces),
-        "temperature": temperature,
-        "arithmetic": {"isa": run.isa, "threads": run.threads, "sums": "float64"},
-        "seconds": job.seconds,
-        "positions_per_second": scored / job.seconds,
-        "gigabytes_per_second": scored * sum(d.row_bytes for d in dumps) / job.seconds / 1e9,
-    }
-    if interrupted:
-        about["interrupted"] = {"positions": len(tables[0]), "of": total_rows(dumps[0], chunks)}
-    result = Evaluation(in_order(frame), about).including(clusters, strata)
-    if interrupted:
-        raise EvaluationInterrupted(result)
-    return result
 
 
 def in_order(frame: pl.DataFrame) -> pl.DataFrame:
@@ -518,30 +334,3 @@ def in_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _charts() -> Any:
     return _optional.module("kldiv.evaluation.charts")
-
-
-def _warn_of_states(dumps: list[Dump], tables: list[pl.DataFrame], scorers: list[Scorer]) -> None:
-    """Say that hidden states may be those before the final norm, where the text is improbable."""
-    sides = [("nll_p", dumps[0], 0), *(("nll_q", dump, i) for i, dump in enumerate(dumps[1:]))]
-    for column, dump, place in sides:
-        classes = scorers[place].classes
-        if dump.kind == "hidden_states" and classes and column in tables[place].columns:
-            nll = tables[place][column].drop_nulls().to_numpy()
-            if (said := pre_norm_warning(nll, classes, dump.name)) is not None:
-                warnings.warn(said, ImprobableTextWarning, stacklevel=3)
-
-
-def describe_short(dump: Dump) -> dict[str, Any]:
-    """What a dump is, in a line of JSON."""
-    shape = [total_rows(dump), dump.width]
-    if isinstance(dump, DenseDump) and len(dump.parts) == 1:
-        shape = list(dump.parts[0].array.shape)
-    described = {
-        "file": dump.name,
-        "format": dump.format,
-        "kind": dump.kind,
-        "dtype": dump.dtype.name,
-        "shape": shape,
-    }
-    digest = None if dump.format.startswith("memory") else digest_of(dump.name)
-    return described if digest is None else described | {"digest": digest}

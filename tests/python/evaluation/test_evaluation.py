@@ -8,7 +8,8 @@ from safetensors.numpy import save_file
 import kldiv
 from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.evaluation import evaluate, read_positions
+from kldiv.evaluation.evaluate_dumps import evaluate
+from kldiv.evaluation.evaluation import read_positions
 
 SEQUENCES, POSITIONS, CLASSES = 3, 20, 500
 FIELDS = (
@@ -225,3 +226,15 @@ def test_comparison_as_a_table(logits, labels):
     assert comparison.plot_kl_by_position().to_dict()["encoding"]["x"]["title"]
     with pytest.raises(TypeError, match="no length"):
         len(kldiv.compare(p[0, 0], q[0, 0]))
+
+
+def test_candidates_of_which_one_has_more_classes(rng):
+    """The mass of classes that only one side has is a column of the one that has such."""
+    p = rng.normal(0, 2, (2, 5, 40)).astype(np.float32)
+    wider = np.concatenate([p + 0.1, np.zeros((2, 5, 3), np.float32)], axis=-1)
+    result = evaluate(p, p, wider, vocab="renormalize")
+    assert result[0].positions.drop("candidate").equals(evaluate(p, p).positions.drop("candidate"))
+    alone = evaluate(p, wider, vocab="renormalize").positions
+    assert result[1].positions.drop("candidate").equals(alone.drop("candidate"))
+    assert result.summary(0).lost_mass is None
+    assert "mass of q not scored" in str(result)

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 import kldiv
 from kldiv.evaluation import head
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.evaluation import evaluate
+from kldiv.evaluation.evaluate_dumps import evaluate
 from kldiv.evaluation.head import Head, HeadPair, check_heads, pre_norm_warning
 
 CLASSES, SIZE, ROWS = 3000, 192, 150

@@ -15,7 +15,7 @@ from kldiv.evaluation.dumps import server_json
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.server_json import TEXT_IDS, describe
 from kldiv.evaluation.dumps.server_json.texts import id_of_token
-from kldiv.evaluation.evaluation import evaluate
+from kldiv.evaluation.evaluate_dumps import evaluate
 
 K, CLASSES = 4, 30
 

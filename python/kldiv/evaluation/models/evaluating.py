@@ -16,7 +16,8 @@ from kldiv import _optional
 from kldiv._arrays import Array
 from kldiv.evaluation.arguments import as_numbers, with_sequence_labels
 from kldiv.evaluation.class_rules import VocabularyRule
-from kldiv.evaluation.evaluation import Evaluation, evaluate
+from kldiv.evaluation.evaluate_dumps import evaluate
+from kldiv.evaluation.evaluation import Evaluation
 from kldiv.evaluation.models.dump import ModelDump
 from kldiv.evaluation.models.kept_states import KeptStates
 from kldiv.evaluation.models.language_model import LanguageModel
