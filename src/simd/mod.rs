@@ -1,6 +1,6 @@
 //! The vector vocabulary: every kernel is written once over [`Lanes`] and compiled for each instruction set.
 //!
-//! * [`avx512`], [`avx2`] and [`portable`] implement it, one file per instruction set.
+//! * [`avx512`], [`avx2`] and [`portable`] implement it, a folder for each instruction set.
 //! * [`isa`] finds out at run time which of them this CPU has, and runs a [`Kernel`] on it.
 //! * [`exp`] and [`ln`] are the elementary functions, written over the vocabulary.
 //!
