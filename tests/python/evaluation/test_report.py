@@ -1,11 +1,8 @@
 """The page of an evaluation: what it says, and of what."""
 
-import hashlib
-import json
 import math
 import re
 import string
-import struct
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -16,15 +13,9 @@ import pytest
 from tables_of_positions import table
 
 from kldiv.evaluation import Evaluation, evaluate
-from kldiv.evaluation import digests as digests_of
-from kldiv.evaluation.digests import digest_of
-from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.report import numbers
-from kldiv.evaluation.report.colours import ROLES
-from kldiv.evaluation.report.gguf_tokens import read_tokens
 from kldiv.evaluation.report.letters import visible
 from kldiv.evaluation.report.names import short_names
-from kldiv.evaluation.report.tokens import tokens_of
 from kldiv.evaluation.report.words import LANGUAGES, words_of
 from kldiv.evaluation.results import read_results
 from kldiv.evaluation.statistics.estimate import mean_of
@@ -390,135 +381,3 @@ def test_no_name_turns_the_page_around():
     text = Evaluation(frame, about).to_html(**FAST)
     assert not set("\u202e\u2066") & set(text)
     assert "stratum \\u202ea⏎b\\u2066" in text
-
-
-def gguf(kind, tokens, types, version=3):
-    def text(value):
-        data = value.encode()
-        return struct.pack("<Q", len(data)) + data
-
-    def strings(values):
-        return struct.pack("<IQ", 8, len(values)) + b"".join(map(text, values))
-
-    entries = [
-        text("general.name") + struct.pack("<I", 8) + text("x"),
-        text("general.numbers") + struct.pack("<IIQ3f", 9, 6, 3, 1, 2, 3),
-        text("general.flag") + struct.pack("<I?", 7, True),
-        text("tokenizer.ggml.model") + struct.pack("<I", 8) + text(kind),
-        text("tokenizer.ggml.tokens") + struct.pack("<I", 9) + strings(tokens),
-        text("tokenizer.ggml.token_type")
-        + struct.pack(f"<IIQ{len(types)}i", 9, 5, len(types), *types),
-    ]
-    return b"GGUF" + struct.pack("<IQQ", version, 0, len(entries)) + b"".join(entries)
-
-
-def test_tokens_of_gguf_files(tmp_path):
-    path = tmp_path / "model.gguf"
-    # In GPT-2's alphabet 中 is ä¸Ń and a space Ġ.
-    path.write_bytes(gguf("gpt2", ["<|end|>", "Ġword", "ä¸Ń", "ä", "Ċ"], [3, 1, 1, 1, 1]))
-    tokens = tokens_of(path)
-    assert [tokens.token(one) for one in range(5)] == ["<|end|>", " word", "中", "\\xe4", "\n"]
-    assert tokens.text([1, 2]) == " word中"
-    assert tokens_of(tmp_path).size == 5
-    path.write_bytes(gguf("llama", ["<s>", "▁the", "<0xE4>", "<0xB8>", "<0xAD>"], [3, 1, 6, 6, 6]))
-    assert tokens_of(path).text([1, 2, 3, 4]) == " the中"
-    whole = path.read_bytes()
-    for broken, reason in (
-        (whole[:60], "damaged"),
-        (whole[:4] + b"\x09" + whole[5:], "no GGUF file of version 2 or 3"),
-        (gguf("bert", ["a"], [1]), "kind 'bert'"),
-        (gguf("gpt2", [], []), "holds no tokens"),
-        (gguf("gpt2", ["a"], [1, 1]), "1 tokens, and types of 2"),
-    ):
-        path.write_bytes(broken)
-        with pytest.raises(DumpError, match=reason):
-            read_tokens(path)
-
-
-def test_what_is_no_tokenizer_is_refused(tmp_path):
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(DumpError, match=r"other\.json is no tokenizer\.json and no GGUF"):
-        tokens_of(tmp_path / "other.json")
-    with pytest.raises(DumpError, match="nowhere"):
-        tokens_of(tmp_path / "nowhere.json")
-    with pytest.raises(TypeError, match="got int"):
-        tokens_of(3)
-
-
-def test_digests(tmp_path, monkeypatch):
-    data = np.random.default_rng(0).bytes(1000)
-    (tmp_path / "whole.npy").write_bytes(data)
-    found = digest_of(str(tmp_path / "whole.npy"))
-    assert found == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": 1000, "read_bytes": 1000}
-    monkeypatch.setattr(digests_of, "BLOCK", 10)
-    monkeypatch.setattr(digests_of, "BLOCKS", 7)
-    sampled = digest_of(str(tmp_path / "whole.npy"))
-    assert (sampled["bytes"], sampled["read_bytes"]) == (1000, 70)
-    for changed in (0, 999):
-        other = bytearray(data)
-        other[changed] ^= 1
-        (tmp_path / "whole.npy").write_bytes(other)
-        assert digest_of(str(tmp_path / "whole.npy"))["sha256"] != sampled["sha256"]
-    # Of a directory names count, too, and blocks go over the ends of its files.
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for number in range(4):
-        (folder / f"{number}.npy").write_bytes(data[number * 5 : number * 5 + 5])
-    before = digest_of(str(folder))
-    assert (before["bytes"], before["read_bytes"]) == (20, 20)
-    (folder / "3.npy").rename(folder / "4.npy")
-    assert digest_of(str(folder))["sha256"] != before["sha256"]
-    assert digest_of(str(tmp_path / "nothing")) is None
-    assert digest_of("candidate") is None
-
-
-def test_results_say_what_they_were_made_of(tmp_path):
-    rows = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
-    for name in "pq":
-        np.save(tmp_path / f"{name}.npy", rows)
-    result = evaluate(str(tmp_path / "p.npy"), str(tmp_path / "q.npy"))
-    expected = hashlib.sha256((tmp_path / "p.npy").read_bytes()).hexdigest()
-    assert result.about["reference"]["digest"]["sha256"] == expected
-    assert expected in result.to_html(**FAST)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", result.about["date"])
-    # Arrays of a program are no files, whatever lies under their names.
-    assert "digest" not in evaluate(rows, rows).about["reference"]
-
-
-def test_charts_of_strata_tails_and_tokens():
-    result = evaluation("int8", "int4")
-    for chart in (result.plot_kl_by_stratum(), result.plot_tail_shares()):
-        drawn = json.dumps(chart.to_dict())
-        assert '"domain": ["int8", "int4"]' in drawn
-    heat = result.plot_token_probability("int4").to_dict()
-    rows = sum(row.get("rows", 0) for part in heat["datasets"].values() for row in part)
-    losses = result["int4"].positions["nll_q"].drop_nulls()
-    assert rows == losses.is_not_nan().sum()
-    with pytest.raises(ValueError, match="labels"):
-        small(kl=[1.0]).plot_token_probability()
-
-
-def test_steps_of_the_histogram_are_shares():
-    result = evaluation("q")
-    kl = result.positions["kl"].to_numpy()
-    drawn = result.plot_kl().to_dict()
-    [rows] = drawn["datasets"].values()
-    # The last edge repeats the last step, for it to have a width.
-    shares = [row["share"] for row in rows][:-1]
-    assert sum(shares) == pytest.approx((np.isfinite(kl) & (kl > 0)).mean())
-    assert drawn["mark"]["interpolate"] == "step-after"
-    assert rows[0]["from"] == kl[kl > 0].min()
-    assert rows[-1]["from"] == kl[np.isfinite(kl)].max()
-
-
-@pytest.mark.parametrize(("noise", "scale"), [(2, None), (200, "log")])
-def test_candidates_far_apart_share_a_logarithmic_axis(noise, scale):
-    frames = [table(candidate="a"), table(candidate="b", noise=noise)]
-    result = Evaluation(pl.concat(frames), {})
-    for chart in (result.plot_kl_by_position(), result.plot_kl_by_confidence()):
-        assert chart.to_dict()["encoding"]["y"].get("scale", {}).get("type") == scale
-
-
-def test_colours_are_told_apart_by_styles():
-    light = [pair[0] for pair in ROLES.values()]
-    assert len(set(light)) == len(light)
