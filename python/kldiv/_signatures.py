@@ -104,3 +104,26 @@ Examples
 >>> print(f"{{{printed.format(expression)}:.6f}}")
 {float(number):.6f}
 """
+
+
+def bound(
+    name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of a call with their defaults: those of rows, and the options.
+
+    Raises
+    ------
+    TypeError
+        As Python does, with the name of the function.
+    """
+    try:
+        given = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}() {error}") from None
+    given.apply_defaults()
+    rows: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for key, value in given.arguments.items():
+        keyword = signature.parameters[key].kind is inspect.Parameter.KEYWORD_ONLY
+        (options if keyword else rows)[key] = value
+    return rows, options

@@ -20,6 +20,7 @@ from kldiv.cli import present as presenting
 from kldiv.cli.errors import CHECK_FAILED, CommandError
 from kldiv.evaluation.dumps.protocol import Kind
 from kldiv.evaluation.models.reading import CONTEXT
+from kldiv.evaluation.statistics.bootstrap import SAMPLES
 from kldiv.evaluation.statistics.percentiles import EXACT
 
 app = typer.Typer(name="kldiv", add_completion=False, pretty_exceptions_enable=False)
@@ -65,7 +66,7 @@ def compare(
     clusters: options.ClustersFile = None,
     strata: options.StrataFile = None,
     floor: options.FloorFile = None,
-    bootstrap: options.BootstrapSamples = 2000,
+    bootstrap: options.BootstrapSamples = SAMPLES,
     sampled_from: options.SampledFrom = None,
     exact: options.ExactPositions = EXACT,
     positions: options.PositionsFile = None,
@@ -161,7 +162,7 @@ def evaluate(
     clusters: options.ClustersFile = None,
     strata: options.StrataFile = None,
     floor: options.FloorFile = None,
-    bootstrap: options.BootstrapSamples = 2000,
+    bootstrap: options.BootstrapSamples = SAMPLES,
     sampled_from: options.SampledFrom = None,
     exact: options.ExactPositions = EXACT,
     positions: options.PositionsFile = None,

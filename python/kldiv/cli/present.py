@@ -11,6 +11,7 @@ from kldiv.cli.files import check_output, write_json
 from kldiv.cli.output import show_table
 from kldiv.cli.pages import Page
 from kldiv.evaluation.evaluation import Evaluation
+from kldiv.evaluation.statistics.bootstrap import SAMPLES
 from kldiv.evaluation.statistics.percentiles import EXACT
 from kldiv.evaluation.tables import TABLES
 from kldiv.evaluation.tables.llama_cpp import llama_cpp_table
@@ -32,7 +33,7 @@ class Output:
     html: str | None = None
     lang: str | None = None
     tokenizer: str | None = None
-    bootstrap: int = 2000
+    bootstrap: int = SAMPLES
     exact: int = EXACT
     sampled_from: str | None = None
 

@@ -13,7 +13,7 @@ import numpy as np
 from kldiv import functional
 from kldiv._kldiv import DIVERGENCES
 from kldiv._reducer import REDUCTIONS
-from kldiv._signatures import NUMPY_ONLY, adopt, adopted, docstring
+from kldiv._signatures import NUMPY_ONLY, adopt, adopted, bound, docstring
 from kldiv.dask.blocks import Call, call_of, numpy_function, values_kernel
 from kldiv.dask.exact import exact_sum
 
@@ -158,17 +158,9 @@ def _log_softmax(call: Call, dtype: np.dtype[Any], axis: int) -> da.Array:
 def _on_dask_arrays(name: str) -> Callable[..., da.Array]:
     model = getattr(functional, name)
     signature = adopted(model, TYPES, "da.Array")
-    parameters = signature.parameters.values()
-    optional = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
 
     def function(*args: Any, **kwargs: Any) -> da.Array:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{name}() {error}") from None
-        bound.apply_defaults()
-        rows = {key: value for key, value in bound.arguments.items() if key not in optional}
-        options = {key: value for key, value in bound.arguments.items() if key in optional}
+        rows, options = bound(name, signature, args, kwargs)
         axis = operator.index(options["axis"])
         call = call_of(numpy_function(name), rows, _without_marks(options))
         if name == "log_softmax":

@@ -10,7 +10,7 @@ import jax
 
 from kldiv import functional
 from kldiv._kldiv import DIVERGENCES
-from kldiv._signatures import NUMPY_ONLY, adopt, adopted, docstring
+from kldiv._signatures import NUMPY_ONLY, adopt, adopted, bound, docstring
 from kldiv.jax.calls import call
 
 MODULE = "kldiv.jax"
@@ -119,18 +119,9 @@ DOCSTRINGS = {
 def _on_jax_arrays(name: str) -> Callable[..., jax.Array]:
     model = getattr(functional, name)
     signature = adopted(model, TYPES, "jax.Array")
-    parameters = signature.parameters.values()
-    options = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
 
     def function(*args: Any, **kwargs: Any) -> jax.Array:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{name}() {error}") from None
-        bound.apply_defaults()
-        given = bound.arguments
-        rows = {key: value for key, value in given.items() if key not in options}
-        return call(name, rows, {key: value for key, value in given.items() if key in options})
+        return call(name, *bound(name, signature, args, kwargs))
 
     if name in DOCSTRINGS:
         function.__doc__ = inspect.cleandoc(DOCSTRINGS[name])

@@ -15,6 +15,9 @@ from kldiv.evaluation.statistics.rows import clusters_of, column, numbered
 
 Interval = Literal["bca", "percentile"]
 
+SAMPLES = 2000
+"""Drawn where no other number is asked for."""
+
 _DRAWN_AT_A_TIME = 1 << 20
 """Clusters drawn at a time: arrays of 8 MB."""
 
@@ -23,7 +26,7 @@ def bootstrap_mean(
     positions: pl.DataFrame,
     name: str = "kl",
     *,
-    samples: int = 2000,
+    samples: int = SAMPLES,
     seed: int = 0,
     interval: Interval = "bca",
     stratified: bool = False,
@@ -87,7 +90,7 @@ def bootstrap_of(
     clusters: Array,
     strata: Array | None = None,
     *,
-    samples: int = 2000,
+    samples: int = SAMPLES,
     seed: int = 0,
     interval: Interval = "bca",
 ) -> Estimate:

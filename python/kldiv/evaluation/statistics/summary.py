@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from kldiv.evaluation.statistics.acceptance import Acceptance, acceptance
-from kldiv.evaluation.statistics.bootstrap import Interval, bootstrap_mean
+from kldiv.evaluation.statistics.bootstrap import SAMPLES, Interval, bootstrap_mean
 from kldiv.evaluation.statistics.bounds import Bounds, bounds
 from kldiv.evaluation.statistics.by_confidence import by_confidence
 from kldiv.evaluation.statistics.by_depth import by_depth
@@ -168,7 +168,7 @@ def summarise(
     candidate: str | None = None,
     classes: int | None = None,
     exact: int = EXACT,
-    bootstrap: int = 2000,
+    bootstrap: int = SAMPLES,
     seed: int = 0,
     interval: Interval = "bca",
     stratified: bool = False,

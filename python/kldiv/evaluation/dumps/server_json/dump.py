@@ -14,8 +14,8 @@ from kldiv.evaluation.dumps.server_json import openai, sglang, tinker, vllm
 from kldiv.evaluation.dumps.server_json.answer import Answer, Rows, rows_of
 from kldiv.evaluation.dumps.server_json.files import LINES, extension, opened, responses
 from kldiv.evaluation.dumps.server_json.texts import TEXT_IDS
+from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES
 
-BLOCK_BYTES = 4 << 20
 PROBED = 1 << 20
 """Bytes of a file in which log-probabilities are looked for."""
 
