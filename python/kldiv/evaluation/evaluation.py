@@ -45,6 +45,8 @@ class Evaluation:
     `kldiv.evaluation.columns.COLUMNS` that are known."""
     about: dict[str, Any] = field(default_factory=dict)
     """What was compared, and how: dumps, options, arithmetic, version."""
+    _summaries: dict[str, EvaluationSummary] = field(default_factory=dict, init=False, repr=False)
+    """Those that were made: a table, a page and JSON are of the same one, of 0.1 s for 10⁵ rows."""
 
     @property
     def candidates(self) -> list[str]:
@@ -86,9 +88,12 @@ class Evaluation:
             if len(names) != 1:
                 raise ValueError(f"which candidate? There are {', '.join(names)}")
             candidate = 0
-        one = self[candidate]
         options.setdefault("classes", self.about.get("kld_vocab_size"))
-        return summarise(one.positions, candidate=one.candidates[0], **options)
+        name = names[candidate] if isinstance(candidate, int) else candidate
+        key = repr((name, sorted(options.items())))
+        if key not in self._summaries:
+            self._summaries[key] = summarise(self[name].positions, candidate=name, **options)
+        return self._summaries[key]
 
     def pairs(self) -> list[Pair]:
         """Every candidate against every other on the same positions."""
