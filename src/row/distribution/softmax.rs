@@ -5,7 +5,7 @@ use crate::element::Element;
 use crate::row::distribution::Space;
 use crate::row::distribution::scan::{fits_narrow_lanes, largest, scan};
 use crate::row::runs::{self, Step};
-use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
+use crate::rows::{BLOCK, Block, BlockMut, Patched, Row, RowMut};
 use crate::simd::exp::{Decay, ScaledExp, exp};
 use crate::simd::ln::ln;
 use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Scalar, Simd};
@@ -28,9 +28,31 @@ impl Distribution<'_> {
 
     /// Log-sum-exp of the whole row; whether f64 lanes were needed is written to `wide`.
     pub(crate) fn statistics(self, isa: Isa, blocks: &Blocks, wide: &mut bool) -> LogSumExp {
+        self.statistics_without(&[], isa, blocks, wide)
+    }
+
+    /// The same of logits without the classes `left_out`, which rise.
+    pub(crate) fn statistics_without(
+        self,
+        left_out: &[usize],
+        isa: Isa,
+        blocks: &Blocks,
+        wide: &mut bool,
+    ) -> LogSumExp {
         loop {
             let lanes = *wide;
-            let parts = blocks.map(self.row.classes(), |start, len| self.block(start, len).log_sum_exp(isa, lanes));
+            let parts = blocks.map(self.row.classes(), |start, len| {
+                let block = self.block(start, len);
+                let from = left_out.partition_point(|&class| class < start);
+                let to = from + left_out[from..].partition_point(|&class| class < start + len);
+                if from == to {
+                    return block.log_sum_exp(isa, lanes);
+                }
+                let mut patched = Patched::new();
+                let holes = left_out[from..to].iter().map(|class| class - start);
+                let row = patched.patch(block.row, holes, f64::NEG_INFINITY);
+                Distribution { row, ..block }.log_sum_exp(isa, lanes)
+            });
             if parts.iter().all(Option::is_some) {
                 let sums = parts.iter().flatten().copied();
                 return match self.space {
