@@ -106,13 +106,17 @@ impl SparseTeacher<'_> {
 }
 
 impl SparseLoss {
-    fn check(&self, teacher: &SparseTeacher<'_>, options: &RowOptions<'_>) -> Result<(), Error> {
+    /// Refuses a loss that its rule gives no meaning with a teacher, of which `knows_all` says whether all classes are known.
+    ///
+    /// # Errors
+    /// [`Error::Rule`], [`Error::Parameter`].
+    pub fn check(&self, normalized: bool, drawn: bool, knows_all: bool) -> Result<(), Error> {
         let described = self.rule.description();
         let loss = self.kind.map_or("cross_entropy", Kind::name);
         let refuse = |reason| Err(Error::Rule { rule: described.name, loss, reason });
         self.rule.check()?;
         TEMPERATURE.check(self.temperatures.0)?;
-        if described.samples != teacher.weights.is_some() {
+        if described.samples != drawn {
             return refuse(if described.samples {
                 "it is for classes that were drawn, and the teacher has no weights"
             } else {
@@ -122,13 +126,12 @@ impl SparseLoss {
         if described.samples && !matches!(self.kind, None | Some(Kind::Kl)) {
             return refuse("of samples of the teacher only kl and cross_entropy are expectations");
         }
-        if described.needs_normalizer && !teacher.normalized {
+        if described.needs_normalizer && !normalized {
             return refuse(
                 "it needs log-probabilities of all classes, and the teacher has logits without a normalizer",
             );
         }
-        let knows_all = || teacher.knows_all(|row| options.keeps(row));
-        if described.needs_normalizer && self.temperatures.0 != 1.0 && !self.temper_after && !knows_all() {
+        if described.needs_normalizer && self.temperatures.0 != 1.0 && !self.temper_after && !knows_all {
             return refuse(
                 "what a teacher has outside of the classes known is not known at another temperature than 1; \
                  temper_after=True takes it to have nothing there",
@@ -141,7 +144,7 @@ impl SparseLoss {
         if self.rule == Rule::Truncate && !kind.visit(SumOfTerms)? {
             return refuse("it is no sum of terms of the classes");
         }
-        if self.rule == Rule::RenormalizeP && kind.infinite_where()?.1 && !knows_all() {
+        if self.rule == Rule::RenormalizeP && kind.infinite_where()?.1 && !knows_all {
             return refuse("it is infinite where the student has classes that the teacher lacks");
         }
         Ok(())
@@ -164,7 +167,8 @@ pub fn sparse_loss(
         check_side("q", student, Space::Logits, loss.temperatures.1)?;
         options.check(student.count())?;
         teacher.check(student)?;
-        loss.check(teacher, &options)?;
+        let knows_all = teacher.knows_all(|row| options.keeps(row));
+        loss.check(teacher.normalized, teacher.weights.is_some(), knows_all)?;
         check_output("the gradient of q", gradient.as_ref(), student)?;
         let reducer = Reducer::new(options, student.count(), None)?;
         let mut gradient = gradient;

@@ -27,7 +27,7 @@ mod _kldiv {
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, isa, set_num_threads};
     #[pymodule_export]
-    use super::sparse::sparse_loss;
+    use super::sparse::{check_rule, sparse_loss};
 
     use pyo3::prelude::*;
 

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use super::arrays::{Numbers, Operand, Reducer, slice};
 use super::calls::detached;
 use super::descriptions::{named_tuple, parameter_tuple};
-use crate::{Dtype, Kind, Rule, SparseLoss, SparseTeacher};
+use crate::{Dtype, Error, Kind, Rule, SparseLoss, SparseTeacher};
 
 /// Rows of some classes, one after the other.
 #[derive(FromPyObject)]
@@ -32,6 +32,23 @@ pub(super) struct SparseOptions {
     temper_after: bool,
 }
 
+impl SparseOptions {
+    fn loss(&self) -> Result<SparseLoss, Error> {
+        let kind = match self.loss.as_str() {
+            "cross_entropy" => None,
+            name => Some(Kind::new(name, self.parameter)?),
+        };
+        let &SparseOptions { floor, temperatures, temper_after, .. } = self;
+        Ok(SparseLoss { kind, rule: Rule::new(&self.rule, floor)?, temperatures, temper_after, wide: false })
+    }
+}
+
+/// Refuses a loss that its rule gives no meaning, for those that are not computed here.
+#[pyfunction]
+pub(super) fn check_rule(options: SparseOptions, normalized: bool, drawn: bool, knows_all: bool) -> PyResult<()> {
+    Ok(options.loss()?.check(normalized, drawn, knows_all)?)
+}
+
 #[pyfunction]
 #[pyo3(signature = (teacher, student, options, reducer, grad_output=None, gradient=None, isa=None))]
 #[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
@@ -45,17 +62,7 @@ pub(super) fn sparse_loss<'py>(
     gradient: Option<Operand<'py>>,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let kind = match options.loss.as_str() {
-        "cross_entropy" => None,
-        name => Some(Kind::new(name, options.parameter)?),
-    };
-    let loss = SparseLoss {
-        kind,
-        rule: Rule::new(&options.rule, options.floor)?,
-        temperatures: options.temperatures,
-        temper_after: options.temper_after,
-        wide: reducer.dtype() == Dtype::F64,
-    };
+    let loss = SparseLoss { wide: reducer.dtype() == Dtype::F64, ..options.loss()? };
     let flat = SparseTeacher {
         ids: teacher.ids.slice()?,
         log_probs: teacher.log_probs.slice()?,

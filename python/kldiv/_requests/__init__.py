@@ -21,3 +21,7 @@ from kldiv._requests.request import Request as Request
 from kldiv._requests.softmax import EntropyRequest as EntropyRequest
 from kldiv._requests.softmax import LogSumExpRequest as LogSumExpRequest
 from kldiv._requests.softmax import entropy_of_side as entropy_of_side
+from kldiv._requests.sparse import Rule as Rule
+from kldiv._requests.sparse import SparseRequest as SparseRequest
+from kldiv._requests.sparse import check_no_rule as check_no_rule
+from kldiv._requests.sparse import sparse_loss as sparse_loss
