@@ -41,29 +41,59 @@ def sparse_loss(
     `student` is what the public function calls them.
     """
     name, floor = as_rule(rule)
-    if pair_of("space", space, as_space)[1] != "logits" or normalize is not False:
-        raise ValueError(
-            f"a TopK says itself what it holds, and {student} holds logits beside it; space and "
-            "normalize do not apply"
-        )
+    check_spaces(space, normalize, student)
     rows = as_rows(student, q, axis)
     if classes is not None:
         rows = first_classes(rows, classes)
-    check_top_k(teacher, rows)
-    wide = "float64" in (rows.dtype_name, teacher.values.dtype.name)
-    dtype = np.dtype(np.float64 if wide else np.float32)
-    reducer = Reducer.parse(rows, dtype, where, weights, reduction, denominator)
-    temperatures = pair_of("temperature", temperature, as_float)
-    return SparseRequest(
+    width = rows.shape[rows.axis]
+    check_fits(teacher.classes, teacher.batch_shape, width, rows.batch_shape, student)
+    return sparse_loss_of_flat(
         loss,
         parameter,
         teacher.flat(),
-        {student: rows},
+        teacher.values.dtype.name == "float64",
         student,
+        rows,
         name,
         floor,
-        temperatures,
+        pair_of("temperature", temperature, as_float),
         as_temper_after(temper_after),
+        where,
+        weights,
+        reduction,
+        denominator,
+    )
+
+
+def sparse_loss_of_flat(
+    loss: str,
+    parameter: float,
+    teacher: Flat,
+    wide: bool,
+    student: str,
+    rows: Rows,
+    rule: str,
+    floor: float,
+    temperatures: tuple[float, float],
+    temper_after: bool,
+    where: Any,
+    weights: Any,
+    reduction: str,
+    denominator: Any,
+) -> SparseRequest:
+    """The same of kept classes as the extension takes them; `wide` asks for values of float64."""
+    dtype = np.dtype(np.float64 if wide or rows.dtype_name == "float64" else np.float32)
+    reducer = Reducer.parse(rows, dtype, where, weights, reduction, denominator)
+    return SparseRequest(
+        loss,
+        parameter,
+        teacher,
+        {student: rows},
+        student,
+        rule,
+        floor,
+        temperatures,
+        temper_after,
         reducer,
     )
 
@@ -95,18 +125,28 @@ def as_temper_after(value: Any) -> bool:
     return bool(value)
 
 
-def check_top_k(teacher: TopK, rows: Rows) -> None:
-    """Raise `ValueError` unless a `TopK` is of as many rows and classes."""
-    width = rows.shape[rows.axis]
-    if teacher.classes != width:
+def check_spaces(space: Any, normalize: Any, student: str) -> None:
+    """Raise `ValueError` where another space than logits is given beside a `TopK`."""
+    if pair_of("space", space, as_space)[1] != "logits" or normalize is not False:
         raise ValueError(
-            f"the TopK is of rows of {teacher.classes} classes, but {rows.name} has {width}; "
-            "where those beyond the TopK's are padding, classes= leaves them out"
+            f"a TopK says itself what it holds, and {student} holds logits beside it; space and "
+            "normalize do not apply"
         )
-    if teacher.batch_shape != tuple(rows.batch_shape):
+
+
+def check_fits(
+    classes: int, batch_shape: tuple[int, ...], width: int, shape: Any, student: str
+) -> None:
+    """Raise `ValueError` unless a `TopK` is of as many rows and classes as the student."""
+    if classes != width:
         raise ValueError(
-            f"the TopK has the batch shape {teacher.batch_shape} but {rows.name}, without its "
-            f"classes, {tuple(rows.batch_shape)}"
+            f"the TopK is of rows of {classes} classes, but {student} has {width}; where those "
+            "beyond the TopK's are padding, classes= leaves them out"
+        )
+    if tuple(batch_shape) != tuple(shape):
+        raise ValueError(
+            f"the TopK has the batch shape {tuple(batch_shape)} but {student}, without its "
+            f"classes, {tuple(shape)}"
         )
 
 

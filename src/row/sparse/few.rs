@@ -11,7 +11,7 @@ use crate::simd::Isa;
 use crate::threads::Blocks;
 
 /// By how much of itself the value may change with a logarithm of f32 lanes: they are right to 1.2e-7, and values to 1e-6.
-const SENSITIVE: f64 = 2.0;
+pub(super) const SENSITIVE: f64 = 2.0;
 
 /// The loss; `rising` are the classes known in order.
 pub(super) fn loss<D: Divergence>(
@@ -24,8 +24,6 @@ pub(super) fn loss<D: Divergence>(
     gradient: StudentGradient<'_>,
 ) -> f64 {
     let rate = student.inverse_temperature;
-    let logits: Vec<f64> = teacher.ids.iter().map(|&id| student.row.get(id as usize)).collect();
-    let invalid = logits.iter().any(|z| z.is_nan() || *z == f64::INFINITY);
     let has_others = rising.len() < student.row.classes();
     let mut wide = objective.wide || !student.allows_narrow_lanes();
     loop {
@@ -34,7 +32,9 @@ pub(super) fn loss<D: Divergence>(
         } else {
             LogSumExp::EMPTY
         };
-        if invalid || others.is_nan() {
+        // Read when the row is in cache.
+        let logits: Vec<f64> = teacher.ids.iter().map(|&id| student.row.get(id as usize)).collect();
+        if others.is_nan() || logits.iter().any(|z| z.is_nan() || *z == f64::INFINITY) {
             gradient.fill(f64::NAN);
             return f64::NAN;
         }
@@ -157,7 +157,7 @@ fn value_and_slopes<D: Divergence>(
 }
 
 /// −Σ m ln q, of which a class without mass has no part.
-fn crossed(masses: impl Iterator<Item = f64>, ln_q: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn crossed(masses: impl Iterator<Item = f64>, ln_q: impl Iterator<Item = f64>) -> f64 {
     masses.zip(ln_q).filter(|(mass, _)| *mass != 0.0).map(|(mass, ln_q)| -mass * ln_q).sum()
 }
 
@@ -186,7 +186,7 @@ fn write(
         let wide = wide || of_others.abs() > LARGEST_NARROW_SCALE;
         blocks.map(student.row.classes(), |start, len| {
             let (logits, out) = (student.block(start, len), out.block(start, len));
-            isa.run_lanes(wide, WriteSoftmax { logits, sum: others, scale: of_others, out });
+            isa.run_lanes(wide, WriteSoftmax { logits, sum: others, scale: of_others, less: 0.0, out });
         });
     }
     // Those known are no part of the others' softmax, whatever was written to their places.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{Objective, Rule, StudentGradient, ln_tail};
+use super::{Known, Objective, Rule, StudentGradient, ln_elsewhere};
 use crate::divergence::Divergence;
 use crate::row::cross_entropy::{LossGradients, Target, Terms, cross_entropy};
 use crate::row::distribution::{Distribution, Space};
@@ -20,25 +20,23 @@ thread_local! {
 /// The loss.
 pub(super) fn loss<D: Divergence>(
     objective: Objective<D>,
-    ids: &[i64],
-    log_probs: &[f64],
+    teacher: Known<'_>,
     student: Distribution<'_>,
     isa: Isa,
     blocks: &Blocks,
     gradient: StudentGradient<'_>,
 ) -> f64 {
     let classes = student.row.classes();
-    let (elsewhere, space) = match objective.rule {
-        Rule::Floor { floor } => (floor, Space::LogProbs),
-        _ => (ln_tail(objective, log_probs) - ((classes - ids.len()) as f64).ln(), Space::Logits),
-    };
+    let elsewhere = ln_elsewhere(objective, teacher.log_probs, classes - teacher.ids.len());
+    // What a floor adds is taken as it is.
+    let space = if matches!(objective.rule, Rule::Floor { .. }) { Space::LogProbs } else { Space::Logits };
     let made = |ln_p: f64| if objective.cross_entropy { ln_p.exp() } else { ln_p };
     // Taken while it is used: where the blocks of a row are shared out, a thread of the caller's own pool may begin
     // another call before this one ends.
     let mut memory = FILLED.take();
     memory.clear();
     memory.resize(classes, made(elsewhere));
-    for (&id, &ln_p) in ids.iter().zip(log_probs) {
+    for (&id, &ln_p) in teacher.ids.iter().zip(teacher.log_probs) {
         memory[id as usize] = made(ln_p);
     }
     let row = Row::from(&memory[..]);

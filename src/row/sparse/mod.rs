@@ -8,6 +8,7 @@
 mod few;
 mod filled;
 mod rule;
+mod spread;
 
 pub use rule::{Rule, RuleDescription};
 
@@ -82,7 +83,13 @@ pub(crate) fn loss<D: Divergence>(
     let log_probs = log_probs(objective, teacher, classes);
     match objective.rule {
         Rule::UniformTail | Rule::Floor { .. } => {
-            filled::loss(objective, teacher.ids, &log_probs, student, isa, blocks, gradient)
+            let teacher = Known { log_probs: &log_probs, ..teacher };
+            let found = if D::IS_KL && !objective.exchanges_rows {
+                spread::loss(objective, teacher, &rising, student, isa, blocks, gradient)
+            } else {
+                None
+            };
+            found.unwrap_or_else(|| filled::loss(objective, teacher, student, isa, blocks, gradient))
         }
         _ => few::loss(objective, Known { log_probs: &log_probs, ..teacher }, &rising, student, isa, blocks, gradient),
     }
@@ -115,6 +122,14 @@ fn log_sum_exp(numbers: impl Iterator<Item = f64> + Clone) -> f64 {
         rest += (number - largest).exp();
     }
     largest + rest.ln_1p()
+}
+
+/// ln p of each of the `others` that the rule gives the teacher outside of the classes known.
+fn ln_elsewhere<D: Divergence>(objective: Objective<D>, log_probs: &[f64], others: usize) -> f64 {
+    match objective.rule {
+        Rule::Floor { floor } => floor,
+        _ => ln_tail(objective, log_probs) - (others.max(1) as f64).ln(),
+    }
 }
 
 /// ln of what a teacher has outside of the classes known; −∞ where those are all it has.
