@@ -35,6 +35,8 @@ class Kept:
     offsets: Array
     normalizer: Array | None
     weights: Array | None
+    first: int = 0
+    """The number of the first row, where these are some of a file's."""
 
     def row(self, element: int) -> int:
         """The row of an element."""
@@ -45,7 +47,7 @@ class Kept:
         if not self.batch_shape:
             return "the row"
         index = tuple(int(i) for i in np.unravel_index(row, self.batch_shape))
-        return f"row {index[0] if len(index) == 1 else index}"
+        return f"row {index[0] + self.first if len(index) == 1 else index}"
 
 
 def check(kept: Kept) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from kldiv import _arrays
+from kldiv import _arrays, _optional
 from kldiv._arrays import Array
 from kldiv._top_k import arguments, checks, padded, rows
 
@@ -151,9 +152,6 @@ class TopK:
             arguments.check_normalizer(normalizer, batch_shape)
             width = ids.shape[-1] if offsets is None else None
             begins = _begins(ids, offsets)
-            flat_of = tuple(
-                None if array is None else array.reshape(-1) for array in (normalizer, weights)
-            )
             checks.check(
                 checks.Kept(
                     ids.reshape(-1),
@@ -163,7 +161,8 @@ class TopK:
                     batch_shape,
                     width,
                     begins,
-                    *flat_of,
+                    None if normalizer is None else normalizer.reshape(-1),
+                    None if weights is None else weights.reshape(-1),
                 )
             )
         for array in (ids, values, normalizer, offsets, weights):
@@ -421,6 +420,66 @@ class TopK:
             raise TypeError(f"dtype is {chosen}; expected float64, float32, float16 or bfloat16")
         return rows.dense(self, _arrays.as_float("fill", fill), chosen)
 
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write these rows, and all that is needed to use them, to a file.
+
+        ``.safetensors`` holds the tensors ``ids``, ``log_probs`` or ``logits``, and where there
+        are any ``normalizer``, ``weights`` and ``offsets``; ``.parquet`` a row a position with
+        the same as columns, without bfloat16. Ids have the smallest integer dtype for the number
+        of classes, values their own. The metadata has under ``kldiv``, as JSON, ``format``
+        (``"TopK"``), ``version`` (1), ``kind``, ``classes``, ``batch_shape`` and ``ragged``.
+        `kldiv compare`, `kldiv convert` and `kldiv info` take such files as dumps.
+
+        The file has its name once it is whole.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Its end says the format.
+        overwrite : bool
+            Whether to replace a file that is there.
+
+        Raises
+        ------
+        ValueError
+            For another end, and for bfloat16 in Parquet.
+        FileExistsError, OSError
+            For a file that is there, or cannot be written.
+        ModuleNotFoundError
+            Without the extra ``eval``, or ``formats`` for Parquet.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import kldiv
+        >>> kept = kldiv.TopK([[5, 1]], [[-0.5, -1.5]], classes=10)
+        >>> path = tempfile.mkdtemp() + "/teacher.safetensors"
+        >>> kept.save(path)
+        >>> kldiv.TopK.load(path) == kept
+        True
+        """
+        _optional.module("kldiv.evaluation.top_k_files").save(self, path, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TopK:
+        """Read what `save` or `kldiv convert` wrote, and check it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A ``.safetensors`` or ``.parquet`` of top-k rows.
+
+        Raises
+        ------
+        ValueError
+            For a file that holds none, is cut off or of another version, or whose rows `TopK`
+            refuses; the message names the file, and the first such row and id.
+        OSError
+            For a file that cannot be read.
+        """
+        found: TopK = _optional.module("kldiv.evaluation.top_k_files").load(path)
+        return found
+
     def __getitem__(self, index: Any) -> TopK:
         """Some rows, by an index of the batch as NumPy takes it."""
         return self._of(**rows.chosen(self, index), checked=True)
@@ -462,7 +521,8 @@ class TopK:
             k = f"{self.ids.shape[-1]}"
         else:
             counts = self.counts
-            k = f"{counts.min()}..{counts.max()}" if len(counts) else "0"
+            low, high = counts.min(initial=self.classes), counts.max(initial=0)
+            k = f"{low}..{high}" if low < high else f"{high}"
         normalizer = " with normalizer" if self.normalizer is not None else ""
         sampled = "" if self.weights is None else ", sampled"
         return (
