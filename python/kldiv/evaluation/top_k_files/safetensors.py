@@ -169,6 +169,10 @@ class Stored:
         shape = self.entries[name].shape
         return self._read(name, 0, math.prod(shape)).reshape(shape)
 
+    def first_row(self, row: int) -> int:
+        """Where `pieces` begins that is asked for rows from `row` on: there."""
+        return row
+
     def pieces(self, rows: range) -> Iterator[Piece]:
         """Some rows, checked."""
         counts = np.diff(self.offsets)
