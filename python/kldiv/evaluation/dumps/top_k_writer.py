@@ -68,27 +68,36 @@ def _counted(source: Source, pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _pieces(source: Source, classes: int) -> Iterator[Piece]:
-    said = Described("log_probs", classes, (), True)
     for sequence in source.each():
-        done = 0
-        for block in sequence.read(ROWS):
-            assert isinstance(block, TopKBlock)
-            piece = _piece(source, sequence, block, done)
-            try:
-                check(said, piece, done, Path(sequence.name))
-            except DumpError:
-                _explain_texts(sequence, piece)
-                raise
-            yield piece
-            done += len(block)
+        yield from pieces_of(source, sequence, classes, np.dtype(np.float32))
 
 
-def _piece(source: Source, sequence: Sequence, block: TopKBlock, done: int) -> Piece:
+def pieces_of(
+    source: Source, sequence: Sequence, classes: int, dtype: np.dtype[Any]
+) -> Iterator[Piece]:
+    """The rows of a sequence, checked; of digits that the dtype has not the source is told."""
+    said = Described("log_probs", classes, (), True)
+    done = 0
+    for block in sequence.read(ROWS):
+        assert isinstance(block, TopKBlock)
+        piece = _piece(source, sequence, block, done, dtype)
+        try:
+            check(said, piece, done, Path(sequence.name))
+        except DumpError:
+            _explain_texts(sequence, piece)
+            raise
+        yield piece
+        done += len(block)
+
+
+def _piece(
+    source: Source, sequence: Sequence, block: TopKBlock, done: int, dtype: np.dtype[Any]
+) -> Piece:
     present = block.ids >= 0
     values = block.log_probs[present]
-    rounded = values.astype(np.float32)
+    rounded = values.astype(dtype)
     if not np.array_equal(rounded, values):
-        source.lose("what log-probabilities have beyond float32")
+        source.lose(f"what log-probabilities have beyond {dtype.name}")
     labels = np.full(len(block), NO_LABEL)
     if sequence.labels is not None:
         labels = sequence.labels[done : done + len(block)]
@@ -96,9 +105,7 @@ def _piece(source: Source, sequence: Sequence, block: TopKBlock, done: int) -> P
         block.ids[present],
         rounded,
         np.count_nonzero(present, axis=1),
-        labels=np.full(len(block), NO_LABEL)
-        if labels is None
-        else labels[done : done + len(block)],
+        labels=labels,
         begins=not done,
         first=sequence.first,
     )
