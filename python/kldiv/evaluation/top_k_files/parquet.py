@@ -173,7 +173,7 @@ class Stored:
             if wrong.any():
                 row = start + int(np.argmax(wrong))
                 raise DumpError(
-                    f"{self.path} holds no list of as many {name!r} as ids in row {row}"
+                    f"{self.path}: row {row} has another number of {name!r} than of ids"
                 )
             counts = lengths
             flat[name] = self._plain(by_name[name].flatten(), name)
