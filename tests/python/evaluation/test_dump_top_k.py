@@ -335,9 +335,8 @@ def test_ranks_of_vllm_that_do_not_fall(tmp_path):
         "2": {"logprob": -1.0, "rank": 2},
     }
     (tmp_path / "a.json").write_text(json.dumps({"prompt_logprobs": [None, position]}))
-    with pytest.raises(
-        DumpError, match="position 0 token 2 of rank 2 has .* -1, above -2 of rank 1"
-    ):
+    message = r"position 0 token 2 of rank 2 has .* -1, above -2 of rank 1"
+    with pytest.raises(DumpError, match=message):
         open_dump(tmp_path / "a.json")
 
 
