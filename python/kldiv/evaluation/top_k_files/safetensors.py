@@ -198,11 +198,14 @@ class Stored:
     def _read(self, name: str, start: int, stop: int) -> Array:
         entry = self.entries[name]
         dtype = DTYPES[entry.dtype]
-        found: Array = np.fromfile(
-            self.path, dtype, stop - start, offset=entry.offset + start * dtype.itemsize
-        )
-        if len(found) < stop - start:
-            raise DumpError(f"{self.path} is truncated, in tensor {name!r}")
+        found: Array = np.empty(stop - start, dtype)
+        left = found.view(np.uint8).data
+        with self.path.open("rb") as file:
+            file.seek(entry.offset + start * dtype.itemsize)
+            while left:
+                if not (length := file.readinto(left)):
+                    raise DumpError(f"{self.path} is truncated, in tensor {name!r}")
+                left = left[length:]
         return found
 
     def _check(self) -> None:
