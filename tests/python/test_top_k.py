@@ -295,3 +295,16 @@ def test_ids_beyond_a_vocabulary_are_refused_or_dropped(kept):
     assert np.array_equal(found.ids, kept.ids[kept.ids < 30])
     with pytest.raises(ValueError, match="-1"):
         kldiv.TopK.from_padded([[-1, 2]], [[-1.0, -2]], classes=30, outside="drop")
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 4), (2, 0, 3), (0,)])
+def test_no_class_or_no_row(tmp_path, shape):
+    empty = kldiv.TopK(np.zeros(shape, int), np.zeros(shape), classes=5)
+    assert np.shape(empty.coverage()) == shape[:-1]
+    assert empty.thin(2).batch_shape == shape[:-1]
+    assert empty.to_dense(fill=-1).shape == (*shape[:-1], 5)
+    for end in (".safetensors", ".parquet"):
+        empty.save(tmp_path / f"a{end}")
+        assert kldiv.TopK.load(tmp_path / f"a{end}") == empty
+    if len(shape) > 1:
+        assert kldiv.TopK.concatenate([empty[:1], empty[1:]]) == empty

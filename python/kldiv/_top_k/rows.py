@@ -23,7 +23,7 @@ def chosen(top_k: TopK, index: Any) -> dict[str, Any]:
         width = top_k.ids.shape[-1]
         for name in ("ids", "values", "weights"):
             array = getattr(top_k, name)
-            rest[name] = None if array is None else _copy(array.reshape(-1, width)[rows])
+            rest[name] = None if array is None else _copy(array.reshape(top_k.rows, width)[rows])
         return rest
     if np.ndim(rows) > 1:
         raise IndexError(
@@ -63,8 +63,8 @@ def most_probable(top_k: TopK, k: int) -> dict[str, Any]:
         shape = (*top_k.batch_shape, min(k, width))
         rest["ids"] = np.empty(shape, top_k.ids.dtype)
         rest["values"] = np.empty(shape, top_k.values.dtype)
-        parts = {name: rest[name].reshape(-1, shape[-1]) for name in ("ids", "values")}
-        given = {name: getattr(top_k, name).reshape(-1, width) for name in parts}
+        parts = {name: rest[name].reshape(top_k.rows, shape[-1]) for name in ("ids", "values")}
+        given = {name: getattr(top_k, name).reshape(top_k.rows, width) for name in parts}
         for start, stop in checks.chunks(begins):
             ids, values = given["ids"][start:stop], given["values"][start:stop]
             order = _order(ids, values)[:, : shape[-1]]
