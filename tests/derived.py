@@ -23,6 +23,8 @@ HEADERS = {
     "jax": "from typing import Any\n\nimport jax",
     "dask": "from typing import Any\n\nimport dask.array as da",
 }
+SUBMODULES = {"torch": ("estimators",), "jax": ("estimators",)}
+"""Public modules of a companion, each with a stub of its own."""
 TABLES = {
     "README.md": ("| divergence | per row |", " with ", "; `{}` = {:g} is `{}`"),
     "README.zh.md": ("| 散度 | 每行的值 |", "，", "；`{}` = {:g} 时就是 `{}`"),
@@ -35,7 +37,9 @@ BEGIN, END = "<!-- divergences -->\n", "<!-- end of divergences -->\n"
 def stub(companion):
     """The text of a stub."""
     module = importlib.import_module(f"kldiv.{companion}")
-    imported, adopted = [], []
+    submodules = SUBMODULES.get(companion, ())
+    imported = [f"from kldiv.{companion} import {name} as {name}\n" for name in submodules]
+    adopted = []
     for name in sorted(module.__all__):
         found = getattr(module, name)
         if hasattr(found, "__signature__") and inspect.isfunction(found):
@@ -43,8 +47,9 @@ def stub(companion):
         else:
             imported.append(f"from {found.__module__} import {name} as {name}\n")
     names = "".join(f"    {name!r},\n".replace("'", '"') for name in sorted(module.__all__))
+    header = HEADERS[companion.partition(".")[0]]
     parts = [
-        f'"""{inspect.getdoc(module)}\n"""\n\n# Made by `make derived`.\n{HEADERS[companion]}\n',
+        f'"""{inspect.getdoc(module)}\n"""\n\n# Made by `make derived`.\n{header}\n',
         "".join(imported) and "\n" + "".join(sorted(imported)),
         f"\n__all__ = [\n{names}]\n\n",
         "\n".join(adopted),
@@ -150,6 +155,11 @@ FILES = {
     **{
         f"python/kldiv/{companion}/__init__.pyi": (lambda companion=companion: stub(companion))
         for companion in HEADERS
+    },
+    **{
+        f"python/kldiv/{companion}/{name}.pyi": (lambda module=f"{companion}.{name}": stub(module))
+        for companion, names in SUBMODULES.items()
+        for name in names
     },
     **{
         document: (lambda document=document: with_table(document))

@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from kldiv.jax import estimators as estimators
+
 __all__ = [
     "adaptive_kl",
     "alpha_divergence",

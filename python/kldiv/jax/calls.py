@@ -19,7 +19,7 @@ SIDE_ARRAYS = ("where", "weights", "class_weights")
 
 def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     """A function of `kldiv`: `rows` are its arguments with a row or a label for each row."""
-    rows = {argument: _rows(argument, value) for argument, value in rows.items()}
+    rows = {argument: as_rows(argument, value) for argument, value in rows.items()}
     function = getattr(kldiv, name)
     if not _has_traced((rows, options)):
         # The very call that a user of NumPy makes, and its exceptions.
@@ -30,12 +30,12 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     options = {**options, "axis": axis if axis < 0 else axis - rows[first].ndim}
     arrays: dict[Place, jax.Array] = {}
     for argument, value in rows.items():
-        arrays[argument, None] = _on_device(argument, value)
+        arrays[argument, None] = as_jax(argument, value)
     constants = {}
     for option, value in options.items():
         if option in SIDE_ARRAYS:
             if value is not None:
-                arrays[option, None] = _on_device(option, value)
+                arrays[option, None] = as_jax(option, value)
         elif is_traced(value):
             arrays[option, None] = value
         else:
@@ -53,7 +53,7 @@ def _has_traced(values: Any) -> bool:
     return any(map(is_traced, jax.tree.leaves(values)))
 
 
-def _rows(name: str, value: Any) -> Any:
+def as_rows(name: str, value: Any) -> Any:
     """Floating numbers as a JAX array; integers, which JAX may narrow, as they are."""
     if isinstance(value, jax.Array):
         return value
@@ -69,7 +69,7 @@ def _rows(name: str, value: Any) -> Any:
     )
 
 
-def _on_device(name: str, value: Any) -> jax.Array:
+def as_jax(name: str, value: Any) -> jax.Array:
     """An array that JAX can trace, of the same numbers."""
     if isinstance(value, jax.Array) or _has_traced(value):
         return jnp.asarray(value)
@@ -100,7 +100,7 @@ def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
     stand_ins = {
         argument: _zeros(value.shape, value.dtype, axis) for argument, value in rows.items()
     }
-    given = {option: _stand_in(option, value) for option, value in options.items()}
+    given = {option: stand_in(option, value) for option, value in options.items()}
     # Rows that are left out are not computed, so that nothing reads what the stand-ins hold.
     where = options["where"]
     if where is None:
@@ -121,9 +121,10 @@ def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
     return np.moveaxis(np.zeros((*sizes, classes), dtype), -1, axis)
 
 
-def _stand_in(name: str, value: Any) -> Any:
+def stand_in(name: str, value: Any) -> Any:
+    """An option as it is, or some numbers of its shape and dtype where JAX hides them."""
     if isinstance(value, tuple | list):
-        return tuple(_stand_in(name, one) for one in value)
+        return tuple(stand_in(name, one) for one in value)
     if not is_traced(value):
         return value
     return np.full(value.shape, -100 if name == "ignore_index" else 1, value.dtype)

@@ -7,6 +7,7 @@ torch. Everything else has p, the reference, first, and takes logits.
 # Made by `make derived`.
 from torch import Tensor
 
+from kldiv.torch import estimators as estimators
 from kldiv.torch.functional.cross_entropy import cross_entropy as cross_entropy
 from kldiv.torch.functional.distillation import distillation_loss as distillation_loss
 from kldiv.torch.functional.kl_div import kl_div as kl_div
