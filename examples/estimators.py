@@ -12,7 +12,7 @@ rounded to int8 or int4, on topics of Python's documentation. Of every position
                gradient of KL(q‖p); its length, its cosine and its noise
 
 Then tokens are sampled, and the estimates that they give are held to the exact numbers with bars
-of three standard errors.
+of three standard errors: those of the exact variance, and those that the samples themselves give.
 
     python examples/estimators.py [--quick]
 """
@@ -79,6 +79,7 @@ def exact(p: Numbers, q: Numbers) -> dict[str, dict[str, Numbers]]:
     log_p, log_q = (np.asarray(kldiv.log_softmax(z)) for z in (p, q))
     probabilities = np.exp(log_q)
     kl, gradient = kldiv.value_and_grad(kldiv.reverse_kl, p, q)
+    along = gradient - (probabilities * gradient).sum(-1, keepdims=True)
     lengths = 1.0 - 2.0 * probabilities + (probabilities**2).sum(-1, keepdims=True)
     found = {"": {"kl": kl, "gradient²": (gradient**2).sum(-1)}}
     weights: dict[str, Numbers] = {}
@@ -96,6 +97,8 @@ def exact(p: Numbers, q: Numbers) -> dict[str, dict[str, Numbers]]:
         squares = (probabilities * weight**2 * lengths).sum(-1)
         found[name] = {
             "aligned": (expected * gradient).sum(-1),
+            "aligned variance": (probabilities * (weight * along) ** 2).sum(-1)
+            - (expected * gradient).sum(-1) ** 2,
             "length²": (expected**2).sum(-1),
             "error²": ((expected - gradient) ** 2).sum(-1),
             "variance": squares - (expected**2).sum(-1),
@@ -174,7 +177,7 @@ def of_values(name: str, found: dict[str, dict[str, Numbers]]) -> list[dict[str,
     for setting in CLAMPS:
         one = found[setting]
         tokens = one["samples"]
-        mean, error = mean_of((tokens - kl[:, None]) / kl.mean())
+        bars = bars_of(tokens, one["variance"], kl.mean())
         lines.append(
             {
                 "weights": name,
@@ -183,8 +186,8 @@ def of_values(name: str, found: dict[str, dict[str, Numbers]]) -> list[dict[str,
                 "expected": float(one["mean"].mean()),
                 "bias": float((one["mean"] - kl).mean() / kl.mean()),
                 "σ of a token": float(np.sqrt(one["variance"].mean()) / kl.mean()),
-                "sampled": 1.0 + mean,
-                f"{SIGMAS}σ": SIGMAS * error,
+                "sampled": float(tokens.mean() / kl.mean()),
+                **bars,
             }
         )
     return lines
@@ -208,17 +211,24 @@ def of_gradients(name: str, found: dict[str, dict[str, Numbers]]) -> list[dict[s
             "along": float(one["aligned"].sum() / squares.sum()),
         }
         if "samples" in one:
-            aligned = (one["samples"] - one["aligned"][:, None]) / squares.mean()
-            mean, error = mean_of(aligned)
-            line |= {"sampled": line["along"] + mean, f"{SIGMAS}σ": SIGMAS * error}
+            tokens = one["samples"]
+            line["sampled"] = float(tokens.mean() / squares.mean())
+            line |= bars_of(tokens, one["aligned variance"], squares.mean())
         lines.append(line)
     return lines
 
 
-def mean_of(deviations: Numbers) -> tuple[float, float]:
-    """Mean of independent samples of every row, and its standard error."""
-    within = deviations.var(axis=1, ddof=1) / deviations.shape[1]
-    return float(deviations.mean()), float(np.sqrt(within.sum()) / len(deviations))
+def bars_of(tokens: Numbers, variance: Numbers, unit: float) -> dict[str, float]:
+    """Bars of the mean over rows, by the exact variance of a token of each, and by its samples'."""
+    rows, samples = tokens.shape
+    known = {
+        f"{SIGMAS}σ": variance,
+        f"{SIGMAS}σ of the samples": tokens.var(axis=1, ddof=1),
+    }
+    return {
+        name: float(SIGMAS * np.sqrt(one.sum() / samples) / rows / unit)
+        for name, one in known.items()
+    }
 
 
 def draw(values: list[dict[str, Any]], gradients: list[dict[str, Any]]) -> Any:
