@@ -71,7 +71,7 @@ class Size:
 
 
 FULL = Size(passages=6, length=96, samples=32)
-QUICK = Size(passages=1, length=48, samples=32)
+QUICK = Size(passages=1, length=24, samples=32)
 
 
 def exact(p: Numbers, q: Numbers) -> dict[str, dict[str, Numbers]]:
