@@ -60,6 +60,29 @@ pub enum Error {
         /// The index that marks rows to be ignored, where there is one.
         ignore_index: Option<i64>,
     },
+    /// A class of a teacher's row that cannot be.
+    Class {
+        /// First offending row.
+        row: usize,
+        /// The class.
+        class: i64,
+        /// Classes in a row.
+        classes: usize,
+    },
+    /// Offsets that do not divide the classes of a teacher into rows.
+    Offsets {
+        /// The first row without its classes.
+        row: usize,
+    },
+    /// A rule for teachers of some classes that gives a loss no meaning.
+    Rule {
+        /// The rule.
+        rule: &'static str,
+        /// The loss.
+        loss: &'static str,
+        /// Why, to complete a sentence.
+        reason: &'static str,
+    },
     /// An option that has no meaning together with another.
     Option {
         /// The whole sentence.
@@ -113,6 +136,11 @@ impl fmt::Display for Error {
                 }
                 write!(f, "; pass ignore_index={label} or mask the row with where")
             }
+            Error::Class { row, class, classes } => {
+                write!(f, "class {class} in row {row} of the teacher is out of range for {classes} classes")
+            }
+            Error::Offsets { row } => write!(f, "the offsets do not say which classes row {row} of the teacher has"),
+            Error::Rule { rule, loss, reason } => write!(f, "rule {rule:?} gives {loss} no meaning: {reason}"),
             Error::Option { reason } => f.write_str(reason),
             Error::OverlappingOutput { argument } => {
                 write!(f, "rows of {argument} overlap in memory; pass an array whose elements are distinct")

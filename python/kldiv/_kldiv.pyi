@@ -70,6 +70,52 @@ class _Distillation(Protocol):
     @property
     def label_smoothing(self) -> float: ...
 
+class _FlatTopK(Protocol):
+    """Kept classes of rows, one after the other."""
+
+    @property
+    def ids(self) -> NDArray[np.int64]: ...
+    @property
+    def log_probs(self) -> NDArray[np.float64]: ...
+    @property
+    def weights(self) -> NDArray[np.float64] | None:
+        """What classes that were drawn stand for."""
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """One more than rows, from 0: where each begins and ends."""
+
+    @property
+    def normalized(self) -> bool:
+        """Whether these are log-probabilities of all classes, and not up to a number a row."""
+
+    @property
+    def classes(self) -> int: ...
+
+class _SparseLoss(Protocol):
+    """What a loss from kept classes is to be."""
+
+    @property
+    def loss(self) -> str:
+        """A divergence, with its parameter, or cross_entropy."""
+
+    @property
+    def parameter(self) -> float: ...
+    @property
+    def rule(self) -> str:
+        """A name of `RULES`."""
+
+    @property
+    def floor(self) -> float:
+        """The parameter of the rule that has one."""
+
+    @property
+    def temperatures(self) -> tuple[float, float]:
+        """Of teacher and student."""
+
+    @property
+    def temper_after(self) -> bool: ...
+
 # One number is a scalar of float64 or float32.
 _Values = NDArray[np.floating] | Any
 
@@ -91,6 +137,16 @@ class Parameter(NamedTuple):
     """The smallest magnitude of a value other than 0."""
     domain: str
     """All three in words, to complete "… must be"."""
+
+class Rule(NamedTuple):
+    """What is known of a rule for the classes that a teacher does not keep."""
+
+    name: str
+    parameter: Parameter | None
+    needs_normalizer: bool
+    """Whether the teacher's probabilities must be those of all classes."""
+    samples: bool
+    """Whether it is for classes that were drawn, and only it."""
 
 class Divergence(NamedTuple):
     """What is known of a divergence beside its formula; properties are of rows that sum to one."""
@@ -116,10 +172,13 @@ class Divergence(NamedTuple):
 
 __all__ = [
     "DIVERGENCES",
+    "RULES",
     "TEMPERATURE",
     "Divergence",
     "Parameter",
+    "Rule",
     "build_info",
+    "check_rule",
     "clipped_kl",
     "compare",
     "cross_entropy",
@@ -138,9 +197,11 @@ __all__ = [
     "pairwise",
     "pointwise_kl",
     "set_num_threads",
+    "sparse_loss",
     "stream",
 ]
 DIVERGENCES: Mapping[str, Divergence]
+RULES: Mapping[str, Rule]
 TEMPERATURE: Parameter
 
 def infinite_where(kind: str, parameter: float) -> tuple[bool, bool]: ...
@@ -155,6 +216,18 @@ def divergence(
     grad_output: NDArray[np.float64] | None = None,
     p_gradient: _Operand | None = None,
     q_gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> _Values: ...
+def check_rule(options: _SparseLoss, normalized: bool, drawn: bool, knows_all: bool) -> None:
+    """Raise `ValueError` for a loss that its rule gives no meaning with such a teacher."""
+
+def sparse_loss(
+    teacher: _FlatTopK,
+    student: _Operand,
+    options: _SparseLoss,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
+    gradient: _Operand | None = None,
     isa: str | None = None,
 ) -> _Values: ...
 def cross_entropy(

@@ -10,6 +10,7 @@ mod linear;
 mod pairwise;
 mod pointwise;
 mod softmax;
+mod sparse;
 mod stream;
 
 pub use coded::{ClippedKl, clipped_kl, decode_log_probs, encode_log_probs};
@@ -21,4 +22,5 @@ pub use linear::linear;
 pub use pairwise::{Side, pairwise};
 pub use pointwise::pointwise_kl;
 pub use softmax::{entropy, gather_log_probs, log_softmax, logsumexp};
+pub use sparse::{SparseLoss, SparseTeacher, sparse_loss};
 pub use stream::{Stream, stream};

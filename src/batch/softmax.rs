@@ -42,7 +42,7 @@ pub fn logsumexp(
                     blocks.map(logits.classes(), |start, len| {
                         let (logits, out) = (z.block(start, len), out.block(start, len));
                         let wide = wide || scale.abs() > LARGEST_NARROW_SCALE;
-                        isa.run_lanes(wide, WriteSoftmax { logits, sum, scale, out });
+                        isa.run_lanes(wide, WriteSoftmax { logits, sum, scale, less: 0.0, out });
                     });
                 }
             }

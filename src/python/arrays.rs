@@ -116,6 +116,11 @@ pub(super) struct Reducer<'py> {
 }
 
 impl Reducer<'_> {
+    /// The dtype of the values.
+    pub(super) fn dtype(&self) -> Dtype {
+        self.dtype_name
+    }
+
     /// The marks of the mask.
     pub(super) fn keep(&self) -> PyResult<Option<Vec<bool>>> {
         marks(self.r#where.as_ref())

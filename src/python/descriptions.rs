@@ -8,11 +8,8 @@ use crate::{Kind, Parameter, TEMPERATURE};
 /// Adds `DIVERGENCES` and `TEMPERATURE` to the module, and their types, `Divergence` and `Parameter`.
 pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    let parameter_type = named_tuple(module, "Parameter", &["name", "default", "low", "high", "smallest", "domain"])?;
-    let as_tuple = |parameter: Parameter| {
-        let Parameter { name, default, low, high, smallest, domain } = parameter;
-        parameter_type.call1((name, default, low, high, smallest, domain))
-    };
+    named_tuple(module, "Parameter", &["name", "default", "low", "high", "smallest", "domain"])?;
+    let as_tuple = |parameter| parameter_tuple(module, parameter);
     module.add("TEMPERATURE", as_tuple(TEMPERATURE)?)?;
     let fields = [
         "name",
@@ -47,7 +44,17 @@ pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DIVERGENCES", divergences)
 }
 
-fn named_tuple<'py>(module: &Bound<'py, PyModule>, name: &str, fields: &[&str]) -> PyResult<Bound<'py, PyAny>> {
+/// A parameter as Python has it, once `Parameter` has been added to the module.
+pub(super) fn parameter_tuple<'py>(module: &Bound<'py, PyModule>, parameter: Parameter) -> PyResult<Bound<'py, PyAny>> {
+    let Parameter { name, default, low, high, smallest, domain } = parameter;
+    module.getattr("Parameter")?.call1((name, default, low, high, smallest, domain))
+}
+
+pub(super) fn named_tuple<'py>(
+    module: &Bound<'py, PyModule>,
+    name: &str,
+    fields: &[&str],
+) -> PyResult<Bound<'py, PyAny>> {
     let py = module.py();
     let options = [("module", "kldiv._kldiv")].into_py_dict(py)?;
     let made = py.import("collections")?.getattr("namedtuple")?.call((name, fields), Some(&options))?;

@@ -9,6 +9,7 @@ mod coded;
 mod descriptions;
 mod results;
 mod settings;
+mod sparse;
 
 use pyo3::prelude::*;
 
@@ -25,12 +26,15 @@ mod _kldiv {
     use super::descriptions::infinite_where;
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, isa, set_num_threads};
+    #[pymodule_export]
+    use super::sparse::{check_rule, sparse_loss};
 
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::settings::read_environment()?;
-        super::descriptions::add(module)
+        super::descriptions::add(module)?;
+        super::sparse::add(module)
     }
 }

@@ -167,11 +167,13 @@ impl<V: Lanes> Step<V, 1, 1, 0> for GradientStep<V> {
     }
 }
 
-/// Writes softmax times `scale` for one block: the gradient of log-sum-exp.
+/// Writes softmax times `scale`, less a number, for one block: the gradient of log-sum-exp, and of losses with the same mass on
+/// all classes.
 pub(crate) struct WriteSoftmax<'a> {
     pub(crate) logits: Distribution<'a>,
     pub(crate) sum: LogSumExp,
     pub(crate) scale: f64,
+    pub(crate) less: f64,
     pub(crate) out: RowMut<'a>,
 }
 
@@ -182,7 +184,7 @@ impl LaneKernel for WriteSoftmax<'_> {
     fn run<V: Lanes>(self, token: V::Token) {
         let view = DistributionView::<V>::new(token, self.logits, self.sum);
         let z = Block::new(self.logits.row, f64::NEG_INFINITY);
-        let mut step = Softmax { view, scale: V::splat(token, self.scale) };
+        let mut step = Softmax { view, scale: V::splat(token, self.scale), less: V::splat(token, self.less) };
         runs::pass(token, self.out.classes(), [z], [Some(BlockMut::new(self.out))], &mut step);
     }
 }
@@ -190,11 +192,12 @@ impl LaneKernel for WriteSoftmax<'_> {
 struct Softmax<V: Lanes> {
     view: DistributionView<V>,
     scale: V,
+    less: V,
 }
 
 impl<V: Lanes> Step<V, 1, 1, 0> for Softmax<V> {
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [z]: [V; 1], _: &mut [V; 0]) -> [V; 1] {
-        [self.view.p(z) * self.scale]
+        [self.view.p(z) * self.scale - self.less]
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! It alone knows where numbers lie. Vectors are read, and written, in runs of [`RUN`].
 
-use crate::element::Dtype;
+use crate::element::{Dtype, Element};
 use crate::rows::{AsBf16, AsF16, AsLanes, Block, BlockMut, Chunk, PastCaches, Store, Vectors, VectorsMut};
-use crate::simd::{Lanes, RUN, Scalar, Simd, Total};
+use crate::simd::{Lanes, MAX_LANES, RUN, Scalar, Simd, Total};
 
 /// What is done with one vector of each of `R` blocks: it gives one for each of `W` outputs, and `N` sums grow by it.
 ///
@@ -24,6 +24,62 @@ pub(crate) trait Step<V: Lanes, const R: usize, const W: usize, const N: usize> 
 
     /// Takes one vector of each block; if `WHOLE`, no lane of it is padding. `#[inline(always)]`.
     fn step<const WHOLE: bool>(&mut self, chain: usize, lanes: [V; R], runs: &mut [V; N]) -> [V; W];
+}
+
+/// Classes of a row that are left out of a block, which starts at one of its classes; they rise.
+#[derive(Clone, Copy)]
+pub(crate) struct Holes<'a> {
+    pub(crate) classes: &'a [usize],
+    pub(crate) start: usize,
+}
+
+impl Holes<'_> {
+    pub(crate) const NONE: Self = Holes { classes: &[], start: 0 };
+
+    /// Where they lie in the block.
+    #[inline(always)]
+    pub(crate) fn offsets(self) -> impl Iterator<Item = usize> {
+        self.classes.iter().map(move |class| class - self.start)
+    }
+}
+
+/// A step over one block of logits that finds some of its classes masked.
+///
+/// Vectors come in their order, each once: it is enough to count them.
+pub(crate) struct Without<'a, K, S> {
+    pub(crate) token: K,
+    pub(crate) step: S,
+    /// Those that are still to come.
+    pub(crate) holes: Holes<'a>,
+    pub(crate) at: usize,
+}
+
+impl<V: Lanes, S: Step<V, 1, 0, N>, const N: usize> Step<V, 1, 0, N> for Without<'_, V::Token, S> {
+    const CHAINS: usize = S::CHAINS;
+    const AHEAD: usize = S::AHEAD;
+
+    #[inline(always)]
+    fn has_sum(at: usize) -> bool {
+        S::has_sum(at)
+    }
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, chain: usize, [mut lanes]: [V; 1], runs: &mut [V; N]) -> [V; 0] {
+        let end = self.at + V::N;
+        while let Some((&class, rest)) = self.holes.classes.split_first()
+            && class - self.holes.start < end
+        {
+            let mut numbers = [0.0; MAX_LANES];
+            for (number, lane) in numbers.iter_mut().zip(lanes.to_array()) {
+                *number = lane.to_f64();
+            }
+            numbers[class - self.holes.start - self.at] = f64::NEG_INFINITY;
+            lanes = V::from_array(self.token, &numbers);
+            self.holes.classes = rest;
+        }
+        self.at = end;
+        self.step.step::<WHOLE>(chain, [lanes], runs)
+    }
 }
 
 /// The sums over blocks of as many classes.

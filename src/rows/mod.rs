@@ -4,13 +4,15 @@
 //! from; every access goes through [`Block`] and [`BlockMut`], which check their bounds.
 //!
 //! * [`axes`]: where rows lie in memory.
-//! * [`row`]: one row as it is stored; [`block`]: a block of it as kernels see it.
+//! * [`row`]: one row as it is stored; [`block`]: a block of it as kernels see it; [`patched`]: one with numbers replaced.
 
 mod axes;
 mod block;
+mod patched;
 mod row;
 
 pub(crate) use block::{AsBf16, AsF16, AsLanes, BLOCK, Block, BlockMut, Chunk, PastCaches, Store, Vectors, VectorsMut};
+pub(crate) use patched::Patched;
 pub(crate) use row::{Row, RowMut};
 
 use std::marker::PhantomData;

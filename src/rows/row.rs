@@ -63,6 +63,18 @@ impl<'a> Row<'a> {
     }
 }
 
+impl<'a, E: Element> From<&'a mut [E]> for RowMut<'a> {
+    fn from(data: &'a mut [E]) -> Self {
+        RowMut {
+            data: data.as_mut_ptr().cast(),
+            dtype: E::DTYPE,
+            classes: data.len(),
+            past_caches: false,
+            lifetime: PhantomData,
+        }
+    }
+}
+
 /// One row, or a block of it, to write.
 #[derive(Clone, Copy)]
 pub(crate) struct RowMut<'a> {
@@ -128,6 +140,11 @@ impl RowMut<'_> {
 
     /// Sets every element.
     pub(crate) fn fill(self, value: f64) {
+        if value.to_bits() == 0 {
+            // SAFETY: the bytes are those of the row; all of a zero of any dtype are 0.
+            unsafe { self.data.write_bytes(0, self.classes * self.dtype.size()) };
+            return;
+        }
         for index in 0..self.classes {
             self.set(index, value);
         }

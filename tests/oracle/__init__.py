@@ -49,6 +49,8 @@ from .softmax import entropy_gradient as entropy_gradient
 from .softmax import logsumexp_gradient as logsumexp_gradient
 from .softmax import wide_entropy as wide_entropy
 from .softmax import wide_entropy_gradient as wide_entropy_gradient
+from .sparse import sparse_gradient as sparse_gradient
+from .sparse import sparse_loss as sparse_loss
 from .wide_pair import WidePair as WidePair
 from .wide_pair import wide as wide
 from .wide_pair import wide_divergence as wide_divergence

@@ -21,3 +21,12 @@ from kldiv._requests.request import Request as Request
 from kldiv._requests.softmax import EntropyRequest as EntropyRequest
 from kldiv._requests.softmax import LogSumExpRequest as LogSumExpRequest
 from kldiv._requests.softmax import entropy_of_side as entropy_of_side
+from kldiv._requests.sparse import Rule as Rule
+from kldiv._requests.sparse import SparseRequest as SparseRequest
+from kldiv._requests.sparse import as_rule as as_rule
+from kldiv._requests.sparse import as_temper_after as as_temper_after
+from kldiv._requests.sparse import check_fits as check_fits
+from kldiv._requests.sparse import check_no_rule as check_no_rule
+from kldiv._requests.sparse import check_spaces as check_spaces
+from kldiv._requests.sparse import sparse_loss as sparse_loss
+from kldiv._requests.sparse import sparse_loss_of_flat as sparse_loss_of_flat

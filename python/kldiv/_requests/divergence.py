@@ -21,6 +21,8 @@ from kldiv._kldiv import DIVERGENCES
 from kldiv._reducer import Reducer, Value
 from kldiv._requests.negative import PROBABILITIES, check_probabilities
 from kldiv._requests.options import normalized, sides_of
+from kldiv._requests.sparse import SparseRequest, check_no_rule, sparse_loss
+from kldiv._top_k import TopK
 
 
 def divergence(
@@ -37,10 +39,33 @@ def divergence(
     weights: Any,
     reduction: str,
     denominator: Any,
-) -> DivergenceRequest:
-    """A divergence of two arrays of rows; its parameter is `None` where it has none."""
+    rule: Any,
+    temper_after: Any,
+) -> DivergenceRequest | SparseRequest:
+    """A divergence of two arrays of rows, or from a `TopK`; its parameter may be `None`."""
     described = DIVERGENCES[kind].parameter
     parameter = 0.0 if described is None else as_float(described.name, parameter)
+    if type(p) is TopK:
+        return sparse_loss(
+            kind,
+            parameter,
+            p,
+            "q",
+            q,
+            rule,
+            temper_after,
+            space,
+            normalize,
+            temperature,
+            axis,
+            classes,
+            where,
+            weights,
+            reduction,
+            denominator,
+        )
+    if rule is not None or temper_after is not False:
+        check_no_rule(rule, temper_after)
     (p_space, q_space), temperatures = sides_of(space, temperature)
     spaces = normalized(p_space, normalize), normalized(q_space, normalize)
     return divergence_of_sides(

@@ -20,7 +20,11 @@ class Request(Protocol):
         """What the numbers of `rows` are, in their order."""
         ...
 
-    default_wrt: ClassVar[str]
+    @property
+    def default_wrt(self) -> str:
+        """The argument to differentiate with respect to, unless another one is named."""
+        ...
+
     gradients_at_once: ClassVar[bool]
     """Whether all gradients of a class are written after all that belongs to it was read."""
     side_inputs: ClassVar[tuple[str, ...]]

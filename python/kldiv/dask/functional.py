@@ -19,8 +19,13 @@ from kldiv.dask.exact import exact_sum
 
 MODULE = "kldiv.dask"
 
-TYPES = {"ArrayLike": "Any", "ArrayLike | None": "Any", "Space": "str | tuple[str, str]"} | {
-    "Temperature": "float | tuple[float, float]"
+TYPES = {
+    "ArrayLike": "Any",
+    "ArrayLike | None": "Any",
+    "ArrayLike | TopK": "Any",
+    "Rule | None": "str | tuple[str, float] | None",
+    "Space": "str | tuple[str, str]",
+    "Temperature": "float | tuple[float, float]",
 }
 """What stands for NumPy's types."""
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from numpy.typing import ArrayLike
 
 from kldiv._arrays import as_array, as_float, as_rows, check_same_shape, result_dtype
 from kldiv._reducer import Reducer, Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import CrossEntropyRequest, as_space, differentiable
+from kldiv._requests import (
+    CrossEntropyRequest,
+    Request,
+    Rule,
+    as_space,
+    check_no_rule,
+    differentiable,
+    sparse_loss,
+)
 from kldiv._side_inputs import (
     as_class_index,
     as_class_weights,
@@ -14,12 +24,13 @@ from kldiv._side_inputs import (
     check_beyond,
     check_distributions,
 )
+from kldiv._top_k import TopK
 
 
 @differentiable
 def cross_entropy(
     logits: ArrayLike,
-    targets: ArrayLike,
+    targets: ArrayLike | TopK,
     *,
     space: str = "logits",
     temperature: float = 1.0,
@@ -33,7 +44,9 @@ def cross_entropy(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> CrossEntropyRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Cross-entropy, −ln q of the target class, or −Σ t ln q for a target distribution t.
 
     In general −Σ mᵢ ln qᵢ + ζ lse² with masses mᵢ = wᵢ ((1 − ε) tᵢ + ε/C), where t is 1 at a
@@ -51,7 +64,8 @@ def cross_entropy(
         Shape ``[..., classes]``, floating.
     targets : array_like
         Class indices of any integer dtype over the batch shape, or a floating array of the shape
-        of `logits` with a distribution in each row, taken as given.
+        of `logits` with a distribution in each row, taken as given; or a `TopK`, of which `rule`
+        says what is taken for the rest, and beside which only options of rows apply.
     space : {"logits", "log_probs", "probs"}
         What the numbers of `logits` are. Probabilities and log-probabilities are taken as given:
         q is not divided by its sum.
@@ -76,6 +90,8 @@ def cross_entropy(
         for class indices. Class weights stay out of the divisor for distributions.
     denominator : float, optional
         Replaces the divisor of ``"mean"``.
+    rule, temper_after
+        For targets that are a `TopK`, as for `kl`, with −Σ t ln q in place of the divergence.
 
     Returns
     -------
@@ -107,6 +123,27 @@ def cross_entropy(
     .. [2] A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", JMLR 24 (2023)
        (z-loss). :doi:`10.48550/arXiv.2204.02311`
     """
+    if type(targets) is TopK:
+        _check_plain(ignore_index, label_smoothing, class_weights, z_loss, softcap)
+        return sparse_loss(
+            "cross_entropy",
+            0.0,
+            targets,
+            "logits",
+            logits,
+            rule,
+            temper_after,
+            space,
+            False,
+            temperature,
+            axis,
+            None,
+            where,
+            weights,
+            reduction,
+            denominator,
+        )
+    check_no_rule(rule, temper_after)
     rows = as_rows("logits", logits, axis)
     given = as_array("targets", targets)
     arguments = {"logits": rows}
@@ -140,3 +177,19 @@ def cross_entropy(
         None if softcap is None else as_float("softcap", softcap),
         reducer,
     )
+
+
+def _check_plain(
+    ignore_index: Any, label_smoothing: Any, class_weights: Any, z_loss: Any, softcap: Any
+) -> None:
+    """Raise `ValueError` for options that have no meaning beside a `TopK`."""
+    given = {
+        "ignore_index": ignore_index not in (None, -100),
+        "label_smoothing": label_smoothing != 0.0,
+        "class_weights": class_weights is not None,
+        "z_loss": z_loss != 0.0,
+        "softcap": softcap is not None,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise ValueError(f"{name} does not apply to targets that are a TopK")

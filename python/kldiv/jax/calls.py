@@ -11,7 +11,9 @@ import numpy as np
 
 import kldiv
 from kldiv._arrays import as_array
+from kldiv._top_k import TopK
 from kldiv.jax.rows import Call, Place, evaluate, is_traced
+from kldiv.jax.top_k import Constant, arrays_of, stand_in
 
 LABELS = ("targets", "labels")
 SIDE_ARRAYS = ("where", "weights", "class_weights")
@@ -19,19 +21,29 @@ SIDE_ARRAYS = ("where", "weights", "class_weights")
 
 def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     """A function of `kldiv`: `rows` are its arguments with a row or a label for each row."""
-    rows = {argument: as_rows(argument, value) for argument, value in rows.items()}
+    rows = {
+        argument: value if type(value) is TopK else as_rows(argument, value)
+        for argument, value in rows.items()
+    }
     function = getattr(kldiv, name)
     if not _has_traced((rows, options)):
         # The very call that a user of NumPy makes, and its exceptions.
         return jnp.asarray(function(**rows, **options))
     _check(name, rows, options)
-    first = next(iter(rows))
+    first = next(argument for argument, value in rows.items() if type(value) is not TopK)
     axis = operator.index(options["axis"])
     options = {**options, "axis": axis if axis < 0 else axis - rows[first].ndim}
     arrays: dict[Place, jax.Array] = {}
+    constants: dict[str, Any] = {}
     for argument, value in rows.items():
-        arrays[argument, None] = as_jax(argument, value)
-    constants = {}
+        if type(value) is not TopK:
+            arrays[argument, None] = as_jax(argument, value)
+        elif _has_traced(value):
+            constants[argument] = (value.kind, value.classes)
+            kept = arrays_of(value)
+            arrays |= {(argument, name): jnp.asarray(array) for name, array in kept.items()}
+        else:
+            constants[argument] = Constant(value)
     for option, value in options.items():
         if option in SIDE_ARRAYS:
             if value is not None:
@@ -43,7 +55,9 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
             if isinstance(value, tuple | list):
                 arrays |= {(option, at): one for at, one in enumerate(value) if is_traced(one)}
     floating = tuple(
-        argument for argument in rows if jnp.issubdtype(arrays[argument, None].dtype, jnp.floating)
+        argument
+        for argument in rows
+        if (argument, None) in arrays and jnp.issubdtype(arrays[argument, None].dtype, jnp.floating)
     )
     asked = Call(name, first, floating, tuple(arrays), tuple(constants.items()))
     return evaluate(asked, *arrays.values())
@@ -97,10 +111,13 @@ def _constant(value: Any) -> Any:
 def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
     """Let NumPy's function refuse what can be seen of the arguments: shapes, dtypes, constants."""
     axis = options["axis"]
-    stand_ins = {
-        argument: _zeros(value.shape, value.dtype, axis) for argument, value in rows.items()
+    stand_ins: dict[str, Any] = {
+        argument: (
+            stand_in(value) if type(value) is TopK else _zeros(value.shape, value.dtype, axis)
+        )
+        for argument, value in rows.items()
     }
-    given = {option: stand_in(option, value) for option, value in options.items()}
+    given = {option: stand_in_of_option(option, value) for option, value in options.items()}
     # Rows that are left out are not computed, so that nothing reads what the stand-ins hold.
     where = options["where"]
     if where is None:
@@ -121,10 +138,10 @@ def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
     return np.moveaxis(np.zeros((*sizes, classes), dtype), -1, axis)
 
 
-def stand_in(name: str, value: Any) -> Any:
+def stand_in_of_option(name: str, value: Any) -> Any:
     """An option as it is, or some numbers of its shape and dtype where JAX hides them."""
     if isinstance(value, tuple | list):
-        return tuple(stand_in(name, one) for one in value)
+        return tuple(stand_in_of_option(name, one) for one in value)
     if not is_traced(value):
         return value
     return np.full(value.shape, -100 if name == "ignore_index" else 1, value.dtype)

@@ -17,6 +17,8 @@ MODULE = "kldiv.jax"
 
 TYPES = {
     "ArrayLike": "Any",
+    "ArrayLike | TopK": "Any",
+    "Rule | None": "str | tuple[str, float] | None",
     "ArrayLike | None": "Any",
     "float": "float | jax.Array",
     "float | None": "float | jax.Array | None",

@@ -19,10 +19,11 @@ import numpy as np
 
 import kldiv
 from kldiv._requests import differentiate
+from kldiv.jax.top_k import Constant, checked
 
 Arrays = tuple[Any, ...]
-Place = tuple[str, int | None]
-"""A parameter, and which one of a pair an array stands for."""
+Place = tuple[str, int | str | None]
+"""A parameter, and which one of a pair, or of the arrays of a `TopK`, an array stands for."""
 
 ROWS = ("p", "q", "logits", "targets", "z", "labels")
 """Arguments that have a row, or an entry, for each row."""
@@ -54,16 +55,31 @@ class Call:
         """Whether the rows become one number."""
         return any(name == "reduction" and value != "none" for name, value in self.options)
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether rows of a `TopK` keep different numbers of classes, in one batch only."""
+        return any(at == "offsets" for _, at in self.places)
+
     def arguments(self, arrays: Arrays) -> dict[str, Any]:
         """All arguments of the NumPy function."""
-        found = dict(self.options)
+        found: dict[str, Any] = {
+            name: value.top_k if isinstance(value, Constant) else value
+            for name, value in self.options
+        }
+        kept: dict[str, dict[str, Any]] = {}
         for (name, at), array in zip(self.places, arrays, strict=True):
             if at is None:
                 found[name] = array
+            elif isinstance(at, str):
+                kept.setdefault(name, {})[at] = array
             else:
                 pair = list(found[name])
                 pair[at] = array
                 found[name] = tuple(pair)
+        for name, fields in kept.items():
+            # While JAX hides the numbers, shapes of the others are all that is asked for.
+            if not any(map(is_traced, fields.values())):
+                found[name] = checked(*found[name], fields)
         return found
 
     def result(self, arrays: Arrays) -> Any:
@@ -124,9 +140,13 @@ def _on_host(
             array.shape[: array.ndim - rank] for array, rank in zip(arrays, ranks, strict=True)
         ]
         lead = np.broadcast_shapes(*leads)
-        if not call.reduces and all(
-            name in ROWS + OVER_BATCH or set(own) <= {1}
-            for name, own in zip(names, leads, strict=True)
+        if (
+            not call.reduces
+            and not call.is_ragged
+            and all(
+                name in ROWS + OVER_BATCH or set(own) <= {1}
+                for name, own in zip(names, leads, strict=True)
+            )
         ):
             # All rows are one batch.
             one = [

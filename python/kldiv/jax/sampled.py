@@ -14,7 +14,7 @@ from kldiv import estimators
 from kldiv._signatures import adopt, adopted, bound, docstring
 from kldiv.estimators.formulas import log_ratio
 from kldiv.estimators.table import ESTIMATORS, STRAIGHT_THROUGH
-from kldiv.jax.calls import as_jax, as_rows, stand_in
+from kldiv.jax.calls import as_jax, as_rows, stand_in_of_option
 from kldiv.jax.functional import TYPES
 
 MODULE = "kldiv.jax.estimators"
@@ -33,7 +33,10 @@ def _on_jax_arrays(name: str) -> Callable[..., jax.Array]:
         # NumPy's function refuses what can be seen of the arguments: it is given zeros for numbers
         # that may be hidden.
         stand_ins = (np.zeros(one.shape, one.dtype) for one in (p, q))
-        model(*stand_ins, **{option: stand_in(option, one) for option, one in options.items()})
+        model(
+            *stand_ins,
+            **{option: stand_in_of_option(option, one) for option, one in options.items()},
+        )
         return _estimate(name, jnp.asarray(p), jnp.asarray(q), **_as_arrays(options))
 
     function.__doc__ = docstring(

@@ -10,6 +10,7 @@ from kldiv.torch.functional.distillation import distillation_loss
 from kldiv.torch.functional.divergence import FUNCTIONS
 from kldiv.torch.functional.kl_div import kl_div
 from kldiv.torch.functional.softmax import entropy, gather_log_probs, log_softmax, logsumexp
+from kldiv.torch.functional.top_k import TopKTensors, top_k_tensors
 from kldiv.torch.modules.cross_entropy import CrossEntropyLoss
 from kldiv.torch.modules.distillation import DistillationLoss
 from kldiv.torch.modules.kl_div import KLDivLoss
@@ -19,6 +20,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DistillationLoss",
     "KLDivLoss",
+    "TopKTensors",
     "cross_entropy",
     "distillation_loss",
     "entropy",
@@ -26,5 +28,6 @@ __all__ = [
     "kl_div",
     "log_softmax",
     "logsumexp",
+    "top_k_tensors",
     *FUNCTIONS,
 ]

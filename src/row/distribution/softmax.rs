@@ -4,11 +4,11 @@ use super::{Distribution, LogSumExp};
 use crate::element::Element;
 use crate::row::distribution::Space;
 use crate::row::distribution::scan::{fits_narrow_lanes, largest, scan};
-use crate::row::runs::{self, Step};
-use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
+use crate::row::runs::{self, Holes, Step, Without};
+use crate::rows::{BLOCK, Block, BlockMut, Patched, Row, RowMut};
 use crate::simd::exp::{Decay, ScaledExp, exp};
 use crate::simd::ln::ln;
-use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Scalar, Simd};
+use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Narrow, Scalar, Simd};
 use crate::threads::Blocks;
 
 impl Distribution<'_> {
@@ -28,9 +28,28 @@ impl Distribution<'_> {
 
     /// Log-sum-exp of the whole row; whether f64 lanes were needed is written to `wide`.
     pub(crate) fn statistics(self, isa: Isa, blocks: &Blocks, wide: &mut bool) -> LogSumExp {
+        self.statistics_without(&[], isa, blocks, wide)
+    }
+
+    /// The same of logits without the classes `left_out`, which rise.
+    pub(crate) fn statistics_without(
+        self,
+        left_out: &[usize],
+        isa: Isa,
+        blocks: &Blocks,
+        wide: &mut bool,
+    ) -> LogSumExp {
         loop {
             let lanes = *wide;
-            let parts = blocks.map(self.row.classes(), |start, len| self.block(start, len).log_sum_exp(isa, lanes));
+            let parts = blocks.map(self.row.classes(), |start, len| {
+                let block = self.block(start, len);
+                let from = left_out.partition_point(|&class| class < start);
+                let to = from + left_out[from..].partition_point(|&class| class < start + len);
+                if from == to {
+                    return block.log_sum_exp(isa, lanes);
+                }
+                block.log_sum_exp_without(Holes { classes: &left_out[from..to], start }, isa, lanes)
+            });
             if parts.iter().all(Option::is_some) {
                 let sums = parts.iter().flatten().copied();
                 return match self.space {
@@ -41,6 +60,16 @@ impl Distribution<'_> {
             }
             *wide = true;
         }
+    }
+
+    /// Log-sum-exp of this block without some classes, or `None` where f32 lanes cannot take its range.
+    fn log_sum_exp_without(self, holes: Holes<'_>, isa: Isa, wide: bool) -> Option<LogSumExp> {
+        if !wide && let Some(found) = isa.run(Narrow(PlainSumWithout { distribution: self, holes })) {
+            return Some(found);
+        }
+        let mut patched = Patched::new();
+        let row = patched.patch(self.row, holes.offsets(), f64::NEG_INFINITY);
+        Distribution { row, ..self }.log_sum_exp(isa, wide)
     }
 
     /// Log-sum-exp of this block, or `None` where f32 lanes cannot take its range.
@@ -185,7 +214,11 @@ impl LaneKernel for SumKernel<'_> {
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token) -> Option<LogSumExp> {
         debug_assert!(V::Scalar::WIDE || self.0.allows_narrow_lanes());
-        let found = if V::Scalar::WIDE { None } else { plain_sum::<V>(token, self.0.row, self.0.inverse_temperature) };
+        let found = if V::Scalar::WIDE {
+            None
+        } else {
+            plain_sum::<V, false>(token, self.0.row, self.0.inverse_temperature, Holes::NONE)
+        };
         match found {
             Some(_) => found,
             None => sum::<V>(token, self.0),
@@ -193,15 +226,39 @@ impl LaneKernel for SumKernel<'_> {
     }
 }
 
+/// The same of a block without some classes, for f32 lanes; `None` also where one of the first of them is left out.
+struct PlainSumWithout<'a> {
+    distribution: Distribution<'a>,
+    holes: Holes<'a>,
+}
+
+impl LaneKernel for PlainSumWithout<'_> {
+    type Output = Option<LogSumExp>;
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, token: V::Token) -> Option<LogSumExp> {
+        let PlainSumWithout { distribution: Distribution { row, inverse_temperature: rate, .. }, holes } = self;
+        if holes.offsets().next()? < 2 * V::N {
+            return None;
+        }
+        plain_sum::<V, true>(token, row, rate, holes)
+    }
+}
+
 /// The sum of a block of logits in one pass; `None` for one that its largest class dominates, or that needs a closer
 /// look.
 #[inline(always)]
-fn plain_sum<V: Lanes>(token: V::Token, row: Row<'_>, rate: f64) -> Option<LogSumExp> {
+fn plain_sum<V: Lanes, const HOLES: bool>(
+    token: V::Token,
+    row: Row<'_>,
+    rate: f64,
+    holes: Holes<'_>,
+) -> Option<LogSumExp> {
     let reference = largest::<V>(token, row.block(0, row.classes().min(2 * V::N)));
-    let (mut reference, mut found) = (reference, sum_at::<V>(token, row, rate, reference)?);
+    let (mut reference, mut found) = (reference, sum_at::<V, HOLES>(token, row, rate, reference, holes)?);
     if (found.1 - reference) * rate > REACH {
         reference = found.1;
-        found = sum_at::<V>(token, row, rate, reference)?;
+        found = sum_at::<V, HOLES>(token, row, rate, reference, holes)?;
     }
     let (sum, top) = found;
     // Relative to the largest. Where that has more than half of the sum, the others are to be summed without it.
@@ -216,13 +273,27 @@ pub(crate) const AHEAD: usize = 1024;
 
 /// Σe^((z − reference)/T), and the largest logit. NaN if an element is, and the largest +∞ if one is.
 #[inline(always)]
-fn sum_at<V: Lanes>(token: V::Token, row: Row<'_>, rate: f64, reference: f64) -> Option<(f64, f64)> {
+fn sum_at<V: Lanes, const HOLES: bool>(
+    token: V::Token,
+    row: Row<'_>,
+    rate: f64,
+    reference: f64,
+    holes: Holes<'_>,
+) -> Option<(f64, f64)> {
     if !fits_narrow_lanes(reference, rate) {
         return None;
     }
     let largest = [V::splat(token, f64::NEG_INFINITY); 2];
     let mut step = SumStep::<V> { exp: ScaledExp::new(token, rate, reference * rate, 1.0), largest };
-    let [first, second] = runs::sums(token, row.classes(), [Block::new(row, f64::NEG_INFINITY)], &mut step);
+    let block = [Block::new(row, f64::NEG_INFINITY)];
+    let [first, second] = if HOLES {
+        let mut without = Without { token, step, holes, at: 0 };
+        let sums = runs::sums(token, row.classes(), block, &mut without);
+        step = without.step;
+        sums
+    } else {
+        runs::sums(token, row.classes(), block, &mut step)
+    };
     Some((first + second, step.largest[0].max(step.largest[1]).largest()))
 }
 

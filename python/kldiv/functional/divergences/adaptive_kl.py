@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def adaptive_kl(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     mu: float = 0.5,
@@ -23,7 +24,9 @@ def adaptive_kl(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|.
 
     The head are the most probable classes of the teacher p, as few as hold μ of it: those with
@@ -41,7 +44,8 @@ def adaptive_kl(
     ----------
     mu : float
         μ, the probability that the head holds, from 0 to 1.
-    p, q, space, normalize, temperature, axis, classes, where, weights, reduction, denominator
+    p, q, space, normalize, temperature, axis, classes, where, weights, reduction, denominator,
+    rule, temper_after
         As for `kl`; likewise what is returned and raised.
 
     Examples
@@ -69,4 +73,6 @@ def adaptive_kl(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def alpha_divergence(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     alpha: float,
@@ -23,7 +24,9 @@ def alpha_divergence(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1)).
 
     A class contributes 0 to the sum where p = 0 and where q = 0, except that the value is +inf
@@ -53,7 +56,8 @@ def alpha_divergence(
         As for `kl`.
     alpha : float
         The order, 0 or of a magnitude from 1e-300 to 1e300.
-    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator,
+    rule, temper_after
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -85,4 +89,6 @@ def alpha_divergence(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

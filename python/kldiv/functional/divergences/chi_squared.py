@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def chi_squared(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     space: Space = "logits",
@@ -22,7 +23,9 @@ def chi_squared(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Pearson's χ² divergence, Σ (p − q)²/q.
 
     A class contributes q where p = 0, 0 where q = 0 too, and +inf where p > 0 = q. It is never
@@ -70,4 +73,6 @@ def chi_squared(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

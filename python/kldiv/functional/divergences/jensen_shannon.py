@@ -7,18 +7,20 @@ from numpy.typing import ArrayLike
 from kldiv._arrays import as_float
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
 from kldiv._requests import (
-    DivergenceRequest,
+    Request,
+    Rule,
     Space,
     Temperature,
     at_endpoints,
     differentiable,
     divergence,
 )
+from kldiv._top_k import TopK
 
 
 @differentiable
 def jensen_shannon(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     beta: float = 0.5,
@@ -32,7 +34,9 @@ def jensen_shannon(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q.
 
     The divergence, not its square root. It is never negative, symmetric in p and q for β = ½,
@@ -57,7 +61,8 @@ def jensen_shannon(
         What β = 0 and β = 1 give: 0, as the formula has it, or ``kl(p, q)`` and
         ``reverse_kl(p, q)``, as ``generalized_jsd_loss`` of TRL has it with p the teacher and q
         the student [2]_. All other β are the same.
-    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator,
+    rule, temper_after
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -88,4 +93,6 @@ def jensen_shannon(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def kl(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     space: Space = "logits",
@@ -22,7 +23,9 @@ def kl(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q).
 
     A class contributes 0 where p = 0 (even if q = 0), and +inf where p > 0 = q. The value is
@@ -44,7 +47,7 @@ def kl(
     ----------
     p, q : array_like
         Reference and approximation, floating arrays of one shape ``[..., classes]``. Their
-        dtypes may differ.
+        dtypes may differ. p may be a `TopK`, of which `rule` says what is taken for the rest.
     space : {"logits", "log_probs", "probs"} or a pair of them
         What the numbers are; a pair is ``(p_space, q_space)``. A logit of −inf is a masked
         class of probability 0. Logits from 0 to 1 that sum to 1 in a row are taken as they are,
@@ -73,6 +76,31 @@ def kl(
     denominator : float, optional
         Replaces the divisor of ``"mean"``, as gradient accumulation needs it.
 
+    rule : str or (str, float), optional
+        Where p is a `TopK`, which q is logits beside: what the classes that it does not keep are
+        taken for. There is no default, since these are different losses. With K the classes kept,
+        and τ what a side has outside of them:
+
+        * ``"renormalize"``: both sides divided by what they have on K.
+        * ``"tail"``: K and one class more, of τ, on both sides: a lower bound of the dense value
+          of an f-divergence.
+        * ``"truncate"``: the terms of K only, Σ_K p (ln p − ln q) with p and q as they are, which
+          may be negative. For divergences that are such a sum.
+        * ``"renormalize_p"``: p divided by what it has on K and 0 elsewhere, q as it is. For
+          divergences that are finite where p = 0.
+        * ``"uniform_tail"``: τ of p in equal parts on the other classes, q as it is.
+        * ``"floor"`` or ``("floor", c)``: ln p = c on the other classes, −100 unless given, q as
+          it is.
+        * ``"sampled"``: of a `TopK` with weights w, Σ w (ln p − ln q), whose expectation is the
+          dense value. For `kl` and `cross_entropy`.
+
+        All but ``"renormalize"`` and ``"renormalize_p"`` need log-probabilities, or logits with
+        their normaliser.
+    temper_after : bool
+        Of a `TopK` only, whose τ is not known at another temperature than 1. With True, p at
+        temperature T is p^(1/T) on K, divided by its sum, and 0 elsewhere. ``"renormalize"`` and
+        ``"renormalize_p"`` need no such leave: there it makes no difference.
+
     Returns
     -------
     ndarray or scalar
@@ -87,7 +115,8 @@ def kl(
         For arrays that are not floating (lists may hold integers), masks that are neither
         booleans nor integers, or options of the wrong type.
     ValueError
-        For shapes that differ, rows without classes or with fewer than `classes`, an unknown
+        For shapes that differ, rows without classes or with fewer than `classes`, a rule that
+        gives the divergence no meaning, an unknown
         space or reduction, a temperature out of range, negative weights, a mask that holds other
         integers than 0 and 1, options that do not apply.
 
@@ -121,4 +150,6 @@ def kl(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

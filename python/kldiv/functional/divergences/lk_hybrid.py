@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def lk_hybrid(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     eta: float = 3.0,
@@ -23,7 +24,9 @@ def lk_hybrid(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q)).
 
     What drafts of speculative decoding are trained with [1]_: `kl` where they are far from their
@@ -38,7 +41,8 @@ def lk_hybrid(
     ----------
     eta : float
         η, from 0 to 1e300.
-    p, q, space, normalize, temperature, axis, classes, where, weights, reduction, denominator
+    p, q, space, normalize, temperature, axis, classes, where, weights, reduction, denominator,
+    rule, temper_after
         As for `kl`; likewise what is returned and raised.
 
     Examples
@@ -66,4 +70,6 @@ def lk_hybrid(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def neg_log_acceptance(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     space: Space = "logits",
@@ -22,7 +23,9 @@ def neg_log_acceptance(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Negative logarithm of the acceptance rate of speculative sampling, −ln Σ min(p, q).
 
     The rate at which a token drawn from one of p and q is accepted as one of the other [1]_;
@@ -62,4 +65,6 @@ def neg_log_acceptance(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

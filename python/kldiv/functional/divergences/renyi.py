@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def renyi(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     alpha: float,
@@ -23,7 +24,9 @@ def renyi(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Rényi divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α).
 
     A class contributes 0 to S where p = 0, and where q = 0 if α < 1; for α > 1 the value is +inf
@@ -41,7 +44,8 @@ def renyi(
         As for `kl`.
     alpha : float
         The order, from 1e-300 to 1e300.
-    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator,
+    rule, temper_after
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -69,4 +73,6 @@ def renyi(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

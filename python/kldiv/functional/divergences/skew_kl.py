@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def skew_kl(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     alpha: float = 0.1,
@@ -23,7 +24,9 @@ def skew_kl(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q.
 
     A class contributes 0 where p = 0 (even if q = 0), and −p ln α where p > 0 = q: for α > 0 it is
@@ -45,7 +48,8 @@ def skew_kl(
         As for `kl`.
     alpha : float
         Weight of p in m, from 0 to 1.
-    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator,
+    rule, temper_after
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -75,4 +79,6 @@ def skew_kl(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def skew_reverse_kl(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     alpha: float = 0.1,
@@ -23,7 +24,9 @@ def skew_reverse_kl(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq.
 
     It is ``skew_kl(q, p)``: a class contributes 0 where q = 0, and −q ln α where q > 0 = p, for
@@ -39,7 +42,8 @@ def skew_reverse_kl(
         As for `kl`.
     alpha : float
         Weight of q in m, from 0 to 1.
-    space, normalize, temperature, axis, classes, where, weights, reduction, denominator
+    space, normalize, temperature, axis, classes, where, weights, reduction, denominator,
+    rule, temper_after
         As for `kl`, and so are returns and exceptions.
 
     Examples
@@ -67,4 +71,6 @@ def skew_reverse_kl(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from kldiv._reducer import Value  # noqa: F401  (what `help` shows to be returned)
-from kldiv._requests import DivergenceRequest, Space, Temperature, differentiable, divergence
+from kldiv._requests import Request, Rule, Space, Temperature, differentiable, divergence
+from kldiv._top_k import TopK
 
 
 @differentiable
 def squared_hellinger(
-    p: ArrayLike,
+    p: ArrayLike | TopK,
     q: ArrayLike,
     *,
     space: Space = "logits",
@@ -22,7 +23,9 @@ def squared_hellinger(
     weights: ArrayLike | None = None,
     reduction: str = "none",
     denominator: float | None = None,
-) -> DivergenceRequest:
+    rule: Rule | None = None,
+    temper_after: bool = False,
+) -> Request:
     r"""Squared Hellinger distance, 1 − Σ √(pq).
 
     A class contributes 0 to the sum where p = 0 or q = 0. For rows that sum to one the value is
@@ -70,4 +73,6 @@ def squared_hellinger(
         weights,
         reduction,
         denominator,
+        rule,
+        temper_after,
     )

@@ -18,3 +18,4 @@ from kldiv.torch.formulas.rows import widened as widened
 from kldiv.torch.formulas.softmax import entropy as entropy
 from kldiv.torch.formulas.softmax import log_softmax as log_softmax
 from kldiv.torch.formulas.softmax import logsumexp as logsumexp
+from kldiv.torch.formulas.sparse import sparse as sparse

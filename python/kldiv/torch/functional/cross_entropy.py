@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from kldiv._top_k import TopK
 from kldiv.torch import formulas
-from kldiv.torch.functional.rows import FLOATING, is_small, widened_by_autocast
+from kldiv.torch.functional.rows import (
+    FLOATING,
+    RowOptions,
+    check_one_of,
+    is_small,
+    widened_by_autocast,
+)
+from kldiv.torch.functional.top_k import TopKTensors, top_k_loss
 from kldiv.torch.ops.cross_entropy import cross_entropy as label_loss
 from kldiv.torch.ops.cross_entropy import soft_cross_entropy as soft_loss
 from kldiv.torch.ops.modes import are_plain, is_traced
@@ -17,13 +27,17 @@ from kldiv.torch.private import has_transforms, reduction_of
 
 def cross_entropy(
     input: Tensor,  # noqa: A002
-    target: Tensor,
+    target: Tensor | TopK | TopKTensors,
     weight: Tensor | None = None,
     size_average: bool | None = None,
     ignore_index: int = -100,
     reduce: bool | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    *,
+    rule: str | tuple[str, float] | None = None,
+    temperature: Any = 1.0,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Cross-entropy of logits, a drop-in for `torch.nn.functional.cross_entropy`.
 
@@ -36,6 +50,11 @@ def cross_entropy(
     With ``reduction`` other than ``"none"`` value and gradient are computed in one read of the
     logits.
 
+    The target may also be a `kldiv.TopK`, or what `top_k_tensors` makes of one, over the batch
+    shape, the classes of the logits being on axis 1 all the same. `rule`, `temperature` and
+    `temper_after` are then those of `kldiv.cross_entropy`; of the other arguments only `reduction`
+    applies. Without a `TopK` they do not.
+
     Examples
     --------
     >>> import torch
@@ -46,6 +65,29 @@ def cross_entropy(
     >>> print(f"{loss.item():.6f}")
     0.265126
     """
+    if isinstance(target, TopK | TopKTensors):
+        given = (weight, size_average, reduce) != (None, None, None)
+        if given or ignore_index != -100 or label_smoothing != 0.0:
+            raise ValueError("beside a TopK, of torch's arguments only reduction applies")
+        check_one_of("reduction", reduction, ("none", "mean", "sum"))
+        rows = RowOptions(None, None, reduction, None)
+        at = 0 if isinstance(input, Tensor) and input.dim() == 1 else 1
+        return top_k_loss(
+            "cross_entropy",
+            0.0,
+            target,
+            "input",
+            input,
+            rule,
+            temper_after,
+            "logits",
+            False,
+            temperature,
+            at,
+            rows,
+        )
+    if rule is not None or temper_after is not False or temperature != 1.0:
+        raise ValueError("rule, temperature and temper_after apply where target is a kldiv.TopK")
     if has_torch_function_variadic(input, target, weight):
         result: Tensor = handle_torch_function(
             cross_entropy,

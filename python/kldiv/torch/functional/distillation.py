@@ -11,7 +11,8 @@ from torch import Tensor
 
 from kldiv._kldiv import DIVERGENCES
 from kldiv._reducer import REDUCTIONS
-from kldiv._requests import ENDPOINTS
+from kldiv._requests import ENDPOINTS, check_no_rule
+from kldiv._top_k import TopK
 from kldiv.torch.functional.rows import (
     RowOptions,
     as_class_index,
@@ -27,9 +28,11 @@ from kldiv.torch.functional.rows import (
     check_floating,
     check_one_device,
     check_one_of,
+    check_over_batch,
     kind_at,
     one_number,
 )
+from kldiv.torch.functional.top_k import TopKTensors, top_k_loss
 from kldiv.torch.ops.distillation import DistillationInPlace, distillation
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
 from kldiv.torch.private import base_of
@@ -41,7 +44,7 @@ OPTIONS = {"beta": "beta", "alpha": "order", "mu": "mu", "eta": "eta"}
 
 def distillation_loss(
     student_logits: Tensor,
-    teacher_logits: Tensor,
+    teacher_logits: Tensor | TopK | TopKTensors,
     labels: Tensor | None = None,
     *,
     divergence: str = "kl",
@@ -62,6 +65,8 @@ def distillation_loss(
     detach_teacher: bool = True,
     vocabulary: str = "equal",
     inplace: bool = False,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""α·D(p, q) + (1−α)·CE(q₁, label), with p the teacher and q the student.
 
@@ -75,7 +80,8 @@ def distillation_loss(
     Parameters
     ----------
     student_logits, teacher_logits : Tensor
-        Shape ``[..., classes]``.
+        Shape ``[..., classes]``. The teacher may be a `kldiv.TopK`, or what `top_k_tensors` makes
+        of one; both losses then read the student's logits.
     labels : Tensor of integers, optional
         Of any integer dtype, over the batch shape; needed unless α = 1. Rows with the label
         `ignore_index` count in neither loss.
@@ -126,6 +132,8 @@ def distillation_loss(
         not be used afterwards, not by a second loss either; where autograd had saved them,
         backward raises. Other arguments that lie in the same memory are copied first. Only for
         scalar reductions, and not under `torch.compile`.
+    rule, temper_after
+        For a teacher that is a `TopK`, as for `kldiv.kl`: what its other classes are taken for.
 
     Returns
     -------
@@ -159,10 +167,16 @@ def distillation_loss(
     .. [1] G. Hinton, O. Vinyals and J. Dean, "Distilling the Knowledge in a Neural Network"
        (2015). :doi:`10.48550/arXiv.1503.02531`
     """
-    check_floating(student_logits=student_logits, teacher_logits=teacher_logits)
+    kept, dense = None, student_logits
+    if isinstance(teacher_logits, TopK | TopKTensors):
+        kept = teacher_logits
+    else:
+        check_no_rule(rule, temper_after)
+        dense = teacher_logits
+    check_floating(student_logits=student_logits, teacher_logits=dense)
     check_one_device(
         student_logits=student_logits,
-        teacher_logits=teacher_logits,
+        teacher_logits=dense,
         labels=labels,
         where=where,
         weights=weights,
@@ -189,7 +203,16 @@ def distillation_loss(
         labels, ignored = as_labels("labels", labels, ignore_index)
     elif isinstance(loss.alpha, Tensor) or loss.alpha != 1.0:
         raise ValueError(f"alpha={alpha} mixes in cross-entropy: pass labels, or alpha=1")
-    student, teacher = _same_width(student_logits, teacher_logits, vocabulary)
+    if kept is not None:
+        if loss.inplace:
+            raise ValueError("inplace=True needs the logits of a teacher, and this is a TopK")
+        student = student_logits
+        if vocabulary == "truncate" and kept.classes < student.shape[-1]:
+            student = student[..., : kept.classes]
+        where, denominator = _of_items(num_items_in_batch, reduction, where, student)
+        rows = RowOptions(where, weights, reduction, denominator)
+        return _from_top_k(loss, kept, student, labels, ignored, rows, rule, temper_after)
+    student, teacher = _same_width(student_logits, dense, vocabulary)
     if detach_teacher:
         teacher = teacher.detach()
     keep, denominator = _of_items(num_items_in_batch, reduction, where, student)
@@ -205,6 +228,47 @@ def distillation_loss(
     return _in_place(student_logits, student, teacher, rows, options)
 
 
+def _from_top_k(
+    loss: LossOptions,
+    teacher: TopK | TopKTensors,
+    student: Tensor,
+    labels: Tensor | None,
+    ignored: int | None,
+    rows: RowOptions,
+    rule: Any,
+    temper_after: Any,
+) -> Tensor:
+    """The divergence and the cross-entropy, each an operator."""
+    kind, parameter, temperature, divergence_weight, cross_entropy_weight = loss.shares()
+    where = as_mask("where", rows.where)
+    if labels is not None and ignored is not None:
+        check_over_batch(student, where=where)
+        labelled = labels != ignored
+        where = labelled if where is None else where & labelled
+    kept = RowOptions(where, rows.weights, rows.reduction, rows.denominator)
+    divergence = top_k_loss(
+        kind,
+        parameter,
+        teacher,
+        "student_logits",
+        student,
+        rule,
+        temper_after,
+        "logits",
+        False,
+        temperature,
+        -1,
+        kept,
+    )
+    value: Tensor = divergence_weight * divergence
+    if labels is not None:
+        # Of the student itself as its teacher, of which nothing is asked.
+        options = (labels, kind, parameter, temperature, 0.0, cross_entropy_weight)
+        more = (ignored, loss.label_smoothing)
+        value = value + rows.run(distillation, (student.detach(), student, *options, *more))
+    return value.to(divergence.dtype)
+
+
 @dataclass(frozen=True)
 class LossOptions:
     """The options of the loss that do not depend on the batch."""
@@ -215,6 +279,7 @@ class LossOptions:
     scale_by_t_squared: bool
     alpha: Any
     label_smoothing: Any
+    inplace: bool
 
     @classmethod
     def parse(
@@ -255,6 +320,7 @@ class LossOptions:
             as_flag("scale_by_t_squared", scale_by_t_squared),
             as_share("alpha", alpha),
             as_share("label_smoothing", label_smoothing),
+            bool(inplace),
         )
 
     def shares(self) -> tuple[Any, ...]:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kldiv import functional
 from kldiv._kldiv import DIVERGENCES
-from kldiv._requests import as_space, normalized, pair_of, sides_of
+from kldiv._requests import as_space, check_no_rule, normalized, pair_of, sides_of
 from kldiv._signatures import docstring
+from kldiv._top_k import TopK
 from kldiv.torch.functional.rows import (
     RowOptions,
     as_parameter,
@@ -21,6 +22,7 @@ from kldiv.torch.functional.rows import (
     kind_at,
 )
 from kldiv.torch.functional.signatures import MODULE, on_tensors
+from kldiv.torch.functional.top_k import TopKTensors, top_k_loss
 from kldiv.torch.ops.divergence import divergence as divergence_loss
 from kldiv.torch.ops.modes import is_traced
 
@@ -36,8 +38,9 @@ tensors. Tensors on other devices than the CPU take the same formula in torch op
 Parameters
 ----------
 p, q : Tensor
-    Reference and approximation, of one shape ``[..., classes]``.
-space, normalize, temperature, axis, reduction
+    Reference and approximation, of one shape ``[..., classes]``. p may be a `kldiv.TopK`, or
+    what `top_k_tensors` makes of one, without a gradient.
+space, normalize, temperature, axis, reduction, rule, temper_after
     As for `kldiv.kl`. Temperatures, and other numbers, may be tensors of one number; one that
     requires a gradient raises `ValueError`, since it has none here.
 where : Tensor of bool, or of integers 0 and 1, optional
@@ -74,7 +77,7 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
     described = DIVERGENCES[kind].parameter
 
     def divergence(
-        p: Tensor,
+        p: Tensor | TopK | TopKTensors,
         q: Tensor,
         *,
         space: Any,
@@ -85,6 +88,8 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
         weights: Tensor | None,
         reduction: str,
         denominator: float | Tensor | None,
+        rule: Any,
+        temper_after: Any,
         **parameters: Any,
     ) -> Tensor:
         parameter, chosen = 0.0, kind
@@ -96,6 +101,23 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
             chosen, parameter = kind_at(kind, parameter, parameters.pop("endpoints"))
         for name in parameters:
             raise TypeError(f"{kind}() got an unexpected keyword argument {name!r}")
+        options = RowOptions(where, weights, reduction, denominator)
+        if isinstance(p, TopK | TopKTensors):
+            return top_k_loss(
+                chosen,
+                parameter,
+                p,
+                "q",
+                q,
+                rule,
+                temper_after,
+                space,
+                normalize,
+                temperature,
+                axis,
+                options,
+            )
+        check_no_rule(rule, temper_after)
         check_floating(p=p, q=q)
         check_one_device(p=p, q=q, where=where, weights=weights)
         (p_space, q_space), temperatures = _sides(space, temperature)
@@ -104,7 +126,6 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
             raise ValueError(f"p has shape {tuple(p.shape)} but q has shape {tuple(q.shape)}")
         rows = classes_last("p", p, axis), classes_last("q", q, axis)
         arguments = (*rows, chosen, parameter, *spaces, *temperatures)
-        options = RowOptions(where, weights, reduction, denominator)
         return options.run(divergence_loss, arguments)
 
     model = getattr(functional, kind)

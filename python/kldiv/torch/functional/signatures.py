@@ -16,6 +16,8 @@ MODULE = "kldiv.torch"
 
 TYPES = {
     "ArrayLike": "Tensor",
+    "ArrayLike | TopK": "Tensor | TopK | TopKTensors",
+    "Rule | None": "str | tuple[str, float] | None",
     "ArrayLike | None": "Tensor | None",
     "float": "float | Tensor",
     "float | None": "float | Tensor | None",

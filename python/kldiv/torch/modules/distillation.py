@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kldiv._requests import as_rule, as_temper_after
+from kldiv._top_k import TopK
 from kldiv.torch.functional.distillation import LossOptions, distillation_loss
+from kldiv.torch.functional.top_k import TopKTensors
 
 
 class DistillationLoss(torch.nn.Module):
@@ -50,6 +53,8 @@ class DistillationLoss(torch.nn.Module):
         detach_teacher: bool = True,
         vocabulary: str = "equal",
         inplace: bool = False,
+        rule: str | tuple[str, float] | None = None,
+        temper_after: bool = False,
     ) -> None:
         super().__init__()
         LossOptions.parse(
@@ -69,6 +74,11 @@ class DistillationLoss(torch.nn.Module):
             vocabulary,
             inplace,
         )
+        if rule is not None:
+            as_rule(rule)
+        as_temper_after(temper_after)
+        self.rule = rule
+        self.temper_after = temper_after
         self.divergence = divergence
         self.temperature = temperature
         self.scale_by_t_squared = scale_by_t_squared
@@ -88,7 +98,7 @@ class DistillationLoss(torch.nn.Module):
     def forward(
         self,
         student_logits: Tensor,
-        teacher_logits: Tensor,
+        teacher_logits: Tensor | TopK | TopKTensors,
         labels: Tensor | None = None,
         *,
         where: Tensor | None = None,
@@ -118,6 +128,8 @@ class DistillationLoss(torch.nn.Module):
             detach_teacher=self.detach_teacher,
             vocabulary=self.vocabulary,
             inplace=self.inplace,
+            rule=self.rule,
+            temper_after=self.temper_after,
         )
 
     def extra_repr(self) -> str:
@@ -126,4 +138,6 @@ class DistillationLoss(torch.nn.Module):
         shown = [(name, getattr(self, name)) for name in ("divergence", *names)]
         if self.endpoints != "formula":
             shown.append(("endpoints", self.endpoints))
+        if self.rule is not None:
+            shown.append(("rule", self.rule))
         return ", ".join(f"{name}={value!r}" for name, value in shown if value is not None)
