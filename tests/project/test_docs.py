@@ -22,6 +22,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "docs/article.md",
+    "docs/estimators.md",
     "docs/evaluation.md",
     "docs/report.md",
     "docs/scale.md",
@@ -48,7 +49,7 @@ EXAMPLES = [
     block
     for document in (
         *("README.md", "README.zh.md", "docs/article.md", "docs/torch.md"),
-        *("docs/evaluation.md", "docs/report.md", "docs/scale.md"),
+        *("docs/estimators.md", "docs/evaluation.md", "docs/report.md", "docs/scale.md"),
     )
     for block in blocks("python", (ROOT / document).read_text(encoding="utf-8"))
 ]
@@ -119,10 +120,11 @@ def test_sections_linked_exist(document):
 
 def documented():
     """Every public function and class that can be called, of the package and its companions."""
-    for module in (kldiv, kldiv.torch, kldiv.jax, kldiv.dask):
+    estimators = (kldiv.estimators, kldiv.torch.estimators, kldiv.jax.estimators)
+    for module in (kldiv, kldiv.torch, kldiv.jax, kldiv.dask, *estimators):
         for name in module.__all__:
             found = getattr(module, name)
-            if inspect.isfunction(found) or module is kldiv.torch:
+            if inspect.isfunction(found) or (module is kldiv.torch and inspect.isclass(found)):
                 yield pytest.param(name, found, id=f"{module.__name__}.{name}")
 
 

@@ -50,6 +50,8 @@ def adaptive_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|."""
 
@@ -66,6 +68,8 @@ def alpha_divergence(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
 
@@ -81,6 +85,8 @@ def chi_squared(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
@@ -113,6 +119,8 @@ def cross_entropy(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Cross-entropy with class indices or distributions; `kldiv.cross_entropy` on dask arrays."""
 
@@ -153,6 +161,8 @@ def jeffreys(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Jeffreys divergence, Σ (p − q)(ln p − ln q) = ``kl(p, q) + reverse_kl(p, q)``."""
 
@@ -170,6 +180,8 @@ def jensen_shannon(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q."""
 
@@ -185,6 +197,8 @@ def kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q); `kldiv.kl` on dask arrays."""
 
@@ -201,6 +215,8 @@ def lk_hybrid(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q))."""
 
@@ -237,6 +253,8 @@ def neg_log_acceptance(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Negative logarithm of the acceptance rate of speculative sampling, −ln Σ min(p, q)."""
 
@@ -253,6 +271,8 @@ def renyi(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Rényi divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α)."""
 
@@ -268,6 +288,8 @@ def reverse_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
 
@@ -284,6 +306,8 @@ def skew_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
 
@@ -300,6 +324,8 @@ def skew_reverse_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
@@ -315,6 +341,8 @@ def squared_hellinger(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
@@ -330,5 +358,7 @@ def total_variation(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Total variation distance, ½ Σ \|p − q\|."""

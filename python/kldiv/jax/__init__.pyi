@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from kldiv.jax import estimators as estimators
+
 __all__ = [
     "adaptive_kl",
     "alpha_divergence",
@@ -43,6 +45,8 @@ def adaptive_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|."""
 
@@ -59,6 +63,8 @@ def alpha_divergence(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
 
@@ -74,6 +80,8 @@ def chi_squared(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
@@ -93,6 +101,8 @@ def cross_entropy(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Cross-entropy with class indices or distributions; `kldiv.cross_entropy` on JAX arrays."""
 
@@ -133,6 +143,8 @@ def jeffreys(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Jeffreys divergence, Σ (p − q)(ln p − ln q) = ``kl(p, q) + reverse_kl(p, q)``."""
 
@@ -150,6 +162,8 @@ def jensen_shannon(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q."""
 
@@ -165,6 +179,8 @@ def kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q); `kldiv.kl` on JAX arrays."""
 
@@ -181,6 +197,8 @@ def lk_hybrid(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q))."""
 
@@ -217,6 +235,8 @@ def neg_log_acceptance(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Negative logarithm of the acceptance rate of speculative sampling, −ln Σ min(p, q)."""
 
@@ -233,6 +253,8 @@ def renyi(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Rényi divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α)."""
 
@@ -248,6 +270,8 @@ def reverse_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
 
@@ -264,6 +288,8 @@ def skew_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
 
@@ -280,6 +306,8 @@ def skew_reverse_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
@@ -295,6 +323,8 @@ def squared_hellinger(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
@@ -310,5 +340,7 @@ def total_variation(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Total variation distance, ½ Σ \|p − q\|."""

@@ -22,7 +22,7 @@ SIDE_ARRAYS = ("where", "weights", "class_weights")
 def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     """A function of `kldiv`: `rows` are its arguments with a row or a label for each row."""
     rows = {
-        argument: value if type(value) is TopK else _rows(argument, value)
+        argument: value if type(value) is TopK else as_rows(argument, value)
         for argument, value in rows.items()
     }
     function = getattr(kldiv, name)
@@ -37,7 +37,7 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     constants: dict[str, Any] = {}
     for argument, value in rows.items():
         if type(value) is not TopK:
-            arrays[argument, None] = _on_device(argument, value)
+            arrays[argument, None] = as_jax(argument, value)
         elif _has_traced(value):
             constants[argument] = (value.kind, value.classes)
             kept = arrays_of(value)
@@ -47,7 +47,7 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     for option, value in options.items():
         if option in SIDE_ARRAYS:
             if value is not None:
-                arrays[option, None] = _on_device(option, value)
+                arrays[option, None] = as_jax(option, value)
         elif is_traced(value):
             arrays[option, None] = value
         else:
@@ -67,7 +67,7 @@ def _has_traced(values: Any) -> bool:
     return any(map(is_traced, jax.tree.leaves(values)))
 
 
-def _rows(name: str, value: Any) -> Any:
+def as_rows(name: str, value: Any) -> Any:
     """Floating numbers as a JAX array; integers, which JAX may narrow, as they are."""
     if isinstance(value, jax.Array):
         return value
@@ -83,7 +83,7 @@ def _rows(name: str, value: Any) -> Any:
     )
 
 
-def _on_device(name: str, value: Any) -> jax.Array:
+def as_jax(name: str, value: Any) -> jax.Array:
     """An array that JAX can trace, of the same numbers."""
     if isinstance(value, jax.Array) or _has_traced(value):
         return jnp.asarray(value)
@@ -117,7 +117,7 @@ def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
         )
         for argument, value in rows.items()
     }
-    given = {option: _stand_in(option, value) for option, value in options.items()}
+    given = {option: stand_in_of_option(option, value) for option, value in options.items()}
     # Rows that are left out are not computed, so that nothing reads what the stand-ins hold.
     where = options["where"]
     if where is None:
@@ -138,9 +138,10 @@ def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
     return np.moveaxis(np.zeros((*sizes, classes), dtype), -1, axis)
 
 
-def _stand_in(name: str, value: Any) -> Any:
+def stand_in_of_option(name: str, value: Any) -> Any:
+    """An option as it is, or some numbers of its shape and dtype where JAX hides them."""
     if isinstance(value, tuple | list):
-        return tuple(_stand_in(name, one) for one in value)
+        return tuple(stand_in_of_option(name, one) for one in value)
     if not is_traced(value):
         return value
     return np.full(value.shape, -100 if name == "ignore_index" else 1, value.dtype)
