@@ -5,6 +5,8 @@
 //! * [`divergence`]: value and gradients of any divergence of two rows.
 //! * [`pairwise`]: a divergence of each of some rows from each of others.
 //! * [`cross_entropy`], [`entropy`], [`distillation`], [`comparison`]: the other functions of the crate.
+//! * [`top_k`]: the most probable classes of a row; [`sample`]: classes drawn from it, by the numbers of [`random`];
+//!   [`kept_set`]: a row of some of its classes.
 //! * [`coded`]: rows of 16 bits a class; [`clipped_kl`]: KL as llama.cpp computes it of them.
 //! * [`gradients`]: where gradients go; [`runs`]: the loop over the vectors of blocks.
 //! * [`two_floats`]: numbers with twice the precision.
@@ -18,8 +20,12 @@ pub(crate) mod distribution;
 pub(crate) mod divergence;
 pub(crate) mod entropy;
 pub(crate) mod gradients;
+pub(crate) mod kept_set;
 pub(crate) mod kl;
 mod pair;
 pub(crate) mod pairwise;
+mod random;
 pub(crate) mod runs;
+pub(crate) mod sample;
+pub(crate) mod top_k;
 mod two_floats;

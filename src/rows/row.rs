@@ -78,6 +78,13 @@ unsafe impl Send for RowMut<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for RowMut<'_> {}
 
+impl<'a, E: Element> From<&'a mut [E]> for RowMut<'a> {
+    fn from(data: &'a mut [E]) -> Self {
+        let (dtype, classes) = (E::DTYPE, data.len());
+        RowMut { data: data.as_mut_ptr().cast(), dtype, classes, past_caches: false, lifetime: PhantomData }
+    }
+}
+
 impl RowMut<'_> {
     /// The classes `start..start + len`.
     #[inline]
