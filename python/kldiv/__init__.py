@@ -9,6 +9,7 @@ from kldiv._kldiv import isa as isa
 from kldiv._kldiv import set_num_threads as set_num_threads
 from kldiv._probabilities import NegativeProbabilityWarning as NegativeProbabilityWarning
 from kldiv._probabilities import ProbabilitiesAsLogitsWarning as ProbabilitiesAsLogitsWarning
+from kldiv._top_k import TopK as TopK
 from kldiv.comparison import Comparison as Comparison
 from kldiv.comparison import NegativeProbabilityError as NegativeProbabilityError
 from kldiv.comparison import compare as compare
@@ -42,6 +43,7 @@ if not TYPE_CHECKING:
         "ProbabilitiesAsLogitsWarning",
         "Statistic",
         "Summary",
+        "TopK",
         "build_info",
         "compare",
         "get_num_threads",
