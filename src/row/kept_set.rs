@@ -90,9 +90,12 @@ pub(crate) fn lowest_kept(z: Distribution<'_>, truncation: Truncation, isa: Isa,
     if sum.is_nan() || sum.is_empty() {
         return f64::NAN;
     }
-    let mut memory = CLASSES.take();
-    let lowest = truncation.lowest(z, sum, wide, isa, blocks, &mut memory);
-    CLASSES.set(memory);
+    let mut classes = CLASSES.take();
+    let bound = truncation.bound(z, sum, wide, isa, blocks, &mut classes);
+    classes.clear();
+    at_least(z.row, bound, isa, &mut classes);
+    let lowest = classes.iter().map(|class| class.logit).fold(f64::INFINITY, f64::min);
+    CLASSES.set(classes);
     lowest
 }
 
@@ -125,9 +128,9 @@ fn with_kept(
             && !whole.is_nan()
             && !whole.is_empty()
         {
-            let lowest = truncation.lowest(z, whole, wide, isa, blocks, &mut classes);
+            let bound = truncation.bound(z, whole, wide, isa, blocks, &mut classes);
             classes.clear();
-            at_least(z.row, lowest, isa, &mut classes);
+            at_least(z.row, bound, isa, &mut classes);
         }
     }
     if let Kept::Classes(ids) = kept {
@@ -170,8 +173,8 @@ fn with_row_of<R>(z: Distribution<'_>, classes: &[Class], run: impl FnOnce(Distr
 }
 
 impl Truncation {
-    /// The lowest logit kept.
-    fn lowest(
+    /// A number that the logits kept reach, and no others.
+    fn bound(
         self,
         z: Distribution<'_>,
         sum: LogSumExp,
