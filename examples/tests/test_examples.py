@@ -237,6 +237,21 @@ def test_bounds_of_top_k_rows_hold_and_close_in(results):
 
 
 @pytest.mark.slow
+@needs_model
+def test_kept_sets_take_the_bias_out_of_importance_ratios(results):
+    truncated, _, whole = results("kept_sets")["table"]
+    # Without truncation there is the noise of bfloat16 alone.
+    noise = whole["off, all classes"]
+    assert whole["mass kept"] == 1.0
+    assert whole["off, support"] == noise
+    # The mean over all classes is the mass kept.
+    assert abs(truncated["mean, all classes"] - truncated["mass kept"]) < 0.01
+    assert truncated["off, all classes"] > 0.4
+    assert truncated["off, support"] <= noise
+    assert abs(truncated["mean, support"] - 1) < 0.01
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
 @needs_model
 def test_notebooks_run_and_keep_their_outputs(notebook):

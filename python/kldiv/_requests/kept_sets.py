@@ -54,6 +54,11 @@ def as_kept_sets(
             )
     top_p = None if top_p is None else as_float("top_p", top_p)
     min_p = None if min_p is None else as_float("min_p", min_p)
+    # Here too, for what traces a call without the extension.
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
+    if min_p is not None and not 0 <= min_p <= 1:
+        raise ValueError(f"min_p must be from 0 to 1, got {min_p}")
     return KeptSets(ids, offsets, top_k, top_p, min_p, bool(return_mass))
 
 
