@@ -35,7 +35,7 @@ impl Kept<'_> {
 }
 
 /// The classes of all rows with room for as many in each, and how many there are.
-fn fields<'py>(py: Python<'py>, dtype: Dtype, found: RowClasses) -> PyResult<Bound<'py, PyDict>> {
+fn fields(py: Python<'_>, dtype: Dtype, found: RowClasses) -> PyResult<Bound<'_, PyDict>> {
     let fields = PyDict::new(py);
     fields.set_item("log_probs", array_of(py, dtype, &[found.log_probs.len()], &found.log_probs)?)?;
     fields.set_item("ids", found.ids.into_pyarray(py))?;

@@ -120,7 +120,7 @@ fn with_kept(
     const INVALID: [f64; 2] = [f64::NAN; 2];
     let mut classes = CLASSES.take();
     classes.clear();
-    let mut whole = LogSumExp::INVALID;
+    let (mut whole, mut all) = (LogSumExp::INVALID, false);
     if mass || matches!(kept, Kept::Truncated(_)) {
         let mut wide = !z.allows_narrow_lanes();
         whole = z.statistics(isa, blocks, &mut wide);
@@ -131,11 +131,13 @@ fn with_kept(
             let bound = truncation.bound(z, whole, wide, isa, blocks, &mut classes);
             classes.clear();
             at_least(z.row, bound, isa, &mut classes);
+            all = bound == f64::NEG_INFINITY;
         }
     }
     if let Kept::Classes(ids) = kept {
         classes.extend(ids.iter().map(|&id| Class { id: id as usize, logit: z.row.get(id as usize) }));
     }
+    all |= classes.len() == z.row.classes();
     let found = if classes.is_empty() {
         INVALID
     } else {
@@ -144,18 +146,18 @@ fn with_kept(
             if sum.is_nan() || sum.is_empty() {
                 return INVALID;
             }
-            [run(own, &classes, sum), share(sum, whole, classes.len(), z)]
+            [run(own, &classes, sum), share(sum, whole, all, z)]
         })
     };
     CLASSES.set(classes);
     found
 }
 
-/// The share of the probability of a row that some of its classes have.
-fn share(part: LogSumExp, whole: LogSumExp, classes: usize, z: Distribution<'_>) -> f64 {
+/// The share of the probability of a row that some of its classes have, or `all` with a finite logit.
+fn share(part: LogSumExp, whole: LogSumExp, all: bool, z: Distribution<'_>) -> f64 {
     if whole.is_nan() {
         f64::NAN
-    } else if classes == z.row.classes() {
+    } else if all {
         1.0
     } else {
         part.relative_to(whole, z.inverse_temperature).min(1.0)

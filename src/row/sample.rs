@@ -6,6 +6,8 @@
 //! Which classes are drawn depends on no instruction set either: e^(power·(z − max z)/T) of a class is the same in all f64
 //! lanes, and is added up in an order of its own.
 
+use std::cell::Cell;
+
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::entropy::WriteSoftmax;
 use crate::row::random::fill_uniform;
@@ -40,7 +42,7 @@ pub(crate) fn sample(z: Distribution<'_>, sum: LogSumExp, draws: Draws, isa: Isa
         reference: LogSumExp { largest: sum.largest, rest: 0.0 },
         isa,
     };
-    let masses = blocks.map(classes, |start, len| total(chances.of_block(start, &mut [0.0; BLOCK][..len])));
+    let masses = blocks.map(classes, |start, len| chances.with_block(start, len, total));
     let total: f64 = masses.iter().sum();
     let mut targets = vec![0.0; draws.count];
     fill_uniform(&mut targets, draws.seed, draws.row);
@@ -54,20 +56,18 @@ pub(crate) fn sample(z: Distribution<'_>, sum: LogSumExp, draws: Draws, isa: Isa
         let inside = if block == last { left.len() } else { left.partition_point(|target| target * total < end) };
         if inside > 0 {
             let start = block * BLOCK;
-            let mut memory = [0.0; BLOCK];
-            let chances = chances.of_block(start, &mut memory[..BLOCK.min(classes - start)]);
             let share = (draws.count as f64).recip();
-            pick(chances, below, &left[..inside], total, |offset, times, chance| {
+            let drawn = |offset, times, chance| {
                 let class = Class { id: start + offset, logit: z.row.get(start + offset) };
-                let weight = times as f64 * share;
                 let ratio = if draws.power == 1.0 {
                     1.0
                 } else {
-                    // p/π; π is no less than the smallest normal number.
                     (-sum.surprise(class.logit, z.inverse_temperature)).exp() / (chance / total)
                 };
-                found.push(Drawn { class, weight: weight * ratio });
-            });
+                found.push(Drawn { class, weight: times as f64 * share * ratio });
+            };
+            let len = BLOCK.min(classes - start);
+            chances.with_block(start, len, |chances| pick(chances, below, &left[..inside], total, drawn));
         }
         left = &left[inside..];
         below = end;
@@ -85,13 +85,21 @@ struct Chances<'a> {
 }
 
 impl Chances<'_> {
-    /// Those of a block, written to `memory` of its length.
-    fn of_block(self, start: usize, memory: &mut [f64]) -> &[f64] {
-        let logits = self.z.block(start, memory.len());
-        let out = RowMut::from(&mut *memory);
+    /// What `run` makes of those of a block.
+    fn with_block<R>(self, start: usize, len: usize, run: impl FnOnce(&[f64]) -> R) -> R {
+        let mut memory = CHANCES.take();
+        memory.resize(len, 0.0);
+        let (logits, out) = (self.z.block(start, len), RowMut::from(&mut memory[..]));
         self.isa.run(Wide(WriteSoftmax { logits, sum: self.reference, scale: 1.0, out }));
-        memory
+        let result = run(&memory);
+        CHANCES.set(memory);
+        result
     }
+}
+
+thread_local! {
+    /// Memory for a block, kept for the next one.
+    static CHANCES: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
 }
 
 /// The sum, in an order that does not depend on lanes.

@@ -10,7 +10,9 @@ from kldiv._requests.gradients import differentiate as differentiate
 from kldiv._requests.kept_sets import KeptEntropyRequest as KeptEntropyRequest
 from kldiv._requests.kept_sets import KeptSets as KeptSets
 from kldiv._requests.kept_sets import as_kept_sets as as_kept_sets
-from kldiv._requests.kept_sets import check_rules as check_rules
+from kldiv._requests.kept_sets import as_rules as as_rules
+from kldiv._requests.kept_sets import check_shape as check_shape
+from kldiv._requests.kept_sets import ids_of as ids_of
 from kldiv._requests.kept_sets import with_mass as with_mass
 from kldiv._requests.negative import warn_of_negative as warn_of_negative
 from kldiv._requests.options import ENDPOINTS as ENDPOINTS

@@ -32,6 +32,17 @@ def as_kept_sets(
     rows: Rows, support: Any, top_k: Any, top_p: Any, min_p: Any, return_mass: Any
 ) -> KeptSets | None:
     """The kept sets that options ask for; None where all classes count."""
+    classes = rows.memory.shape[-1]
+    kept = as_rules(classes, support, top_k, top_p, min_p, return_mass)
+    if kept is not None and support is not None:
+        kept.ids, kept.offsets = ids_of(rows.name, rows.batch_shape, classes, support)
+    return kept
+
+
+def as_rules(
+    classes: int, support: Any, top_k: Any, top_p: Any, min_p: Any, return_mass: Any
+) -> KeptSets | None:
+    """The rules of kept sets, checked, without the classes that `support` names."""
     if not isinstance(return_mass, (bool, np.bool_)):
         raise TypeError(f"return_mass must be True or False, got {return_mass!r}")
     if support is None and top_k is None and top_p is None and min_p is None:
@@ -41,11 +52,13 @@ def as_kept_sets(
                 "min_p; top_p=1.0 keeps every class"
             )
         return None
-    check_rules(support, top_k, top_p, min_p)
-    ids = offsets = None
-    if support is not None:
-        ids, offsets = _ids_of(rows, support)
-    classes = rows.memory.shape[-1]
+    given = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
+    others = [name for name, value in given.items() if value is not None]
+    if support is not None and others:
+        raise ValueError(
+            f"support names the classes kept, and {' and '.join(others)} would choose others; "
+            "pass one or the other"
+        )
     if top_k is not None:
         top_k = as_integer("top_k", top_k)
         if not 1 <= top_k <= classes:
@@ -59,49 +72,40 @@ def as_kept_sets(
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
     if min_p is not None and not 0 <= min_p <= 1:
         raise ValueError(f"min_p must be from 0 to 1, got {min_p}")
-    return KeptSets(ids, offsets, top_k, top_p, min_p, bool(return_mass))
+    return KeptSets(None, None, top_k, top_p, min_p, bool(return_mass))
 
 
-def check_rules(support: Any, top_k: Any, top_p: Any, min_p: Any) -> None:
-    """Raise `ValueError` for classes that are named, and rules beside them."""
-    given = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
-    others = [name for name, value in given.items() if value is not None]
-    if support is not None and others:
-        raise ValueError(
-            f"support names the classes kept, and {' and '.join(others)} would choose others; "
-            "pass one or the other"
-        )
-
-
-def _ids_of(rows: Rows, support: Any) -> tuple[Array, Array]:
+def ids_of(
+    name: str, batch_shape: tuple[int, ...], classes: int, support: Any
+) -> tuple[Array, Array]:
     """The classes named for each row, one row after the other, and where each begins."""
-    count = int(np.prod(rows.batch_shape, dtype=np.int64))
-    classes = rows.memory.shape[-1]
+    count = int(np.prod(batch_shape, dtype=np.int64))
     if isinstance(support, TopK):
         if support.classes != classes:
-            raise ValueError(
-                f"support is of {support.classes} classes, but {rows.name} of {classes}"
-            )
+            raise ValueError(f"support is of {support.classes} classes, but {name} of {classes}")
         shape = support.batch_shape
-        if shape != rows.batch_shape and not (support.offsets is not None and shape == (count,)):
-            raise ValueError(
-                f"support has the batch shape {shape}, but {rows.name} {rows.batch_shape}"
-            )
+        if shape != batch_shape and not (support.offsets is not None and shape == (count,)):
+            raise ValueError(f"support has the batch shape {shape}, but {name} {batch_shape}")
         flat = support.flat()
         return flat.ids, flat.offsets
     if isinstance(support, Sequence) and not isinstance(support, (str, bytes)):
-        parts = _ragged(support, rows.batch_shape, count)
+        parts = _ragged(support, batch_shape, count)
         if parts is not None:
             offsets = np.zeros(count + 1, np.int64)
             np.cumsum([len(part) for part in parts], out=offsets[1:])
             return np.concatenate([np.empty(0, np.int64), *parts]), offsets
     ids = _integers(as_array("support", support))
-    if ids.ndim == 0 or ids.shape[:-1] != rows.batch_shape:
-        raise ValueError(
-            f"support has shape {ids.shape}; expected the batch shape {rows.batch_shape} of "
-            f"{rows.name} and an axis of ids, or a list of {count} arrays of ids"
-        )
+    check_shape(name, batch_shape, ids.shape)
     return np.ascontiguousarray(ids.reshape(-1)), np.arange(count + 1) * ids.shape[-1]
+
+
+def check_shape(name: str, batch_shape: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raise `ValueError` for an array that has not the ids of every row."""
+    if not shape or shape[:-1] != batch_shape:
+        raise ValueError(
+            f"support has shape {shape}; expected the batch shape {batch_shape} of {name} and an "
+            f"axis of ids, or a list of as many arrays of ids"
+        )
 
 
 def _ragged(support: Sequence[Any], batch: tuple[int, ...], count: int) -> list[Array] | None:

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kldiv._arrays import Rows
-from kldiv._requests import as_kept_sets
+from kldiv._requests import as_rules, check_shape, ids_of
 
 OPTIONS = ("support", "top_k", "top_p", "min_p", "return_mass")
 
@@ -33,32 +32,32 @@ def masked(z: jax.Array, axis: int, temperature: Any, given: dict[str, Any]) -> 
     for name in OPTIONS[1:]:
         if isinstance(given[name], jax.core.Tracer):
             raise TypeError(f"{name} chooses what is computed, and cannot be traced")
-    array = isinstance(support, jax.Array)
-    stand_in = np.broadcast_to(np.float32(0), rows.shape)
-    of = Rows(stand_in, "float32", "z", stand_in, rows.shape, rows.ndim - 1, rows.shape[:-1])
-    ids = np.broadcast_to(np.zeros((), support.dtype), support.shape) if array else support
-    kept = as_kept_sets(of, *({**given, "support": ids}[name] for name in OPTIONS))
+    kept = as_rules(rows.shape[-1], *(given[name] for name in OPTIONS))
     assert kept is not None
     if support is None:
         lowest = _lowest(rows, temperature, kept.top_k, kept.top_p, kept.min_p)
         keep = jax.lax.stop_gradient(rows) >= lowest
     else:
         count = math.prod(rows.shape[:-1])
-        if array:
+        if isinstance(support, jax.Array):
+            check_shape("z", rows.shape[:-1], support.shape)
+            if not jnp.issubdtype(support.dtype, jnp.integer):
+                raise TypeError(f"support has dtype {support.dtype}; expected integers")
             flat = support.reshape(count, -1)
             index = jnp.arange(count)[:, None]
         else:
-            assert kept.ids is not None
-            assert kept.offsets is not None
-            flat = jnp.asarray(_checked(kept.ids, kept.offsets, rows.shape[-1]))
-            index = jnp.asarray(np.repeat(np.arange(count), np.diff(kept.offsets)))
+            ids, offsets = ids_of("z", rows.shape[:-1], rows.shape[-1], support)
+            flat = jnp.asarray(_checked(ids, offsets, rows.shape[-1]))
+            index = jnp.asarray(np.repeat(np.arange(count), np.diff(offsets)))
         keep = jnp.zeros((count, rows.shape[-1]), bool).at[index, flat].set(True)
         keep = keep.reshape(rows.shape)
     return jnp.moveaxis(jnp.where(keep, rows, -jnp.inf), -1, axis)
 
 
 def _checked(ids: Any, offsets: Any, classes: int) -> Any:
-    """Classes that are in range."""
+    """Classes that are in range, and of which every row has one."""
+    if (counts := np.diff(offsets) == 0).any():
+        raise ValueError(f"row {int(counts.argmax())} of support has no class")
     outside = (ids < 0) | (ids >= classes)
     if outside.any():
         at = int(outside.argmax())

@@ -99,6 +99,11 @@ def entropy(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    support: Any = None,
+    top_k: int | None = None,
+    top_p: float | Tensor | None = None,
+    min_p: float | Tensor | None = None,
+    return_mass: bool = False,
 ) -> Tensor:
     r"""Shannon entropy, −Σ p ln p; `kldiv.entropy` on tensors, differentiable."""
 
@@ -110,6 +115,11 @@ def gather_log_probs(
     ignore_index: int | None = -100,
     axis: int = -1,
     where: Tensor | None = None,
+    support: Any = None,
+    top_k: int | None = None,
+    top_p: float | Tensor | None = None,
+    min_p: float | Tensor | None = None,
+    return_mass: bool = False,
 ) -> Tensor:
     r"""The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors."""
 

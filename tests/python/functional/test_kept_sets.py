@@ -30,7 +30,7 @@ def kept_of(z, temperature, *, top_k=None, top_p=None, min_p=None):
         keep &= p >= min_p * p.max()
     if top_k is not None:
         keep &= z >= np.sort(z)[-top_k]
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         levels = np.unique(z[keep])[::-1]
         held = np.cumsum([p[keep & (z == level)].sum() for level in levels])
         keep &= z >= levels[np.argmax(held >= top_p * held[-1])]
@@ -220,7 +220,7 @@ def test_kept_sets_of_other_classes_or_spaces():
         kldiv.entropy(z, support=kept)
     with pytest.raises(ValueError, match="kept sets are of logits, and space is 'probs'"):
         kldiv.entropy(z + 0.25, space="probs", top_k=2)
-    assert kldiv.entropy(np.log([[0.5, 0.5, 0.0]]), space="log_probs", normalize=True, top_k=1) == 0
+    assert kldiv.entropy([[0.0, -0.5, -9.0]], space="log_probs", normalize=True, top_k=1) == 0
 
 
 def test_the_gradient_may_overwrite_the_logits_and_the_support(rng):

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kldiv import _kldiv
-from kldiv._arrays import Rows, as_rows
-from kldiv._requests import KeptSets, as_kept_sets, check_rules
+from kldiv._arrays import as_rows
+from kldiv._requests import KeptSets, as_rules, check_shape, ids_of
 from kldiv.torch.formulas.kept_sets import lowest_kept
 from kldiv.torch.functional.rows import RowOptions, can_be_looked_at
 from kldiv.torch.ops.modes import is_traced
@@ -31,45 +30,21 @@ def masked(
     return_mass: Any,
 ) -> Tensor:
     """Rows with the logit −∞ for classes that are not kept; the rows themselves where all are."""
-    check_rules(support, top_k, top_p, min_p)
-    tensor = isinstance(support, Tensor)
-    if support is not None and not tensor and is_traced():
+    kept = as_rules(z.shape[-1], support, top_k, top_p, min_p, return_mass)
+    if kept is None:
+        return z
+    if support is None:
+        keep = z.detach() >= _lowest(z, temperature, kept)
+    elif isinstance(support, Tensor):
+        keep = _named(z, support)
+    elif is_traced():
         raise TypeError(
             "in compiled code support is a tensor of ids, of the batch shape and an axis of ids; "
             f"got {type(support).__name__}"
         )
-    # Shapes and dtypes are enough for NumPy's checks of all but the numbers of a tensor.
-    ids = np.broadcast_to(np.int64(0), support.shape) if tensor else support
-    if tensor and (support.is_floating_point() or support.dtype == torch.bool):
-        raise TypeError(f"support has dtype {support.dtype}; expected integers")
-    kept = as_kept_sets(_stand_in(z), ids, top_k, top_p, min_p, return_mass)
-    if kept is None:
-        return z
-    if support is None:
-        return z.masked_fill(~(z.detach() >= _lowest(z, temperature, kept)), -torch.inf)
-    if tensor:
-        wide = support.to(torch.int64)
-        looked_at = can_be_looked_at(wide) and can_be_looked_at(z)
-        if looked_at:
-            _check_range(wide.reshape(-1, wide.shape[-1]), z.shape[-1])
-        keep = torch.zeros(z.shape, dtype=torch.bool, device=z.device).scatter(-1, wide, True)
-        if looked_at:
-            counts = torch.full(z.shape[:-1], wide.shape[-1])
-            _check_distinct(keep, counts)
     else:
-        assert kept.ids is not None
-        assert kept.offsets is not None
-        flat, offsets = torch.from_numpy(kept.ids), torch.from_numpy(kept.offsets)
-        counts = offsets.diff()
-        rows = torch.arange(len(counts)).repeat_interleave(counts)
-        outside = (flat < 0) | (flat >= z.shape[-1])
-        if outside.any():
-            at = int(outside.nonzero()[0, 0])
-            _raise_range(int(flat[at]), int(rows[at]), z.shape[-1])
-        keep = torch.zeros((len(counts), z.shape[-1]), dtype=torch.bool)
-        keep[rows, flat] = True
-        _check_distinct(keep, counts)
-        keep = keep.reshape(z.shape).to(z.device)
+        ids, offsets = map(torch.tensor, ids_of("z", z.shape[:-1], z.shape[-1], support))
+        keep = _named_in_lists(z, ids, offsets.diff())
     return z.masked_fill(~keep, -torch.inf)
 
 
@@ -91,24 +66,41 @@ def _lowest(z: Tensor, temperature: Any, kept: KeptSets) -> Tensor:
     return lowest_kept(z, temperature, kept.top_k, kept.top_p, kept.min_p)
 
 
-def _stand_in(z: Tensor) -> Rows:
-    zeros = np.broadcast_to(np.float32(0), tuple(map(int, z.shape)))
-    return Rows(zeros, "float32", "z", zeros, zeros.shape, zeros.ndim - 1, zeros.shape[:-1])
+def _named(z: Tensor, ids: Tensor) -> Tensor:
+    """Where a row has one of the ids of an array."""
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise TypeError(f"support has dtype {ids.dtype}; expected integers")
+    check_shape("z", tuple(z.shape[:-1]), tuple(ids.shape))
+    ids = ids.to(torch.int64)
+    looked_at = can_be_looked_at(ids) and can_be_looked_at(z)
+    width = ids.shape[-1]
+    if looked_at:
+        rows = torch.arange(ids[..., 0].numel()).repeat_interleave(width)
+        _check_range(ids.reshape(-1), rows, z.shape[-1])
+    keep = torch.zeros(z.shape, dtype=torch.bool, device=z.device).scatter(-1, ids, True)
+    if looked_at:
+        _check_distinct(keep, torch.full(z.shape[:-1], width))
+    return keep
 
 
-def _check_range(ids: Tensor, classes: int) -> None:
+def _named_in_lists(z: Tensor, ids: Tensor, counts: Tensor) -> Tensor:
+    """Where a row has one of its ids, of which there are as many."""
+    rows = torch.arange(len(counts)).repeat_interleave(counts)
+    _check_range(ids, rows, z.shape[-1])
+    keep = torch.zeros((len(counts), z.shape[-1]), dtype=torch.bool)
+    keep[rows, ids] = True
+    _check_distinct(keep, counts)
+    return keep.reshape(z.shape).to(z.device)
+
+
+def _check_range(ids: Tensor, rows: Tensor, classes: int) -> None:
     outside = (ids < 0) | (ids >= classes)
     if outside.any():
-        row, at = outside.nonzero()[0].tolist()
-        _raise_range(int(ids[row, at]), row, classes)
-    if ids.shape[-1] == 0 and ids.shape[0]:
-        raise ValueError("row 0 of support has no class")
-
-
-def _raise_range(class_: int, row: int, classes: int) -> None:
-    raise ValueError(
-        f"class {class_} in row {row} of support is out of range; rows have {classes} classes"
-    )
+        at = int(outside.nonzero()[0, 0])
+        raise ValueError(
+            f"class {ids[at]} in row {rows[at]} of support is out of range; rows have {classes} "
+            "classes"
+        )
 
 
 def _check_distinct(keep: Tensor, counts: Tensor) -> None:
