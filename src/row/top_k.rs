@@ -201,8 +201,9 @@ fn append_reaching<T: Scalar>(found: &mut Vec<Class>, lanes: &[T], first: usize,
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use half::bf16;
 
     use super::*;

@@ -263,7 +263,7 @@ def gather_log_probs(
     array([-0.464369])
     >>> value, mass = kldiv.gather_log_probs([[1.0, 2.0, 0.5]], [1], top_k=2, return_mass=True)
     >>> value.round(6), mass.round(6)
-    (array([-0.313262]), array([0.859752]))
+    (array([-0.313262]), array([0.859756]))
     """
     rows = as_rows("z", z, axis)
     kept = as_kept_sets(rows, support, top_k, top_p, min_p, return_mass)

@@ -5,6 +5,8 @@ torch. Everything else has p, the reference, first, and takes logits.
 """
 
 # Made by `make derived`.
+from typing import Any
+
 from torch import Tensor
 
 from kldiv.torch.functional.cross_entropy import cross_entropy as cross_entropy
