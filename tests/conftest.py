@@ -27,10 +27,12 @@ CALLERS = (
     "_requests.cross_entropy",
     "_requests.distillation",
     "_requests.divergence",
+    "_requests.kept_sets",
     "_requests.softmax",
     "comparison",
     "functional.pairwise",
     "functional.softmax",
+    "functional.top_k",
 )
 
 
@@ -45,10 +47,14 @@ def isa(request, monkeypatch):
             "distillation",
             "divergence",
             "entropy",
+            "gather_kept_log_probs",
             "gather_log_probs",
+            "kept_entropy",
             "log_softmax",
             "logsumexp",
             "pairwise",
+            "sample_k",
+            "top_k",
         )
     }
     for module in CALLERS:

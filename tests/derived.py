@@ -22,7 +22,7 @@ from kldiv.evaluation.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 HEADERS = {
-    "torch": "from torch import Tensor\n\nfrom kldiv import TopK",
+    "torch": "from typing import Any\n\nfrom torch import Tensor\n\nfrom kldiv import TopK",
     "jax": "from typing import Any\n\nimport jax",
     "dask": "from typing import Any\n\nimport dask.array as da",
 }

@@ -262,6 +262,20 @@ def test_estimators_are_biased_and_unbiased_as_their_table_says(results):
     assert gradients["int4", "k3, loss"]["error"] > 0.3
 
 
+def test_kept_sets_take_the_bias_out_of_importance_ratios(results):
+    table = results("kept_sets")["table"]
+    found = {(row["sampler"], row["trainer's sum over"]): row for row in table}
+    of_all, of_kept = found["top_p = 0.8", "all classes"], found["top_p = 0.8", "support"]
+    # The mean over all classes is the mass kept; with the bias goes nearly all that is off.
+    assert abs(of_all["mean ratio"] - of_all["mass kept"]) < 0.01
+    assert of_all["off by > 10 %"] > 0.5
+    assert abs(of_kept["mean ratio"] - 1) < 0.01
+    assert of_kept["off by > 10 %"] < 0.03
+    # Without truncation there is nothing to mend.
+    noise = [row["off by > 10 %"] for row in table if row["sampler"] == "none"]
+    assert max(noise) == min(noise) < 0.03
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
 @needs_model

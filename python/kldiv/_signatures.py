@@ -16,6 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 NUMPY_ONLY = {
     "pairwise": "a matrix of numbers to look at, which nothing is fitted by",
+    "sample_k": "what is kept of a teacher is data, of NumPy arrays; tensors are taken as they are",
+    "top_k": "what is kept of a teacher is data, of NumPy arrays; tensors are taken as they are",
     "value_and_grad": "torch and JAX differentiate by themselves",
 }
 """Functions whose signature companions do not adopt, and why."""

@@ -12,6 +12,7 @@ import numpy as np
 import kldiv
 from kldiv._arrays import as_array
 from kldiv._top_k import TopK
+from kldiv.jax import kept_sets
 from kldiv.jax.rows import Call, Place, evaluate, is_traced
 from kldiv.jax.top_k import Constant, arrays_of, stand_in
 
@@ -19,7 +20,7 @@ LABELS = ("targets", "labels")
 SIDE_ARRAYS = ("where", "weights", "class_weights")
 
 
-def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
+def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> Any:
     """A function of `kldiv`: `rows` are its arguments with a row or a label for each row."""
     rows = {
         argument: value if type(value) is TopK else as_rows(argument, value)
@@ -28,7 +29,9 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     function = getattr(kldiv, name)
     if not _has_traced((rows, options)):
         # The very call that a user of NumPy makes, and its exceptions.
-        return jnp.asarray(function(**rows, **options))
+        return jax.tree.map(jnp.asarray, function(**rows, **options))
+    if kept := kept_sets.taken(options):
+        return _of_kept(name, rows, options, kept)
     _check(name, rows, options)
     first = next(argument for argument, value in rows.items() if type(value) is not TopK)
     axis = operator.index(options["axis"])
@@ -40,8 +43,8 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
             arrays[argument, None] = as_jax(argument, value)
         elif _has_traced(value):
             constants[argument] = (value.kind, value.classes)
-            kept = arrays_of(value)
-            arrays |= {(argument, name): jnp.asarray(array) for name, array in kept.items()}
+            fields = arrays_of(value)
+            arrays |= {(argument, name): jnp.asarray(array) for name, array in fields.items()}
         else:
             constants[argument] = Constant(value)
     for option, value in options.items():
@@ -61,6 +64,30 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     )
     asked = Call(name, first, floating, tuple(arrays), tuple(constants.items()))
     return evaluate(asked, *arrays.values())
+
+
+def _of_kept(name: str, rows: dict[str, Any], options: dict[str, Any], kept: dict[str, Any]) -> Any:
+    """The call on rows whose other classes are masked, with their mass where that is asked for."""
+    if options.get("space", "logits") != "logits":
+        raise ValueError(f"kept sets are of logits, and space is {options['space']!r}")
+    first = next(iter(rows))
+    z = as_jax(first, rows[first])
+    axis = operator.index(options["axis"])
+    survivors = kept_sets.masked(z, axis, options["temperature"], kept)
+    value = call(name, {**rows, first: survivors}, options)
+    if not kept["return_mass"]:
+        return value
+    same = {one: options[one] for one in ("temperature", "axis", "where")}
+    more = {"weights": None, "reduction": "none", "denominator": None}
+    sums = [call("logsumexp", {"z": one}, {**same, **more}) for one in (survivors, z)]
+    mass = jnp.minimum(jnp.exp(sums[0] - sums[1]), 1.0)
+    # Rows that are left out have the logarithm 0 twice.
+    for option in ("where", "weights"):
+        if options.get(option) is not None:
+            mass = jnp.where(jnp.asarray(options[option]) != 0, mass, 0.0)
+    if "labels" in rows and options["ignore_index"] is not None:
+        mass = jnp.where(jnp.asarray(rows["labels"]) != options["ignore_index"], mass, 0.0)
+    return value, mass
 
 
 def _has_traced(values: Any) -> bool:

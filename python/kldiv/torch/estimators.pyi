@@ -7,8 +7,6 @@ on other devices in the dtype of the value.
 # Made by `make derived`.
 from torch import Tensor
 
-from kldiv import TopK
-
 __all__ = [
     "k1",
     "k2",
