@@ -261,6 +261,22 @@ def test_maxtext(rows, best):
         same(kldiv.kl(bare, z, rule="renormalize_p", temperature=t) * t**2, expected)
 
 
+def megatron(teacher, z, ids):
+    """megatron/training/distillation/cached_logits_loss.py: topk_kl_div with its ghost token."""
+    p, q = (
+        np.concatenate([x, np.log(np.maximum(1 - np.exp(x).sum(-1, keepdims=True), 1e-8))], -1)
+        for x in (teacher, at(log_softmax(z), ids))
+    )
+    return (np.exp(p) * (p - q)).sum(-1)
+
+
+def test_megatron(rows, best):
+    _, z = rows
+    ids, _, log_probs = best
+    kept = kldiv.TopK(ids, log_probs, classes=z.shape[-1])
+    same(kldiv.kl(kept, z, rule="tail"), megatron(log_probs, z, ids))
+
+
 def test_tinker(rows, best):
     """Its loss cross_entropy of (N, K) targets: −Σ w ln q, the weights renormalised over the K."""
     _, z = rows
