@@ -200,8 +200,8 @@ def estimators():
         ]
         for one in kept["gradients"]
     ]
-    text = (ROOT / "docs/estimators.md").read_text(encoding="utf-8")
-    for name, head, rows in (
+    return filled(
+        "docs/estimators.md",
         (
             "estimators",
             "| estimator | value | unbiased | ≥ 0 | gradient | expected | unbiased |",
@@ -217,7 +217,100 @@ def estimators():
             f"| q | gradient | length | cosine | error | σ of one token | {bars}, along ∇ KL |",
             gradients,
         ),
-    ):
+    )
+
+
+def teachers():
+    """docs/teachers.md, with what was measured of rules, of draws, of files and of students."""
+    kept, trained = (
+        json.loads((ROOT / f"examples/results/{name}.json").read_text(encoding="utf-8"))["results"]
+        for name in ("top_k_rules", "distill_from_file")
+    )
+    mass = {one["k"]: one["mean"] for one in kept["coverage"]}
+    rules = [
+        [
+            str(one["k"]),
+            f"`{one['rule']}`",
+            f"{one['bias']:+.1%}",
+            f"{one['length']:.2f}",
+            "–" if one["cosine"] is None else f"{one['cosine']:.3f}",
+            f"{one['error']:.2f}",
+            f"{one['error of the mean']:.2f}",
+        ]
+        for one in kept["rules"]
+        if one["student"] == "int4" and one["rule"] != "floor"
+    ]
+    rules.sort(key=lambda row: int(row[0]))
+    sizes = list(mass)
+    across = {}
+    for student in dict.fromkeys(one["student"] for one in kept["rules"]):
+        for one in kept["rules"]:
+            if one["student"] == student and one["rule"] != "floor":
+                found = one["pull"] if student == "teacher" else one["error"]
+                across.setdefault((student, one["rule"]), []).append(f"{found:.2g}")
+    draws = [
+        [
+            f"{power:g}",
+            *(
+                f"{one['σ of the gradient']:.2f} ({one['classes']:.0f})"
+                for one in kept["draws"]
+                if (one["student"], one["power"]) == ("int4", power)
+            ),
+        ]
+        for power in dict.fromkeys(one["power"] for one in kept["draws"])
+    ]
+    files = [
+        [
+            one["kept"],
+            f"{one['classes']:.1f}",
+            *(f"{one[name]:.0f}" for name in ("safetensors", "float16", "Parquet")),
+        ]
+        for one in kept["bytes"]
+    ]
+    students = [
+        [
+            one["learns from"]
+            if one["learns from"] == "all classes"
+            else f"`{one['learns from']}`",
+            f"{one['bytes a position']:,.0f}",
+            f"{one['loss']:.2f}",
+            f"{one['KL']:.2f}",
+            f"{one['perplexity']:,.0f}",
+        ]
+        for one in trained["students"]
+    ]
+    columns = " | ".join(f"k = {k}" for k in sizes)
+    return filled(
+        "docs/teachers.md",
+        (
+            "mass kept",
+            f"| | {columns} |",
+            [["mass kept, mean", *(f"{mass[k]:.3f}" for k in sizes)]],
+        ),
+        (
+            "measured rules",
+            "| k | rule | value | length | cosine | error | error of the mean |",
+            rules,
+        ),
+        (
+            "measured students",
+            f"| student | rule | {columns} |",
+            [[student, f"`{rule}`", *row] for (student, rule), row in across.items()],
+        ),
+        ("measured draws", f"| power | {columns} |", draws),
+        ("measured files", "| kept | classes | safetensors | float16 | Parquet |", files),
+        (
+            "trained students",
+            "| learns from | bytes a position | loss at the end | held-out KL | perplexity |",
+            students,
+        ),
+    )
+
+
+def filled(document, *tables):
+    """A document with tables between the comments that have their names."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name, head, rows in tables:
         lines = [head, "| --- " * (head.count("|") - 1) + "|"]
         lines += [f"| {' | '.join(row)} |" for row in rows]
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
@@ -250,6 +343,7 @@ FILES = {
     },
     "docs/evaluation.md": columns,
     "docs/estimators.md": estimators,
+    "docs/teachers.md": teachers,
 }
 """By name, with what makes the text."""
 
