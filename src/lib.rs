@@ -40,10 +40,10 @@ mod simd;
 mod threads;
 
 pub use batch::{
-    ClippedKl, Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, Side, SparseLoss, SparseTeacher, Stream,
-    TEMPERATURE, Targets, clipped_kl, compare, cross_entropy, decode_log_probs, distillation, divergence,
-    encode_log_probs, entropy, gather_log_probs, linear, log_softmax, logsumexp, pairwise, pointwise_kl, sparse_loss,
-    stream,
+    ClippedKl, Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, SharedClasses, Side, SparseLoss,
+    SparseTeacher, Stream, TEMPERATURE, Targets, clipped_kl, compare, cross_entropy, decode_log_probs, distillation,
+    divergence, encode_log_probs, entropy, gather_log_probs, linear, log_softmax, logsumexp, pairwise, pointwise_kl,
+    sparse_loss, stream, uld,
 };
 pub use divergence::{Description, Kind, Parameter, Properties};
 pub use element::{Dtype, Element};

@@ -12,6 +12,7 @@ mod pointwise;
 mod softmax;
 mod sparse;
 mod stream;
+mod uld;
 
 pub use coded::{ClippedKl, clipped_kl, decode_log_probs, encode_log_probs};
 pub use comparison::{Comparison, compare};
@@ -24,3 +25,4 @@ pub use pointwise::pointwise_kl;
 pub use softmax::{entropy, gather_log_probs, log_softmax, logsumexp};
 pub use sparse::{SparseLoss, SparseTeacher, sparse_loss};
 pub use stream::{Stream, stream};
+pub use uld::{SharedClasses, uld};

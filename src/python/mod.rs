@@ -10,6 +10,7 @@ mod descriptions;
 mod results;
 mod settings;
 mod sparse;
+mod uld;
 
 use pyo3::prelude::*;
 
@@ -28,6 +29,8 @@ mod _kldiv {
     use super::settings::{build_info, get_num_threads, isa, set_num_threads};
     #[pymodule_export]
     use super::sparse::{check_rule, sparse_loss};
+    #[pymodule_export]
+    use super::uld::uld;
 
     use pyo3::prelude::*;
 

@@ -6,6 +6,7 @@
 //! * [`pairwise`]: a divergence of each of some rows from each of others.
 //! * [`cross_entropy`], [`entropy`], [`distillation`], [`comparison`]: the other functions of the crate.
 //! * [`sparse`]: losses of teachers of which only some classes are known.
+//! * [`uld`]: rows of different vocabularies.
 //! * [`coded`]: rows of 16 bits a class; [`clipped_kl`]: KL as llama.cpp computes it of them.
 //! * [`gradients`]: where gradients go; [`runs`]: the loop over the vectors of blocks.
 //! * [`two_floats`]: numbers with twice the precision.
@@ -25,3 +26,4 @@ pub(crate) mod pairwise;
 pub(crate) mod runs;
 pub(crate) mod sparse;
 mod two_floats;
+pub(crate) mod uld;

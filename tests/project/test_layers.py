@@ -21,7 +21,7 @@ LAYERS = [
     "row::kl",
     "row::divergence",
     "row::clipped_kl row::coded row::comparison row::cross_entropy row::entropy row::pairwise",
-    "row::distillation row::sparse",
+    "row::distillation row::sparse row::uld",
     "reduction",
     "batch",
     "python",
