@@ -28,6 +28,7 @@ CALLERS = (
     "_requests.distillation",
     "_requests.divergence",
     "_requests.softmax",
+    "_requests.uld",
     "comparison",
     "functional.pairwise",
     "functional.softmax",
@@ -49,6 +50,7 @@ def isa(request, monkeypatch):
             "log_softmax",
             "logsumexp",
             "pairwise",
+            "uld",
         )
     }
     for module in CALLERS:

@@ -116,6 +116,30 @@ class _SparseLoss(Protocol):
     @property
     def temper_after(self) -> bool: ...
 
+class _UldLoss(Protocol):
+    """How rows of different classes are compared."""
+
+    @property
+    def spaces(self) -> tuple[str, str]: ...
+    @property
+    def temperatures(self) -> tuple[float, float]: ...
+    @property
+    def p_ids(self) -> NDArray[np.int64] | None:
+        """Classes of p that q has too; both or neither."""
+
+    @property
+    def q_ids(self) -> NDArray[np.int64] | None: ...
+    @property
+    def kind(self) -> str:
+        """The divergence of these classes, and its parameter: 0 of one that has none."""
+
+    @property
+    def parameter(self) -> float: ...
+    @property
+    def matched_weight(self) -> float: ...
+    @property
+    def unmatched_weight(self) -> float: ...
+
 # One number is a scalar of float64 or float32.
 _Values = NDArray[np.floating] | Any
 
@@ -199,6 +223,7 @@ __all__ = [
     "set_num_threads",
     "sparse_loss",
     "stream",
+    "uld",
 ]
 DIVERGENCES: Mapping[str, Divergence]
 RULES: Mapping[str, Rule]
@@ -228,6 +253,16 @@ def sparse_loss(
     reducer: _Reducer,
     grad_output: NDArray[np.float64] | None = None,
     gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> _Values: ...
+def uld(
+    p: _Operand,
+    q: _Operand,
+    loss: _UldLoss,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
+    p_gradient: _Operand | None = None,
+    q_gradient: _Operand | None = None,
     isa: str | None = None,
 ) -> _Values: ...
 def cross_entropy(

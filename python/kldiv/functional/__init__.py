@@ -18,6 +18,7 @@ from kldiv.functional.softmax import entropy as entropy
 from kldiv.functional.softmax import gather_log_probs as gather_log_probs
 from kldiv.functional.softmax import log_softmax as log_softmax
 from kldiv.functional.softmax import logsumexp as logsumexp
+from kldiv.functional.uld import uld as uld
 from kldiv.functional.value_and_grad import value_and_grad as value_and_grad
 
 # Type checkers take the imports for the list: one that is put together is none to them.
@@ -29,6 +30,7 @@ if not TYPE_CHECKING:
         "log_softmax",
         "logsumexp",
         "pairwise",
+        "uld",
         "value_and_grad",
         *DIVERGENCES,
     ]

@@ -48,6 +48,9 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
         if option in SIDE_ARRAYS:
             if value is not None:
                 arrays[option, None] = _on_device(option, value)
+        elif option == "id_map" and value is not None:
+            constants[option] = (None, None)
+            arrays |= {(option, at): _on_device(option, ids) for at, ids in enumerate(value)}
         elif is_traced(value):
             arrays[option, None] = value
         else:
@@ -139,6 +142,9 @@ def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
 
 
 def _stand_in(name: str, value: Any) -> Any:
+    if name == "id_map" and value is not None:
+        # Ids that are all different, of those that are hidden.
+        return tuple(np.arange(len(ids)) if is_traced(ids) else ids for ids in value)
     if isinstance(value, tuple | list):
         return tuple(_stand_in(name, one) for one in value)
     if not is_traced(value):
