@@ -87,6 +87,17 @@ pub enum Error {
         /// The first row without its classes.
         row: usize,
     },
+    /// A class that two vocabularies are said to share, and that cannot be.
+    SharedClass {
+        /// The role of the classes.
+        argument: &'static str,
+        /// First offending position.
+        index: usize,
+        /// The class.
+        class: i64,
+        /// Classes in a row; `None` for a class that was there before.
+        classes: Option<usize>,
+    },
     /// A rule for teachers of some classes that gives a loss no meaning.
     Rule {
         /// The rule.
@@ -154,6 +165,12 @@ impl fmt::Display for Error {
                 write!(f, "class {class} in row {row} of {argument} {reason}; rows have {classes} classes")
             }
             Error::Offsets { row } => write!(f, "the offsets do not say which classes row {row} of the teacher has"),
+            Error::SharedClass { argument, index, class, classes: Some(classes) } => {
+                write!(f, "{argument}[{index}] is {class}, out of range for {classes} classes")
+            }
+            Error::SharedClass { argument, index, class, classes: None } => {
+                write!(f, "{argument}[{index}] is {class}, which stands before it already")
+            }
             Error::Rule { rule, loss, reason } => write!(f, "rule {rule:?} gives {loss} no meaning: {reason}"),
             Error::Option { reason } => f.write_str(reason),
             Error::OverlappingOutput { argument } => {

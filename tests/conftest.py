@@ -29,6 +29,8 @@ CALLERS = (
     "_requests.divergence",
     "_requests.kept_sets",
     "_requests.softmax",
+    "_requests.sparse",
+    "_requests.uld",
     "comparison",
     "functional.pairwise",
     "functional.softmax",
@@ -54,7 +56,9 @@ def isa(request, monkeypatch):
             "logsumexp",
             "pairwise",
             "sample_k",
+            "sparse_loss",
             "top_k",
+            "uld",
         )
     }
     for module in CALLERS:

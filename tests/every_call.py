@@ -15,6 +15,11 @@ def everything(p, q, labels):
                 getattr(kldiv, name), p, q, wrt=("p", "q"), reduction=reduction, **options
             )
             results += [value, *gradients]
+    for id_map in (None, ([0], [0])):
+        value, gradients = kldiv.value_and_grad(
+            kldiv.uld, p, q[..., 1:], wrt=("p", "q"), id_map=id_map
+        )
+        results += [value, *gradients]
     results += kldiv.value_and_grad(kldiv.cross_entropy, q, labels, label_smoothing=0.1)
     results += kldiv.value_and_grad(kldiv.cross_entropy, q, labels, reduction="mean")
     results += kldiv.value_and_grad(kldiv.entropy, p)

@@ -136,6 +136,30 @@ class _KeptSets(Protocol):
     @property
     def return_mass(self) -> bool: ...
 
+class _UldLoss(Protocol):
+    """How rows of different classes are compared."""
+
+    @property
+    def spaces(self) -> tuple[str, str]: ...
+    @property
+    def temperatures(self) -> tuple[float, float]: ...
+    @property
+    def p_ids(self) -> NDArray[np.int64] | None:
+        """Classes of p that q has too; both or neither."""
+
+    @property
+    def q_ids(self) -> NDArray[np.int64] | None: ...
+    @property
+    def kind(self) -> str:
+        """The divergence of these classes, and its parameter: 0 of one that has none."""
+
+    @property
+    def parameter(self) -> float: ...
+    @property
+    def matched_weight(self) -> float: ...
+    @property
+    def unmatched_weight(self) -> float: ...
+
 # One number is a scalar of float64 or float32.
 _Values = NDArray[np.floating] | Any
 
@@ -224,6 +248,7 @@ __all__ = [
     "sparse_loss",
     "stream",
     "top_k",
+    "uld",
 ]
 DIVERGENCES: Mapping[str, Divergence]
 RULES: Mapping[str, Rule]
@@ -253,6 +278,16 @@ def sparse_loss(
     reducer: _Reducer,
     grad_output: NDArray[np.float64] | None = None,
     gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> _Values: ...
+def uld(
+    p: _Operand,
+    q: _Operand,
+    loss: _UldLoss,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
+    p_gradient: _Operand | None = None,
+    q_gradient: _Operand | None = None,
     isa: str | None = None,
 ) -> _Values: ...
 def cross_entropy(

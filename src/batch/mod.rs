@@ -14,6 +14,7 @@ mod softmax;
 mod sparse;
 mod stream;
 mod top_k;
+mod uld;
 
 pub use coded::{ClippedKl, clipped_kl, decode_log_probs, encode_log_probs};
 pub use comparison::{Comparison, compare};
@@ -28,3 +29,4 @@ pub use softmax::{entropy, gather_log_probs, log_softmax, logsumexp};
 pub use sparse::{SparseLoss, SparseTeacher, sparse_loss};
 pub use stream::{Stream, stream};
 pub use top_k::{RowClasses, Sampling, sample_k, top_k};
+pub use uld::{SharedClasses, uld};

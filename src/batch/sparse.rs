@@ -219,7 +219,7 @@ impl Visitor for Batch<'_> {
 }
 
 /// Whether a divergence is Σ f(p, q) whatever the rows sum to, so that the terms of some classes mean something.
-struct SumOfTerms;
+pub(super) struct SumOfTerms;
 
 impl Visitor for SumOfTerms {
     type Output = bool;

@@ -33,6 +33,7 @@ pub(crate) use neg_log_acceptance::NegLogAcceptance;
 pub(crate) use pair::Pair;
 pub(crate) use probabilities::Probabilities;
 pub(crate) use statistic::Statistic;
+pub(crate) use total_variation::TotalVariation;
 
 use crate::error::Error;
 use std::f64::consts::LN_2;

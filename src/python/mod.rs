@@ -11,6 +11,7 @@ mod kept_sets;
 mod results;
 mod settings;
 mod sparse;
+mod uld;
 
 use pyo3::prelude::*;
 
@@ -31,6 +32,8 @@ mod _kldiv {
     use super::settings::{build_info, get_num_threads, isa, set_num_threads};
     #[pymodule_export]
     use super::sparse::{check_rule, sparse_loss};
+    #[pymodule_export]
+    use super::uld::uld;
 
     use pyo3::prelude::*;
 

@@ -8,6 +8,7 @@
 //! * [`sparse`]: losses of teachers of which only some classes are known.
 //! * [`top_k`]: the most probable classes of a row; [`sample`]: classes drawn from it, by the numbers of [`random`];
 //!   [`kept_set`]: a row of some of its classes.
+//! * [`uld`]: rows of different vocabularies.
 //! * [`coded`]: rows of 16 bits a class; [`clipped_kl`]: KL as llama.cpp computes it of them.
 //! * [`gradients`]: where gradients go; [`runs`]: the loop over the vectors of blocks.
 //! * [`two_floats`]: numbers with twice the precision.
@@ -31,3 +32,4 @@ pub(crate) mod sample;
 pub(crate) mod sparse;
 pub(crate) mod top_k;
 mod two_floats;
+pub(crate) mod uld;

@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_bound_between_two_numbers_of_the_lanes() {
         let logits = [1.0_f32, 1.0_f32.next_up(), 1.0_f32.next_down()];
-        let between = (1.0 + f64::from(1.0_f32.next_up())) / 2.0;
+        let between = f64::midpoint(1.0, f64::from(1.0_f32.next_up()));
         for isa in Isa::available() {
             for (lowest, ids) in [(between, &[1][..]), (1.0, &[0, 1]), (1.0 - 1e-9, &[0, 1])] {
                 let mut found = Vec::new();

@@ -51,6 +51,8 @@ from .softmax import wide_entropy as wide_entropy
 from .softmax import wide_entropy_gradient as wide_entropy_gradient
 from .sparse import sparse_gradient as sparse_gradient
 from .sparse import sparse_loss as sparse_loss
+from .uld import uld as uld
+from .uld import uld_gradient as uld_gradient
 from .wide_pair import WidePair as WidePair
 from .wide_pair import wide as wide
 from .wide_pair import wide_divergence as wide_divergence

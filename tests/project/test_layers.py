@@ -22,7 +22,7 @@ LAYERS = [
     "row::divergence",
     "row::random row::top_k",
     "row::clipped_kl row::coded row::comparison row::cross_entropy row::entropy row::pairwise",
-    "row::distillation row::kept_set row::sample row::sparse",
+    "row::distillation row::kept_set row::sample row::sparse row::uld",
     "reduction",
     "batch",
     "python",

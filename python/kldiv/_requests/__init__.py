@@ -37,3 +37,13 @@ from kldiv._requests.sparse import check_no_rule as check_no_rule
 from kldiv._requests.sparse import check_spaces as check_spaces
 from kldiv._requests.sparse import sparse_loss as sparse_loss
 from kldiv._requests.sparse import sparse_loss_of_flat as sparse_loss_of_flat
+from kldiv._requests.uld import IdMap as IdMap
+from kldiv._requests.uld import as_id_map as as_id_map
+from kldiv._requests.uld import as_pair as as_pair
+from kldiv._requests.uld import as_part as as_part
+from kldiv._requests.uld import check_same_batch as check_same_batch
+from kldiv._requests.uld import check_same_length as check_same_length
+from kldiv._requests.uld import parts_of as parts_of
+from kldiv._requests.uld import shared_divergence as shared_divergence
+from kldiv._requests.uld import uld as uld
+from kldiv._requests.uld import uld_of_sides as uld_of_sides

@@ -23,6 +23,7 @@ TYPES = {
     "ArrayLike": "Any",
     "ArrayLike | None": "Any",
     "ArrayLike | TopK": "Any",
+    "IdMap | None": "tuple[Any, Any] | None",
     "Rule | None": "str | tuple[str, float] | None",
     "Space": "str | tuple[str, str]",
     "Temperature": "float | tuple[float, float]",
@@ -62,6 +63,20 @@ DOCSTRINGS = {
     array([0.003424, 0.088361])
     >>> print(f"{kldiv.dask.kl(p, q, reduction='mean').compute():.6f}")
     0.045892
+    """,
+    "uld": r"""
+    Universal logit distillation, Σ \|p_(i) − q_(i)\|; `kldiv.uld` on dask arrays. See `kl`.
+
+    p and q may have different numbers of classes. The ids of `id_map` are NumPy arrays or lists,
+    the same for all rows.
+
+    Examples
+    --------
+    >>> import dask.array
+    >>> import kldiv.dask
+    >>> p, q = dask.array.zeros((1, 4)), dask.array.zeros((1, 2))
+    >>> print(f"{kldiv.dask.uld(p, q).compute()[0]:.6f}")
+    1.000000
     """,
     "cross_entropy": """
     Cross-entropy with class indices or distributions; `kldiv.cross_entropy` on dask arrays.

@@ -20,6 +20,7 @@ from kldiv.functional.softmax import log_softmax as log_softmax
 from kldiv.functional.softmax import logsumexp as logsumexp
 from kldiv.functional.top_k import sample_k as sample_k
 from kldiv.functional.top_k import top_k as top_k
+from kldiv.functional.uld import uld as uld
 from kldiv.functional.value_and_grad import value_and_grad as value_and_grad
 
 # Type checkers take the imports for the list: one that is put together is none to them.
@@ -33,6 +34,7 @@ if not TYPE_CHECKING:
         "pairwise",
         "sample_k",
         "top_k",
+        "uld",
         "value_and_grad",
         *DIVERGENCES,
     ]

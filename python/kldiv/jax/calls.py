@@ -51,6 +51,9 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> Any:
         if option in SIDE_ARRAYS:
             if value is not None:
                 arrays[option, None] = as_jax(option, value)
+        elif option == "id_map" and value is not None:
+            constants[option] = (None, None)
+            arrays |= {(option, at): as_jax(option, ids) for at, ids in enumerate(value)}
         elif is_traced(value):
             arrays[option, None] = value
         else:
@@ -167,6 +170,9 @@ def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
 
 def stand_in_of_option(name: str, value: Any) -> Any:
     """An option as it is, or some numbers of its shape and dtype where JAX hides them."""
+    if name == "id_map" and value is not None:
+        # Ids that are all different, of those that are hidden.
+        return tuple(np.arange(len(ids)) if is_traced(ids) else ids for ids in value)
     if isinstance(value, tuple | list):
         return tuple(stand_in_of_option(name, one) for one in value)
     if not is_traced(value):

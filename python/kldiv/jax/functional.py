@@ -18,6 +18,7 @@ MODULE = "kldiv.jax"
 TYPES = {
     "ArrayLike": "Any",
     "ArrayLike | TopK": "Any",
+    "IdMap | None": "tuple[Any, Any] | None",
     "Rule | None": "str | tuple[str, float] | None",
     "ArrayLike | None": "Any",
     "float": "float | jax.Array",
@@ -53,6 +54,19 @@ DOCSTRINGS = {
     0.003424
     >>> jax.grad(kldiv.jax.kl, argnums=1)(teacher, student).round(4)
     Array([-0.0308,  0.0368, -0.0059], dtype=float32)
+    """,
+    "uld": r"""
+    Universal logit distillation, Σ \|p_(i) − q_(i)\|; `kldiv.uld` on JAX arrays. See `kl`.
+
+    The ids of `id_map` may be traced; they have no gradient.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import kldiv.jax
+    >>> teacher, student = jax.numpy.array([1.0, 2.0, 0.5]), jax.numpy.array([0.9, 2.1])
+    >>> print(f"{kldiv.jax.uld(teacher, student, id_map=([1], [0])):.6f}")
+    0.455889
     """,
     "cross_entropy": """
     Cross-entropy with class indices or distributions; `kldiv.cross_entropy` on JAX arrays.

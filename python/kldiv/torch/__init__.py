@@ -11,6 +11,7 @@ from kldiv.torch.functional.divergence import FUNCTIONS
 from kldiv.torch.functional.kl_div import kl_div
 from kldiv.torch.functional.softmax import entropy, gather_log_probs, log_softmax, logsumexp
 from kldiv.torch.functional.top_k import TopKTensors, top_k_tensors
+from kldiv.torch.functional.uld import uld
 from kldiv.torch.modules.cross_entropy import CrossEntropyLoss
 from kldiv.torch.modules.distillation import DistillationLoss
 from kldiv.torch.modules.kl_div import KLDivLoss
@@ -29,5 +30,6 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "top_k_tensors",
+    "uld",
     *FUNCTIONS,
 ]

@@ -19,3 +19,4 @@ from kldiv.torch.formulas.softmax import entropy as entropy
 from kldiv.torch.formulas.softmax import log_softmax as log_softmax
 from kldiv.torch.formulas.softmax import logsumexp as logsumexp
 from kldiv.torch.formulas.sparse import sparse as sparse
+from kldiv.torch.formulas.uld import uld as uld

@@ -120,7 +120,7 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
         check_no_rule(rule, temper_after)
         check_floating(p=p, q=q)
         check_one_device(p=p, q=q, where=where, weights=weights)
-        (p_space, q_space), temperatures = _sides(space, temperature)
+        (p_space, q_space), temperatures = sides(space, temperature)
         spaces = normalized(p_space, normalize), normalized(q_space, normalize)
         if p.shape != q.shape:
             raise ValueError(f"p has shape {tuple(p.shape)} but q has shape {tuple(q.shape)}")
@@ -135,7 +135,7 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
     return on_tensors(divergence, kind)
 
 
-def _sides(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[Any, Any]]:
+def sides(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[Any, Any]]:
     """Space and temperature of p and of q."""
     single = not isinstance(temperature, tuple | list)
     given = [

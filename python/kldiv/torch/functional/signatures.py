@@ -17,6 +17,7 @@ MODULE = "kldiv.torch"
 TYPES = {
     "ArrayLike": "Tensor",
     "ArrayLike | TopK": "Tensor | TopK | TopKTensors",
+    "IdMap | None": "tuple[Tensor | list[int], Tensor | list[int]] | None",
     "Rule | None": "str | tuple[str, float] | None",
     "ArrayLike | None": "Tensor | None",
     "float": "float | Tensor",
