@@ -41,7 +41,7 @@ RUNS = {
 }
 """What each student learns from; names are rules."""
 LEARNING_RATE = 2e-3
-FULL = Size(train=32, held_out=12, length=64, epochs=8, embedding=64, layers=1)
+FULL = Size(train=24, held_out=8, length=64, epochs=6, embedding=64, layers=1)
 QUICK = Size(train=6, held_out=3, length=32, epochs=3, embedding=32, layers=1)
 
 

@@ -238,14 +238,14 @@ def teachers():
             f"{one['error of the mean']:.2f}",
         ]
         for one in kept["rules"]
-        if one["student"] == "int4" and one["rule"] != "floor"
+        if one["student"] == "int4"
     ]
     rules.sort(key=lambda row: int(row[0]))
     sizes = list(mass)
     across = {}
     for student in dict.fromkeys(one["student"] for one in kept["rules"]):
         for one in kept["rules"]:
-            if one["student"] == student and one["rule"] != "floor":
+            if one["student"] == student:
                 found = one["pull"] if student == "teacher" else one["error"]
                 across.setdefault((student, one["rule"]), []).append(f"{found:.2g}")
     draws = [

@@ -277,6 +277,47 @@ def test_kept_sets_take_the_bias_out_of_importance_ratios(results):
 
 
 @pytest.mark.slow
+@needs_model
+def test_rules_for_kept_classes_are_as_wrong_as_their_formulas_say(results):
+    found = results("top_k_rules")
+    rules = {(row["student"], row["rule"], row["k"]): row for row in found["rules"]}
+    for (student, rule, k), row in rules.items():
+        if rule == "tail":
+            assert row["value"] <= row["KL"] * (1 + 1e-6)
+        if rule in ("tail", "renormalize", "uniform_tail") and student == "teacher":
+            # At its goal only the last knows where the tail goes.
+            assert row["pull"] < (1e-5 if rule != "uniform_tail" else 1.0)
+        if student == "teacher":
+            continue
+        if rule == "truncate":
+            assert row["length"] < rules[student, "renormalize_p", k]["length"]
+        if rule == "sampled":
+            noise = next(
+                one
+                for one in found["draws"]
+                if (one["student"], one["power"], one["k"]) == (student, 1.0, k)
+            )
+            assert abs(row["value"] - row["KL"]) < 5 / 3 * noise["3σ of the mean"]
+            assert 0.5 < row["error"] / noise["σ of the gradient"] < 1.5
+    for rule in ("tail", "truncate", "uniform_tail"):
+        errors = [rules["int4", rule, k]["error"] for k in (4, 16, 64, 256)]
+        assert errors == sorted(errors, reverse=True)
+    assert rules["int4", "tail", 64]["error"] < rules["int4", "renormalize_p", 64]["error"]
+
+
+@pytest.mark.slow
+@needs_model
+def test_students_learn_from_a_file_of_kept_classes(results):
+    found = results("distill_from_file")
+    for run in found["runs"].values():
+        assert run["KL"][-1] < run["KL"][0]
+    whole = next(row for row in found["students"] if row["learns from"] == "all classes")
+    for row in found["students"]:
+        if row is not whole:
+            assert row["bytes a position"] < whole["bytes a position"] / 500
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.stem)
 @needs_model
 def test_notebooks_run_and_keep_their_outputs(notebook):

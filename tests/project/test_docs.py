@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/evaluation.md",
     "docs/report.md",
     "docs/scale.md",
+    "docs/teachers.md",
     "docs/torch.md",
     "examples/README.md",
 )
@@ -51,6 +52,7 @@ EXAMPLES = [
     for document in (
         *("README.md", "README.zh.md", "docs/article.md", "docs/torch.md"),
         *("docs/estimators.md", "docs/evaluation.md", "docs/report.md", "docs/scale.md"),
+        "docs/teachers.md",
     )
     for block in blocks("python", (ROOT / document).read_text(encoding="utf-8"))
 ]
