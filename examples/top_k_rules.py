@@ -67,7 +67,7 @@ class Size:
     length: int
 
 
-FULL = Size(passages=5, length=64)
+FULL = Size(passages=6, length=96)
 QUICK = Size(passages=1, length=16)
 
 
