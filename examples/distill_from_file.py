@@ -5,7 +5,8 @@ probable tokens (`kldiv.top_k`, `TopK.save`), another 16 tokens drawn from it (`
 `kldiv capture MODEL --top-k 16` writes the first from a shell. Then a GPT-2 of random weights is
 trained on each file, without the teacher, with `kldiv.torch.DistillationLoss(rule=…)`, and on the
 teacher's whole rows for comparison. What counts is KL(teacher‖student) of all 49,152 tokens on
-topics that training never sees. The students begin with the same weights and see the same batches.
+topics that training never sees. Of every kind there are two students; those of different kinds begin
+with the same weights and see the same batches.
 
     python examples/distill_from_file.py [--quick]
 """
@@ -41,6 +42,8 @@ RUNS = {
 }
 """What each student learns from; names are rules."""
 LEARNING_RATE = 2e-3
+STARTS = 2
+"""Students of each kind: other weights to begin with, and another order of the text."""
 FULL = Size(train=24, held_out=8, length=64, epochs=6, embedding=64, layers=1)
 QUICK = Size(train=6, held_out=3, length=32, epochs=3, embedding=32, layers=1)
 
@@ -109,6 +112,11 @@ def train(
     }
 
 
+def mean_of(name: str, runs: list[dict[str, Any]]) -> float:
+    """Of some runs."""
+    return float(np.mean([run[name] for run in runs]))
+
+
 def rows_of(kept: kldiv.TopK | None, data: Data, chosen: Tensor) -> Any:
     """The teacher of some sequences: from the file, or its whole rows."""
     if kept is None:
@@ -122,7 +130,11 @@ def draw(runs: dict[str, Any], rows: list[dict[str, Any]]) -> Any:
     figure, (of_epochs, of_bytes) = plt.subplots(1, 2, figsize=(12, 4.6))
     for number, (name, run) in enumerate(runs.items()):
         style = {"color": "k", "ls": "--"} if name == DENSE else {"color": f"C{number}"}
-        of_epochs.plot(run["KL"], label=name, **style)
+        curves = np.array([one["KL"] for one in run])
+        of_epochs.plot(curves.mean(0), label=name, **style)
+        of_epochs.fill_between(
+            range(curves.shape[1]), curves.min(0), curves.max(0), color=style["color"], alpha=0.2
+        )
         row = next(row for row in rows if row["learns from"] == name)
         of_bytes.plot(row["bytes a position"], row["KL"], "o", color=style["color"])
         of_bytes.annotate(
@@ -150,21 +162,25 @@ def main(given: Experiment) -> None:
     runs, rows = {}, []
     for name, file in tqdm(RUNS.items(), desc="students"):
         kept = None if file is None else kldiv.TopK.load(given.output / file)
-        runs[name] = train(name, kept, data, held_out, size, given.seed)
+        runs[name] = [
+            train(name, kept, data, held_out, size, given.seed + start) for start in range(STARTS)
+        ]
+        last = [run["KL"][-1] for run in runs[name]]
         rows.append(
             {
                 "learns from": name,
                 "bytes a position": data.teacher.nbytes / positions
                 if file is None
                 else files[file]["bytes a position"],
-                "loss": runs[name]["loss"],
-                "KL": runs[name]["KL"][-1],
-                "perplexity": runs[name]["perplexity"][-1],
-                "s": runs[name]["s"],
+                "loss": mean_of("loss", runs[name]),
+                "KL": float(np.mean(last)),
+                "±": (max(last) - min(last)) / 2,
+                "perplexity": float(np.mean([run["perplexity"][-1] for run in runs[name]])),
+                "s": mean_of("s", runs[name]),
             }
         )
     experiment.show_table(f"files of {positions} positions", list(files.values()))
-    experiment.show_table(f"held-out topics; untrained KL {runs[DENSE]['KL'][0]:.2f}", rows)
+    experiment.show_table(f"held-out topics; untrained KL {runs[DENSE][0]['KL'][0]:.2f}", rows)
     given.save(
         {"size": vars(size), "files": list(files.values()), "students": rows, "runs": runs},
         draw(runs, rows),

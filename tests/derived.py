@@ -274,7 +274,7 @@ def teachers():
             else f"`{one['learns from']}`",
             f"{one['bytes a position']:,.0f}",
             f"{one['loss']:.2f}",
-            f"{one['KL']:.2f}",
+            f"{one['KL']:.2f} ± {one['±']:.2f}",
             f"{one['perplexity']:,.0f}",
         ]
         for one in trained["students"]
