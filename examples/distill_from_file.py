@@ -5,8 +5,8 @@ probable tokens (`kldiv.top_k`, `TopK.save`), another 16 tokens drawn from it (`
 `kldiv capture MODEL --top-k 16` writes the first from a shell. Then a GPT-2 of random weights is
 trained on each file, without the teacher, with `kldiv.torch.DistillationLoss(rule=…)`, and on the
 teacher's whole rows for comparison. What counts is KL(teacher‖student) of all 49,152 tokens on
-topics that training never sees. Of every kind there are two students; those of different kinds begin
-with the same weights and see the same batches.
+topics that training never sees. Of every kind there are two students; those of different kinds
+begin with the same weights and see the same batches.
 
     python examples/distill_from_file.py [--quick]
 """
