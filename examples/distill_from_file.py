@@ -126,8 +126,8 @@ def rows_of(kept: kldiv.TopK | None, data: Data, chosen: Tensor) -> Any:
 
 
 def draw(runs: dict[str, Any], rows: list[dict[str, Any]]) -> Any:
-    """Held-out KL against epochs, and against bytes."""
-    figure, (of_epochs, of_bytes) = plt.subplots(1, 2, figsize=(12, 4.6))
+    """Held-out KL against epochs, and at the end, with the bytes that it took."""
+    figure, (of_epochs, of_kinds) = plt.subplots(1, 2, figsize=(12, 4.6))
     for number, (name, run) in enumerate(runs.items()):
         style = {"color": "k", "ls": "--"} if name == DENSE else {"color": f"C{number}"}
         curves = np.array([one["KL"] for one in run])
@@ -136,14 +136,18 @@ def draw(runs: dict[str, Any], rows: list[dict[str, Any]]) -> Any:
             range(curves.shape[1]), curves.min(0), curves.max(0), color=style["color"], alpha=0.2
         )
         row = next(row for row in rows if row["learns from"] == name)
-        of_bytes.plot(row["bytes a position"], row["KL"], "o", color=style["color"])
-        of_bytes.annotate(
-            name, (row["bytes a position"], row["KL"]), (6, 4), textcoords="offset points"
+        of_kinds.barh(number, row["KL"], xerr=row["±"], color=style["color"], alpha=0.4, capsize=3)
+        of_kinds.text(
+            0.1,
+            number,
+            f"{row['KL']:.2f}, {row['bytes a position']:,.0f} bytes a position",
+            va="center",
         )
     of_epochs.set(xlabel="epoch", ylabel="KL(teacher‖student), nats", title="held-out topics")
     of_epochs.legend()
-    of_bytes.set(xlabel="bytes a position", ylabel="KL after training", xscale="log")
-    of_bytes.set(title="what the file costs", xlim=(50, 500_000))
+    of_kinds.set(xlabel="KL after training", title="two students of each kind")
+    of_kinds.set_yticks(range(len(runs)), list(runs))
+    of_kinds.invert_yaxis()
     figure.tight_layout()
     return figure
 
