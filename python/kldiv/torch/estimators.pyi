@@ -5,6 +5,7 @@ on other devices in the dtype of the value.
 """
 
 # Made by `make derived`.
+
 from torch import Tensor
 
 __all__ = [
