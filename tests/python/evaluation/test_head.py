@@ -15,7 +15,7 @@ import kldiv
 from kldiv.evaluation import head
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.evaluate_dumps import evaluate
-from kldiv.evaluation.head import Head, HeadPair, check_heads, pre_norm_warning
+from kldiv.evaluation.head import Head, HeadPair, check_heads, check_one_head, pre_norm_warning
 
 CLASSES, SIZE, ROWS = 3000, 192, 150
 FIELDS = (
@@ -300,11 +300,36 @@ def test_trunk_and_deployed(tmp_path, rng):
     ):
         assert pair.measure == "deployed KLD"
         assert pair.q.weight is pair.p.weight
-    for given in ((), (a,)):
-        with pytest.raises(
-            DumpError, match=re.escape(f"the heads {a}:weight and {b}:weight differ")
-        ):
-            check_heads(*given, found_p=a, found_q=b)
+    # One head is given, or none: no dump goes through another than its own unsaid.
+    for first, second, given, found in (
+        (a, b, (), (a, b)),
+        (a, b, (a,), (a, b)),
+        (a, b, (b,), (a, b)),
+        (b, a, (a,), (b, a)),
+        (b, a, (a,), (b, None)),
+        (a, b, (None, b), (a, a)),
+    ):
+        message = (
+            f"the heads {first}:weight and {second}:weight differ; give both (head=, "
+            f"candidate_heads=): --head {first} --candidate-head {second} is the deployed KLD"
+        )
+        with pytest.raises(DumpError, match=re.escape(message)):
+            check_heads(*given, found_p=found[0], found_q=found[1])
+    # Both are given: the user's choice, called what it is.
+    for given, found, measure in (
+        ((a, b), (a, b), "deployed KLD"),
+        ((a, same), (same, a), "deployed KLD"),
+        ((a, a), (a, b), "trunk KLD"),
+        ((b, b), (a, b), "trunk KLD"),
+        ((a, a), (b, b), "KLD with a head of neither"),
+        ((b, a), (a, b), "KLD with a head that is not its own"),
+        ((a, b), (a, a), "KLD with a head that is not its own"),
+    ):
+        pair = check_heads(*given, found_p=found[0], found_q=found[1])
+        assert pair.measure == measure, (given, found)
+    assert check_one_head(None, a, ("p", "q")).measure == "deployed KLD"
+    assert check_one_head(same, a, ("p", "q")).measure == "deployed KLD"
+    assert check_one_head(b, a, ("p", "q")).measure == "KLD with a head that is not its own"
     with pytest.raises(DumpError, match="the reference holds hidden states, and no output layer"):
         check_heads(found_q=b)
 
