@@ -77,8 +77,12 @@ class EvaluationSummary:
 
     @property
     def uncertainty(self) -> Estimate:
-        """Mean KL with the error that is stated of it: the bootstrap's, or the formula's."""
-        return self.kl if self.kl_bootstrap is None else self.kl_bootstrap
+        """Mean KL with the error and interval that are stated of it, in every output.
+
+        They are those of the formula. Drawing few clusters again gives too little spread, and an
+        interval without the wider ends of Student's t; the bootstrap stands beside it.
+        """
+        return self.kl
 
     def sections(self) -> list[Section]:
         """Titled lists of lines, each a label and a value as text."""
@@ -103,7 +107,6 @@ class EvaluationSummary:
             "percentiles_rank_error": found.rank_error,
             "tail_shares": self.tail_shares,
         }
-        stated = self.uncertainty
         result: dict[str, Any] = {
             "candidate": self.candidate,
             "direction": DIRECTION,
@@ -115,14 +118,10 @@ class EvaluationSummary:
             "counts": self.counts,
             "kl_is_lower_bound": self.bounded,
             "kl": kl,
-            "uncertainty": {
-                "method": stated.method,
-                "ci95_low": stated.ci95_low,
-                "ci95_high": stated.ci95_high,
-                "clusters": stated.clusters,
-                "samples": stated.samples,
-            },
+            "uncertainty": _stated(self.uncertainty),
         }
+        if self.kl_bootstrap is not None:
+            result["bootstrap"] = _stated(self.kl_bootstrap)
         result |= {_FIELD_NAMES.get(name, name): mean for name, mean in self.means.items()}
         if self.top1 is not None:
             result |= {"top1_agreement": self.top1.agreement.mean, "top1": self.top1}
@@ -258,6 +257,18 @@ def summarise(
         by_stratum=by_stratum(rows) if where("stratum") else (),
         by_sequence=by_sequence(rows),
     )
+
+
+def _stated(found: Estimate) -> dict[str, Any]:
+    return {
+        "method": found.method,
+        "standard_error": found.standard_error,
+        "ci95_low": found.ci95_low,
+        "ci95_high": found.ci95_high,
+        "clusters": found.clusters,
+        "few_clusters": found.few_clusters,
+        "samples": found.samples,
+    }
 
 
 def _name_of(rows: pl.DataFrame) -> str:
