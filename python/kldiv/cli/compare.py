@@ -14,6 +14,7 @@ import kldiv
 from kldiv._arrays import Array
 from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress
+from kldiv.evaluation.assumed_kinds import with_kinds
 from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.formats import open_dump
@@ -102,7 +103,8 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
         return _kept(inputs, options)
     if options.vocab not in RULES:
         raise CommandError(f"--vocab is {options.vocab!r}; expected one of {', '.join(RULES)}")
-    dumps = [open_dump(name) for name in (inputs.reference, *inputs.candidates)]
+    opened = [open_dump(name) for name in (inputs.reference, *inputs.candidates)]
+    dumps = with_kinds(opened, [inputs.head, *inputs.candidate_heads])
     if inputs.sequences is not None:
         lengths = read_lengths(Path(inputs.sequences))
         dumps = [cut(dump, lengths) for dump in dumps]

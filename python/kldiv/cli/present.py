@@ -161,7 +161,8 @@ def _of_models(about: dict[str, Any]) -> list[tuple[str, str]]:
 def _described(dump: dict[str, Any]) -> str:
     shape = "×".join("?" if length is None else f"{length:,}" for length in dump["shape"])
     measure = f", {dump['measure']}" if "measure" in dump else ""
-    return f"{dump['file']}  {dump['format']}, {dump['dtype']} {shape}{measure}"
+    assumed = ", taken for logits as no name says it" if dump.get("kind_assumed") else ""
+    return f"{dump['file']}  {dump['format']}, {dump['dtype']} {shape}{measure}{assumed}"
 
 
 def _speed(about: dict[str, Any]) -> list[tuple[str, str]]:

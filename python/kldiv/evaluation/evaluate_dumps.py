@@ -19,10 +19,11 @@ from kldiv.evaluation.arguments import (
     in_sequences,
     named_dumps,
 )
+from kldiv.evaluation.assumed_kinds import is_assumed, with_kinds
 from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.digests import digest_of
 from kldiv.evaluation.dumps.dense import DenseDump, check_same_numbers
-from kldiv.evaluation.dumps.part import total_rows
+from kldiv.evaluation.dumps.part import innermost, total_rows
 from kldiv.evaluation.dumps.protocol import Dump, Kind
 from kldiv.evaluation.engines import run as engines
 from kldiv.evaluation.engines.job import Job, Run
@@ -150,10 +151,10 @@ def evaluate(
         raise ValueError(f"chunks must be at least 1, got {chunks}")
     kind: Kind = "logits" if head is None else "hidden_states"
     dumps = [as_dump(reference, "reference", kind), *named_dumps(candidates, kind)]
-    dumps = in_sequences(dumps, sequences)
+    heads = Heads.given(head, candidate_heads, len(candidates))
+    dumps = in_sequences(with_kinds(dumps, [heads.reference, *heads.candidates]), sequences)
     spaces = (space, space) if space is None or isinstance(space, str) else (space[0], space[1])
     scoring = Scoring(spaces, temperature, ClassRule(vocab, classes), chunks)
-    heads = Heads.given(head, candidate_heads, len(candidates))
     scorers = [
         scorer_of(dumps[0], dump, scoring, heads.of(place)) for place, dump in enumerate(dumps[1:])
     ]
@@ -186,9 +187,9 @@ def evaluate(
         "kldiv": kldiv.__version__,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "direction": "KL(reference || candidate)",
-        "reference": describe_short(dumps[0]),
+        "reference": describe_short(dumps[0], spaces[0]),
         "candidates": [
-            describe_short(dump) | dict(scorer.about)
+            describe_short(dump, spaces[1]) | dict(scorer.about)
             for dump, scorer in zip(dumps[1:], scorers, strict=True)
         ],
         "kld_vocab_size": scorers[0].classes,
@@ -219,17 +220,19 @@ def _warn_of_states(dumps: list[Dump], tables: list[pl.DataFrame], scorers: list
                 warnings.warn(said, ImprobableTextWarning, stacklevel=3)
 
 
-def describe_short(dump: Dump) -> dict[str, Any]:
-    """What a dump is, in a line of JSON."""
+def describe_short(dump: Dump, space: str | None = None) -> dict[str, Any]:
+    """What a dump is, in a line of JSON; `space` is what its numbers are said to be."""
     shape = [total_rows(dump), dump.width]
     if isinstance(dump, DenseDump) and len(dump.parts) == 1:
         shape = list(dump.parts[0].array.shape)
-    described = {
+    described: dict[str, Any] = {
         "file": dump.name,
         "format": dump.format,
         "kind": dump.kind,
         "dtype": dump.dtype.name,
         "shape": shape,
     }
+    if space is None and is_assumed(innermost(dump)):
+        described["kind_assumed"] = True
     digest = None if dump.format.startswith("memory") else digest_of(dump.name)
     return described if digest is None else described | {"digest": digest}

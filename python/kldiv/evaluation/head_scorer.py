@@ -129,6 +129,11 @@ def _rows(block: Block) -> Array:
 
 
 def _check_size(dump: Dump, head: Head) -> None:
+    if dump.width == head.classes != head.size:
+        raise DumpError(
+            f"{head.name} has shape {head.weight.shape}, which is transposed for hidden states of "
+            f"{dump.width:,} in {dump.name}; expected [classes, {dump.width:,}]"
+        )
     if dump.width != head.size:
         raise DumpError(
             f"{dump.name} holds hidden states of {dump.width:,}, but {head.name} has shape "

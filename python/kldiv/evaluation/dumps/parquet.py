@@ -144,7 +144,7 @@ def open(  # noqa: A001 - of every format
     for name, piece in _pieces(marks.get(SEQUENCE), path, metadata.num_rows):
         there = None if labels is None else labels[piece.start : piece.stop]
         parts.append(Part(name, Slice(rows, piece, f"{path}, {name}"), there))
-    found, source = kind_by_name(columns[0] if lists else path.stem, kind)
+    found, source = kind_by_name(kind, *columns[: int(lists)], path.stem)
     return DenseDump.of(str(path), "Parquet", found, parts, (path,), notes={"kind from": source})
 
 
