@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 import kldiv
 from kldiv._arrays import Array
 from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress
+from kldiv.evaluation.arguments import not_a_mask
 from kldiv.evaluation.assumed_kinds import with_kinds
 from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.dense import DenseDump
@@ -244,14 +247,11 @@ def _read_mask(name: str, dump: Dump, total: int | None, chosen: range | None) -
     """Which rows to compare; of those chosen it must say so."""
     given = read_mask(name, None if total is None else _batch_shape(dump, total))
     keep: Array = given != 0
-    other = keep & (given != 1)
+    of = np.ones(len(given), np.bool_)
     if chosen is not None:
-        other[: chosen.start] = other[chosen.stop :] = False
-    if given.dtype.kind != "b" and other.any():
-        row = int(other.argmax())
-        raise CommandError(
-            f"{name} holds {given[row]} in row {row}; a mask holds booleans, or integers 0 and 1"
-        )
+        of[: chosen.start] = of[chosen.stop :] = False
+    if (said := not_a_mask(name, given, of)) is not None:
+        raise CommandError(said)
     return keep
 
 

@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 import kldiv
 from kldiv.evaluation.arguments import (
     as_dump,
+    as_floor,
     as_labels,
-    as_numbers,
+    as_mask,
     in_sequences,
     named_dumps,
 )
@@ -78,11 +78,11 @@ def evaluate(
     head, candidate_heads : path, array_like or a list of them, optional
         Output layers ``[classes, size]`` of hidden states; `candidate_heads` where those of the
         candidates differ.
-    labels : array_like of integers, optional
+    labels : array_like of integers or path, optional
         The true next token of every position, of all sequences in order. Without it those that
         the dumps know.
-    where : array_like of bool, optional
-        The positions to score.
+    where : array_like of bool or path, optional
+        The positions to score. Integers are 0 and 1.
     ignore_index : int or None
         The label of positions that have none.
     space : {"logits", "log_probs", "probs"} or a pair of them, optional
@@ -98,11 +98,12 @@ def evaluate(
         Lengths of the sequences, where files or keys are not they.
     chunks : int, optional
         Only so many sequences, the first ones.
-    clusters, strata : list or mapping of names of sequences, optional
+    clusters, strata : list, mapping of names of sequences, or path, optional
         What each sequence belongs to: errors treat sequences of one cluster as one; statistics
         are given by stratum, too.
-    floor : array_like, optional
-        KL of two runs of the reference, one number for every position.
+    floor : array_like or path, optional
+        KL of two runs of the reference, one number for every position. Files here and above are
+        those that the command line takes.
     work : path, optional
         A directory that keeps blocks of sequences that are scored. The same call goes on from
         there if it is interrupted or killed, and gives the same bits; a directory of other
@@ -160,9 +161,13 @@ def evaluate(
     ]
     marks = Marks(
         labels=as_labels(labels, ignore_index),
-        where=as_numbers("where", where, np.bool_),
-        floor=as_numbers("floor", floor, np.float64),
+        where=as_mask(where),
+        floor=as_floor(floor),
     )
+    if marks.where is not None and len(marks.where) and not marks.where.any():
+        raise ValueError(
+            f"where leaves out all of {len(marks.where):,} positions: there is no position to score"
+        )
     check_same_numbers(dumps)
     job = Job(dumps, scorers, scoring, heads, marks, block_positions, progress)
     interrupted = False

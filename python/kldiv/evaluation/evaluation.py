@@ -15,7 +15,7 @@ import polars as pl
 from kldiv import _optional
 from kldiv.comparison import Comparison
 from kldiv.evaluation.arguments import (
-    as_numbers,
+    as_floor,
     with_sequence_labels,
 )
 from kldiv.evaluation.columns import COLUMNS
@@ -135,7 +135,7 @@ class Evaluation:
     def including(self, clusters: Any = None, strata: Any = None, floor: Any = None) -> Evaluation:
         """The same positions, with other clusters, strata or floor, as `evaluate` takes them."""
         frame = self.positions
-        if (values := as_numbers("floor", floor, np.float64)) is not None:
+        if (values := as_floor(floor)) is not None:
             names = self.candidates
             if len(values) * len(names) != len(frame):
                 raise ValueError(

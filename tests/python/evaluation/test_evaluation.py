@@ -110,6 +110,49 @@ def test_rows_left_out_and_chunks(logits, labels):
     assert first.positions.equals(whole.positions.filter(pl.col("sequence") < 2))
 
 
+def test_paths_are_files_as_the_command_line_reads_them(tmp_path, logits, labels):
+    p, q, _ = logits
+    names = ["code", "prose", "code"]
+    where = np.arange(SEQUENCES * POSITIONS) % 3 != 0
+    floor = np.linspace(0, 1, where.sum())
+    given = {"labels": labels, "where": where, "floor": np.zeros(len(where)), "strata": names}
+    expected = evaluate(p, q, clusters=names, **given)
+    paths = {}
+    for name in ("labels", "where", "floor"):
+        paths[name] = tmp_path / f"{name}.npy"
+        np.save(paths[name], given[name])
+    for name in ("strata", "clusters"):
+        paths[name] = tmp_path / f"{name}.txt"
+        paths[name].write_text("\n".join(names) + "\n")
+    for kind in (str, lambda path: path):
+        found = evaluate(p, q, **{name: kind(path) for name, path in paths.items()})
+        assert found.positions.equals(expected.positions)
+    np.save(paths["floor"], floor)
+    given = {"clusters": str(paths["clusters"]), "floor": paths["floor"]}
+    again = evaluate(p, q, where=where).including(**given)
+    assert again.positions["cluster"].unique().sort().to_list() == ["code", "prose"]
+    assert again.positions["kl_floor"].to_list() == floor.tolist()
+    for name in paths:
+        with pytest.raises((DumpError, OSError), match=r"nowhere\.npy"):
+            evaluate(p, q, **{name: "nowhere.npy"})
+    for name, value in (("clusters", 3), ("strata", b"abc"), ("labels", ["a"]), ("floor", ["a"])):
+        with pytest.raises(TypeError, match="path") as wrong:
+            evaluate(p, q, **{name: value})
+        assert name.removesuffix("s")[:5] in str(wrong.value)
+
+
+def test_a_mask_is_of_booleans_and_leaves_something(logits, labels):
+    p, q, _ = logits
+    ones = np.ones(SEQUENCES * POSITIONS, int)
+    assert evaluate(p, q, where=ones).positions.equals(evaluate(p, q).positions)
+    with pytest.raises(ValueError, match=r"where holds -?\d+ in row 0; a mask holds booleans"):
+        evaluate(p, q, where=np.maximum(labels, 2))
+    with pytest.raises(ValueError, match="where leaves out all of 60 positions"):
+        evaluate(p, q, where=ones * 0)
+    with pytest.raises(TypeError, match="where has dtype float64"):
+        evaluate(p, q, where=ones * 1.0)
+
+
 def test_classes_and_vocabularies_that_differ(logits, labels):
     p, q, rng = logits
     wide = np.concatenate([q, rng.normal(0, 3, (SEQUENCES, POSITIONS, 7))], -1).astype(np.float32)

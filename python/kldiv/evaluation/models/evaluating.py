@@ -9,12 +9,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from kldiv import _optional
 from kldiv._arrays import Array
-from kldiv.evaluation.arguments import as_numbers, with_sequence_labels
+from kldiv.evaluation.arguments import as_floor, with_sequence_labels
 from kldiv.evaluation.class_rules import VocabularyRule
 from kldiv.evaluation.evaluate_dumps import evaluate
 from kldiv.evaluation.evaluation import Evaluation
@@ -234,7 +233,7 @@ def _check_beside(reading: Reading, clusters: Any, options: Mapping[str, Any]) -
     for column, given in (("cluster", clusters), ("stratum", options.get("strata"))):
         if given is not None:
             with_sequence_labels(frame, column, given)
-    floor = as_numbers("floor", options.get("floor"), np.float64)
+    floor = as_floor(options.get("floor"))
     if floor is not None and len(floor) != reading.positions:
         raise ValueError(
             f"floor has {len(floor):,} numbers for {reading.positions:,} positions; expected one "
