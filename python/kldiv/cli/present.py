@@ -73,47 +73,52 @@ class Output:
             check_output(name, [*inputs, *([self.tokenizer] if self.tokenizer else [])])
 
     def show(self, result: Evaluation) -> None:
-        """Print the table, and write the files."""
+        """Write the files, and print the table.
+
+        Files first: whoever reads the table may close the pipe after a few lines of it.
+        """
         if not len(result):
             raise CommandError("there is no position to score")
         if self.sampled_from is not None and "nll_p" not in result.positions.columns:
             raise CommandError("--sampled-from is about tokens; give them by --labels")
-        if self.positions is not None:
-            result.write_positions(self.positions)
         statistics = {
             "bootstrap": self.bootstrap,
             "exact": self.exact,
             "sampled_from": self.sampled_from,
         }
+        table = self.table or "plain"
+        # What cannot be said ends the command before a file is written.
+        text = _llama_cpp(result) if table == LLAMA_CPP else result.table(table, **statistics)
+        if self.positions is not None:
+            result.write_positions(self.positions)
         Page(self.html, self.lang, self.tokenizer).write(result, statistics)
-        if self.json != "-":
-            _print(result, self.table or "plain", statistics)
         if self.json is not None:
             write_json(self.json, _numbers(result, statistics))
+        if self.json != "-":
+            _print(result, table, text)
 
 
-def _print(result: Evaluation, table: str, statistics: dict[str, Any]) -> None:
-    if table == LLAMA_CPP:
-        _print_llama_cpp(result)
-        return
+def _print(result: Evaluation, table: str, text: str) -> None:
     if table == "plain":
         show_table(_heading(result.about), ("compared", ""))
         print()
-    print(result.table(table, **statistics))
+    print(text, end="" if table == LLAMA_CPP else "\n")
     if table == "plain" and "seconds" in result.about:
         print()
         show_table(_speed(result.about))
 
 
-def _print_llama_cpp(result: Evaluation) -> None:
+def _llama_cpp(result: Evaluation) -> str:
     names = result.candidates
+    text = ""
     for name in names:
         if len(names) > 1:
-            print(f"\n{name}")
+            text += f"\n{name}\n"
         try:
-            print(llama_cpp_table(result[name].positions), end="")
+            text += llama_cpp_table(result[name].positions)
         except ValueError as error:
             raise CommandError(f"--format {LLAMA_CPP}: {error}") from None
+    return text
 
 
 def _heading(about: dict[str, Any]) -> list[tuple[str, str]]:

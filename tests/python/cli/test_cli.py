@@ -158,6 +158,7 @@ def test_compare_agrees_with_python_and_float64():
         "file": "reference.npy",
         "format": "NumPy array",
         "kind": "logits",
+        "kind_assumed": True,
         "dtype": "float16",
         "shape": list(p.shape),
         "digest": {
@@ -409,6 +410,23 @@ def test_a_closed_pipe_is_silent():
     )
     assert done.stderr == b""
     assert done.stdout.count(b"\n") == 1
+
+
+def test_files_are_written_though_the_pipe_is_closed(folder, tmp_path):
+    files = [str(tmp_path / name) for name in ("r.json", "r.parquet", "r.html")]
+    options = " ".join(
+        f"{option} {shlex.quote(file)}"
+        for option, file in zip(("--json", "--positions", "--html"), files, strict=True)
+    )
+    # A reader that takes nothing at all, and has gone before the table is printed.
+    command = f"{shlex.quote(str(KLDIV))} compare p.npy q.npy {options} | exec true"
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, timeout=60
+    )
+    assert done.stderr == b""
+    for file in files:
+        assert Path(file).exists(), file
+    assert json.loads(Path(files[0]).read_text())["num_positions"] == ROWS
 
 
 @pytest.fixture(scope="module")
