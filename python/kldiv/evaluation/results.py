@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.tables.flat import flat
+from kldiv.evaluation.statistics.flat import flat, named_numbers
 
-_TABLES = frozenset({"per_context"})
 _OF_ALL = frozenset({"candidates", "pairs"})
 
 Known = Literal["exactly", "at least", "at most", "not"]
@@ -76,13 +75,7 @@ class Result:
         A value is a number, a text, or None, as in the JSON.
         """
         outer = {name: value for name, value in self.about.items() if name not in self.summary}
-        found = dict(flat(outer, without=_OF_ALL)) | dict(flat(self.summary, without=_TABLES))
-        means = {
-            name.removesuffix(".mean"): value
-            for name, value in found.items()
-            if name.endswith(".mean")
-        }
-        return means | found
+        return dict(flat(outer, without=_OF_ALL)) | named_numbers(self.summary)
 
 
 def read_results(path: str | os.PathLike[str]) -> list[Result]:

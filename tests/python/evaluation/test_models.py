@@ -124,7 +124,7 @@ def test_every_window_begins_as_the_tokenizer_begins_a_text(folder, tmp_path):
     result = kldiv.evaluate_models(model, model, text=str(folder / "text.txt"), context=CONTEXT)
     assert result.about["tokenizer"]["begins_with"] == ["!"]
     # The first token of the text is scored, too.
-    assert len(result) == len(small.TEXT.encode())
+    assert len(result.positions) == len(small.TEXT.encode())
 
 
 def test_states_that_are_many_go_to_a_file(folder, monkeypatch):

@@ -219,7 +219,7 @@ def _joined(found: list[Evaluation], seconds: float) -> Evaluation:
     about = first | {
         "candidates": [dump for one in found for dump in one.about["candidates"]],
         "seconds": seconds,
-        "positions_per_second": len(found[0]) / seconds,
+        "positions_per_second": len(found[0].positions) / seconds,
         "gigabytes_per_second": None,
     }
     return Evaluation(pl.concat(one.positions for one in found), about)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from kldiv.evaluation.statistics.by_stratum import by_stratum
 from kldiv.evaluation.statistics.counts import Counts, by_sequence, counts
 from kldiv.evaluation.statistics.estimate import Estimate
 from kldiv.evaluation.statistics.estimators import Estimators, Sampled, estimators
+from kldiv.evaluation.statistics.flat import named_numbers
 from kldiv.evaluation.statistics.floor import Floor, floor
 from kldiv.evaluation.statistics.groups import Group
 from kldiv.evaluation.statistics.lost_mass import LostMass, lost_mass
@@ -27,6 +30,7 @@ from kldiv.evaluation.statistics.rows import NUMBER, clusters_of, has, main_colu
 from kldiv.evaluation.statistics.sections import Section, sections_of
 from kldiv.evaluation.statistics.tail_share import TailShare, tail_share
 from kldiv.evaluation.statistics.top1 import Top1, top1
+from kldiv.evaluation.wording import counted
 
 DIRECTION = "KL(reference || candidate)"
 
@@ -40,11 +44,12 @@ _PERCENTILES = {50.0: "median", 90.0: "p90", 95.0: "p95", 99.0: "p99", 99.9: "p9
 _FIELD_NAMES = {"jensen_shannon": "js"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EvaluationSummary:
     """The statistics of one candidate; what its table has no columns for is None.
 
-    Where the rows are top-k, `kl` and what is made of it are of the lower bound of KL.
+    Where the rows are top-k, `kl` and what is made of it are of the lower bound of KL. Indexed by a
+    name of the JSON, as ``summary["kl.p99"]``, it gives that number.
     """
 
     candidate: str
@@ -83,6 +88,35 @@ class EvaluationSummary:
         interval without the wider ends of Student's t; the bootstrap stands beside it.
         """
         return self.kl
+
+    @property
+    def top1_agreement(self) -> Estimate | None:
+        """Share of positions whose most probable class is the same."""
+        return None if self.top1 is None else self.top1.agreement
+
+    def __getitem__(self, name: str) -> Any:
+        """The number of a dotted name of `as_dict`, as ``kldiv check`` takes it; NaN is None.
+
+        Raises
+        ------
+        KeyError
+            For a name of none, with those that are like it.
+        """
+        numbers = named_numbers(self.as_dict())
+        if name not in numbers:
+            near = difflib.get_close_matches(name, numbers, 3, 0.5)
+            raise KeyError(f"no number is called {name!r}; there are {', '.join(near or numbers)}")
+        return numbers[name]
+
+    def __repr__(self) -> str:
+        positions = counted(self.counts.rows, "position")
+        of = counted(self.counts.sequences, "sequence")
+        bound = "at least " if self.bounded else ""
+        name = f"{self.candidate}: mean KL {bound}{self.kl}"
+        return f"<EvaluationSummary of {name}, {positions} of {of}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p><pre>{html.escape(str(self))}</pre>"
 
     def sections(self) -> list[Section]:
         """Titled lists of lines, each a label and a value as text."""
