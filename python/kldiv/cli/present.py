@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import kldiv
 from kldiv.cli.errors import CommandError
 from kldiv.cli.files import check_output, write_json
 from kldiv.cli.output import show_table
@@ -93,7 +92,7 @@ class Output:
             result.write_positions(self.positions)
         Page(self.html, self.lang, self.tokenizer).write(result, statistics)
         if self.json is not None:
-            write_json(self.json, _numbers(result, statistics))
+            write_json(self.json, result.as_dict(**statistics))
         if self.json != "-":
             _print(result, table, text)
 
@@ -180,26 +179,3 @@ def _speed(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("throughput", rates),
         ("arithmetic", f"{arithmetic['isa']}, {arithmetic['threads']} threads, nats"),
     ]
-
-
-def _numbers(result: Evaluation, statistics: dict[str, Any]) -> dict[str, Any]:
-    """Everything but the positions."""
-    found = result.as_dict(**statistics)
-    about = found.pop("about")
-    numbers: dict[str, Any] = {"kldiv": kldiv.__version__, **about}
-    if "seconds" in about:
-        numbers["throughput"] = {
-            "seconds": about["seconds"],
-            "rows_per_second": about["positions_per_second"],
-            "gigabytes_per_second": about["gigabytes_per_second"],
-            "threads": about["arithmetic"]["threads"],
-            "isa": about["arithmetic"]["isa"],
-        }
-    if len(result.candidates) == 1:
-        # The numbers of the one candidate stand at the top, too, under the names of the field.
-        [only] = found["candidates"]
-        described = about.get("candidates") or [None]
-        numbers |= only | {"candidate": described[0]}
-        if "kl" in result.positions.columns:
-            numbers["summary"] = result.comparison().summary().as_dict()
-    return numbers | {"candidates": found["candidates"], "pairs": found["pairs"]}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import polars as pl
 
+import kldiv
 from kldiv import _optional
 from kldiv.comparison import Comparison
 from kldiv.evaluation.arguments import (
@@ -315,10 +316,29 @@ class Evaluation:
         return f"<p>{html.escape(repr(self))}</p><pre>{lines}</pre>"
 
     def as_dict(self, **options: Any) -> dict[str, Any]:
-        """Everything but the positions, for JSON."""
-        return {
-            "about": self.about,
-            "candidates": [self.summary(name, **options).as_dict() for name in self.candidates],
+        """Everything but the positions, as ``kldiv compare --json`` writes it.
+
+        What was compared stands at the top, the candidates under ``candidates`` and ``pairs``; the
+        numbers of an only candidate at the top, too.
+        """
+        about = self.about
+        found: dict[str, Any] = {"kldiv": kldiv.__version__, **about}
+        if "seconds" in about:
+            found["throughput"] = {
+                "seconds": about["seconds"],
+                "rows_per_second": about["positions_per_second"],
+                "gigabytes_per_second": about["gigabytes_per_second"],
+                "threads": about["arithmetic"]["threads"],
+                "isa": about["arithmetic"]["isa"],
+            }
+        candidates = [self.summary(name, **options).as_dict() for name in self.candidates]
+        if len(candidates) == 1:
+            described = about.get("candidates") or [None]
+            found |= candidates[0] | {"candidate": described[0]}
+            if "kl" in self.positions.columns:
+                found["summary"] = self.comparison().summary().as_dict()
+        return found | {
+            "candidates": candidates,
             "pairs": [pair.as_dict() for pair in self.pairs()],
         }
 

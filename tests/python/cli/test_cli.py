@@ -1,5 +1,6 @@
 """The installed command `kldiv`, run as its users run it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -304,7 +305,14 @@ def test_json_file(folder, tmp_path):
     path = tmp_path / "numbers.json"
     table = succeed("compare", "p.npy", "q.npy", "--json", path, folder=folder)
     assert "mean KL" in table
-    assert json.loads(path.read_text())["candidate"]["file"] == "q.npy"
+    written = json.loads(path.read_text())
+    assert written["candidate"]["file"] == "q.npy"
+    # The same as from Python, but for what was typed.
+    with contextlib.chdir(folder):
+        from_python = json.loads(kldiv.evaluate("p.npy", "q.npy").to_json())
+    assert set(written) - set(from_python) == {"labels", "where", "ignore_index", "rows"}
+    for name in ("kl", "uncertainty", "candidates", "pairs", "summary"):
+        assert written[name] == from_python[name]
 
 
 ERRORS = {
