@@ -22,6 +22,7 @@ from kldiv.evaluation.arguments import (
 )
 from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.names import check_exists
+from kldiv.evaluation.dumps.parquet import OF_POSITIONS
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.positions import NO_TOKEN
 from kldiv.evaluation.statistics.rows import column, has
@@ -365,8 +366,7 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
             raise
         reason = str(error).splitlines()[0]
         raise DumpError(f"{name} is not a readable Parquet file: {reason}") from None
-    needed = {"candidate", "sequence", "position"}
-    if missing := needed - set(frame.columns):
+    if missing := OF_POSITIONS - set(frame.columns):
         raise DumpError(
             f"{name} is no table of positions: it has no column {', '.join(sorted(missing))}"
         )

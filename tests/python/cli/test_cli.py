@@ -332,8 +332,8 @@ ERRORS = {
     "negative.npy q.npy": "not a readable .npy file",
     "parsed.npy q.npy": "not a readable .npy file",
     "huge.safetensors q.npy": "safetensors header",
-    "integers.npy q.npy --space probs": "int32; expected floating numbers as logits; this line of "
-    "Python converts it: import numpy; numpy.save('integers-float64.npy', "
+    "integers.npy q.npy --space probs": "int32; expected floating numbers as logits, or, of token "
+    "ids, --labels (labels=); this line of Python converts it: import numpy; numpy.save('integers-float64.npy', "
     "numpy.load('integers.npy').astype(",
     "scalar.npy q.npy": "shape ()",
     "no_rows.npy q.npy": "shape (0, 50)",
@@ -418,6 +418,35 @@ def test_a_closed_pipe_is_silent():
     )
     assert done.stderr == b""
     assert done.stdout.count(b"\n") == 1
+
+
+def test_info_knows_what_kldiv_wrote(folder, tmp_path):
+    kept, result = tmp_path / "kept.parquet", tmp_path / "result.json"
+    succeed("compare", "p.npy", "q.npy", "--positions", kept, "--json", result, folder=folder)
+    for file, what in ((kept, "table of positions of kldiv"), (result, "result of kldiv")):
+        said = succeed("info", file, folder=folder)
+        assert f"format             {what} {kldiv.__version__}" in said
+        assert "candidates         q.npy" in said
+        assert json.loads(succeed("info", file, "--json", folder=folder))["positions of each"] == 6
+    done = run("compare", kept, kept, folder=folder)
+    assert done.returncode == 2
+    assert (
+        f"is a table of positions that kldiv kept, and no dump: kldiv compare {kept}" in done.stderr
+    )
+    said = succeed("info", "p_probs.npy", folder=folder)
+    assert "sum to 1, none below 0: probabilities? Say so by --space probs" in said
+    assert "probabilities?" not in succeed("info", "p.npy", folder=folder)
+
+
+def test_a_directory_of_several_dumps_says_which_file_is_taken(tmp_path, logits):
+    for name, rows in zip(("a", "b"), logits, strict=True):
+        (tmp_path / name / "hidden").mkdir(parents=True)
+        np.save(tmp_path / name / "logits.npy", rows)
+        np.save(tmp_path / name / "other.npy", rows)
+    table = succeed("compare", "a", "b", folder=tmp_path)
+    assert "p         a/logits.npy  NumPy array" in table
+    assert "q         b/logits.npy  NumPy array" in table
+    assert "file        a/logits.npy" in succeed("info", "a", folder=tmp_path)
 
 
 def test_files_are_written_though_the_pipe_is_closed(folder, tmp_path):

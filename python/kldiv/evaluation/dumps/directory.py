@@ -135,7 +135,8 @@ def _named(path: Path, folder: Path, kind: Kind | None) -> DenseDump:
     module = npy if Path(only).suffix.lower() in npy.SUFFIXES else safetensors
     dump: DenseDump = module.open(folder / only, kind=kind)
     head = _head(folder) if dump.kind == "hidden_states" else None
-    return dump.noting(name=str(path), head=head)
+    # Not the directory: it may hold other dumps, of which this one was taken.
+    return dump.noting(head=head, notes=dump.notes | {"taken of": str(path)})
 
 
 def _part(
