@@ -333,7 +333,8 @@ ERRORS = {
     "parsed.npy q.npy": "not a readable .npy file",
     "huge.safetensors q.npy": "safetensors header",
     "integers.npy q.npy --space probs": "int32; expected floating numbers as logits, or, of token "
-    "ids, --labels (labels=); this line of Python converts it: import numpy; numpy.save('integers-float64.npy', "
+    "ids, --labels (labels=); this line of Python converts it: import numpy; "
+    "numpy.save('integers-float64.npy', "
     "numpy.load('integers.npy').astype(",
     "scalar.npy q.npy": "shape ()",
     "no_rows.npy q.npy": "shape (0, 50)",

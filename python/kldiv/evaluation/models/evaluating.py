@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -41,6 +42,8 @@ def evaluate_models(
     clusters: Any = None,
     strata: Any = None,
     floor: Any = None,
+    work: str | os.PathLike[str] | None = None,
+    block_positions: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Evaluation:
     r"""Run language models over a text, and score candidates against a reference.
@@ -82,6 +85,11 @@ def evaluate_models(
         beyond the vocabulary are padding.
     clusters : optional
         As of `kldiv.evaluate`; without it a document is a cluster, where there are several.
+    work, block_positions
+        As of `kldiv.evaluate`: a directory that keeps blocks of windows that are scored, so that a
+        run that was killed goes on. One of other weights, another text, device, number of threads
+        or version of torch is refused. Not with `sequential`, whose states of the reference are
+        not kept.
     progress : callable
         Called with the number of positions just done; with `sequential` also for those that the
         reference has read.
@@ -126,6 +134,8 @@ def evaluate_models(
         clusters=clusters,
         strata=strata,
         floor=floor,
+        work=work,
+        block_positions=block_positions,
     )
 
 
@@ -139,6 +149,11 @@ def run(
     **options: Any,
 ) -> Evaluation:
     """`evaluate_models` of what has been read; `options` are those of `evaluate`."""
+    if sequential and options.get("work") is not None:
+        raise ValueError(
+            "work keeps what all models said of a window, and sequential runs one model at a time; "
+            "leave one of them out (--work, --sequential)"
+        )
     windows = reading.windows
     documents = [window.document for window in windows]
     if clusters is None and len(set(documents)) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ off: sums of a thousand numbers in another order."""
 
 UNITS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """From 1 to the next number."""
+
+
+SAMPLE, SAMPLES = 1024, 8
+"""Numbers of a weight that are digested at a time, and at how many places."""
 
 
 class LanguageModel:
@@ -150,6 +155,21 @@ class LanguageModel:
                 f"(they are off by {off:.3g}): it adds a bias, caps or scales them; --logits keeps "
                 "them as they are"
             )
+
+    def digest(self) -> str:
+        """Of the weights: names, shapes, dtypes, and samples of the bytes of each."""
+        found = hashlib.sha256()
+        torch = _optional.module("torch")
+        for name, weight in sorted(self.model.state_dict().items()):
+            if not torch.is_tensor(weight):
+                continue  # what a quantisation library keeps beside its weights
+            found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+            flat = weight.detach().reshape(-1)
+            last = max(0, len(flat) - SAMPLE)
+            for start in sorted({last * place // (SAMPLES - 1) for place in range(SAMPLES)}):
+                piece = flat[start : start + SAMPLE].cpu().contiguous()
+                found.update(piece.view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """For manifests: what ran, and where."""
