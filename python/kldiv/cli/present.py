@@ -14,7 +14,7 @@ from kldiv.evaluation.statistics.bootstrap import SAMPLES
 from kldiv.evaluation.statistics.percentiles import EXACT
 from kldiv.evaluation.tables import TABLES
 from kldiv.evaluation.tables.llama_cpp import llama_cpp_table
-from kldiv.evaluation.wording import counted
+from kldiv.evaluation.wording import counted, shape_text
 
 LLAMA_CPP = "llama.cpp"
 FORMATS = (*TABLES, LLAMA_CPP)
@@ -131,8 +131,10 @@ def _heading(about: dict[str, Any]) -> list[tuple[str, str]]:
             lines.append((name.replace("_", " "), str(about[name])))
     lines += _of_models(about)
     if (part := about.get("interrupted")) is not None:
-        of = "?" if part["of"] is None else f"{part['of']:,}"
-        lines.append(("interrupted after", f"{part['positions']:,} of {of} positions"))
+        of = "" if part["of"] is None else f" of {part['of']:,}"
+        lines.append(("interrupted after", f"{part['positions']:,}{of} positions"))
+    if about.get("kept_positions"):
+        lines.append(("found in the work directory", counted(about["kept_positions"], "position")))
     if about.get("vocab", "error") != "error":
         lines.append(("vocabularies that differ", about["vocab"]))
     given = [space for space in about.get("space", []) if space is not None]
@@ -163,15 +165,17 @@ def _of_models(about: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _described(dump: dict[str, Any]) -> str:
-    shape = "×".join("?" if length is None else f"{length:,}" for length in dump["shape"])
+    shape = shape_text(dump["shape"])
     measure = f", {dump['measure']}" if "measure" in dump else ""
     assumed = ", taken for logits as no name says it" if dump.get("kind_assumed") else ""
-    return f"{dump['file']}  {dump['format']}, {dump['dtype']} {shape}{measure}{assumed}"
+    return f"{dump['file']}  {dump['format']}, {dump['dtype']} {shape}".rstrip() + measure + assumed
 
 
 def _speed(about: dict[str, Any]) -> list[tuple[str, str]]:
     rates = f"{about['positions_per_second']:,.0f} positions/s"
-    if about.get("gigabytes_per_second") is not None:
+    if about.get("kept_positions") and not about["positions_per_second"]:
+        rates = "all positions were found in the work directory"
+    elif about.get("gigabytes_per_second") is not None:
         rates += f", {about['gigabytes_per_second']:.3g} GB/s"
     arithmetic = about["arithmetic"]
     return [

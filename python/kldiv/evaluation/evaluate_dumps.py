@@ -206,6 +206,8 @@ def evaluate(
         "positions_per_second": scored / job.seconds,
         "gigabytes_per_second": scored * sum(d.row_bytes for d in dumps) / job.seconds / 1e9,
     }
+    if job.kept:
+        about["kept_positions"] = job.kept
     if interrupted:
         about["interrupted"] = {"positions": len(tables[0]), "of": total_rows(dumps[0], chunks)}
     result = Evaluation(in_order(frame), about).including(clusters, strata)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import pickle
 import pty
 import select
@@ -275,7 +276,7 @@ def test_spaces(folder, logits):
     done = run("compare", "p_probs.npy", "q.npy", folder=folder)
     assert done.returncode == 0
     assert done.stderr.startswith("kldiv: warning: p_probs.npy is taken for logits")
-    assert "(--space)" in done.stderr
+    assert "(--space, space=)" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -421,6 +422,14 @@ def test_a_closed_pipe_is_silent():
     assert done.stdout.count(b"\n") == 1
 
 
+def test_a_resumed_run_says_so(folder, tmp_path):
+    command = ("compare", "p.npy", "q.npy", "--work", tmp_path / "work")
+    assert "work directory" not in succeed(*command, folder=folder)
+    again = succeed(*command, folder=folder)
+    assert re.search("found in the work directory +6 positions", again)
+    assert re.search("throughput +all positions were found in the work directory", again)
+
+
 def test_info_knows_what_kldiv_wrote(folder, tmp_path):
     kept, result = tmp_path / "kept.parquet", tmp_path / "result.json"
     succeed("compare", "p.npy", "q.npy", "--positions", kept, "--json", result, folder=folder)
@@ -435,7 +444,7 @@ def test_info_knows_what_kldiv_wrote(folder, tmp_path):
         f"is a table of positions that kldiv kept, and no dump: kldiv compare {kept}" in done.stderr
     )
     said = succeed("info", "p_probs.npy", folder=folder)
-    assert "sum to 1, none below 0: probabilities? Say so by --space probs" in said
+    assert "sum to 1, none below 0: probabilities? --space (space=) says so" in said
     assert "probabilities?" not in succeed("info", "p.npy", folder=folder)
 
 

@@ -25,6 +25,7 @@ from kldiv.evaluation.engines.errors import EngineError
 
 SEQUENCES, POSITIONS, CLASSES = 24, 12, 4000
 TIMES = {
+    "kept_positions",  # of what a run found, and did not do
     "date",
     "seconds",
     "positions_per_second",

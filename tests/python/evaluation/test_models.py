@@ -301,7 +301,7 @@ def test_a_head_that_is_no_product_is_not_kept_apart(tmp_path):
     )
     torch.manual_seed(0)
     model = LanguageModel(transformers.Gemma2ForCausalLM(config), small.tokenizer(), "capped")
-    with pytest.raises(DumpError, match="it adds a bias, caps or scales them; --logits keeps"):
+    with pytest.raises(DumpError, match="it adds a bias, caps or scales them; --logits"):
         capture(model, [small.TEXT], tmp_path / "out", context=CONTEXT)
     # The whole of the model's own way from hidden states to logits is taken.
     texts = {"text": [small.TEXT], "context": CONTEXT, "sequential": True}

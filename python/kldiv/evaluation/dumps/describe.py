@@ -182,7 +182,7 @@ def _said_of_rows(rows: dict[str, Any], kind: str) -> str:
     if rows["normalised"] is None:
         return looked
     if rows["probabilities"]:
-        return f"sum to 1, none below 0: probabilities? Say so by --space probs ({looked})"
+        return f"sum to 1, none below 0: probabilities? --space (space=) says so ({looked})"
     what = "sum" if kind == "probs" else "log-sum-exp"
     spread = f"{what} {rows['lowest']:.3g} to {rows['highest']:.3g}"
     said = "normalised" if rows["normalised"] else "not normalised"

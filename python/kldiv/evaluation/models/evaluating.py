@@ -152,7 +152,7 @@ def run(
     if sequential and options.get("work") is not None:
         raise ValueError(
             "work keeps what all models said of a window, and sequential runs one model at a time; "
-            "leave one of them out (--work, --sequential)"
+            "leave one of them out (--work, work=; --sequential, sequential=)"
         )
     windows = reading.windows
     documents = [window.document for window in windows]

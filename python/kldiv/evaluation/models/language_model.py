@@ -111,7 +111,7 @@ class LanguageModel:
         if not np.abs(again - logits).max() <= self._rounding(logits):
             raise DumpError(
                 f"the output layer of {self.name} ({type(self.model).__name__}) cannot be applied "
-                "apart from the rest of the model; leave --sequential out"
+                "apart from the rest of the model; leave --sequential (sequential=) out"
             )
 
     def drop_the_trunk(self) -> None:
@@ -152,8 +152,8 @@ class LanguageModel:
         if not off <= self._rounding(logits):
             raise DumpError(
                 f"logits of {self.name} are not the product of its output layer with hidden states "
-                f"(they are off by {off:.3g}): it adds a bias, caps or scales them; --logits keeps "
-                "them as they are"
+                f"(they are off by {off:.3g}): it adds a bias, caps or scales them; --logits "
+                "(layout=) keeps them as they are"
             )
 
     def digest(self) -> str:
@@ -253,7 +253,7 @@ class LanguageModel:
         if trunk is None or trunk is self.model:
             raise DumpError(
                 f"{self.name} ({type(self.model).__name__}) has no part before its output layer "
-                "that could be kept; leave --sequential out"
+                "that could be kept; leave --sequential (sequential=) out"
             )
         return trunk
 
@@ -262,7 +262,7 @@ class LanguageModel:
         if head is None:
             raise DumpError(
                 f"{self.name} ({type(self.model).__name__}) has no output layer that stands by "
-                "itself; --logits keeps logits"
+                "itself; --logits (layout=) keeps logits"
             )
         return head
 

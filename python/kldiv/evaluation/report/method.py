@@ -12,6 +12,7 @@ from kldiv.evaluation.report.answer import clusters
 from kldiv.evaluation.report.cells import EMPTY, Cell, Row, Table
 from kldiv.evaluation.report.words import Words
 from kldiv.evaluation.statistics.summary import EvaluationSummary
+from kldiv.evaluation.wording import shape_text
 
 
 def dumps(about: dict[str, Any], words: Words) -> Table:
@@ -41,7 +42,7 @@ def settings(about: dict[str, Any], summaries: Sequence[EvaluationSummary], word
 
 def _of_dump(described: dict[str, Any], words: Words) -> list[Cell]:
     digest = described.get("digest") or {}
-    shape = "×".join("?" if one is None else f"{one:,}" for one in described.get("shape", []))
+    shape = shape_text(described.get("shape", []))
     note = None
     if digest and digest["read_bytes"] != digest["bytes"]:
         note = words("method.sampled", bytes=f"{digest['read_bytes']:,}")
