@@ -4,9 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import pickle
 import pty
+import re
 import select
 import shlex
 import signal
