@@ -34,6 +34,7 @@ __all__ = [
     "skew_reverse_kl",
     "squared_hellinger",
     "total_variation",
+    "uld",
     "value_and_grad",
 ]
 
@@ -50,6 +51,8 @@ def adaptive_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|."""
 
@@ -66,6 +69,8 @@ def alpha_divergence(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
 
@@ -81,6 +86,8 @@ def chi_squared(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
@@ -113,6 +120,8 @@ def cross_entropy(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Cross-entropy with class indices or distributions; `kldiv.cross_entropy` on dask arrays."""
 
@@ -153,6 +162,8 @@ def jeffreys(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Jeffreys divergence, Σ (p − q)(ln p − ln q) = ``kl(p, q) + reverse_kl(p, q)``."""
 
@@ -170,6 +181,8 @@ def jensen_shannon(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q."""
 
@@ -185,6 +198,8 @@ def kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q); `kldiv.kl` on dask arrays."""
 
@@ -201,6 +216,8 @@ def lk_hybrid(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q))."""
 
@@ -237,6 +254,8 @@ def neg_log_acceptance(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Negative logarithm of the acceptance rate of speculative sampling, −ln Σ min(p, q)."""
 
@@ -253,6 +272,8 @@ def renyi(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Rényi divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α)."""
 
@@ -268,6 +289,8 @@ def reverse_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
 
@@ -284,6 +307,8 @@ def skew_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
 
@@ -300,6 +325,8 @@ def skew_reverse_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
@@ -315,6 +342,8 @@ def squared_hellinger(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
@@ -330,5 +359,26 @@ def total_variation(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> da.Array:
     r"""Total variation distance, ½ Σ \|p − q\|."""
+
+def uld(
+    p: Any,
+    q: Any,
+    *,
+    id_map: tuple[Any, Any] | None = None,
+    beta: float = 0.5,
+    matched_weight: float | None = None,
+    unmatched_weight: float | None = None,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | tuple[float, float] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> da.Array:
+    r"""Universal logit distillation, Σ \|p_(i) − q_(i)\|; `kldiv.uld` on dask arrays. See `kl`."""

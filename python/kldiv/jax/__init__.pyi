@@ -28,6 +28,7 @@ __all__ = [
     "skew_reverse_kl",
     "squared_hellinger",
     "total_variation",
+    "uld",
 ]
 
 def adaptive_kl(
@@ -43,6 +44,8 @@ def adaptive_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|."""
 
@@ -59,6 +62,8 @@ def alpha_divergence(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
 
@@ -74,6 +79,8 @@ def chi_squared(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
@@ -93,6 +100,8 @@ def cross_entropy(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Cross-entropy with class indices or distributions; `kldiv.cross_entropy` on JAX arrays."""
 
@@ -133,6 +142,8 @@ def jeffreys(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Jeffreys divergence, Σ (p − q)(ln p − ln q) = ``kl(p, q) + reverse_kl(p, q)``."""
 
@@ -150,6 +161,8 @@ def jensen_shannon(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q."""
 
@@ -165,6 +178,8 @@ def kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q); `kldiv.kl` on JAX arrays."""
 
@@ -181,6 +196,8 @@ def lk_hybrid(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q))."""
 
@@ -217,6 +234,8 @@ def neg_log_acceptance(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Negative logarithm of the acceptance rate of speculative sampling, −ln Σ min(p, q)."""
 
@@ -233,6 +252,8 @@ def renyi(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Rényi divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α)."""
 
@@ -248,6 +269,8 @@ def reverse_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
 
@@ -264,6 +287,8 @@ def skew_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
 
@@ -280,6 +305,8 @@ def skew_reverse_kl(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
@@ -295,6 +322,8 @@ def squared_hellinger(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
@@ -310,5 +339,26 @@ def total_variation(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> jax.Array:
     r"""Total variation distance, ½ Σ \|p − q\|."""
+
+def uld(
+    p: Any,
+    q: Any,
+    *,
+    id_map: tuple[Any, Any] | None = None,
+    beta: float | jax.Array = 0.5,
+    matched_weight: float | jax.Array | None = None,
+    unmatched_weight: float | jax.Array | None = None,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Universal logit distillation, Σ \|p_(i) − q_(i)\|; `kldiv.uld` on JAX arrays. See `kl`."""

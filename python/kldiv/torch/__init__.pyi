@@ -7,9 +7,13 @@ torch. Everything else has p, the reference, first, and takes logits.
 # Made by `make derived`.
 from torch import Tensor
 
+from kldiv import TopK
+
 from kldiv.torch.functional.cross_entropy import cross_entropy as cross_entropy
 from kldiv.torch.functional.distillation import distillation_loss as distillation_loss
 from kldiv.torch.functional.kl_div import kl_div as kl_div
+from kldiv.torch.functional.top_k import TopKTensors as TopKTensors
+from kldiv.torch.functional.top_k import top_k_tensors as top_k_tensors
 from kldiv.torch.modules.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from kldiv.torch.modules.distillation import DistillationLoss as DistillationLoss
 from kldiv.torch.modules.kl_div import KLDivLoss as KLDivLoss
@@ -18,6 +22,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DistillationLoss",
     "KLDivLoss",
+    "TopKTensors",
     "adaptive_kl",
     "alpha_divergence",
     "chi_squared",
@@ -38,11 +43,13 @@ __all__ = [
     "skew_kl",
     "skew_reverse_kl",
     "squared_hellinger",
+    "top_k_tensors",
     "total_variation",
+    "uld",
 ]
 
 def adaptive_kl(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     mu: float | Tensor = 0.5,
@@ -54,11 +61,13 @@ def adaptive_kl(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|."""
 
 def alpha_divergence(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     alpha: float | Tensor,
@@ -70,11 +79,13 @@ def alpha_divergence(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Alpha-divergence, (Σ p^α q^(1−α) − 1) / (α(α − 1))."""
 
 def chi_squared(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     space: str | tuple[str, str] = "logits",
@@ -85,6 +96,8 @@ def chi_squared(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Pearson's χ² divergence, Σ (p − q)²/q."""
 
@@ -114,7 +127,7 @@ def gather_log_probs(
     r"""The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors."""
 
 def jeffreys(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     space: str | tuple[str, str] = "logits",
@@ -125,11 +138,13 @@ def jeffreys(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Jeffreys divergence, Σ (p − q)(ln p − ln q) = ``kl(p, q) + reverse_kl(p, q)``."""
 
 def jensen_shannon(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     beta: float | Tensor = 0.5,
@@ -142,11 +157,13 @@ def jensen_shannon(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q."""
 
 def kl(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     space: str | tuple[str, str] = "logits",
@@ -157,11 +174,13 @@ def kl(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Kullback–Leibler divergence of q from p, Σ p (ln p − ln q), differentiable in both."""
 
 def lk_hybrid(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     eta: float | Tensor = 3.0,
@@ -173,6 +192,8 @@ def lk_hybrid(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q))."""
 
@@ -198,7 +219,7 @@ def logsumexp(
     r"""Log-sum-exp, ln Σ e^(z/T); `kldiv.logsumexp` on tensors, differentiable."""
 
 def neg_log_acceptance(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     space: str | tuple[str, str] = "logits",
@@ -209,11 +230,13 @@ def neg_log_acceptance(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Negative logarithm of the acceptance rate of speculative sampling, −ln Σ min(p, q)."""
 
 def renyi(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     alpha: float | Tensor,
@@ -225,11 +248,13 @@ def renyi(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Rényi divergence of order α, ln(S) / (α − 1) with S = Σ p^α q^(1−α)."""
 
 def reverse_kl(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     space: str | tuple[str, str] = "logits",
@@ -240,11 +265,13 @@ def reverse_kl(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Reverse Kullback–Leibler divergence, Σ q (ln q − ln p) = ``kl(q, p)``."""
 
 def skew_kl(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     alpha: float | Tensor = 0.1,
@@ -256,11 +283,13 @@ def skew_kl(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Skew Kullback–Leibler divergence, Σ p (ln p − ln m) with m = αp + (1−α)q."""
 
 def skew_reverse_kl(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     alpha: float | Tensor = 0.1,
@@ -272,11 +301,13 @@ def skew_reverse_kl(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Skew reverse Kullback–Leibler divergence, Σ q (ln q − ln m) with m = (1−α)p + αq."""
 
 def squared_hellinger(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     space: str | tuple[str, str] = "logits",
@@ -287,11 +318,13 @@ def squared_hellinger(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Squared Hellinger distance, 1 − Σ √(pq)."""
 
 def total_variation(
-    p: Tensor,
+    p: Tensor | TopK | TopKTensors,
     q: Tensor,
     *,
     space: str | tuple[str, str] = "logits",
@@ -302,5 +335,26 @@ def total_variation(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    rule: str | tuple[str, float] | None = None,
+    temper_after: bool = False,
 ) -> Tensor:
     r"""Total variation distance, ½ Σ \|p − q\|."""
+
+def uld(
+    p: Tensor,
+    q: Tensor,
+    *,
+    id_map: tuple[Tensor | list[int], Tensor | list[int]] | None = None,
+    beta: float | Tensor = 0.5,
+    matched_weight: float | Tensor | None = None,
+    unmatched_weight: float | Tensor | None = None,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Universal logit distillation, Σ \|p_(i) − q_(i)\| of probabilities in falling order."""
