@@ -100,7 +100,7 @@ test-examples: $(VENV)/.examples
 # Minutes each, in this order: the second reads what the first trained.
 examples: $(VENV)/.examples
 	for name in prepare_text train_gpt2 generate classify translate compress attribution keep_what_it_knows \
-		adversarial two_tasks mass_covering top_k_bounds; do \
+		adversarial two_tasks mass_covering top_k_bounds estimators kept_sets; do \
 		$(BIN)/python examples/$$name.py || exit 1; \
 	done
 

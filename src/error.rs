@@ -60,12 +60,25 @@ pub enum Error {
         /// The index that marks rows to be ignored, where there is one.
         ignore_index: Option<i64>,
     },
-    /// A class of a teacher's row that cannot be.
-    Class {
+    /// A row that has not what is asked of it.
+    Row {
+        /// The role of the rows.
+        argument: &'static str,
+        /// First offending row.
+        row: usize,
+        /// What is wrong with it, to complete "row 3 of …".
+        reason: &'static str,
+    },
+    /// A class among those named for a row that is outside `0..classes`, or there twice.
+    ClassOfRow {
+        /// The role of the classes.
+        argument: &'static str,
         /// First offending row.
         row: usize,
         /// The class.
         class: i64,
+        /// What is wrong with it, to complete "class 7 in row 3 of …".
+        reason: &'static str,
         /// Classes in a row.
         classes: usize,
     },
@@ -147,8 +160,9 @@ impl fmt::Display for Error {
                 }
                 write!(f, "; pass ignore_index={label} or mask the row with where")
             }
-            Error::Class { row, class, classes } => {
-                write!(f, "class {class} in row {row} of the teacher is out of range for {classes} classes")
+            Error::Row { argument, row, reason } => write!(f, "row {row} of {argument} {reason}"),
+            Error::ClassOfRow { argument, row, class, reason, classes } => {
+                write!(f, "class {class} in row {row} of {argument} {reason}; rows have {classes} classes")
             }
             Error::Offsets { row } => write!(f, "the offsets do not say which classes row {row} of the teacher has"),
             Error::SharedClass { argument, index, class, classes: Some(classes) } => {

@@ -40,10 +40,11 @@ mod simd;
 mod threads;
 
 pub use batch::{
-    ClippedKl, Comparison, CrossEntropy, Distillation, Gradients, PairOfRows, SharedClasses, Side, SparseLoss,
-    SparseTeacher, Stream, TEMPERATURE, Targets, clipped_kl, compare, cross_entropy, decode_log_probs, distillation,
-    divergence, encode_log_probs, entropy, gather_log_probs, linear, log_softmax, logsumexp, pairwise, pointwise_kl,
-    sparse_loss, stream, uld,
+    ClippedKl, Comparison, CrossEntropy, Distillation, Gradients, KeptSets, PairOfRows, RowClasses, Sampling,
+    SharedClasses, Side, SparseLoss, SparseTeacher, Stream, TEMPERATURE, Targets, clipped_kl, compare, cross_entropy,
+    decode_log_probs, distillation, divergence, encode_log_probs, entropy, gather_kept_log_probs, gather_log_probs,
+    kept_entropy, linear, log_softmax, logsumexp, lowest_kept, pairwise, pointwise_kl, sample_k, sparse_loss, stream,
+    top_k, uld,
 };
 pub use divergence::{Description, Kind, Parameter, Properties};
 pub use element::{Dtype, Element};
@@ -51,6 +52,7 @@ pub use error::Error;
 pub use reduction::{Reduced, Reduction, RowOptions};
 pub use row::coded::Coding;
 pub use row::distribution::Space;
+pub use row::kept_set::Truncation;
 pub use row::sparse::{Rule, RuleDescription};
 pub use rows::{Rows, RowsMut};
 pub use simd::Isa;

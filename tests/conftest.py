@@ -27,11 +27,14 @@ CALLERS = (
     "_requests.cross_entropy",
     "_requests.distillation",
     "_requests.divergence",
+    "_requests.kept_sets",
     "_requests.softmax",
+    "_requests.sparse",
     "_requests.uld",
     "comparison",
     "functional.pairwise",
     "functional.softmax",
+    "functional.top_k",
 )
 
 
@@ -46,10 +49,15 @@ def isa(request, monkeypatch):
             "distillation",
             "divergence",
             "entropy",
+            "gather_kept_log_probs",
             "gather_log_probs",
+            "kept_entropy",
             "log_softmax",
             "logsumexp",
             "pairwise",
+            "sample_k",
+            "sparse_loss",
+            "top_k",
             "uld",
         )
     }

@@ -5,24 +5,29 @@
 Stubs of `kldiv.torch`, `kldiv.jax` and `kldiv.dask`: a function that adopts its signature is known
 to Python when it runs; editors and type checkers read files, and find the same there. The tables of
 divergences of both READMEs: signatures, and the formulas of the docstrings. The table of their
-properties in docs/divergences.md, and the columns of positions in docs/evaluation.md.
+properties in docs/divergences.md, the columns of positions in docs/evaluation.md, and the
+estimators in docs/estimators.md, with what examples/estimators.py measured.
 """
 
 import importlib
 import inspect
+import json
 import math
 from pathlib import Path
 
 import kldiv
 from kldiv._kldiv import DIVERGENCES, infinite_where
+from kldiv.estimators.table import ESTIMATORS, STRAIGHT_THROUGH
 from kldiv.evaluation.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 HEADERS = {
-    "torch": "from torch import Tensor\n\nfrom kldiv import TopK",
+    "torch": "from typing import Any\n\nfrom torch import Tensor\n\nfrom kldiv import TopK",
     "jax": "from typing import Any\n\nimport jax",
     "dask": "from typing import Any\n\nimport dask.array as da",
 }
+SUBMODULES = {"torch": ("estimators",), "jax": ("estimators",)}
+"""Public modules of a companion, each with a stub of its own."""
 TABLES = {
     "README.md": ("| divergence | per row |", " with ", "; `{}` = {:g} is `{}`"),
     "README.zh.md": ("| 散度 | 每行的值 |", "，", "；`{}` = {:g} 时就是 `{}`"),
@@ -35,7 +40,9 @@ BEGIN, END = "<!-- divergences -->\n", "<!-- end of divergences -->\n"
 def stub(companion):
     """The text of a stub."""
     module = importlib.import_module(f"kldiv.{companion}")
-    imported, adopted = [], []
+    submodules = SUBMODULES.get(companion, ())
+    imported = [f"from kldiv.{companion} import {name} as {name}\n" for name in submodules]
+    adopted = []
     for name in sorted(module.__all__):
         found = getattr(module, name)
         if hasattr(found, "__signature__") and inspect.isfunction(found):
@@ -43,8 +50,9 @@ def stub(companion):
         else:
             imported.append(f"from {found.__module__} import {name} as {name}\n")
     names = "".join(f"    {name!r},\n".replace("'", '"') for name in sorted(module.__all__))
+    header = HEADERS[companion.partition(".")[0]]
     parts = [
-        f'"""{inspect.getdoc(module)}\n"""\n\n# Made by `make derived`.\n{HEADERS[companion]}\n',
+        f'"""{inspect.getdoc(module)}\n"""\n\n# Made by `make derived`.\n{header}\n',
         "".join(imported) and "\n" + "".join(sorted(imported)),
         f"\n__all__ = [\n{names}]\n\n",
         "\n".join(adopted),
@@ -139,6 +147,86 @@ def columns():
     return before + begin + "".join(f"{line}\n" for line in lines) + end + rest.partition(end)[2]
 
 
+def estimators():
+    """docs/estimators.md, with the table of estimators and what was measured of them."""
+    yes = {True: "yes", False: "no"}
+    known = [
+        [
+            f"`{one.name}`",
+            one.formula,
+            yes[one.unbiased_value],
+            "yes" if one.non_negative else "no",
+            one.gradient,
+            one.expected_gradient,
+            yes[one.unbiased_gradient],
+        ]
+        for one in ESTIMATORS.values()
+    ]
+    through = ESTIMATORS[STRAIGHT_THROUGH.name]
+    known.append(
+        [
+            "any, `straight_through=True`",
+            "its own",
+            "as its own",
+            "as its own",
+            through.gradient,
+            through.expected_gradient,
+            yes[through.unbiased_gradient],
+        ]
+    )
+    kept = json.loads((ROOT / "examples/results/estimators.json").read_text(encoding="utf-8"))
+    kept = kept["results"]
+    bars = "sampled ± 3σ"
+    values = [
+        [
+            one["weights"],
+            one["estimator"],
+            f"{one['KL(q‖p)']:.3g}",
+            f"{one['bias']:+.1%}" if abs(one["bias"]) > 1e-9 else "0",
+            f"{one['σ of a token']:.2g}",
+            f"{one['sampled']:.3f} ± {one['3σ']:.3f}",
+        ]
+        for one in kept["values"]
+    ]
+    gradients = [
+        [
+            one["weights"],
+            one["gradient"],
+            f"{one['length']:.2f}" if one["length"] > 1e-9 else "0",
+            "–" if one["cosine"] is None else f"{one['cosine']:.2f}",
+            f"{one['error']:.2f}" if one["error"] > 1e-9 else "0",
+            f"{one['σ of a token']:.2g}" if "sampled" in one else "–",
+            f"{one['sampled']:.3f} ± {one['3σ']:.3f}" if "sampled" in one else "–",
+        ]
+        for one in kept["gradients"]
+    ]
+    text = (ROOT / "docs/estimators.md").read_text(encoding="utf-8")
+    for name, head, rows in (
+        (
+            "estimators",
+            "| estimator | value | unbiased | ≥ 0 | gradient | expected | unbiased |",
+            known,
+        ),
+        (
+            "measured values",
+            f"| q | estimator | KL(q‖p) | bias | σ of one token / KL | {bars}, / KL |",
+            values,
+        ),
+        (
+            "measured gradients",
+            f"| q | gradient | length | cosine | error | σ of one token | {bars}, along ∇ KL |",
+            gradients,
+        ),
+    ):
+        lines = [head, "| --- " * (head.count("|") - 1) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+        before, _, rest = text.partition(begin)
+        made = "".join(f"{line}\n" for line in lines)
+        text = before + begin + made + end + rest.partition(end)[2]
+    return text
+
+
 def with_table(document):
     """A document, with the table as it should be."""
     made = table(document) if document in TABLES else properties()
@@ -152,10 +240,16 @@ FILES = {
         for companion in HEADERS
     },
     **{
+        f"python/kldiv/{companion}/{name}.pyi": (lambda module=f"{companion}.{name}": stub(module))
+        for companion, names in SUBMODULES.items()
+        for name in names
+    },
+    **{
         document: (lambda document=document: with_table(document))
         for document in (*TABLES, "docs/divergences.md")
     },
     "docs/evaluation.md": columns,
+    "docs/estimators.md": estimators,
 }
 """By name, with what makes the text."""
 

@@ -25,6 +25,11 @@ def everything(p, q, labels):
     results += kldiv.value_and_grad(kldiv.entropy, p)
     results += kldiv.value_and_grad(kldiv.logsumexp, p)
     results += [kldiv.log_softmax(p), kldiv.gather_log_probs(p, labels)]
+    kept = {"top_p": 0.9, "return_mass": True}
+    (value, mass), gradient = kldiv.value_and_grad(kldiv.entropy, p, top_k=3, min_p=0.01, **kept)
+    results += [value, mass, gradient, *kldiv.gather_log_probs(p, labels, **kept)]
+    for classes in (kldiv.top_k(p, 3), kldiv.sample_k(p, 20, power=0.8, seed=1)):
+        results += [classes.ids, classes.values]
     comparison = kldiv.compare(p, q, labels)
     results += [comparison.kl, comparison.entropy_q, comparison.nll_p, comparison.top1_p]
     return [np.asarray(result).tobytes() for result in results]

@@ -10,6 +10,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from kldiv.estimators import ESTIMATORS
+
 EXAMPLES = Path(__file__).resolve().parent.parent
 DEBIAN_TEXTS = (Path("/usr/share/games/fortunes/chinese"), Path("/usr/share/debian-reference"))
 
@@ -234,6 +236,44 @@ def test_bounds_of_top_k_rows_hold_and_close_in(results):
         ))  # fmt: skip
         assert 0.2 < of_kl[0] < of_kl[1] < of_kl[2] < 1.0
         assert width == sorted(width, reverse=True)
+
+
+@pytest.mark.slow
+@needs_model
+def test_estimators_are_biased_and_unbiased_as_their_table_says(results):
+    found = results("estimators")
+    for one in found["values"]:
+        known = ESTIMATORS.get(one["estimator"])
+        if known is not None:
+            assert (abs(one["bias"]) < 1e-9) is known.unbiased_value
+        assert abs(one["sampled"] - one["expected"] / one["KL(q‖p)"]) < 4 / 3 * one["3σ"]
+    gradients = {(one["weights"], one["gradient"]): one for one in found["gradients"]}
+    for weights in ("int8", "int4"):
+        none, right, k3, penalty, other = (
+            gradients[weights, name]
+            for name in ("k1, loss", "k2, loss", "k3, loss", "k1, penalty", "∇ KL(p‖q)")
+        )
+        assert none["length"] < 1e-9
+        assert max(right["error"], penalty["error"]) < 1e-9
+        for number in ("length", "cosine", "error"):
+            assert k3[number] == pytest.approx(other[number])
+        for one in (none, right, penalty):
+            assert abs(one["sampled"] - one["along"]) < 4 / 3 * one["3σ"]
+    assert gradients["int4", "k3, loss"]["error"] > 0.3
+
+
+def test_kept_sets_take_the_bias_out_of_importance_ratios(results):
+    table = results("kept_sets")["table"]
+    found = {(row["sampler"], row["trainer's sum over"]): row for row in table}
+    of_all, of_kept = found["top_p = 0.8", "all classes"], found["top_p = 0.8", "support"]
+    # The mean over all classes is the mass kept; with the bias goes nearly all that is off.
+    assert abs(of_all["mean ratio"] - of_all["mass kept"]) < 0.01
+    assert of_all["off by > 10 %"] > 0.5
+    assert abs(of_kept["mean ratio"] - 1) < 0.01
+    assert of_kept["off by > 10 %"] < 0.03
+    # Without truncation there is nothing to mend.
+    noise = [row["off by > 10 %"] for row in table if row["sampler"] == "none"]
+    assert max(noise) == min(noise) < 0.03
 
 
 @pytest.mark.slow

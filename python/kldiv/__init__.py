@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from kldiv import _optional, functional
+from kldiv import estimators as estimators
 from kldiv._kldiv import build_info as build_info
 from kldiv._kldiv import get_num_threads as get_num_threads
 from kldiv._kldiv import isa as isa
@@ -46,6 +47,7 @@ if not TYPE_CHECKING:
         "TopK",
         "build_info",
         "compare",
+        "estimators",
         "get_num_threads",
         "isa",
         "set_num_threads",

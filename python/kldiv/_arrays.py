@@ -60,7 +60,7 @@ def as_array(name: str, value: Any) -> Array:
         if value.dtype is torch.bfloat16:
             # NumPy has no bfloat16 of its own for torch to convert to.
             bits: Array = value.view(torch.uint16).numpy()
-            return bits.view(_bfloat16())
+            return bits.view(bfloat16())
         # What `np.asarray` would call, in twice the time.
         array: Array = value.numpy()
         return array
@@ -91,7 +91,8 @@ def check_no_gradient(name: str, value: Any) -> None:
 
 
 @functools.cache
-def _bfloat16() -> np.dtype[Any]:
+def bfloat16() -> np.dtype[Any]:
+    """The dtype that NumPy has not."""
     try:
         import ml_dtypes
     except ModuleNotFoundError:

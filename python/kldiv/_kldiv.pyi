@@ -116,6 +116,26 @@ class _SparseLoss(Protocol):
     @property
     def temper_after(self) -> bool: ...
 
+class _KeptSets(Protocol):
+    """Which classes of every row count: those named, where there are any."""
+
+    @property
+    def ids(self) -> NDArray[np.int64] | None:
+        """Of all rows, one row after the other."""
+
+    @property
+    def offsets(self) -> NDArray[np.int64] | None:
+        """Where those of each row begin, and where those of the last one end."""
+
+    @property
+    def top_k(self) -> int | None: ...
+    @property
+    def top_p(self) -> float | None: ...
+    @property
+    def min_p(self) -> float | None: ...
+    @property
+    def return_mass(self) -> bool: ...
+
 class _UldLoss(Protocol):
     """How rows of different classes are compared."""
 
@@ -211,18 +231,23 @@ __all__ = [
     "divergence",
     "encode_log_probs",
     "entropy",
+    "gather_kept_log_probs",
     "gather_log_probs",
     "get_num_threads",
     "infinite_where",
     "isa",
+    "kept_entropy",
     "linear",
     "log_softmax",
     "logsumexp",
+    "lowest_kept",
     "pairwise",
     "pointwise_kl",
+    "sample_k",
     "set_num_threads",
     "sparse_loss",
     "stream",
+    "top_k",
     "uld",
 ]
 DIVERGENCES: Mapping[str, Divergence]
@@ -339,6 +364,45 @@ def gather_log_probs(
     where: NDArray[np.bool_] | None,
     isa: str | None = None,
 ) -> NDArray[np.floating]: ...
+def gather_kept_log_probs(
+    z: _Operand,
+    labels: NDArray[np.int64],
+    kept: _KeptSets,
+    temperature: float,
+    ignore_index: int | None,
+    where: NDArray[np.bool_] | None,
+    isa: str | None = None,
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]: ...
+def kept_entropy(
+    p: _Operand,
+    kept: _KeptSets,
+    temperature: float,
+    reducer: _Reducer,
+    grad_output: NDArray[np.float64] | None = None,
+    gradient: _Operand | None = None,
+    isa: str | None = None,
+) -> tuple[_Values, NDArray[np.floating]]: ...
+def lowest_kept(
+    z: _Operand,
+    kept: _KeptSets,
+    temperature: float,
+    isa: str | None = None,
+) -> NDArray[np.float64]: ...
+def top_k(
+    logits: _Operand,
+    k: int,
+    temperature: float,
+    isa: str | None = None,
+) -> dict[str, np.ndarray[Any, Any]]: ...
+def sample_k(
+    logits: _Operand,
+    k: int,
+    power: float,
+    seed: int,
+    first_row: int,
+    temperature: float,
+    isa: str | None = None,
+) -> dict[str, np.ndarray[Any, Any]]: ...
 def compare(
     p: _Operand,
     q: _Operand,

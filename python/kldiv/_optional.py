@@ -7,6 +7,7 @@ from typing import Any
 
 _EXTRAS = {
     **dict.fromkeys(("polars", "ml_dtypes"), "eval"),
+    **dict.fromkeys(("pyarrow", "yaml"), "formats"),
     **dict.fromkeys(("altair", "jinja2", "vl_convert"), "report"),
     **dict.fromkeys(("torch", "transformers", "gguf", "accelerate"), "models"),
     **dict.fromkeys(("dask", "distributed"), "dask"),

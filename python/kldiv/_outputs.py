@@ -130,7 +130,7 @@ def _is_disjoint(array: Array) -> bool:
 def _output(result: Array, memory: Array, axis: int, *, direct: bool) -> Output:
     """An output in `memory`, written by the extension where that is `direct`."""
     scratch = None
-    if not (direct and has_unit_stride(memory)):
+    if not (direct and (not memory.ndim or has_unit_stride(memory))):
         memory = np.empty(memory.shape, memory.dtype)
         scratch = np.moveaxis(memory, -1, axis)
     name = floating_name(memory.dtype)

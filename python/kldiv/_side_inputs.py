@@ -182,9 +182,11 @@ def _over_batch(name: str, array: Array, rows: Rows) -> Array:
     try:
         return np.broadcast_to(array, rows.batch_shape)
     except ValueError:
+        # What has no class axis has its batch shape for a shape.
+        beside = f" (shape {rows.shape}, class axis {rows.axis})"
         raise ValueError(
             f"{name} has shape {array.shape}, which does not broadcast to the batch shape "
-            f"{rows.batch_shape} of {rows.name} (shape {rows.shape}, class axis {rows.axis})"
+            f"{rows.batch_shape} of {rows.name}{beside if rows.shape != rows.batch_shape else ''}"
         ) from None
 
 

@@ -16,6 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 NUMPY_ONLY = {
     "pairwise": "a matrix of numbers to look at, which nothing is fitted by",
+    "sample_k": "what is kept of a teacher is data, of NumPy arrays; tensors are taken as they are",
+    "top_k": "what is kept of a teacher is data, of NumPy arrays; tensors are taken as they are",
     "value_and_grad": "torch and JAX differentiate by themselves",
 }
 """Functions whose signature companions do not adopt, and why."""
@@ -70,21 +72,23 @@ def docstring(
     array: str,
     printed: str,
     remark: str = "differentiable in both",
+    source: str = "kldiv",
 ) -> str:
-    """The docstring of a divergence on other arrays than NumPy's, made of that of `kldiv`.
+    """The docstring of a function of two arrays on others than NumPy's, made of that of `kldiv`.
 
     `arrays` is what its arrays are called, `array` the expression that makes one of a list,
-    `printed` how the number of one is printed, with ``{}`` in its place, and `remark` what is to
-    be said of it.
+    `printed` how the number of one is printed, with ``{}`` in its place, `remark` what is to
+    be said of it, and `source` the module of NumPy's function as its example calls it.
     """
     name, given = model.__name__, inspect.getdoc(model) or ""
     summary, _, text = given.partition("\nExamples\n")[0].partition("\n\n")
     call = re.compile(
-        rf">>> kldiv\.{name}\((\[.*?\]), (\[.*?\]), (.*)\)\.round\(6\)\n *np\.float64\((.*)\)"
+        rf">>> {re.escape(source)}\.{name}\((\[.*?\]), (\[.*?\]), (.*)\)\.round\(6\)\n"
+        r" *np\.float64\((.*)\)"
     )
     found = call.search(given)
     if found is None:
-        raise ValueError(f"the docstring of kldiv.{name} has no example of two rows of numbers")
+        raise ValueError(f"the docstring of {source}.{name} has no example of two rows of numbers")
     p, q, options, number = found.groups()
     for left_out in WITHOUT:
         text = re.sub(rf"^{left_out} : .*\n(?: +.*\n)+", "", text, flags=re.M)
@@ -92,7 +96,7 @@ def docstring(
     expression = f"{module}.{name}(p, q, {options})".replace('"', "'")
     return f"""{summary}
 
-`kldiv.{name}` on {arrays}, {remark}.
+`{source}.{name}` on {arrays}, {remark}.
 
 {text.rstrip().replace("array_like", arrays)}
 

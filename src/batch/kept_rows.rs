@@ -16,13 +16,13 @@ pub(super) struct KeptRow<'a, const N: usize> {
 }
 
 /// The value of every row of `rows`, as `value` has it; 0 of rows not kept, whose outputs become 0.
-pub(super) fn for_kept_rows<const N: usize>(
+pub(super) fn for_kept_rows<R: Send + Clone + Default, const N: usize>(
     driver: &Driver<'_>,
     rows: &Rows<'_>,
     reducer: &Reducer<'_>,
     outputs: [Option<&RowsMut<'_>>; N],
-    value: impl Fn(KeptRow<'_, N>) -> f64 + Sync,
-) -> Result<Vec<f64>, Error> {
+    value: impl Fn(KeptRow<'_, N>) -> R + Sync,
+) -> Result<Vec<R>, Error> {
     driver.for_rows(rows.count(), rows.classes(), &|index, blocks| {
         // SAFETY: the driver hands out every index once.
         let outputs = outputs.map(|out| out.map(|out| unsafe { out.row(index) }));
@@ -32,6 +32,6 @@ pub(super) fn for_kept_rows<const N: usize>(
         for out in outputs.into_iter().flatten() {
             out.fill(0.0);
         }
-        0.0
+        R::default()
     })
 }

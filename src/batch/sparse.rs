@@ -83,7 +83,13 @@ impl SparseTeacher<'_> {
         match self.ids.iter().position(|&id| !in_range(id)) {
             Some(at) => {
                 let row = self.offsets.partition_point(|&start| start as usize <= at) - 1;
-                Err(Error::Class { row, class: self.ids[at], classes })
+                Err(Error::ClassOfRow {
+                    argument: "the teacher",
+                    row,
+                    class: self.ids[at],
+                    reason: "is out of range",
+                    classes,
+                })
             }
             None => Ok(()),
         }

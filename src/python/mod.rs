@@ -7,6 +7,7 @@ mod arrays;
 mod calls;
 mod coded;
 mod descriptions;
+mod kept_sets;
 mod results;
 mod settings;
 mod sparse;
@@ -25,6 +26,8 @@ mod _kldiv {
     use super::coded::{clipped_kl, decode_log_probs, encode_log_probs};
     #[pymodule_export]
     use super::descriptions::infinite_where;
+    #[pymodule_export]
+    use super::kept_sets::{gather_kept_log_probs, kept_entropy, lowest_kept, sample_k, top_k};
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, isa, set_num_threads};
     #[pymodule_export]

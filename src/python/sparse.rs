@@ -86,7 +86,7 @@ pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     let rule_type = named_tuple(module, "Rule", &["name", "parameter", "needs_normalizer", "samples"])?;
     let rules = PyDict::new(py);
-    for one in Rule::DESCRIPTIONS {
+    for one in Rule::descriptions() {
         let parameter = one.parameter.map(|parameter| parameter_tuple(module, parameter)).transpose()?;
         let record = rule_type.call1((one.name, parameter, one.needs_normalizer, one.samples))?;
         rules.set_item(one.name, record)?;

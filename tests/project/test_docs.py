@@ -14,6 +14,7 @@ import kldiv
 import kldiv.dask
 import kldiv.jax
 import kldiv.torch
+from kldiv._signatures import NUMPY_ONLY
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
@@ -22,6 +23,7 @@ DOCUMENTS = (
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "docs/article.md",
+    "docs/estimators.md",
     "docs/evaluation.md",
     "docs/report.md",
     "docs/scale.md",
@@ -48,7 +50,7 @@ EXAMPLES = [
     block
     for document in (
         *("README.md", "README.zh.md", "docs/article.md", "docs/torch.md"),
-        *("docs/evaluation.md", "docs/report.md", "docs/scale.md"),
+        *("docs/estimators.md", "docs/evaluation.md", "docs/report.md", "docs/scale.md"),
     )
     for block in blocks("python", (ROOT / document).read_text(encoding="utf-8"))
 ]
@@ -83,7 +85,7 @@ def test_readme_lists_every_public_name():
 
 def test_torch_and_jax_have_every_function_of_rows():
     functions = {name for name in kldiv.__all__ if inspect.isfunction(getattr(kldiv, name))}
-    functions -= {"value_and_grad", "compare", "pairwise"}
+    functions -= {"compare", *NUMPY_ONLY}
     assert functions - {"cross_entropy"} <= set(kldiv.torch.__all__)
     assert functions <= set(kldiv.jax.__all__)
     assert functions <= set(kldiv.dask.__all__)
@@ -119,10 +121,11 @@ def test_sections_linked_exist(document):
 
 def documented():
     """Every public function and class that can be called, of the package and its companions."""
-    for module in (kldiv, kldiv.torch, kldiv.jax, kldiv.dask):
+    estimators = (kldiv.estimators, kldiv.torch.estimators, kldiv.jax.estimators)
+    for module in (kldiv, kldiv.torch, kldiv.jax, kldiv.dask, *estimators):
         for name in module.__all__:
             found = getattr(module, name)
-            if inspect.isfunction(found) or module is kldiv.torch:
+            if inspect.isfunction(found) or (module is kldiv.torch and inspect.isclass(found)):
                 yield pytest.param(name, found, id=f"{module.__name__}.{name}")
 
 

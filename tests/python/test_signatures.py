@@ -1,5 +1,6 @@
 """A function has one signature in all front ends, and everyone can see it."""
 
+import importlib
 import inspect
 import os
 import subprocess
@@ -31,6 +32,17 @@ def test_parameters_are_those_of_numpy(companion, name):
     found = parameters(getattr(getattr(kldiv, companion), name))
     wanted = [one for one in parameters(getattr(kldiv, name)) if one[0] not in _signatures.WITHOUT]
     assert (found == wanted) is ((companion, name) not in _signatures.OWN)
+
+
+@pytest.mark.parametrize("companion", ["torch", "jax"])
+@pytest.mark.parametrize("name", kldiv.estimators.ESTIMATORS)
+def test_estimators_have_the_parameters_of_numpy(companion, name):
+    module = getattr(kldiv, companion).estimators
+    found = getattr(module, name)
+    assert parameters(found) == parameters(getattr(kldiv.estimators, name))
+    assert found.__module__ == module.__name__
+    assert set(module.__all__) == {*kldiv.estimators.ESTIMATORS}
+    assert "return" in typing.get_type_hints(found)
 
 
 @pytest.mark.parametrize("companion", COMPANIONS)
@@ -105,12 +117,19 @@ def test_the_parameter_is_that_of_the_table(name):
 def test_type_checkers_see_every_public_name(tmp_path):
     """And the options of each: one that is none is an error, the only one."""
     modules = {"kldiv": kldiv, "kldiv.torch": kldiv.torch, "kldiv.jax": kldiv.jax}
+    refused = dict.fromkeys(modules, "kl")
+    for module in [*modules]:
+        name = f"{module}.estimators"
+        modules[name], refused[name] = importlib.import_module(name), "k3"
     lines = [
         f"from {module} import {name} as {module.replace('.', '_')}_{name}"
         for module, found in modules.items()
         for name in found.__all__
     ]
-    lines += [f"{module.replace('.', '_')}_kl([], [], sapce=0)" for module in modules]
+    lines += [
+        f"{module.replace('.', '_')}_{name}([], [], sapce=0)" for module, name in refused.items()
+    ]
+    lines += ["import kldiv.torch as kt", "kt.estimators.k1"]
     lines += ["from kldiv import *", *kldiv.__all__]
     (tmp_path / "caller.py").write_text("\n".join(lines), encoding="utf-8")
     # Without what kldiv imports, which takes mypy ten times as long.

@@ -7,6 +7,13 @@ from kldiv._requests.divergence import divergence as divergence
 from kldiv._requests.divergence import divergence_of_sides as divergence_of_sides
 from kldiv._requests.gradients import differentiable as differentiable
 from kldiv._requests.gradients import differentiate as differentiate
+from kldiv._requests.kept_sets import KeptEntropyRequest as KeptEntropyRequest
+from kldiv._requests.kept_sets import KeptSets as KeptSets
+from kldiv._requests.kept_sets import as_kept_sets as as_kept_sets
+from kldiv._requests.kept_sets import as_rules as as_rules
+from kldiv._requests.kept_sets import check_shape as check_shape
+from kldiv._requests.kept_sets import ids_of as ids_of
+from kldiv._requests.kept_sets import with_mass as with_mass
 from kldiv._requests.negative import warn_of_negative as warn_of_negative
 from kldiv._requests.options import ENDPOINTS as ENDPOINTS
 from kldiv._requests.options import SPACES as SPACES

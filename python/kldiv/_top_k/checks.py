@@ -35,6 +35,8 @@ class Kept:
     offsets: Array
     normalizer: Array | None
     weights: Array | None
+    first: int = 0
+    """The number of the first row, where these are some of a file's."""
 
     def row(self, element: int) -> int:
         """The row of an element."""
@@ -45,7 +47,7 @@ class Kept:
         if not self.batch_shape:
             return "the row"
         index = tuple(int(i) for i in np.unravel_index(row, self.batch_shape))
-        return f"row {index[0] if len(index) == 1 else index}"
+        return f"row {index[0] + self.first if len(index) == 1 else index}"
 
 
 def check(kept: Kept) -> None:
@@ -85,6 +87,25 @@ def check_offsets(offsets: Array, elements: int) -> None:
         )
     if offsets[-1] != elements:
         raise ValueError(f"offsets end with {offsets[-1]}, but ids has {elements} elements")
+
+
+def check_falling(ids: Array, values: Array, offsets: Array, name: str) -> None:
+    """Raise `ValueError` for a value above the one before in its row, of the first row."""
+    flat, of = values.reshape(-1), ids.reshape(-1)
+    for start, stop in chunks(offsets):
+        begin, end = int(offsets[start]), int(offsets[stop])
+        piece = flat[begin:end].astype(np.float64)
+        rises = piece[1:] > piece[:-1]
+        # The first of a row follows another row's last.
+        firsts = offsets[start + 1 : stop] - begin
+        rises[firsts[(firsts > 0) & (firsts < len(piece))] - 1] = False
+        if rises.any():
+            at = begin + int(np.argmax(rises))
+            row = int(np.searchsorted(offsets, at + 1, side="right")) - 1
+            raise ValueError(
+                f"row {row} of {name} rises from {flat[at]:.9g} at id {of[at]} to "
+                f"{flat[at + 1]:.9g} at id {of[at + 1]}; expected numbers that fall, by rank"
+            )
 
 
 def row_sums(values: Array, offsets: Array, width: int | None) -> Array:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from kldiv import _arrays
+from kldiv import _arrays, _optional
 from kldiv._arrays import Array
-from kldiv._top_k import checks
+from kldiv._top_k import arguments, checks, padded, rows
 
 
 @dataclass(slots=True)
@@ -113,22 +115,21 @@ class TopK:
         offsets: ArrayLike | None = None,
         weights: ArrayLike | None = None,
     ) -> None:
-        if (log_probs is None) == (logits is None):
-            given = "neither" if logits is None else "both"
-            raise ValueError(f"expected either log_probs or logits, got {given}")
-        kind = "log_probs" if logits is None else "logits"
-        if normalizer is not None and logits is None:
-            raise ValueError("normalizer goes with logits; log_probs are normalised as they are")
+        kind, values = arguments.values(log_probs, logits, normalizer)
         self._adopt(
-            _owned(_integers("ids", ids)),
-            _owned(_floating(kind, log_probs if logits is None else logits)),
+            arguments.owned(arguments.integers("ids", ids)),
+            arguments.owned(arguments.floating(kind, values)),
             kind,
-            classes=_as_classes(classes),
-            normalizer=None if normalizer is None else _owned(_floating("normalizer", normalizer)),
+            classes=arguments.as_classes(classes),
+            normalizer=None
+            if normalizer is None
+            else arguments.owned(arguments.floating("normalizer", normalizer)),
             offsets=None
             if offsets is None
-            else _integers("offsets", offsets).astype(np.int64, order="C"),
-            weights=None if weights is None else _owned(_floating("weights", weights)),
+            else arguments.integers("offsets", offsets).astype(np.int64, order="C"),
+            weights=None
+            if weights is None
+            else arguments.owned(arguments.floating("weights", weights)),
         )
 
     def _adopt(
@@ -145,15 +146,12 @@ class TopK:
     ) -> None:
         """Take arrays that are contiguous, of native dtypes and nobody else's."""
         if not checked:
-            _check_shapes(ids, values, kind, offsets, weights)
+            arguments.check_shapes(ids, values, kind, offsets, weights)
         batch_shape = ids.shape[:-1] if offsets is None else (len(offsets) - 1,)
         if not checked:
-            _check_normalizer(normalizer, batch_shape)
+            arguments.check_normalizer(normalizer, batch_shape)
             width = ids.shape[-1] if offsets is None else None
             begins = _begins(ids, offsets)
-            flat_of = tuple(
-                None if array is None else array.reshape(-1) for array in (normalizer, weights)
-            )
             checks.check(
                 checks.Kept(
                     ids.reshape(-1),
@@ -163,7 +161,8 @@ class TopK:
                     batch_shape,
                     width,
                     begins,
-                    *flat_of,
+                    None if normalizer is None else normalizer.reshape(-1),
+                    None if weights is None else weights.reshape(-1),
                 )
             )
         for array in (ids, values, normalizer, offsets, weights):
@@ -192,6 +191,16 @@ class TopK:
     def is_normalized(self) -> bool:
         """Whether probabilities are known: of log-probabilities, or logits with a normaliser."""
         return self.kind == "log_probs" or self.normalizer is not None
+
+    @property
+    def rows(self) -> int:
+        """How many rows: of a batch of shape (2, 3), six."""
+        return math.prod(self.batch_shape)
+
+    @property
+    def begins(self) -> Array:
+        """Where rows begin, and the last ends, among all kept classes: int64."""
+        return _begins(self.ids, self.offsets)
 
     @property
     def counts(self) -> Array:
@@ -224,7 +233,7 @@ class TopK:
                 "these are logits without a normalizer, the log-sum-exp over all classes, so "
                 "their probabilities are not known"
             )
-        begins = _begins(self.ids, self.offsets)
+        begins = self.begins
         width = self.ids.shape[-1] if self.offsets is None else None
         total = np.empty(len(begins) - 1)
         for start, stop in checks.chunks(begins):
@@ -248,7 +257,7 @@ class TopK:
 
     def flat(self) -> Flat:
         """The rows one after the other, as the extension takes them."""
-        begins = _begins(self.ids, self.offsets)
+        begins = self.begins
         return Flat(
             np.ascontiguousarray(self.ids.reshape(-1), np.int64),
             self._log_probs(0, len(begins) - 1),
@@ -260,12 +269,220 @@ class TopK:
 
     def _log_probs(self, start: int, stop: int) -> Array:
         """Flat log-probabilities of rows, where they are normalised, in float64."""
-        begins = _begins(self.ids, self.offsets)
+        begins = self.begins
         values = self.values.reshape(-1)[begins[start] : begins[stop]].astype(np.float64)
         if self.normalizer is not None:
             normalizer = self.normalizer.reshape(-1)[start:stop].astype(np.float64)
             values -= np.repeat(normalizer, np.diff(begins[start : stop + 1]))
         return values
+
+    @classmethod
+    def from_padded(
+        cls,
+        ids: ArrayLike,
+        log_probs: ArrayLike | None = None,
+        *,
+        logits: ArrayLike | None = None,
+        normalizer: ArrayLike | None = None,
+        classes: int,
+        mask: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        outside: str = "refuse",
+    ) -> TopK:
+        r"""Of arrays with padding: only what a mask names is kept, and looked at.
+
+        The result has ragged rows, those of the batch in C order, also where none lacks a class.
+
+        Parameters
+        ----------
+        ids, log_probs, logits, normalizer, classes, weights
+            As of `TopK`, rectangular.
+        mask : array_like of bool or of 0 and 1, shape of ids, or (...)
+            Which elements are classes of their row, or which rows have any. Without it all.
+        outside : {"refuse", "drop"}
+            What is done about ids of `classes` and above.
+
+        Returns
+        -------
+        TopK
+            Of batch shape ``(rows,)``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `TopK`, and for a mask of another shape or with other numbers.
+
+        Examples
+        --------
+        >>> import kldiv
+        >>> ids, log_probs = [[5, 1], [9, 0]], [[-0.5, -1.5], [-0.25, 0.0]]
+        >>> kldiv.TopK.from_padded(ids, log_probs, classes=10, mask=[[1, 1], [1, 0]])
+        TopK(batch_shape=(2,), k=1..2, classes=10, log_probs of float64)
+        """
+        kind, given = arguments.values(log_probs, logits, normalizer)
+        whole, values = arguments.integers("ids", ids), arguments.floating(kind, given)
+        count = arguments.as_classes(classes)
+        of_ids = None if weights is None else arguments.floating("weights", weights)
+        arguments.check_shapes(whole, values, kind, None, of_ids)
+        if normalizer is not None:
+            normalizer = arguments.floating("normalizer", normalizer)
+            arguments.check_normalizer(normalizer, whole.shape[:-1])
+            normalizer = arguments.owned(normalizer.reshape(-1))
+        kept = padded.kept_elements(whole, count, mask, outside)
+        return cls._of(
+            arguments.owned(whole[kept]),
+            arguments.owned(values[kept]),
+            kind,
+            classes=count,
+            normalizer=normalizer,
+            offsets=padded.offsets_of(kept),
+            weights=None if of_ids is None else arguments.owned(of_ids[kept]),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[TopK]) -> TopK:
+        """The rows of several, one after the other along the first axis of the batch.
+
+        Parameters
+        ----------
+        parts : iterable of TopK
+            Of one vocabulary and one kind, all with a normaliser and weights, or none. Where they
+            keep different numbers of classes, or are ragged, so is the result; their batches have
+            one axis then.
+
+        Raises
+        ------
+        ValueError
+            For parts that do not fit, the number of which is named, and for none.
+
+        Examples
+        --------
+        >>> import kldiv
+        >>> one = kldiv.TopK([[5, 1]], [[-0.5, -1.5]], classes=10)
+        >>> kldiv.TopK.concatenate([one, one])
+        TopK(batch_shape=(2,), k=2, classes=10, log_probs of float64)
+        """
+        return cls._of(**rows.joined(list(parts)), checked=True)
+
+    def thin(self, k: int) -> TopK:
+        """The `k` most probable classes of every row, of equally probable ones those of lower ids.
+
+        They come in that order. A row that keeps fewer keeps them all.
+
+        Parameters
+        ----------
+        k : int
+            At least 1, and at most `classes`.
+
+        Raises
+        ------
+        ValueError
+            For samples, of which the most probable are no sample, and another `k`.
+
+        Examples
+        --------
+        >>> import kldiv
+        >>> kldiv.TopK([4, 1, 7], logits=[0.0, 2.0, 2.0], classes=8).thin(2).ids
+        array([1, 7])
+        """
+        if self.weights is not None:
+            raise ValueError(
+                "these are samples; the most probable of them stand for the row no more"
+            )
+        count = _arrays.as_integer("k", k)
+        if not 1 <= count <= self.classes:
+            raise ValueError(f"k is {count}; expected 1 to {self.classes}, the number of classes")
+        return self._of(**rows.most_probable(self, count), checked=True)
+
+    def to_dense(self, *, fill: float, dtype: DTypeLike | None = None) -> Array:
+        """Rows of all classes, with `fill` in place of those that are not kept.
+
+        Parameters
+        ----------
+        fill : float
+            The log-probability, or the logit, of the others: −inf where they have none.
+        dtype : dtype, optional
+            float64, float32, float16 or bfloat16; by itself that of the values.
+
+        Returns
+        -------
+        numpy.ndarray, shape (..., classes)
+            Log-probabilities or logits, as they are kept; what samples stand for is not in them.
+
+        Examples
+        --------
+        >>> import kldiv
+        >>> kldiv.TopK([2, 0], [-1.0, -2.0], classes=4).to_dense(fill=-100)
+        array([  -2., -100.,   -1., -100.])
+        """
+        chosen = self.values.dtype if dtype is None else np.dtype(dtype)
+        if _arrays.floating_name(chosen) is None:
+            raise TypeError(f"dtype is {chosen}; expected float64, float32, float16 or bfloat16")
+        return rows.dense(self, _arrays.as_float("fill", fill), chosen)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write these rows, and all that is needed to use them, to a file.
+
+        ``.safetensors`` holds the tensors ``ids``, ``log_probs`` or ``logits``, and where there
+        are any ``normalizer``, ``weights`` and ``offsets``; ``.parquet`` a row a position with
+        the same as columns, without bfloat16. Ids have the smallest integer dtype for the number
+        of classes, values their own. The metadata has under ``kldiv``, as JSON, ``format``
+        (``"TopK"``), ``version`` (1), ``kind``, ``classes``, ``batch_shape`` and ``ragged``.
+        `kldiv compare`, `kldiv convert` and `kldiv info` take such files as dumps.
+
+        The file has its name once it is whole.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Its end says the format.
+        overwrite : bool
+            Whether to replace a file that is there.
+
+        Raises
+        ------
+        ValueError
+            For another end, and for bfloat16 in Parquet.
+        FileExistsError, OSError
+            For a file that is there, or cannot be written.
+        ModuleNotFoundError
+            Without the extra ``eval``, or ``formats`` for Parquet.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import kldiv
+        >>> kept = kldiv.TopK([[5, 1]], [[-0.5, -1.5]], classes=10)
+        >>> path = tempfile.mkdtemp() + "/teacher.safetensors"
+        >>> kept.save(path)
+        >>> kldiv.TopK.load(path) == kept
+        True
+        """
+        _optional.module("kldiv.evaluation.top_k_files").save(self, path, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TopK:
+        """Read what `save` or `kldiv convert` wrote, and check it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A ``.safetensors`` or ``.parquet`` of top-k rows.
+
+        Raises
+        ------
+        ValueError
+            For a file that holds none, is cut off or of another version, or whose rows `TopK`
+            refuses; the message names the file, and the first such row and id.
+        OSError
+            For a file that cannot be read.
+        """
+        found: TopK = _optional.module("kldiv.evaluation.top_k_files").load(path)
+        return found
+
+    def __getitem__(self, index: Any) -> TopK:
+        """Some rows, by an index of the batch as NumPy takes it."""
+        return self._of(**rows.chosen(self, index), checked=True)
 
     def __len__(self) -> int:
         if not self.batch_shape:
@@ -283,7 +500,7 @@ class TopK:
         ):
             return False
         pairs = (
-            (_begins(self.ids, self.offsets), _begins(other.ids, other.offsets)),
+            (self.begins, other.begins),
             (self.ids, other.ids),
             (self.values, other.values),
             (self.normalizer, other.normalizer),
@@ -304,7 +521,8 @@ class TopK:
             k = f"{self.ids.shape[-1]}"
         else:
             counts = self.counts
-            k = f"{counts.min()}..{counts.max()}" if len(counts) else "0"
+            low, high = counts.min(initial=self.classes), counts.max(initial=0)
+            k = f"{low}..{high}" if low < high else f"{high}"
         normalizer = " with normalizer" if self.normalizer is not None else ""
         sampled = "" if self.weights is None else ", sampled"
         return (
@@ -339,67 +557,3 @@ def _begins(ids: Array, offsets: Array | None) -> Array:
     rows = math.prod(ids.shape[:-1])
     begins: Array = np.arange(rows + 1, dtype=np.int64) * width
     return begins
-
-
-def _owned(array: Array) -> Array:
-    native = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
-    owned: Array = np.array(array, native, order="C", copy=True)
-    return owned
-
-
-def _integers(name: str, value: Any) -> Array:
-    array = _arrays.as_array(name, value)
-    if not array.size and isinstance(value, (list, tuple)):
-        return array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} has dtype {array.dtype}; expected integers")
-    return array
-
-
-def _floating(name: str, value: Any) -> Array:
-    array = _arrays.as_array(name, value)
-    if array.dtype.kind in "iu" and isinstance(value, (list, tuple, int)):
-        # Python's integers are numbers like its floats.
-        return array.astype(np.float64)
-    if _arrays.floating_name(array.dtype) is None:
-        raise TypeError(
-            f"{name} has dtype {array.dtype}; expected float64, float32, float16 or bfloat16"
-        )
-    return array
-
-
-def _as_classes(classes: Any) -> int:
-    if isinstance(classes, (bool, np.bool_)):
-        raise TypeError(f"classes must be an integer, got {classes!r}")
-    count = _arrays.as_integer("classes", classes)
-    if not 1 <= count < 1 << 62:
-        raise ValueError(f"classes is {count}; expected at least 1")
-    return count
-
-
-def _check_shapes(
-    ids: Array, values: Array, kind: str, offsets: Array | None, weights: Array | None
-) -> None:
-    if offsets is None and not ids.ndim:
-        raise ValueError("ids has shape (), without an axis of classes")
-    if offsets is not None:
-        for name, array in (("ids", ids), ("offsets", offsets)):
-            if array.ndim != 1:
-                raise ValueError(f"{name} has shape {array.shape}; with offsets, expected one axis")
-        checks.check_offsets(offsets, len(ids))
-    for name, other in ((kind, values), ("weights", weights)):
-        if other is not None and other.shape != ids.shape:
-            raise ValueError(f"{name} has shape {other.shape} but ids has shape {ids.shape}")
-
-
-def _check_normalizer(normalizer: Array | None, batch_shape: tuple[int, ...]) -> None:
-    if normalizer is None:
-        return
-    if normalizer.shape != batch_shape:
-        raise ValueError(f"normalizer has shape {normalizer.shape}; expected {batch_shape}")
-    if (wrong := ~np.isfinite(normalizer)).any():
-        index = tuple(int(i) for i in np.argwhere(wrong)[0])
-        row = index[0] if len(index) == 1 else index
-        raise ValueError(
-            f"normalizer is {float(normalizer[index]):g} at row {row}; expected finite numbers"
-        )

@@ -317,6 +317,10 @@ def convert(
         typer.Option("--format", metavar="FORMAT", help="One of these ends, or directory."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="For top-k rows of a server: its vocabulary."),
+    ] = None,
     tokens: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="For .kld: token ids, \\[sequences, context]."),
@@ -340,6 +344,7 @@ def convert(
         sequences=sequences,
         format=form,
         overwrite=overwrite,
+        classes=vocab_size,
         base_file=converting.BaseFile(tokens, magic, clip),
     )
 

@@ -35,6 +35,7 @@ def run(
     sequences: str | None = None,
     format: str | None = None,  # noqa: A002 - the option's name
     overwrite: bool = False,
+    classes: int | None = None,
     base_file: BaseFile | None = None,
 ) -> None:
     """Write `source` as `target`, and show what was written.
@@ -51,16 +52,19 @@ def run(
         _write_base_file(dump, Path(target), base_file or BaseFile(), overwrite=overwrite)
         return
     with progress("converting", _positions(dump)) as advance:
-        done = convert(dump, target, format=format, overwrite=overwrite, advance=advance)
+        done = convert(
+            dump, target, format=format, overwrite=overwrite, classes=classes, advance=advance
+        )
     for what in done.lost:
         warn(f"{target} does not hold {what}")
+    # Top-k rows have no width, and are written in the dtype that servers compute in.
+    shape = [("width", f"{dump.width:,}"), ("dtype", dump.dtype.name)] if dump.width else []
     show_table(
         [
             ("written", str(done.path)),
             ("sequences", f"{done.sequences:,}"),
             ("positions", f"{done.positions:,}"),
-            ("width", f"{dump.width:,}"),
-            ("dtype", dump.dtype.name),
+            *shape,
             ("size", size(done.bytes)),
         ]
     )

@@ -136,6 +136,11 @@ def entropy(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | None = None,
+    support: Any = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    return_mass: bool = False,
 ) -> da.Array:
     r"""Shannon entropy, −Σ p ln p; `kldiv.entropy` on dask arrays. See `kl`."""
 
@@ -147,6 +152,11 @@ def gather_log_probs(
     ignore_index: int | None = -100,
     axis: int = -1,
     where: Any = None,
+    support: Any = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    return_mass: bool = False,
 ) -> da.Array:
     r"""Ln softmax(z/T) at the label of each row; `kldiv.gather_log_probs` on dask arrays. See `kl`."""
 

@@ -181,6 +181,12 @@ def _on_dask_arrays(name: str) -> Callable[..., da.Array]:
 
     def function(*args: Any, **kwargs: Any) -> da.Array:
         rows, options = bound(name, signature, args, kwargs)
+        for option in ("support", "return_mass"):
+            if options.get(option) is not None and options.get(option) is not False:
+                raise TypeError(
+                    f"{option} is not for dask arrays: dask.array.map_blocks of kldiv.{name} "
+                    "takes it"
+                )
         axis = operator.index(options["axis"])
         call = call_of(numpy_function(name), rows, _without_marks(options))
         if name == "log_softmax":

@@ -9,6 +9,7 @@ from kldiv._arrays import Array
 from kldiv.evaluation.bounds import DenseSpace, bounds
 from kldiv.evaluation.clipped_kl import clipped_kl
 from kldiv.evaluation.dumps.llama_cpp import LlamaCppDump
+from kldiv.evaluation.dumps.part import innermost
 from kldiv.evaluation.dumps.protocol import DENSE, Block, Dump, DumpError, TopKBlock
 from kldiv.evaluation.positions import Part, Scorer, Scoring, dense_scorer
 
@@ -64,12 +65,25 @@ def top_k_scorer(reference: Dump, candidate: Dump, scoring: Scoring) -> Scorer:
         classes = scoring.class_rule.width(dump.name, dump.width or 0)
         space = scoring.spaces[0 if dump is reference else 1] or dump.kind
         rows = max(1, dump.block_bytes // (classes * 8))
+    _check_vocabularies((reference, candidate), scoring)
 
     def score(p: Block, q: Block, labels: Array | None, where: Array | None) -> Part:
         p, q = (block if isinstance(block, TopKBlock) else block[:, :classes] for block in (p, q))
         return bounds(p, q, labels, space=cast(DenseSpace, space))
 
     return Scorer(score, rows, classes)
+
+
+def _check_vocabularies(dumps: tuple[Dump, Dump], scoring: Scoring) -> None:
+    """Raise `DumpError` where both sides say how many classes there are, and differ."""
+    known = [
+        (dump, scoring.class_rule.width(dump.name, width))
+        for dump in dumps
+        if (width := getattr(innermost(dump), "classes", dump.width)) is not None
+    ]
+    if len(known) == 2 and known[0][1] != known[1][1]:
+        first, second = (f"{dump.name} is of {width:,} classes" for dump, width in known)
+        raise DumpError(f"{first}, {second}; top-k rows are compared of one vocabulary")
 
 
 def scorer_of(reference: Dump, candidate: Dump, scoring: Scoring, heads: tuple[Any, Any]) -> Scorer:

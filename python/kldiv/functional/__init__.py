@@ -18,6 +18,8 @@ from kldiv.functional.softmax import entropy as entropy
 from kldiv.functional.softmax import gather_log_probs as gather_log_probs
 from kldiv.functional.softmax import log_softmax as log_softmax
 from kldiv.functional.softmax import logsumexp as logsumexp
+from kldiv.functional.top_k import sample_k as sample_k
+from kldiv.functional.top_k import top_k as top_k
 from kldiv.functional.uld import uld as uld
 from kldiv.functional.value_and_grad import value_and_grad as value_and_grad
 
@@ -30,6 +32,8 @@ if not TYPE_CHECKING:
         "log_softmax",
         "logsumexp",
         "pairwise",
+        "sample_k",
+        "top_k",
         "uld",
         "value_and_grad",
         *DIVERGENCES,

@@ -3,6 +3,7 @@
 They run on the host, by callbacks that see NumPy arrays.
 """
 
+from kldiv.jax import estimators as estimators
 from kldiv.jax.functional import FUNCTIONS
 
 globals().update(FUNCTIONS)

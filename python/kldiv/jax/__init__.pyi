@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from kldiv.jax import estimators as estimators
+
 __all__ = [
     "adaptive_kl",
     "alpha_divergence",
@@ -116,6 +118,11 @@ def entropy(
     weights: Any = None,
     reduction: str = "none",
     denominator: float | jax.Array | None = None,
+    support: Any = None,
+    top_k: int | jax.Array | None = None,
+    top_p: float | jax.Array | None = None,
+    min_p: float | jax.Array | None = None,
+    return_mass: bool = False,
 ) -> jax.Array:
     r"""Shannon entropy, −Σ p ln p; `kldiv.entropy` on JAX arrays. See `kl`."""
 
@@ -127,6 +134,11 @@ def gather_log_probs(
     ignore_index: int | jax.Array | None = -100,
     axis: int = -1,
     where: Any = None,
+    support: Any = None,
+    top_k: int | jax.Array | None = None,
+    top_p: float | jax.Array | None = None,
+    min_p: float | jax.Array | None = None,
+    return_mass: bool = False,
 ) -> jax.Array:
     r"""Ln softmax(z/T) at the label of each row; `kldiv.gather_log_probs` on JAX arrays. See `kl`."""
 

@@ -12,6 +12,7 @@ import numpy as np
 import kldiv
 from kldiv._arrays import as_array
 from kldiv._top_k import TopK
+from kldiv.jax import kept_sets
 from kldiv.jax.rows import Call, Place, evaluate, is_traced
 from kldiv.jax.top_k import Constant, arrays_of, stand_in
 
@@ -19,16 +20,18 @@ LABELS = ("targets", "labels")
 SIDE_ARRAYS = ("where", "weights", "class_weights")
 
 
-def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
+def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> Any:
     """A function of `kldiv`: `rows` are its arguments with a row or a label for each row."""
     rows = {
-        argument: value if type(value) is TopK else _rows(argument, value)
+        argument: value if type(value) is TopK else as_rows(argument, value)
         for argument, value in rows.items()
     }
     function = getattr(kldiv, name)
     if not _has_traced((rows, options)):
         # The very call that a user of NumPy makes, and its exceptions.
-        return jnp.asarray(function(**rows, **options))
+        return jax.tree.map(jnp.asarray, function(**rows, **options))
+    if kept := kept_sets.taken(options):
+        return _of_kept(name, rows, options, kept)
     _check(name, rows, options)
     first = next(argument for argument, value in rows.items() if type(value) is not TopK)
     axis = operator.index(options["axis"])
@@ -37,20 +40,20 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     constants: dict[str, Any] = {}
     for argument, value in rows.items():
         if type(value) is not TopK:
-            arrays[argument, None] = _on_device(argument, value)
+            arrays[argument, None] = as_jax(argument, value)
         elif _has_traced(value):
             constants[argument] = (value.kind, value.classes)
-            kept = arrays_of(value)
-            arrays |= {(argument, name): jnp.asarray(array) for name, array in kept.items()}
+            fields = arrays_of(value)
+            arrays |= {(argument, name): jnp.asarray(array) for name, array in fields.items()}
         else:
             constants[argument] = Constant(value)
     for option, value in options.items():
         if option in SIDE_ARRAYS:
             if value is not None:
-                arrays[option, None] = _on_device(option, value)
+                arrays[option, None] = as_jax(option, value)
         elif option == "id_map" and value is not None:
             constants[option] = (None, None)
-            arrays |= {(option, at): _on_device(option, ids) for at, ids in enumerate(value)}
+            arrays |= {(option, at): as_jax(option, ids) for at, ids in enumerate(value)}
         elif is_traced(value):
             arrays[option, None] = value
         else:
@@ -66,11 +69,35 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> jax.Array:
     return evaluate(asked, *arrays.values())
 
 
+def _of_kept(name: str, rows: dict[str, Any], options: dict[str, Any], kept: dict[str, Any]) -> Any:
+    """The call on rows whose other classes are masked, with their mass where that is asked for."""
+    if options.get("space", "logits") != "logits":
+        raise ValueError(f"kept sets are of logits, and space is {options['space']!r}")
+    first = next(iter(rows))
+    z = as_jax(first, rows[first])
+    axis = operator.index(options["axis"])
+    survivors = kept_sets.masked(z, axis, options["temperature"], kept)
+    value = call(name, {**rows, first: survivors}, options)
+    if not kept["return_mass"]:
+        return value
+    same = {one: options[one] for one in ("temperature", "axis", "where")}
+    more = {"weights": None, "reduction": "none", "denominator": None}
+    sums = [call("logsumexp", {"z": one}, {**same, **more}) for one in (survivors, z)]
+    mass = jnp.minimum(jnp.exp(sums[0] - sums[1]), 1.0)
+    # Rows that are left out have the logarithm 0 twice.
+    for option in ("where", "weights"):
+        if options.get(option) is not None:
+            mass = jnp.where(jnp.asarray(options[option]) != 0, mass, 0.0)
+    if "labels" in rows and options["ignore_index"] is not None:
+        mass = jnp.where(jnp.asarray(rows["labels"]) != options["ignore_index"], mass, 0.0)
+    return value, mass
+
+
 def _has_traced(values: Any) -> bool:
     return any(map(is_traced, jax.tree.leaves(values)))
 
 
-def _rows(name: str, value: Any) -> Any:
+def as_rows(name: str, value: Any) -> Any:
     """Floating numbers as a JAX array; integers, which JAX may narrow, as they are."""
     if isinstance(value, jax.Array):
         return value
@@ -86,7 +113,7 @@ def _rows(name: str, value: Any) -> Any:
     )
 
 
-def _on_device(name: str, value: Any) -> jax.Array:
+def as_jax(name: str, value: Any) -> jax.Array:
     """An array that JAX can trace, of the same numbers."""
     if isinstance(value, jax.Array) or _has_traced(value):
         return jnp.asarray(value)
@@ -120,7 +147,7 @@ def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
         )
         for argument, value in rows.items()
     }
-    given = {option: _stand_in(option, value) for option, value in options.items()}
+    given = {option: stand_in_of_option(option, value) for option, value in options.items()}
     # Rows that are left out are not computed, so that nothing reads what the stand-ins hold.
     where = options["where"]
     if where is None:
@@ -141,12 +168,13 @@ def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:
     return np.moveaxis(np.zeros((*sizes, classes), dtype), -1, axis)
 
 
-def _stand_in(name: str, value: Any) -> Any:
+def stand_in_of_option(name: str, value: Any) -> Any:
+    """An option as it is, or some numbers of its shape and dtype where JAX hides them."""
     if name == "id_map" and value is not None:
         # Ids that are all different, of those that are hidden.
         return tuple(np.arange(len(ids)) if is_traced(ids) else ids for ids in value)
     if isinstance(value, tuple | list):
-        return tuple(_stand_in(name, one) for one in value)
+        return tuple(stand_in_of_option(name, one) for one in value)
     if not is_traced(value):
         return value
     return np.full(value.shape, -100 if name == "ignore_index" else 1, value.dtype)

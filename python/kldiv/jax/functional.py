@@ -136,7 +136,7 @@ def _on_jax_arrays(name: str) -> Callable[..., jax.Array]:
     model = getattr(functional, name)
     signature = adopted(model, TYPES, "jax.Array")
 
-    def function(*args: Any, **kwargs: Any) -> jax.Array:
+    def function(*args: Any, **kwargs: Any) -> Any:
         return call(name, *bound(name, signature, args, kwargs))
 
     if name in DOCSTRINGS:

@@ -56,9 +56,10 @@ class Call:
         return any(name == "reduction" and value != "none" for name, value in self.options)
 
     @property
-    def is_ragged(self) -> bool:
-        """Whether rows of a `TopK` keep different numbers of classes, in one batch only."""
-        return any(at == "offsets" for _, at in self.places)
+    def has_own_batch(self) -> bool:
+        """Whether a `TopK` knows no other batch than its own: ragged, or of known numbers."""
+        known = any(isinstance(value, Constant) for _, value in self.options)
+        return known or any(at == "offsets" for _, at in self.places)
 
     def arguments(self, arrays: Arrays) -> dict[str, Any]:
         """All arguments of the NumPy function."""
@@ -142,7 +143,7 @@ def _on_host(
         lead = np.broadcast_shapes(*leads)
         if (
             not call.reduces
-            and not call.is_ragged
+            and not call.has_own_batch
             and all(
                 name in ROWS + OVER_BATCH or set(own) <= {1}
                 for name, own in zip(names, leads, strict=True)

@@ -4,6 +4,7 @@
 torch. Everything else has p, the reference, first, and takes logits.
 """
 
+from kldiv.torch import estimators as estimators
 from kldiv.torch.functional.cross_entropy import cross_entropy
 from kldiv.torch.functional.distillation import distillation_loss
 from kldiv.torch.functional.divergence import FUNCTIONS

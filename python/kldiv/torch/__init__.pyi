@@ -5,10 +5,13 @@ torch. Everything else has p, the reference, first, and takes logits.
 """
 
 # Made by `make derived`.
+from typing import Any
+
 from torch import Tensor
 
 from kldiv import TopK
 
+from kldiv.torch import estimators as estimators
 from kldiv.torch.functional.cross_entropy import cross_entropy as cross_entropy
 from kldiv.torch.functional.distillation import distillation_loss as distillation_loss
 from kldiv.torch.functional.kl_div import kl_div as kl_div
@@ -112,6 +115,11 @@ def entropy(
     weights: Tensor | None = None,
     reduction: str = "none",
     denominator: float | Tensor | None = None,
+    support: Any = None,
+    top_k: int | None = None,
+    top_p: float | Tensor | None = None,
+    min_p: float | Tensor | None = None,
+    return_mass: bool = False,
 ) -> Tensor:
     r"""Shannon entropy, −Σ p ln p; `kldiv.entropy` on tensors, differentiable."""
 
@@ -123,6 +131,11 @@ def gather_log_probs(
     ignore_index: int | None = -100,
     axis: int = -1,
     where: Tensor | None = None,
+    support: Any = None,
+    top_k: int | None = None,
+    top_p: float | Tensor | None = None,
+    min_p: float | Tensor | None = None,
+    return_mass: bool = False,
 ) -> Tensor:
     r"""The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors."""
 

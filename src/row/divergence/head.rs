@@ -15,13 +15,13 @@ use std::cell::Cell;
 
 /// A row of which the head is wanted.
 #[derive(Clone, Copy)]
-pub(super) struct Head<'a> {
-    pub(super) p: Distribution<'a>,
-    pub(super) sum: LogSumExp,
+pub(crate) struct Head<'a> {
+    pub(crate) p: Distribution<'a>,
+    pub(crate) sum: LogSumExp,
     /// What it holds.
-    pub(super) mass: f64,
+    pub(crate) mass: f64,
     /// Whether p is found in f64 lanes.
-    pub(super) wide: bool,
+    pub(crate) wide: bool,
 }
 
 /// Numbers that are put in order.
@@ -38,7 +38,7 @@ const NARROW_ERROR: f64 = 5e-7;
 
 impl Head<'_> {
     /// The number of its least probable class; +∞ where it has none, −∞ where it has all. `None` where f32 lanes do not tell.
-    pub(super) fn smallest(self, isa: Isa, blocks: &Blocks) -> Option<f64> {
+    pub(crate) fn smallest(self, isa: Isa, blocks: &Blocks) -> Option<f64> {
         if self.mass <= 0.0 {
             return Some(f64::INFINITY);
         }

@@ -12,7 +12,7 @@
 mod disjoint;
 pub(crate) mod first_pass;
 mod gradient_writer;
-mod head;
+pub(crate) mod head;
 mod passes;
 pub(crate) mod second_pass;
 mod statistic;

@@ -10,7 +10,7 @@ use crate::rows::{Row, RowMut};
 use crate::simd::Isa;
 use crate::threads::Blocks;
 
-/// By how much of itself the value may change with a logarithm of f32 lanes: they are right to 1.2e-7, and values to 1e-6.
+/// By how much of itself a value may change with a logarithm of f32 lanes: they are right to 1.2e-7, and values to 1e-6.
 pub(super) const SENSITIVE: f64 = 2.0;
 
 /// The loss; `rising` are the classes known in order.
@@ -65,7 +65,7 @@ pub(super) fn loss<D: Divergence>(
                 normalized(objective, &ln_p, &ln_q, teacher.ids.len(), isa, blocks)
             }
         };
-        if !wide && found.of_others.abs() > SENSITIVE * found.value.abs() {
+        if !wide && found.needs_wide_lanes() {
             wide = true;
             continue;
         }
@@ -85,6 +85,17 @@ struct Found {
     of_known: Vec<f64>,
     /// Of the log-sum-exp of all others.
     of_others: f64,
+    /// The probability of these.
+    others: f64,
+}
+
+impl Found {
+    /// Whether value or gradient depend on the log-sum-exp of the others more than f32 lanes are right to.
+    fn needs_wide_lanes(&self) -> bool {
+        let square: f64 =
+            self.of_known.iter().map(|slope| slope * slope).sum::<f64>() + self.of_others * self.of_others;
+        self.of_others.abs() > SENSITIVE * self.value.abs() || self.others > 2.0 * SENSITIVE * square.sqrt()
+    }
 }
 
 /// Of two distributions over a few classes, the first `known` of which are those known.
@@ -102,8 +113,9 @@ fn normalized<D: Divergence>(
         value = crossed(ln_p.iter().map(|ln_p| (ln_p - p_sum).exp()), ln_q.iter().map(|ln_q| ln_q - q_sum));
     }
     let of_others = slopes.get(known).copied().unwrap_or(0.0);
+    let others = ln_q.get(known).map_or(0.0, |ln_others| (ln_others - log_sum_exp(ln_q.iter().copied())).exp());
     slopes.truncate(known);
-    Found { value, of_known: slopes, of_others }
+    Found { value, of_known: slopes, of_others, others }
 }
 
 /// Of the terms of the classes known, both sides being as they are; the student has `others` outside of them.
@@ -132,7 +144,7 @@ fn as_they_are<D: Divergence>(
     for (slope, ln_q) in slopes.iter_mut().zip(ln_q) {
         *slope -= ln_q.exp() * sum;
     }
-    Found { value, of_known: slopes, of_others: -sum * others }
+    Found { value, of_known: slopes, of_others: -sum * others, others }
 }
 
 /// The divergence of two short rows, and its gradient with respect to the student's.

@@ -116,10 +116,15 @@ fn log_sum_exp(numbers: impl Iterator<Item = f64> + Clone) -> f64 {
     if largest == f64::NEG_INFINITY {
         return largest;
     }
-    // The largest by itself: of a row that it dominates, the logarithm is that of 1 and little more.
-    let mut rest = -1.0;
+    // Without the largest: of a row that it dominates, the logarithm is that of 1 and little more.
+    let mut rest = 0.0;
+    let mut left_out = false;
     for number in numbers {
-        rest += (number - largest).exp();
+        if number == largest && !left_out {
+            left_out = true;
+        } else {
+            rest += (number - largest).exp();
+        }
     }
     largest + rest.ln_1p()
 }

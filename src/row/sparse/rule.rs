@@ -50,20 +50,25 @@ const FLOOR: Parameter = Parameter {
     domain: "a log-probability from -1e30 to 0",
 };
 
+/// One line a rule.
+const TABLE: [(Rule, RuleDescription); 7] = [
+    (Rule::Renormalize, described("renormalize", false)),
+    (Rule::Tail, described("tail", true)),
+    (Rule::Truncate, described("truncate", true)),
+    (Rule::RenormalizeP, described("renormalize_p", false)),
+    (Rule::UniformTail, described("uniform_tail", true)),
+    (Rule::Floor { floor: -100.0 }, RuleDescription { parameter: Some(FLOOR), ..described("floor", true) }),
+    (Rule::Sampled, RuleDescription { samples: true, ..described("sampled", true) }),
+];
+
+const fn described(name: &'static str, needs_normalizer: bool) -> RuleDescription {
+    RuleDescription { name, parameter: None, needs_normalizer, samples: false }
+}
+
 impl Rule {
     /// What is known of each.
-    pub const DESCRIPTIONS: &[RuleDescription] = &[
-        Self::described("renormalize", false),
-        Self::described("tail", true),
-        Self::described("truncate", true),
-        Self::described("renormalize_p", false),
-        Self::described("uniform_tail", true),
-        RuleDescription { parameter: Some(FLOOR), ..Self::described("floor", true) },
-        RuleDescription { samples: true, ..Self::described("sampled", true) },
-    ];
-
-    const fn described(name: &'static str, needs_normalizer: bool) -> RuleDescription {
-        RuleDescription { name, parameter: None, needs_normalizer, samples: false }
+    pub fn descriptions() -> impl Iterator<Item = RuleDescription> {
+        TABLE.into_iter().map(|(_, description)| description)
     }
 
     /// The rule called `name`; `parameter` is ignored by those without one.
@@ -71,19 +76,11 @@ impl Rule {
     /// # Errors
     /// [`Error::UnknownName`], [`Error::Parameter`].
     pub fn new(name: &str, parameter: f64) -> Result<Self, Error> {
-        let rule = match name {
-            "renormalize" => Rule::Renormalize,
-            "tail" => Rule::Tail,
-            "truncate" => Rule::Truncate,
-            "renormalize_p" => Rule::RenormalizeP,
-            "uniform_tail" => Rule::UniformTail,
-            "floor" => Rule::Floor { floor: parameter },
-            "sampled" => Rule::Sampled,
-            _ => {
-                let names: Vec<&str> = Self::DESCRIPTIONS.iter().map(|one| one.name).collect();
-                return Err(Error::UnknownName { kind: "rule", name: name.to_owned(), known: names.join(", ") });
-            }
+        let Some((rule, _)) = TABLE.into_iter().find(|(_, description)| description.name == name) else {
+            let names: Vec<&str> = Self::descriptions().map(|one| one.name).collect();
+            return Err(Error::UnknownName { kind: "rule", name: name.to_owned(), known: names.join(", ") });
         };
+        let rule = if let Rule::Floor { .. } = rule { Rule::Floor { floor: parameter } } else { rule };
         rule.check()?;
         Ok(rule)
     }
@@ -96,15 +93,9 @@ impl Rule {
     /// What is known of it.
     #[must_use]
     pub fn description(self) -> RuleDescription {
-        Self::DESCRIPTIONS[match self {
-            Rule::Renormalize => 0,
-            Rule::Tail => 1,
-            Rule::Truncate => 2,
-            Rule::RenormalizeP => 3,
-            Rule::UniformTail => 4,
-            Rule::Floor { .. } => 5,
-            Rule::Sampled => 6,
-        }]
+        let same = |rule: &Rule| std::mem::discriminant(rule) == std::mem::discriminant(&self);
+        let known = TABLE.into_iter().find(|(rule, _)| same(rule));
+        known.map_or(described("", false), |(_, description)| description)
     }
 }
 
@@ -114,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_rule_has_the_name_it_is_found_by() {
-        for one in Rule::DESCRIPTIONS {
+        for (rule, one) in TABLE {
+            assert_eq!(rule.description(), one);
             let parameter = one.parameter.and_then(|parameter| parameter.default).unwrap_or(0.0);
             assert_eq!(Rule::new(one.name, parameter).map(|rule| rule.description().name), Ok(one.name));
         }

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import kldiv
 from kldiv.evaluation import evaluate, open_dump
 from kldiv.evaluation.dumps.convert import convert
 from kldiv.evaluation.dumps.protocol import DumpError
@@ -93,7 +94,7 @@ def web(folder):
 
 @pytest.fixture(scope="module")
 def expected(folder):
-    return evaluate(str(folder / "p.npy"), str(folder / "q.npy")).positions.drop("name")
+    return evaluate(str(folder / "p.npy"), str(folder / "q.npy")).positions.drop("candidate")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -148,3 +149,16 @@ def test_work_knows_what_changed_elsewhere(memory, folder, tmp_path):
     data[-1] ^= 1
     fsspec.filesystem("memory").pipe_file(path.path, bytes(data))
     assert _path(path) != before
+
+
+@pytest.mark.parametrize("name", ["k.safetensors", "k.parquet"])
+def test_top_k_rows_that_are_not_on_a_disk(folder, memory, name, tmp_path):
+    logits = np.load(folder / "p.npy")
+    ids = np.argsort(-logits, axis=-1, kind="stable")[..., :6]
+    values = np.take_along_axis(logits, ids, -1)
+    kept = kldiv.TopK(ids, logits=values, normalizer=kldiv.logsumexp(logits), classes=CLASSES)
+    kept.save(tmp_path / name)
+    fsspec.filesystem("memory").put(str(tmp_path / name), f"{memory[8:]}/{name}")
+    here = evaluate(tmp_path / name, folder / "q.npy")
+    there = evaluate(f"{memory}/{name}", f"{memory}/q.npy")
+    assert there.positions.drop("candidate").equals(here.positions.drop("candidate"))

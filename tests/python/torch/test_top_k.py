@@ -1,5 +1,6 @@
 """Losses from a `TopK` on tensors: those of NumPy, differentiable, compiled, and as formulas."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 import kldiv
 import kldiv.torch
 from kldiv._kldiv import RULES
-from kldiv.torch.ops import sparse
+from kldiv.torch.ops.loss import as_tensor
+from kldiv.torch.ops.sparse import sparse
 
 CLASSES, K = 12, 5
 LOSSES = [
@@ -99,7 +101,8 @@ def test_all_classes_kept_and_none_as_formulas(rule):
     for top_k in (whole, none):
         expected = kldiv.kl(top_k, z.numpy(), rule=rule)
         tensors = kldiv.torch.top_k_tensors(top_k)
-        found = torch.func.vmap(lambda _: kldiv.torch.kl(tensors, z, rule=rule))(torch.zeros(1))
+        batch = functools.partial(kldiv.torch.kl, tensors, rule=rule)
+        found = torch.func.vmap(lambda _, of=batch: of(z))(torch.zeros(1))
         np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-10)
 
 
@@ -118,7 +121,7 @@ def test_cross_entropy_and_its_class_axis():
     assert of_three_axes.item() == expected
     with pytest.raises(ValueError, match="only reduction applies"):
         kldiv.torch.cross_entropy(z, top_k, rule="tail", label_smoothing=0.1)
-    with pytest.raises(ValueError, match="apply where target is a kldiv.TopK"):
+    with pytest.raises(ValueError, match=r"apply where target is a kldiv\.TopK"):
         kldiv.torch.cross_entropy(z, torch.zeros(3, dtype=torch.long), rule="tail")
 
 
@@ -142,14 +145,20 @@ def test_compiled_code_takes_tensors(dtype):
         torch.compile(lambda z: kldiv.torch.kl(top_k, z, rule="tail"), fullgraph=True)(z)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_operator():
     teacher = kldiv.torch.top_k_tensors(kept("tail"))
     of = (teacher.ids, teacher.log_probs, teacher.offsets, None, True, True, teacher.width)
-    arguments = (logits().requires_grad_(), *of, "kl", torch.zeros((), dtype=torch.float64), "tail")
-    numbers = [torch.tensor(one, dtype=torch.float64) for one in (0.0, 1.0, 1.0)]
-    torch.library.opcheck(
-        sparse.sparse._forward, (*arguments, *numbers, False, None, None, "sum", None, True)
-    )
+    given = (logits().requires_grad_(), *of, "kl", 0.0, "tail", 0.0, 1.0, 1.0, False)
+    arguments = [
+        as_tensor(value) if name in sparse.numbers else value
+        for name, value in zip(sparse.arguments, (*given, None, None, "sum", None), strict=True)
+    ]
+    torch.library.opcheck(torch.ops.kldiv.sparse.default, (*arguments, True))
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    upstream = torch.ones((), dtype=torch.float64)
+    backward = torch.ops.kldiv.sparse_backward.default
+    torch.library.opcheck(backward, (upstream, *arguments, True), test_utils=checks)
 
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0])

@@ -7,8 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kldiv.evaluation.dumps import directory, npy, npz, parquet, safetensors, zarr
-from kldiv.evaluation.dumps.protocol import DENSE, Dump, DumpError
+from kldiv.evaluation.dumps import (
+    directory,
+    npy,
+    npz,
+    parquet,
+    safetensors,
+    top_k_writer,
+    zarr,
+)
+from kldiv.evaluation.dumps.protocol import Dump, DumpError
 from kldiv.evaluation.dumps.writing import Source, Writer
 from kldiv.evaluation.whole_file import flush, put, remove, unused_name
 
@@ -45,6 +53,7 @@ def convert(
     *,
     format: str | None = None,  # noqa: A002 - as in the protocol
     overwrite: bool = False,
+    classes: int | None = None,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> Converted:
     """Write a dump in another format, in the dtype it has.
@@ -55,15 +64,18 @@ def convert(
     Parameters
     ----------
     dump
-        What is written; any but top-k rows. A stream is read to its end.
+        What is written. A stream is read to its end.
     out
         Where to. The end of its name says the format: ``.npy`` (one array: sequences of one
         length), ``.npz``, ``.safetensors``, ``.parquet``, ``.zarr``, or ``/`` for a directory of
-        numbered ``.safetensors``.
+        numbered ``.safetensors``. Top-k rows are written as ``.safetensors`` or ``.parquet``, as
+        `kldiv.TopK.save` does, with the text's own tokens as labels.
     format
         One of these ends, or ``directory``, where the name does not say it.
     overwrite
         Whether to replace a file, or a directory of a dump, that is there.
+    classes
+        Of top-k rows of a server, which do not say it, the number of classes of whole rows.
     advance
         Told the number of rows just written.
 
@@ -89,13 +101,14 @@ def convert(
     >>> open_dump(folder / "logits.safetensors").dtype
     dtype('float16')
     """
-    if dump.kind not in DENSE and dump.kind != "hidden_states":
-        raise DumpError(
-            f"{dump.name} holds only the most probable classes of each row; expected whole rows"
-        )
     text = str(out)
     path = Path(text)
-    writer = _writer(text, format)
+    if dump.kind == "top_k":
+        writer = top_k_writer.writer(dump, text, format, classes)
+    else:
+        if classes is not None:
+            raise DumpError(f"classes goes with top-k rows; {dump.name} says how many it has")
+        writer = _writer(text, format)
     _check_target(dump, path, overwrite)
     partial = unused_name(path)
     source = Source(dump, advance)

@@ -30,6 +30,7 @@ from kldiv.evaluation.dumps import (
     server_json,
     sharded,
     streams,
+    top_k,
     zarr,
 )
 from kldiv.evaluation.dumps.dense import DenseDump
@@ -41,6 +42,7 @@ from kldiv.evaluation.whole_file import PARTIAL
 FORMATS: tuple[ModuleType, ...] = (
     npy,
     npz,
+    top_k,
     safetensors,
     sharded,
     llama_cpp,

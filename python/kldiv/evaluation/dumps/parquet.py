@@ -68,7 +68,7 @@ class ParquetRows:
 
     def _decoded(self, groups: list[int], first: int, step: int) -> Iterator[Array]:
         columns = list(self.columns)
-        with _Guard(self.path), _file(self.path) as file:
+        with guard(self.path), open_file(self.path) as file:
             for batch in file.iter_batches(step, groups, columns, use_threads=False):
                 block = self._list_rows(batch, first) if self.lists else self._plain_rows(batch)
                 yield block
@@ -124,7 +124,7 @@ def open(  # noqa: A001 - of every format
     path: Path, *, key: str | None = None, kind: Kind | None = None
 ) -> DenseDump:
     """Open the rows of a file, and cut them where the sequence changes."""
-    with _Guard(path), _file(path) as file:
+    with guard(path), open_file(path) as file:
         schema = file.schema_arrow
         metadata = file.metadata
         groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
@@ -148,7 +148,7 @@ def open(  # noqa: A001 - of every format
     return DenseDump.of(str(path), "Parquet", found, parts, (path,), notes={"kind from": source})
 
 
-class _Guard:
+class guard:  # noqa: N801 - as contextlib names its own
     """Errors of the library, in one line that names the file."""
 
     def __init__(self, path: Path) -> None:
@@ -166,7 +166,8 @@ class _Guard:
             raise DumpError(f"{self._path} cannot be read: {error}") from None
 
 
-def _file(path: Path) -> Any:
+def open_file(path: Path) -> Any:
+    """The file, as the library reads it."""
     # Streams of columns, not all of a row group at once.
     source = path if isinstance(path, Path) else path.open("rb")
     return library().ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)

@@ -14,7 +14,9 @@ import numpy as np
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps import directory, llama_cpp_writer
+from kldiv.evaluation.dumps.convert import convert
 from kldiv.evaluation.dumps.describe import size
+from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.llama_cpp import Header
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.safetensors import DTYPES
@@ -30,7 +32,8 @@ from kldiv.evaluation.whole_file import whole_directory
 Layout = Literal["hidden", "logits", "kld", "top_k"]
 DUMP = {"hidden": "", "logits": "", "kld": "base.kld", "top_k": "top_k.jsonl"}
 """What of the directory `kldiv compare` is given, beside its name."""
-ENTRY_BYTES = 75  # of a token of a position in JSON, about
+TOP_K_FILE = "top_k.safetensors"
+ENTRY_BYTES = 83  # of a token of a position in JSON, about, and its id and number
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def capture(
     * ``logits``: ``capture/logits_000000.safetensors`` …;
     * ``kld``: ``base.kld``, llama.cpp's base file: whole chunks of which the second half is kept,
       in 16 bits, with BOS in the place of a chunk's first token where the tokenizer has one;
-    * ``top_k``: ``top_k.jsonl``, the `k` most probable tokens as vLLM answers;
+    * ``top_k``: ``top_k.jsonl``, the `k` most probable tokens as vLLM answers, and the same in
+      ``top_k.safetensors`` for `kldiv.TopK.load`;
 
     beside them ``panel/tokens/context-000000.json`` … (of hidden states and logits: the token
     ids of each window and the next one; the others hold them), ``documents.json`` (what each
@@ -185,6 +189,7 @@ def write(
             dump = ModelDump(model, windows, advance=progress)
             file = folder / DUMP[layout]
             top_k_writer.write(file, dump, windows, k or 1, reading.models.tokenizer)
+            convert(open_dump(file), folder / TOP_K_FILE, classes=dump.width)
         _write_json(folder / "documents.json", [window.document for window in windows])
         _write_json(folder / NAME, manifest)
     return Captured(target / DUMP[layout], manifest)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from kldiv import estimators as estimators_of_tokens
 from kldiv.evaluation.statistics.estimate import Estimate, mean_of
 from kldiv.evaluation.statistics.perplexity import p_value_of
 from kldiv.evaluation.statistics.rows import clusters_of, column
@@ -37,9 +38,10 @@ class Estimators:
 def estimators(positions: pl.DataFrame, *, sampled_from: Sampled = "p") -> Estimators:
     """The estimators k1 and k3 of the tokens, beside the exact value.
 
-    With r the ratio of the other model's probability of the token to that of the model it was
-    sampled from, k1 = −ln r and k3 = (r − 1) − ln r (Schulman, *Approximating KL Divergence*,
-    2020, http://joschu.net/blog/kl-approx.html). Both are unbiased where each token is a sample of
+    `kldiv.estimators.k1` and `k3` with the model that the token was sampled from as their policy:
+    r and e^(−r) − 1 + r, r the logarithm of the ratio of that model's probability of the token to
+    the other model's (Schulman, *Approximating KL Divergence*, 2020,
+    http://joschu.net/blog/kl-approx.html). Both are unbiased where each token is a sample of
     its own row; of tokens that are not, as those of a text, they estimate something else. Rows
     where one of the three is not finite are in none.
 
@@ -72,10 +74,9 @@ def estimators(positions: pl.DataFrame, *, sampled_from: Sampled = "p") -> Estim
     clusters = clusters_of(positions)
     nll_p, nll_q = column(positions, "nll_p"), column(positions, "nll_q")
     exact = column(positions, "kl" if sampled_from == "p" else "reverse_kl")
-    with np.errstate(all="ignore"):
-        k1 = nll_q - nll_p if sampled_from == "p" else nll_p - nll_q
-        # r − 1 − ln r with ln r = −k1; expm1 keeps what is left of tokens that are alike.
-        k3 = np.expm1(-k1) + k1
+    sampling, other = (nll_p, nll_q) if sampled_from == "p" else (nll_q, nll_p)
+    k1 = estimators_of_tokens.k1(-other, -sampling)
+    k3 = estimators_of_tokens.k3(-other, -sampling)
     known = np.isfinite(exact) & np.isfinite(k1) & np.isfinite(k3)
     exact, k1, k3 = (np.where(known, values, np.nan) for values in (exact, k1, k3))
     return Estimators(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -274,12 +274,40 @@ class RowOptions:
 
     def run(self, loss: Loss, arguments: Sequence[Any]) -> Tensor:
         """The loss of the arguments that come before these."""
+        (*options, divide) = self._as_loss()
+        rows = arguments[0]
+        extension = rows.device.type == EXTENSION_DEVICE
+        if composes() or not extension:
+            self._check_for_formula(rows, *options[:2])
+        given = (*arguments, *options)
+        if extension:
+            value = loss(*given)
+        else:
+            value = loss.formula(**dict(zip(loss.arguments, given, strict=True)))
+        return value if divide is None else (value / divide).to(value.dtype)
+
+    def run_formula(self, rows: Tensor, formula: Callable[..., Tensor]) -> Tensor:
+        """What has no kernel: a formula of mask, weights, reduction and denominator."""
+        where, weights, reduction, denominator, divide = self._as_loss()
+        self._check_for_formula(rows, where, weights)
+        if weights is not None and can_be_looked_at(weights):
+            each = weights.expand(rows.shape[:-1]).reshape(-1)
+            wrong = ~(each.isfinite() & (each >= 0))
+            if wrong.any():
+                first = int(wrong.nonzero()[0])
+                raise ValueError(
+                    f"weights must be finite and non-negative, but element {first} is "
+                    f"{each[first].item():g}"
+                )
+        value = formula(where, weights, reduction, denominator)
+        return value if divide is None else (value / divide).to(value.dtype)
+
+    def _as_loss(self) -> tuple[Tensor | None, Tensor | None, str, Any, Any]:
+        """Mask, weights, reduction and denominator of a loss, and what its value is divided by."""
         check_one_of("reduction", self.reduction, REDUCTIONS)
         where = as_mask("where", self.where)
         weights = as_weights("weights", self.weights)
         reduction, denominator = self.reduction, self.denominator
-        rows = arguments[0]
-        extension = rows.device.type == EXTENSION_DEVICE
         divide = None
         if denominator is not None:
             if reduction != "mean":
@@ -291,14 +319,7 @@ class RowOptions:
             if is_traced() or isinstance(denominator, Tensor):
                 # Outside of the operator, so that another one needs no other code.
                 divide, reduction, denominator = denominator, "sum", None
-        if composes() or not extension:
-            self._check_for_formula(rows, where, weights)
-        given = (*arguments, where, weights, reduction, denominator)
-        if extension:
-            value = loss(*given)
-        else:
-            value = loss.formula(**dict(zip(loss.arguments, given, strict=True)))
-        return value if divide is None else (value / divide).to(value.dtype)
+        return where, weights, reduction, denominator, divide
 
     def _check_for_formula(
         self, rows: Tensor, where: Tensor | None, weights: Tensor | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -27,13 +28,21 @@ TYPES = {
 """What stands for NumPy's types."""
 
 
-def on_tensors(compute: Callable[..., Tensor], name: str | None = None) -> Callable[..., Tensor]:
+def on_tensors(
+    compute: Callable[..., Tensor],
+    name: str | None = None,
+    *,
+    source: ModuleType = functional,
+    module: str = MODULE,
+) -> Callable[..., Tensor]:
     """The function of `kldiv` of the name of another one, which gets all its options.
+
+    `source` is where NumPy's is, and `module` where this one is to be.
 
     `torch.compile` goes through it without a break: no argument is bound by hand.
     """
     name = name or compute.__name__
-    model = getattr(functional, name)
+    model = getattr(source, name)
     signature = adopted(model, TYPES, "Tensor")
     given = defaults(signature)
     # Python names it where arguments do not fit.
@@ -43,4 +52,4 @@ def on_tensors(compute: Callable[..., Tensor], name: str | None = None) -> Calla
         return compute(*args, **{**given, **options})
 
     function.__doc__ = inspect.cleandoc(compute.__doc__ or "")
-    return adopt(function, model, MODULE, signature)
+    return adopt(function, model, module, signature)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kldiv._requests import as_space, normalized
 from kldiv.torch import formulas
+from kldiv.torch.functional.kept_sets import masked, mass
 from kldiv.torch.functional.rows import (
     EXTENSION_DEVICE,
     RowOptions,
@@ -38,10 +39,16 @@ def entropy(
     weights: Tensor | None,
     reduction: str,
     denominator: float | Tensor | None,
-) -> Tensor:
+    support: Any,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+    return_mass: bool,
+) -> Any:
     """Shannon entropy, −Σ p ln p; `kldiv.entropy` on tensors, differentiable.
 
-    Parameters, returns and exceptions are those of `kl`, with one tensor.
+    Parameters, returns and exceptions are those of `kl`, with one tensor; `support`, `top_k`,
+    `top_p`, `min_p` and `return_mass` are as in `gather_log_probs`.
 
     Examples
     --------
@@ -52,12 +59,20 @@ def entropy(
     """
     check_floating(p=p)
     check_one_device(p=p, where=where, weights=weights)
-    arguments = (
-        classes_last("p", p, axis),
-        normalized(as_space("space", space), normalize),
-        _temperature_of(space, temperature),
-    )
-    return RowOptions(where, weights, reduction, denominator).run(entropy_loss, arguments)
+    rows = classes_last("p", p, axis)
+    side = normalized(as_space("space", space), normalize)
+    number = _temperature_of(space, temperature)
+    kept = masked(rows, number, support, top_k, top_p, min_p, return_mass)
+    if kept is not rows and side != "logits":
+        raise ValueError(f"kept sets are of logits, and space is {space!r}")
+    options = RowOptions(where, weights, reduction, denominator)
+    value = options.run(entropy_loss, (kept, side, number))
+    if not return_mass:
+        return value
+    counted = as_mask("where", where)
+    if weights is not None:
+        counted = weights != 0 if counted is None else counted & (weights != 0)
+    return value, mass(rows, kept, number, _over(rows, counted))
 
 
 @on_tensors
@@ -121,12 +136,22 @@ def gather_log_probs(
     ignore_index: int | None,
     axis: int,
     where: Tensor | None,
-) -> Tensor:
+    support: Any,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+    return_mass: bool,
+) -> Any:
     """The log-probability of the label of each row; `kldiv.gather_log_probs` on tensors.
 
     0 for rows with the label `ignore_index`; one that the dtype of the labels cannot hold never
     matches. Differentiable in z, without writing the
     log-probabilities of other classes.
+
+    With `support`, `top_k`, `top_p` or `min_p` the other classes of a copy of the rows are masked;
+    the kept set is a constant to autograd, so that the gradient is 0 outside of it. `support` may
+    be a tensor of ids, of the batch shape and an axis of ids, and in compiled code is one. The
+    mass that ``return_mass=True`` adds is differentiable too.
 
     Examples
     --------
@@ -138,20 +163,23 @@ def gather_log_probs(
     check_floating(z=z)
     check_one_device(z=z, labels=labels, where=where)
     indices, ignored = as_labels("labels", labels, ignore_index)
-    arguments = (
-        classes_last("z", z, axis),
-        indices,
-        ignored,
-        None,
-        "logits",
-        as_temperature("temperature", temperature),
-        0.0,
-        0.0,
-        None,
-    )
+    rows, number = classes_last("z", z, axis), as_temperature("temperature", temperature)
+    kept = masked(rows, number, support, top_k, top_p, min_p, return_mass)
+    arguments = (kept, indices, ignored, None, "logits", number, 0.0, 0.0, None)
     surprise = RowOptions(where, None, "none", None).run(label_loss, arguments)
     # Of rows left out 0, and not −0.
-    return 0.0 - surprise
+    value = 0.0 - surprise
+    if not return_mass:
+        return value
+    counted = as_mask("where", where)
+    if ignored is not None:
+        labelled = indices != ignored
+        counted = labelled if counted is None else counted & labelled
+    return value, mass(rows, kept, number, _over(rows, counted))
+
+
+def _over(rows: Tensor, counted: Tensor | None) -> Tensor | None:
+    return None if counted is None else counted.broadcast_to(rows.shape[:-1])
 
 
 def _temperature_of(space: str, temperature: Any) -> Any:

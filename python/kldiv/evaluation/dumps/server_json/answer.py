@@ -110,10 +110,10 @@ def rows_of(answer: Answer, name: str) -> Rows:
         row, reason = found
         raise DumpError(f"{name}, position {row}: {reason}")
 
-    at_most = _at_most(ids, log_probs_kept, kept, own)
+    bound = at_most(ids, log_probs_kept, kept, own)
     hidden = np.where(unclear, log_probs, -np.inf).max(axis=1, initial=-np.inf)
-    at_most = np.where(unclear.any(axis=1), np.maximum(at_most, hidden), at_most)
-    block = TopKBlock(ids, log_probs_kept, _top1(ids, log_probs_kept, hidden, answer), at_most)
+    bound = np.where(unclear.any(axis=1), np.maximum(bound, hidden), bound)
+    block = TopKBlock(ids, log_probs_kept, _top1(ids, log_probs_kept, hidden, answer), bound)
     return Rows(block, own)
 
 
@@ -183,7 +183,12 @@ def _repeated(ids: Array, log_probs: Array, present: Array, unclear: Array, name
     return repeated | unclear
 
 
-def _at_most(ids: Array, log_probs: Array, kept: Array, own: Array) -> Array:
+def at_most(ids: Array, log_probs: Array, kept: Array, own: Array) -> Array:
+    """Of each row the log-probability that no class has more of which is not listed.
+
+    It is the least that is listed, that of the text's own token `own` aside, which need not be
+    among the most probable; where it is not known which that is, the second least.
+    """
     others = kept & (ids != own[:, None])
     least = np.where(others, log_probs, np.inf)
     if least.shape[1] < 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import json
 import zlib
@@ -10,6 +12,12 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from kldiv.evaluation.dumps.protocol import DumpError
+
+orjson: Any
+try:
+    import orjson
+except ModuleNotFoundError:
+    orjson = None
 
 LINES = frozenset({".jsonl", ".ndjson"})
 WHOLE = frozenset({".json"})
@@ -55,13 +63,33 @@ def responses(path: Path) -> Iterator[tuple[str, Any]]:
     empty = True
     for name, text in _texts(path):
         try:
-            found = json.loads(text)
+            found = parsed(text)
         except (ValueError, RecursionError) as error:
             raise DumpError(f"{name} is not JSON: {_reason(error, text)}") from None
         empty = False
         yield name, found
     if empty:
         raise DumpError(f"{path} is empty")
+
+
+def parsed(text: bytes) -> Any:
+    """What a text of JSON says, by orjson where it is installed.
+
+    A million positions of 64 tokens are 5 GB, which the standard library takes about three times
+    as long for. It takes what orjson does not, as −Infinity and half of a surrogate pair, and it
+    says what is wrong with what is no JSON.
+    """
+    # Millions of dictionaries at once, and no cycle among them: looking for one is a sixth of it.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        if orjson is not None:
+            with contextlib.suppress(orjson.JSONDecodeError):
+                return orjson.loads(text)
+        return json.loads(text)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _texts(path: Path) -> Iterator[tuple[str, bytes]]:

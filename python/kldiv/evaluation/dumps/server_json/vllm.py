@@ -10,6 +10,8 @@ and ranks say whether that order is still the server's.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from typing import Any
 
 from kldiv.evaluation.dumps.server_json.answer import NO_LABEL, Answer
@@ -88,15 +90,64 @@ def _answer(scored: str, part: str, first: int, positions: list[Any], tokens: An
     for row, own in zip(rows, owned, strict=True):
         if not isinstance(row, dict):
             raise ValueError(f"a position is {row!r}; expected null or tokens by id")
-        entries = list(row.values())
-        ranks = [_rank(x) for x in entries]
-        answer.add(
-            [_id(key) for key in row],
-            [x["logprob"] if isinstance(x, dict) else x for x in entries],
-            own,
-            has_top=1 in ranks or (None in ranks and len(ranks) > 1),
-        )
+        ids, log_probs, ranks = _entries(row)
+        if _rises(log_probs, ranks):
+            raise ValueError(_rise(len(answer.ids), ids, log_probs, ranks))
+        has_top = 1 in ranks or (None in ranks and len(ranks) > 1)
+        answer.add(ids, log_probs, own, has_top=has_top)
     return answer
+
+
+def _entries(row: Position) -> tuple[list[int], list[Any], list[int | None]]:
+    """Ids, log-probabilities and ranks of a position."""
+    entries = list(row.values())
+    try:
+        # A file of a million positions has 64 million entries: without a call for each.
+        ids = list(map(int, row))
+        log_probs = [x["logprob"] for x in entries]
+        ranks: list[int | None] = [x["rank"] for x in entries]
+    except (TypeError, KeyError, ValueError):
+        ids = [_id(key) for key in row]
+        log_probs = [x["logprob"] if isinstance(x, dict) else x for x in entries]
+        ranks = []
+    if set(map(type, ranks)) != {int}:
+        ranks = [_rank(x) for x in entries]
+    return ids, log_probs, ranks
+
+
+def _rises(log_probs: list[Any], ranks: list[int | None]) -> bool:
+    """Whether a log-probability is above one of a lower rank.
+
+    Entries are the own one and the others by their rank, as vLLM writes them, or in any order.
+    """
+    if None in ranks or not {float, int}.issuperset(map(type, log_probs)):
+        return False
+    others, other_ranks = log_probs[1:], ranks[1:]
+    if others != sorted(others, reverse=True) or other_ranks != sorted(other_ranks):  # type: ignore[type-var]
+        return _first_rise(log_probs, ranks) is not None
+    if not others:
+        return False
+    place = bisect.bisect_left(other_ranks, ranks[0])  # type: ignore[type-var]
+    fits = (place == 0 or others[place - 1] >= log_probs[0]) and (
+        place == len(others) or log_probs[0] >= others[place]
+    )
+    return not fits and _first_rise(log_probs, ranks) is not None
+
+
+def _first_rise(log_probs: list[Any], ranks: list[int | None]) -> tuple[int, int] | None:
+    """The entries of two ranks, of which the second is more probable."""
+    order = sorted(range(len(ranks)), key=lambda i: (ranks[i], -log_probs[i]))
+    return next(((i, j) for i, j in itertools.pairwise(order) if log_probs[j] > log_probs[i]), None)
+
+
+def _rise(position: int, ids: list[int], log_probs: list[Any], ranks: list[int | None]) -> str:
+    found = _first_rise(log_probs, ranks)
+    assert found is not None
+    i, j = found
+    return (
+        f"in position {position} token {ids[j]} of rank {ranks[j]} has the log-probability "
+        f"{log_probs[j]:.9g}, above {log_probs[i]:.9g} of rank {ranks[i]}"
+    )
 
 
 def _id(key: str) -> int:
