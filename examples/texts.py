@@ -6,6 +6,9 @@
     gettext_pairs          jupyterlab-language-pack-zh-CN          en → zh      BSD-3-Clause
     rated_reviews          source archive of vaderSentiment        English      MIT [1]_
 
+What reads one text only is imported by its reader: the scripts that make models and dumps read
+Python's documentation, and need no more than kldiv's extra models.
+
 .. [1] C. J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis
    of Social Media Text" (2014). Sentences of film reviews, each rated by about 15 people.
 """
@@ -21,8 +24,6 @@ from pydoc_data.topics import topics
 from typing import NamedTuple
 
 import numpy as np
-import polib
-from bs4 import BeautifulSoup
 from numpy.typing import NDArray
 
 from packages import package_dir, source_archive
@@ -78,6 +79,8 @@ def debian_reference_pairs() -> list[Pair]:
 
 def gettext_pairs() -> list[Pair]:
     """The messages of JupyterLab and its extensions, and their translations."""
+    import polib
+
     folder = package_dir("jupyterlab_language_pack_zh_CN") / "locale/zh_CN/LC_MESSAGES"
     return [
         Pair(entry.msgid, entry.msgstr)
@@ -112,6 +115,8 @@ def _installed(path: Path) -> Path:
 
 
 def _elements(html: str) -> list[str]:
+    from bs4 import BeautifulSoup
+
     found = BeautifulSoup(html, "html.parser").find_all(["p", "h2", "h3", "h4", "td", "th"])
     return [" ".join(element.get_text().split()) for element in found]
 

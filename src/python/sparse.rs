@@ -23,7 +23,7 @@ pub(super) struct FlatTopK<'py> {
 /// What the loss is to be, beside teacher and student.
 #[derive(FromPyObject)]
 pub(super) struct SparseOptions {
-    /// The name of a divergence, or cross_entropy.
+    /// The name of a divergence, or `cross_entropy`.
     loss: String,
     parameter: f64,
     rule: String,

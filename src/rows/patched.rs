@@ -12,6 +12,7 @@ pub(crate) struct Patched {
 }
 
 impl Patched {
+    #[expect(clippy::large_stack_arrays, reason = "a block, which the kernel that reads it next finds in the cache")]
     #[inline]
     pub(crate) const fn new() -> Self {
         Patched { memory: [const { MaybeUninit::uninit() }; BLOCK] }

@@ -6,6 +6,8 @@ import inspect
 import io
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,16 @@ def test_docstrings(name, found):
     assert test.examples
     report = io.StringIO()
     assert not doctest.DocTestRunner().run(test, out=report.write).failed, report.getvalue()
+
+
+@pytest.mark.parametrize("script", ["make_models", "make_dumps"])
+def test_scripts_of_the_readme_need_no_more_than_it_installs(script):
+    # What only the extra examples has is not there.
+    code = (
+        "import runpy, sys; sys.modules |= dict.fromkeys(('polib', 'bs4'));"
+        f"sys.argv = ['{script}.py', '--help']; sys.path.insert(0, 'examples');"
+        f"runpy.run_path('examples/{script}.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--output" in done.stdout

@@ -154,14 +154,25 @@ def parts_of(
             raise ValueError("matched_weight and unmatched_weight apply with id_map only")
         return 0.0, 1.0
     if given == (None, None):
-        share = shared / classes if classes else 0.0
-        return share, 1.0 - share
+        if not classes:
+            return 0.0, 1.0
+        return share_of(shared, classes), share_of(classes - shared, classes)
     if None in given:
         raise ValueError(
             "matched_weight and unmatched_weight are given together, got "
             f"{matched_weight!r} and {unmatched_weight!r}"
         )
     return check("matched_weight", matched_weight), check("unmatched_weight", unmatched_weight)
+
+
+def share_of(count: Any, whole: Any) -> Any:
+    """The quotient of two counts, rounded to nearest whatever the rounding mode of the thread.
+
+    What is larger than a float's mantissa Python divides as integers.
+    """
+    if type(count) is int and type(whole) is int:
+        return (count << 64) / (whole << 64)
+    return count / whole
 
 
 def as_part(name: str, value: Any) -> float:

@@ -172,6 +172,8 @@ def evaluate(
     lang: options.PageLanguage = None,
     tokenizer: options.TokenizerFile = None,
     threads: options.Threads = None,
+    work: options.WorkDirectory = None,
+    block_positions: options.BlockPositions = None,
 ) -> None:
     """Run language models over a text, and say how far they are from a reference.
 
@@ -182,6 +184,8 @@ def evaluate(
         raise CommandError(
             f"--format {table} is of llama.cpp's base files: kldiv capture --kld makes one"
         )
+    if block_positions is not None and work is None:
+        raise CommandError("--block-positions is about --work")
     beside = [name for name in (clusters, strata, floor) if name is not None]
     output = presenting.Output(
         table=table,
@@ -206,6 +210,8 @@ def evaluate(
         floor=floor,
         temperature=temperature,
         classes=vocab_size,
+        work=work,
+        block_positions=block_positions,
     )
     output.show(result)
     if "interrupted" in result.about:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kldiv.cli.errors import CommandError
-from kldiv.evaluation.results import Result, read_results
+from kldiv.evaluation.results import Known, Result, read_results
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Bound:
 def check(
     file: str, largest: Sequence[str], smallest: Sequence[str], candidate: str | None
 ) -> bool:
-    """Print a line a bound and candidate; whether all hold.
+    """Print a line a bound and candidate; whether all are known to hold.
 
     Raises
     ------
@@ -46,16 +46,37 @@ def check(
         raise CommandError("nothing to check; expected --max NAME=NUMBER or --min NAME=NUMBER")
     results = _chosen(read_results(file), candidate)
     # All numbers are looked up before any line is printed.
-    rows = list(_values(results, bounds))
-    for result, bound, value in rows:
-        sign = (
-            ("≤" if bound.option == "--max" else "≥")
-            if bound.holds(value)
-            else (">" if bound.option == "--max" else "<")
-        )
-        verdict = "ok    " if bound.holds(value) else "FAILED"
-        print(f"{verdict} {result.candidate}: {bound.name} = {value:.6g} {sign} {bound.text}")
-    return all(bound.holds(value) for _, bound, value in rows)
+    verdicts = [_verdict(*row) for row in _values(results, bounds)]
+    for holds, line in verdicts:
+        print(f"{'ok    ' if holds else 'FAILED'} {line}")
+    return all(holds for holds, _ in verdicts)
+
+
+_SIGNS: dict[Known, str] = {"exactly": "=", "at least": "≥", "at most": "≤", "not": "="}
+_PROVES: dict[Known, tuple[str, ...]] = {
+    "exactly": ("--max", "--min"),
+    "at least": ("--min",),
+    "at most": ("--max",),
+    "not": (),
+}
+
+
+def _verdict(result: Result, bound: Bound, name: str, value: float) -> tuple[bool, str]:
+    """Whether the bound is known to hold, and the line that says so.
+
+    A lower bound below a maximum proves nothing, nor does an upper bound above a minimum.
+    """
+    known = result.known(name)
+    line = f"{result.candidate}: {name} {_SIGNS[known]} {value:.6g}"
+    within = bound.holds(value)
+    if known == "not":
+        return False, f"{line}: of lower bounds, which says nothing of that of KL"
+    if within and bound.option not in _PROVES[known]:
+        side = "a lower" if known == "at least" else "an upper"
+        return False, f"{line}: {side} bound proves nothing of {bound.option} {bound.text}"
+    largest = bound.option == "--max"
+    sign = ("≤" if largest else "≥") if within else (">" if largest else "<")
+    return within, f"{line} {sign} {bound.text}"
 
 
 def _bound(option: str, text: str) -> Bound:
@@ -81,11 +102,12 @@ def _chosen(results: list[Result], candidate: str | None) -> list[Result]:
 
 def _values(
     results: Sequence[Result], bounds: Sequence[Bound]
-) -> Iterator[tuple[Result, Bound, float]]:
+) -> Iterator[tuple[Result, Bound, str, float]]:
     for result in results:
         numbers = result.numbers()
         for bound in bounds:
-            yield result, bound, _number(result, numbers, bound.name)
+            name = result.end(bound.name, largest=bound.option == "--max")
+            yield result, bound, name, _number(result, numbers, name)
 
 
 def _number(result: Result, numbers: dict[str, Any], name: str) -> float:

@@ -10,10 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 import kldiv
 from kldiv._arrays import Array
 from kldiv.cli.errors import CommandError, warn
 from kldiv.cli.output import progress
+from kldiv.evaluation.arguments import not_a_mask
+from kldiv.evaluation.assumed_kinds import with_kinds
 from kldiv.evaluation.class_rules import RULES
 from kldiv.evaluation.dumps.dense import DenseDump
 from kldiv.evaluation.dumps.formats import open_dump
@@ -102,7 +106,8 @@ def compare(inputs: Inputs, options: Options) -> Evaluation:
         return _kept(inputs, options)
     if options.vocab not in RULES:
         raise CommandError(f"--vocab is {options.vocab!r}; expected one of {', '.join(RULES)}")
-    dumps = [open_dump(name) for name in (inputs.reference, *inputs.candidates)]
+    opened = [open_dump(name) for name in (inputs.reference, *inputs.candidates)]
+    dumps = with_kinds(opened, [inputs.head, *inputs.candidate_heads])
     if inputs.sequences is not None:
         lengths = read_lengths(Path(inputs.sequences))
         dumps = [cut(dump, lengths) for dump in dumps]
@@ -242,14 +247,11 @@ def _read_mask(name: str, dump: Dump, total: int | None, chosen: range | None) -
     """Which rows to compare; of those chosen it must say so."""
     given = read_mask(name, None if total is None else _batch_shape(dump, total))
     keep: Array = given != 0
-    other = keep & (given != 1)
+    of = np.ones(len(given), np.bool_)
     if chosen is not None:
-        other[: chosen.start] = other[chosen.stop :] = False
-    if given.dtype.kind != "b" and other.any():
-        row = int(other.argmax())
-        raise CommandError(
-            f"{name} holds {given[row]} in row {row}; a mask holds booleans, or integers 0 and 1"
-        )
+        of[: chosen.start] = of[chosen.stop :] = False
+    if (said := not_a_mask(name, given, of)) is not None:
+        raise CommandError(said)
     return keep
 
 

@@ -68,7 +68,8 @@ def show(folder: str, html: str | None, baseline: str | None, lang: str | None) 
 def _line(entry: Any, base: Any, made: Any) -> tuple[str, ...]:
     mean = entry.result.summary["kl"].get("mean")
     known = isinstance(mean, (int, float)) and math.isfinite(mean)
-    text = f"{mean:.6g}" if known else "–"
+    at_least = "≥ " if entry.result.bounded else ""
+    text = f"{at_least}{mean:.6g}" if known else "–"
     found = made.drift(entry, base)
     change = "baseline" if entry is base else "–" if found is None else f"{found[0]:+.3g}"
     return entry.date, entry.result.candidate, text, change

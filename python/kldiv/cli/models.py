@@ -81,7 +81,8 @@ def evaluate(
     try:
         reading = how.read(models)
         passes = len(models) if sequential else 1
-        with warnings_in_a_line(), progress("evaluating", passes * reading.positions) as advance:
+        total, long = passes * reading.positions, options.get("work") is not None
+        with warnings_in_a_line(), progress("evaluating", total, long=long) as advance:
             found = run(
                 reading,
                 sequential=sequential,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import kldiv
 from kldiv.cli.errors import CommandError
 from kldiv.cli.files import check_output, write_json
 from kldiv.cli.output import show_table
@@ -15,7 +14,7 @@ from kldiv.evaluation.statistics.bootstrap import SAMPLES
 from kldiv.evaluation.statistics.percentiles import EXACT
 from kldiv.evaluation.tables import TABLES
 from kldiv.evaluation.tables.llama_cpp import llama_cpp_table
-from kldiv.evaluation.wording import counted
+from kldiv.evaluation.wording import counted, shape_text
 
 LLAMA_CPP = "llama.cpp"
 FORMATS = (*TABLES, LLAMA_CPP)
@@ -73,47 +72,52 @@ class Output:
             check_output(name, [*inputs, *([self.tokenizer] if self.tokenizer else [])])
 
     def show(self, result: Evaluation) -> None:
-        """Print the table, and write the files."""
+        """Write the files, and print the table.
+
+        Files first: whoever reads the table may close the pipe after a few lines of it.
+        """
         if not len(result):
             raise CommandError("there is no position to score")
         if self.sampled_from is not None and "nll_p" not in result.positions.columns:
             raise CommandError("--sampled-from is about tokens; give them by --labels")
-        if self.positions is not None:
-            result.write_positions(self.positions)
         statistics = {
             "bootstrap": self.bootstrap,
             "exact": self.exact,
             "sampled_from": self.sampled_from,
         }
+        table = self.table or "plain"
+        # What cannot be said ends the command before a file is written.
+        text = _llama_cpp(result) if table == LLAMA_CPP else result.table(table, **statistics)
+        if self.positions is not None:
+            result.write_positions(self.positions)
         Page(self.html, self.lang, self.tokenizer).write(result, statistics)
-        if self.json != "-":
-            _print(result, self.table or "plain", statistics)
         if self.json is not None:
-            write_json(self.json, _numbers(result, statistics))
+            write_json(self.json, result.as_dict(**statistics))
+        if self.json != "-":
+            _print(result, table, text)
 
 
-def _print(result: Evaluation, table: str, statistics: dict[str, Any]) -> None:
-    if table == LLAMA_CPP:
-        _print_llama_cpp(result)
-        return
+def _print(result: Evaluation, table: str, text: str) -> None:
     if table == "plain":
         show_table(_heading(result.about), ("compared", ""))
         print()
-    print(result.table(table, **statistics))
+    print(text, end="" if table == LLAMA_CPP else "\n")
     if table == "plain" and "seconds" in result.about:
         print()
         show_table(_speed(result.about))
 
 
-def _print_llama_cpp(result: Evaluation) -> None:
+def _llama_cpp(result: Evaluation) -> str:
     names = result.candidates
+    text = ""
     for name in names:
         if len(names) > 1:
-            print(f"\n{name}")
+            text += f"\n{name}\n"
         try:
-            print(llama_cpp_table(result[name].positions), end="")
+            text += llama_cpp_table(result[name].positions)
         except ValueError as error:
             raise CommandError(f"--format {LLAMA_CPP}: {error}") from None
+    return text
 
 
 def _heading(about: dict[str, Any]) -> list[tuple[str, str]]:
@@ -127,8 +131,10 @@ def _heading(about: dict[str, Any]) -> list[tuple[str, str]]:
             lines.append((name.replace("_", " "), str(about[name])))
     lines += _of_models(about)
     if (part := about.get("interrupted")) is not None:
-        of = "?" if part["of"] is None else f"{part['of']:,}"
-        lines.append(("interrupted after", f"{part['positions']:,} of {of} positions"))
+        of = "" if part["of"] is None else f" of {part['of']:,}"
+        lines.append(("interrupted after", f"{part['positions']:,}{of} positions"))
+    if about.get("kept_positions"):
+        lines.append(("found in the work directory", counted(about["kept_positions"], "position")))
     if about.get("vocab", "error") != "error":
         lines.append(("vocabularies that differ", about["vocab"]))
     given = [space for space in about.get("space", []) if space is not None]
@@ -159,14 +165,17 @@ def _of_models(about: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _described(dump: dict[str, Any]) -> str:
-    shape = "×".join("?" if length is None else f"{length:,}" for length in dump["shape"])
+    shape = shape_text(dump["shape"])
     measure = f", {dump['measure']}" if "measure" in dump else ""
-    return f"{dump['file']}  {dump['format']}, {dump['dtype']} {shape}{measure}"
+    assumed = ", taken for logits as no name says it" if dump.get("kind_assumed") else ""
+    return f"{dump['file']}  {dump['format']}, {dump['dtype']} {shape}".rstrip() + measure + assumed
 
 
 def _speed(about: dict[str, Any]) -> list[tuple[str, str]]:
     rates = f"{about['positions_per_second']:,.0f} positions/s"
-    if about.get("gigabytes_per_second") is not None:
+    if about.get("kept_positions") and not about["positions_per_second"]:
+        rates = "all positions were found in the work directory"
+    elif about.get("gigabytes_per_second") is not None:
         rates += f", {about['gigabytes_per_second']:.3g} GB/s"
     arithmetic = about["arithmetic"]
     return [
@@ -174,26 +183,3 @@ def _speed(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("throughput", rates),
         ("arithmetic", f"{arithmetic['isa']}, {arithmetic['threads']} threads, nats"),
     ]
-
-
-def _numbers(result: Evaluation, statistics: dict[str, Any]) -> dict[str, Any]:
-    """Everything but the positions."""
-    found = result.as_dict(**statistics)
-    about = found.pop("about")
-    numbers: dict[str, Any] = {"kldiv": kldiv.__version__, **about}
-    if "seconds" in about:
-        numbers["throughput"] = {
-            "seconds": about["seconds"],
-            "rows_per_second": about["positions_per_second"],
-            "gigabytes_per_second": about["gigabytes_per_second"],
-            "threads": about["arithmetic"]["threads"],
-            "isa": about["arithmetic"]["isa"],
-        }
-    if len(result.candidates) == 1:
-        # The numbers of the one candidate stand at the top, too, under the names of the field.
-        [only] = found["candidates"]
-        described = about.get("candidates") or [None]
-        numbers |= only | {"candidate": described[0]}
-        if "kl" in result.positions.columns:
-            numbers["summary"] = result.comparison().summary().as_dict()
-    return numbers | {"candidates": found["candidates"], "pairs": found["pairs"]}

@@ -34,6 +34,7 @@ __all__ = [
     "skew_reverse_kl",
     "squared_hellinger",
     "total_variation",
+    "uld",
     "value_and_grad",
 ]
 
@@ -372,3 +373,22 @@ def total_variation(
     temper_after: bool = False,
 ) -> da.Array:
     r"""Total variation distance, ½ Σ \|p − q\|."""
+
+def uld(
+    p: Any,
+    q: Any,
+    *,
+    id_map: tuple[Any, Any] | None = None,
+    beta: float = 0.5,
+    matched_weight: float | None = None,
+    unmatched_weight: float | None = None,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | tuple[float, float] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | None = None,
+) -> da.Array:
+    r"""Universal logit distillation, Σ \|p_(i) − q_(i)\|; `kldiv.uld` on dask arrays. See `kl`."""

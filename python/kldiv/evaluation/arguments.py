@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from kldiv._arrays import Array
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.memory import of_memory
 from kldiv.evaluation.dumps.protocol import Dump, Kind
+from kldiv.evaluation.dumps.row_files import read_labels, read_mask
 from kldiv.evaluation.dumps.sequences import Lengths, cut, cut_like, read_lengths
 from kldiv.evaluation.dumps.streams import NpyStream
 from kldiv.evaluation.positions import NO_TOKEN
+from kldiv.evaluation.side_files import read_floor, read_sequence_labels
 
 
 def in_sequences(dumps: list[Dump], sequences: Any) -> list[Dump]:
@@ -62,19 +65,62 @@ def named_dumps(candidates: tuple[Any, ...], kind: Kind) -> list[Dump]:
     return dumps
 
 
-def as_numbers(name: str, given: Any, dtype: type) -> Array | None:
+def read_if_named(given: Any, read: Callable[[str], Any]) -> Any:
+    """What a path names, read as the command line reads it; anything else as it is."""
+    return read(os.fspath(given)) if isinstance(given, (str, os.PathLike)) else given
+
+
+def as_floor(given: Any) -> Array | None:
+    """Numbers, or a file of them, as `kldiv.evaluation.side_files.read_floor` takes it."""
+    return _as_numbers("floor", read_if_named(given, read_floor), np.float64)
+
+
+def as_mask(given: Any) -> Array | None:
+    """Booleans, or integers 0 and 1, or a file of them.
+
+    Raises
+    ------
+    ValueError
+        For other integers, as labels are.
+    """
+    mask = read_if_named(given, partial(read_mask, batch_shape=None))
+    if mask is None:
+        return None
+    numbers = np.asarray(mask).reshape(-1)
+    if numbers.dtype.kind not in "biu":
+        raise TypeError(
+            f"where has dtype {numbers.dtype}; expected booleans, integers 0 and 1, or a path"
+        )
+    keep: Array = numbers != 0
+    if (said := not_a_mask("where", numbers, keep)) is not None:
+        raise ValueError(said)
+    return keep
+
+
+def not_a_mask(name: str, numbers: Array, of: Array) -> str | None:
+    """What is wrong with numbers of a mask, of those rows that count."""
+    other = of & (numbers != 0) & (numbers != 1)
+    if numbers.dtype.kind == "b" or not other.any():
+        return None
+    row = int(other.argmax())
+    return f"{name} holds {numbers[row]} in row {row}; a mask holds booleans, or integers 0 and 1"
+
+
+def _as_numbers(name: str, given: Any, dtype: type) -> Array | None:
     """One number for every position, flat, of any shape."""
     if given is None:
         return None
     array = np.asarray(given)
-    if array.dtype.kind not in ("biu" if dtype is not np.float64 else "biuf"):
-        raise TypeError(f"{name} has dtype {array.dtype}")
+    kinds, expected = ("biuf", "numbers") if dtype is np.float64 else ("biu", "integers")
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name} has dtype {array.dtype}; expected {expected}, or a path")
     return array.reshape(-1).astype(dtype)
 
 
 def as_labels(given: Any, ignore_index: int | None) -> Array | None:
-    """Labels, `NO_TOKEN` where there is none."""
-    labels = as_numbers("labels", given, np.int64)
+    """Labels, or a file of them; `NO_TOKEN` where there is none."""
+    given = read_if_named(given, partial(read_labels, batch_shape=None))
+    labels = _as_numbers("labels", given, np.int64)
     if labels is None or ignore_index == NO_TOKEN:
         return labels
     none = np.zeros(len(labels), np.bool_) if ignore_index is None else labels == ignore_index
@@ -85,7 +131,8 @@ def as_labels(given: Any, ignore_index: int | None) -> Array | None:
 
 
 def with_sequence_labels(frame: pl.DataFrame, column: str, given: Any) -> pl.DataFrame:
-    """Add what each sequence belongs to."""
+    """Add what each sequence belongs to: labels in order, by name, or a file of either."""
+    given = read_if_named(given, read_sequence_labels)
     if isinstance(given, Mapping):
         table = {str(name): str(label) for name, label in given.items()}
         names = frame["name"].unique(maintain_order=True).to_list()
@@ -93,6 +140,11 @@ def with_sequence_labels(frame: pl.DataFrame, column: str, given: Any) -> pl.Dat
             raise ValueError(f"no {column} is given for sequence {missing[0]!r}")
         values = pl.Series(column, [table[name] for name in frame["name"]], pl.String)
         return frame.with_columns(values)
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"{column} labels are {type(given).__name__}; expected a list of them, a mapping of "
+            "names of sequences to them, or a path"
+        )
     labels = [str(label) for label in given]
     count = int(frame["sequence"].to_numpy().max()) + 1 if len(frame) else 0
     if len(labels) < count:

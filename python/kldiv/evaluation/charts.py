@@ -177,8 +177,12 @@ def tail_shares(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.Chart:
     return finished
 
 
-def token_probability(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.LayerChart:
+def token_probability(
+    frame: pl.DataFrame, words: Words = ENGLISH, of: str | None = None
+) -> alt.LayerChart:
     """How often the true token has which probability under both, of one candidate's rows.
+
+    The title says whose, where `of` is given.
 
     The stronger the colour, the more positions, on a logarithmic scale; on the diagonal both
     agree.
@@ -214,7 +218,10 @@ def token_probability(frame: pl.DataFrame, words: Words = ENGLISH) -> alt.LayerC
     diagonal = (
         alt.Chart(ends).mark_line(strokeDash=[4, 4], strokeWidth=1, color="#5a6270")
     ).encode(x="p:Q", y="q:Q")
-    finished: alt.LayerChart = _finished(cells + diagonal, words["chart.token"], [])
+    title = words["chart.token"]
+    if of is not None:
+        title = words("chart.of", name=title, said=of)
+    finished: alt.LayerChart = _finished(cells + diagonal, title, [])
     return finished
 
 

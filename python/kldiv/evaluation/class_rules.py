@@ -50,7 +50,7 @@ class ClassRule:
             raise ValueError(
                 f"{names[0]} has {widths[0]:,} classes and {names[1]} {widths[1]:,}: vocabularies "
                 "that differ are compared on the classes both have by the rule renormalize or "
-                "truncate (--vocab), or up to a number of classes (--vocab-size)"
+                "truncate (--vocab, vocab=), or up to a number of classes (--vocab-size, classes=)"
             )
         return min(widths)
 

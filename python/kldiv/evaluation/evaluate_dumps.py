@@ -8,21 +8,22 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 import kldiv
 from kldiv.evaluation.arguments import (
     as_dump,
+    as_floor,
     as_labels,
-    as_numbers,
+    as_mask,
     in_sequences,
     named_dumps,
 )
+from kldiv.evaluation.assumed_kinds import is_assumed, with_kinds
 from kldiv.evaluation.class_rules import ClassRule, VocabularyRule
 from kldiv.evaluation.digests import digest_of
 from kldiv.evaluation.dumps.dense import DenseDump, check_same_numbers
-from kldiv.evaluation.dumps.part import total_rows
+from kldiv.evaluation.dumps.part import innermost, total_rows
 from kldiv.evaluation.dumps.protocol import Dump, Kind
 from kldiv.evaluation.engines import run as engines
 from kldiv.evaluation.engines.job import Job, Run
@@ -77,11 +78,11 @@ def evaluate(
     head, candidate_heads : path, array_like or a list of them, optional
         Output layers ``[classes, size]`` of hidden states; `candidate_heads` where those of the
         candidates differ.
-    labels : array_like of integers, optional
+    labels : array_like of integers or path, optional
         The true next token of every position, of all sequences in order. Without it those that
         the dumps know.
-    where : array_like of bool, optional
-        The positions to score.
+    where : array_like of bool or path, optional
+        The positions to score. Integers are 0 and 1.
     ignore_index : int or None
         The label of positions that have none.
     space : {"logits", "log_probs", "probs"} or a pair of them, optional
@@ -97,11 +98,12 @@ def evaluate(
         Lengths of the sequences, where files or keys are not they.
     chunks : int, optional
         Only so many sequences, the first ones.
-    clusters, strata : list or mapping of names of sequences, optional
+    clusters, strata : list, mapping of names of sequences, or path, optional
         What each sequence belongs to: errors treat sequences of one cluster as one; statistics
         are given by stratum, too.
-    floor : array_like, optional
-        KL of two runs of the reference, one number for every position.
+    floor : array_like or path, optional
+        KL of two runs of the reference, one number for every position. Files here and above are
+        those that the command line takes.
     work : path, optional
         A directory that keeps blocks of sequences that are scored. The same call goes on from
         there if it is interrupted or killed, and gives the same bits; a directory of other
@@ -150,18 +152,22 @@ def evaluate(
         raise ValueError(f"chunks must be at least 1, got {chunks}")
     kind: Kind = "logits" if head is None else "hidden_states"
     dumps = [as_dump(reference, "reference", kind), *named_dumps(candidates, kind)]
-    dumps = in_sequences(dumps, sequences)
+    heads = Heads.given(head, candidate_heads, len(candidates))
+    dumps = in_sequences(with_kinds(dumps, [heads.reference, *heads.candidates]), sequences)
     spaces = (space, space) if space is None or isinstance(space, str) else (space[0], space[1])
     scoring = Scoring(spaces, temperature, ClassRule(vocab, classes), chunks)
-    heads = Heads.given(head, candidate_heads, len(candidates))
     scorers = [
         scorer_of(dumps[0], dump, scoring, heads.of(place)) for place, dump in enumerate(dumps[1:])
     ]
     marks = Marks(
         labels=as_labels(labels, ignore_index),
-        where=as_numbers("where", where, np.bool_),
-        floor=as_numbers("floor", floor, np.float64),
+        where=as_mask(where),
+        floor=as_floor(floor),
     )
+    if marks.where is not None and len(marks.where) and not marks.where.any():
+        raise ValueError(
+            f"where leaves out all of {len(marks.where):,} positions: there is no position to score"
+        )
     check_same_numbers(dumps)
     job = Job(dumps, scorers, scoring, heads, marks, block_positions, progress)
     interrupted = False
@@ -186,9 +192,9 @@ def evaluate(
         "kldiv": kldiv.__version__,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "direction": "KL(reference || candidate)",
-        "reference": describe_short(dumps[0]),
+        "reference": describe_short(dumps[0], spaces[0]),
         "candidates": [
-            describe_short(dump) | dict(scorer.about)
+            describe_short(dump, spaces[1]) | dict(scorer.about)
             for dump, scorer in zip(dumps[1:], scorers, strict=True)
         ],
         "kld_vocab_size": scorers[0].classes,
@@ -200,6 +206,8 @@ def evaluate(
         "positions_per_second": scored / job.seconds,
         "gigabytes_per_second": scored * sum(d.row_bytes for d in dumps) / job.seconds / 1e9,
     }
+    if job.kept:
+        about["kept_positions"] = job.kept
     if interrupted:
         about["interrupted"] = {"positions": len(tables[0]), "of": total_rows(dumps[0], chunks)}
     result = Evaluation(in_order(frame), about).including(clusters, strata)
@@ -219,17 +227,19 @@ def _warn_of_states(dumps: list[Dump], tables: list[pl.DataFrame], scorers: list
                 warnings.warn(said, ImprobableTextWarning, stacklevel=3)
 
 
-def describe_short(dump: Dump) -> dict[str, Any]:
-    """What a dump is, in a line of JSON."""
+def describe_short(dump: Dump, space: str | None = None) -> dict[str, Any]:
+    """What a dump is, in a line of JSON; `space` is what its numbers are said to be."""
     shape = [total_rows(dump), dump.width]
     if isinstance(dump, DenseDump) and len(dump.parts) == 1:
         shape = list(dump.parts[0].array.shape)
-    described = {
+    described: dict[str, Any] = {
         "file": dump.name,
         "format": dump.format,
         "kind": dump.kind,
         "dtype": dump.dtype.name,
         "shape": shape,
     }
+    if space is None and is_assumed(innermost(dump)):
+        described["kind_assumed"] = True
     digest = None if dump.format.startswith("memory") else digest_of(dump.name)
     return described if digest is None else described | {"digest": digest}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -12,18 +13,21 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import polars as pl
 
+import kldiv
 from kldiv import _optional
 from kldiv.comparison import Comparison
 from kldiv.evaluation.arguments import (
-    as_numbers,
+    as_floor,
     with_sequence_labels,
 )
 from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.names import check_exists
+from kldiv.evaluation.dumps.parquet import OF_POSITIONS
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.positions import NO_TOKEN
 from kldiv.evaluation.statistics.rows import column, has
 from kldiv.evaluation.whole_file import whole_file
+from kldiv.evaluation.wording import counted
 
 if TYPE_CHECKING:
     import altair as alt
@@ -54,7 +58,16 @@ class Evaluation:
         return self.positions["candidate"].unique(maintain_order=True).to_list()
 
     def __len__(self) -> int:
-        return len(self.positions)
+        """How many candidates; positions are ``len(result.positions)``."""
+        return len(self.candidates)
+
+    def __iter__(self) -> Iterator[Evaluation]:
+        """The parts of the candidates, as indexing gives them."""
+        return (self[name] for name in self.candidates)
+
+    def __contains__(self, candidate: object) -> bool:
+        """Whether there is a candidate of that name."""
+        return candidate in self.candidates
 
     def __getitem__(self, candidate: str | int) -> Evaluation:
         """The part of one candidate, by name or number, without what only others have."""
@@ -71,10 +84,11 @@ class Evaluation:
         return replace(self, positions=own.drop(others))
 
     def __repr__(self) -> str:
-        sequences = self.positions["sequence"].n_unique() if len(self) else 0
+        sequences = self.positions["sequence"].n_unique() if len(self.positions) else 0
         names = self.candidates
-        each = len(self) // max(1, len(names))
-        return f"<Evaluation of {', '.join(names)}: {each:,} positions of {sequences:,} sequences>"
+        positions = counted(len(self.positions) // max(1, len(names)), "position")
+        of = counted(sequences, "sequence")
+        return f"<Evaluation of {', '.join(names)}: {positions} of {of}>"
 
     def summary(self, candidate: str | int | None = None, **options: Any) -> EvaluationSummary:
         """All statistics of one candidate, of the only one without `candidate`.
@@ -107,13 +121,23 @@ class Evaluation:
         ]
 
     def worst(self, n: int = 10) -> pl.DataFrame:
-        """The `n` positions of the largest KL, NaN rows left out, ties in the order of rows."""
+        """The `n` positions of the largest KL, NaN rows left out, ties in the order of rows.
+
+        Of all candidates together. Whose and where it is, and KL, are the first columns, with what
+        both hold most probable; the others of the table follow.
+        """
         if n < 0:
             raise ValueError(f"n must be at least 0, got {n}")
         column = "kl" if "kl" in self.positions.columns else "kl_lower"
         known = self.positions.filter(pl.col(column).is_not_nan())
         order = np.argsort(-known[column].to_numpy(), kind="stable")[:n]
-        return known[order]
+        first = (
+            *(("candidate",) if len(self) > 1 else ()),
+            *("name", "position", column, "token", "top1_p", "top1_q"),
+            *("confidence_p", "confidence_q", "nll_p", "nll_q"),
+        )
+        columns = dict.fromkeys((*(one for one in first if one in known.columns), *known.columns))
+        return known[order].select(*columns)
 
     def comparison(self, candidate: str | int = 0) -> Comparison:
         """The positions of one candidate as `kldiv.compare` gives them.
@@ -135,7 +159,7 @@ class Evaluation:
     def including(self, clusters: Any = None, strata: Any = None, floor: Any = None) -> Evaluation:
         """The same positions, with other clusters, strata or floor, as `evaluate` takes them."""
         frame = self.positions
-        if (values := as_numbers("floor", floor, np.float64)) is not None:
+        if (values := as_floor(floor)) is not None:
             names = self.candidates
             if len(values) * len(names) != len(frame):
                 raise ValueError(
@@ -173,11 +197,16 @@ class Evaluation:
         return chart
 
     def plot_token_probability(self, candidate: str | int = 0) -> alt.LayerChart:
-        """The probability of the true token under both; needs Altair, and labels."""
-        frame = self[candidate].positions
+        """The probability of the true token under both; needs Altair, and labels.
+
+        It is of one candidate, which its title names where there are several.
+        """
+        one = self[candidate]
+        frame = one.positions
         if "nll_q" not in frame.columns:
             raise ValueError("probabilities of true tokens need labels, and there are none")
-        chart: alt.LayerChart = _charts().token_probability(frame)
+        of = one.candidates[0] if len(self) > 1 else None
+        chart: alt.LayerChart = _charts().token_probability(frame, of=of)
         return chart
 
     @overload
@@ -288,10 +317,29 @@ class Evaluation:
         return f"<p>{html.escape(repr(self))}</p><pre>{lines}</pre>"
 
     def as_dict(self, **options: Any) -> dict[str, Any]:
-        """Everything but the positions, for JSON."""
-        return {
-            "about": self.about,
-            "candidates": [self.summary(name, **options).as_dict() for name in self.candidates],
+        """Everything but the positions, as ``kldiv compare --json`` writes it.
+
+        What was compared stands at the top, the candidates under ``candidates`` and ``pairs``; the
+        numbers of an only candidate at the top, too.
+        """
+        about = self.about
+        found: dict[str, Any] = {"kldiv": kldiv.__version__, **about}
+        if "seconds" in about:
+            found["throughput"] = {
+                "seconds": about["seconds"],
+                "rows_per_second": about["positions_per_second"],
+                "gigabytes_per_second": about["gigabytes_per_second"],
+                "threads": about["arithmetic"]["threads"],
+                "isa": about["arithmetic"]["isa"],
+            }
+        candidates = [self.summary(name, **options).as_dict() for name in self.candidates]
+        if len(candidates) == 1:
+            described = about.get("candidates") or [None]
+            found |= candidates[0] | {"candidate": described[0]}
+            if "kl" in self.positions.columns:
+                found["summary"] = self.comparison().summary().as_dict()
+        return found | {
+            "candidates": candidates,
             "pairs": [pair.as_dict() for pair in self.pairs()],
         }
 
@@ -318,8 +366,7 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
             raise
         reason = str(error).splitlines()[0]
         raise DumpError(f"{name} is not a readable Parquet file: {reason}") from None
-    needed = {"candidate", "sequence", "position"}
-    if missing := needed - set(frame.columns):
+    if missing := OF_POSITIONS - set(frame.columns):
         raise DumpError(
             f"{name} is no table of positions: it has no column {', '.join(sorted(missing))}"
         )

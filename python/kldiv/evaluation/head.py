@@ -28,7 +28,7 @@ from kldiv._side_inputs import as_class_index, as_labels, as_mask, check_beyond
 from kldiv.comparison import Comparison
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.stored_arrays import StoredArray
-from kldiv.evaluation.head_files import stored_head
+from kldiv.evaluation.head_files import KEYS, stored_head
 
 LOGIT_BYTES = 1 << 28
 """Of logits, of both sides, held at a time."""
@@ -37,6 +37,10 @@ ROWS = 24
 MOST_ROWS = 384
 """From here on more rows are no faster."""
 SAME_BYTES = 16 << 20  # of two heads compared at a time
+
+DEPLOYED, TRUNK = "deployed KLD", "trunk KLD"
+EXCHANGED = "KLD with a head that is not its own"
+NEITHER = "KLD with a head of neither"
 
 _loaded: WeakValueDictionary[tuple[Any, ...], Head] = WeakValueDictionary()
 
@@ -190,11 +194,13 @@ class HeadPair:
     p: Head
     q: Head | None = None
     """The candidate's own; without it the candidate's hidden states go through the reference's."""
+    named: str | None = None
+    """What KL is called, where more is known of the heads than that they are two or one."""
 
     @property
     def measure(self) -> str:
         """What KL is called: trunk KLD leaves the candidate's own head out, deployed KLD has it."""
-        return "trunk KLD" if self.q is None else "deployed KLD"
+        return self.named or (TRUNK if self.q is None else DEPLOYED)
 
     @property
     def own(self) -> Head:
@@ -327,6 +333,10 @@ def check_heads(
     """The heads of two dumps of hidden states: those given, else those found beside the dumps.
 
     A candidate of which no head is known goes through the reference's, which is its trunk KLD.
+    Where both are given they are taken, whatever lies beside the dumps, and the measure says what
+    that makes of them: each with its own is the deployed KLD; both with that of one is the trunk
+    KLD; anything else is named after what it is. With one given, a dump whose own head is another
+    is refused, the reference too.
 
     Parameters
     ----------
@@ -345,26 +355,81 @@ def check_heads(
     if head is None and found_p is None:
         raise DumpError(
             f"{names[0]} holds hidden states, and no output layer lies beside it; give its "
-            "weight as the head"
+            "weight as the head (--head, head=)"
         )
     p = Head.load(found_p if head is None else head)
+    if candidate_head is None and head is not None and found_p is not None:
+        _refuse_another(p, found_p)
     own = found_q if candidate_head is None else candidate_head
+    pair = _pair(p, head, own)
+    if candidate_head is None:
+        if pair.q is not None and pair.q.weight is not p.weight:
+            raise _differing(p.name, pair.q.name)
+        return pair
+    if head is None and pair.q is not None and pair.q.weight is not p.weight:
+        raise _differing(p.name, pair.q.name)
+    return replace(pair, named=_named(pair, found_p, found_q))
+
+
+def check_one_head(
+    head: Any, found: str | os.PathLike[str] | None, names: tuple[str, str]
+) -> HeadPair:
+    """The head of hidden states that are compared with rows of all classes.
+
+    Those rows are through their own; hidden states are, unless another head is given than the one
+    that lies beside them, which the measure then says.
+    """
+    if head is None or found is None:
+        return replace(check_heads(head, found_p=found, names=names), named=DEPLOYED)
+    p = Head.load(head)
+    own = p.is_same(stored_head(os.fspath(found)))
+    return HeadPair(p, named=DEPLOYED if own else EXCHANGED)
+
+
+def _pair(p: Head, head: Any, own: Any) -> HeadPair:
+    """The reference's head and what the candidate goes through; equal ones share their memory."""
     if own is None:
         return HeadPair(p)
     if not isinstance(own, (str, os.PathLike)):
         q = p if own is head else Head.load(own, name="candidate_head")
         return HeadPair(p, None if q is p else replace(p, name=q.name) if p.is_same(q) else q)
     stored = stored_head(os.fspath(own))
-    if candidate_head is not None and stored.name == p.name:
-        return HeadPair(p)
     if p.is_same(stored):
         return HeadPair(p, replace(p, name=stored.name))
-    if head is None or candidate_head is None:
-        raise DumpError(
-            f"the heads {p.name} and {stored.name} differ; give both: the candidate's own for the "
-            "deployed KLD, or the reference's twice for the trunk KLD"
-        )
     return HeadPair(p, Head.load(own))
+
+
+def _named(pair: HeadPair, found_p: Any, found_q: Any) -> str | None:
+    """What KL is of two heads that were given, by those that lie beside the dumps."""
+    # None where no head lies beside a dump: it may be its own.
+    mine, its = (
+        None if found is None else one.is_same(stored_head(os.fspath(found)))
+        for one, found in ((pair.p, found_p), (pair.own, found_q))
+    )
+    if mine is not False and its is not False:
+        same = pair.own.weight is pair.p.weight
+        return TRUNK if same and pair.own.name == pair.p.name and not its else None
+    if pair.own.weight is not pair.p.weight:
+        return EXCHANGED
+    return NEITHER if mine is False and its is False else TRUNK
+
+
+def _refuse_another(p: Head, found: str | os.PathLike[str]) -> None:
+    """Raise `DumpError` where the head that lies beside the reference is not the one given."""
+    stored = stored_head(os.fspath(found))
+    # A head of another size fits the hidden states no better, which is what is said then.
+    if stored.shape[1] == p.size and not p.is_same(stored):
+        raise _differing(stored.name, p.name)
+
+
+def _differing(reference: str, candidate: str) -> DumpError:
+    first, second = (name.removesuffix(f":{KEYS[0]}") for name in (reference, candidate))
+    return DumpError(
+        f"the heads {reference} and {candidate} differ; give both (head=, candidate_heads=): "
+        f"--head {first} --candidate-head {second} is the deployed KLD, "
+        f"--head {first} --candidate-head {first} the trunk KLD; of several candidates each has "
+        "its --candidate-head"
+    )
 
 
 NOT_TEXT = 0.75

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import kldiv
 from kldiv._arrays import Array
 from kldiv.evaluation.class_rules import compare_shared
 from kldiv.evaluation.dumps.protocol import Block, Dump, DumpError, TopKBlock
-from kldiv.evaluation.head import Head, HeadPair, check_heads
+from kldiv.evaluation.head import Head, HeadPair, check_heads, check_one_head
 from kldiv.evaluation.positions import NO_TOKEN, Part, Scorer, Scoring, part_of
 
 GROUPS = 8
@@ -59,7 +60,7 @@ def _of_heads(dumps: tuple[Dump, Dump], scoring: Scoring, pair: HeadPair) -> Sco
     options: dict[str, Any] = {"temperature": scoring.temperature, "ignore_index": NO_TOKEN}
     about = {"measure": pair.measure, "head": pair.p.name, "candidate_head": own.name}
     if widths[0] == widths[1]:
-        cut = HeadPair(p, None if pair.q is None else q)
+        cut = replace(pair, p=p, q=None if pair.q is None else q)
 
         def score(p: Block, q: Block, labels: Array | None, where: Array | None) -> Part:
             states = _rows(p), _rows(q)
@@ -92,7 +93,8 @@ def _beside_rows(dumps: tuple[Dump, Dump], scoring: Scoring, heads: tuple[Any, A
     elif heads[1 - place] is not None:
         raise DumpError(f"a head is given for {rows.name}, which holds no hidden states")
     found = getattr(hidden, "head", None)
-    head = check_heads(given, found_p=found, names=(hidden.name, rows.name)).p
+    pair = check_one_head(given, found, names=(hidden.name, rows.name))
+    head = pair.p
     _check_size(hidden, head)
     rule = scoring.class_rule
     names, sizes = [head.name, rows.name], [head.classes, rows.width or 0]
@@ -117,7 +119,7 @@ def _beside_rows(dumps: tuple[Dump, Dump], scoring: Scoring, heads: tuple[Any, A
         )
         return part_of(found) | {"lost_p": lost_p, "lost_q": lost_q}
 
-    about = {"measure": "deployed KLD", "head": head.name}
+    about = {"measure": pair.measure, "head": head.name}
     return Scorer(score, HeadPair(head).rows, classes, about)
 
 
@@ -127,6 +129,11 @@ def _rows(block: Block) -> Array:
 
 
 def _check_size(dump: Dump, head: Head) -> None:
+    if dump.width == head.classes != head.size:
+        raise DumpError(
+            f"{head.name} has shape {head.weight.shape}, which is transposed for hidden states of "
+            f"{dump.width:,} in {dump.name}; expected [classes, {dump.width:,}]"
+        )
     if dump.width != head.size:
         raise DumpError(
             f"{dump.name} holds hidden states of {dump.width:,}, but {head.name} has shape "

@@ -115,7 +115,7 @@ def dense_scorer(reference: Dump, candidate: Dump, scoring: Scoring) -> Scorer:
                 warned.add(dump.name)
                 warnings.warn(
                     f"{dump.name} is taken for logits, but holds numbers from 0 to 1 that sum to "
-                    "1 in a row; the space (--space) is probs if these are probabilities",
+                    "1 in a row; the space (--space, space=) is probs if these are probabilities",
                     kldiv.ProbabilitiesAsLogitsWarning,
                     stacklevel=2,
                 )

@@ -6,14 +6,22 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.tables.flat import flat
+from kldiv.evaluation.statistics.flat import flat, named_numbers
 
-_TABLES = frozenset({"per_context"})
 _OF_ALL = frozenset({"candidates", "pairs"})
+
+Known = Literal["exactly", "at least", "at most", "not"]
+"""What a number of a result says of the truth."""
+
+_INTERVALS = {"total_variation": "total_variation", "acceptance.rate": "acceptance"}
+"""Numbers that top-k rows have two ends of: what they are called there."""
+_ABOUT = frozenset({"rows", "clusters", "samples", "rows_infinite", "percentiles_rank_error"})
+_OF_ERRORS = frozenset({"standard_error", "standard_error_independent"})
+_SHARES = frozenset({"share", "share_of_kl", "changed_share_of_kl"})
 
 
 @dataclass(frozen=True)
@@ -27,19 +35,47 @@ class Result:
     summary: dict[str, Any]
     """As `EvaluationSummary.as_dict` gives it."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether all that is called KL is of lower bounds, of top-k rows."""
+        return bool(self.summary.get("kl_is_lower_bound"))
+
+    def known(self, name: str) -> Known:
+        """What the number of that name says of what is meant: of top-k rows, a bound."""
+        parts = name.split(".")
+        if parts[-1] in _ABOUT | _OF_ERRORS:
+            return "exactly"
+        for part in parts:
+            if part.endswith("_lower"):
+                return "at least"
+            if part.endswith("_upper"):
+                return "at most"
+        if not self.bounded:
+            return "exactly"
+        if parts[-1] in _SHARES or "tail_shares" in parts:
+            return "not"
+        of_kl = parts[0] in ("kl", "uncertainty", "bootstrap") or any(
+            part == "kl" or part.startswith("kl_") for part in parts[1:]
+        )
+        return "at least" if of_kl or parts[:2] == ["floor", "difference"] else "exactly"
+
+    def end(self, name: str, *, largest: bool) -> str:
+        """The name of the end of an interval that a limit is held to; of other numbers their own.
+
+        A largest value is held to the upper end, a smallest to the lower one.
+        """
+        called = _INTERVALS.get(name.removesuffix(".mean"))
+        if not self.bounded or called is None:
+            return name
+        return f"bounds.{called}_{'upper' if largest else 'lower'}.mean"
+
     def numbers(self) -> dict[str, Any]:
         """Everything that has one value, by its dotted name; what has a mean also by its own.
 
         A value is a number, a text, or None, as in the JSON.
         """
         outer = {name: value for name, value in self.about.items() if name not in self.summary}
-        found = dict(flat(outer, without=_OF_ALL)) | dict(flat(self.summary, without=_TABLES))
-        means = {
-            name.removesuffix(".mean"): value
-            for name, value in found.items()
-            if name.endswith(".mean")
-        }
-        return means | found
+        return dict(flat(outer, without=_OF_ALL)) | named_numbers(self.summary)
 
 
 def read_results(path: str | os.PathLike[str]) -> list[Result]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from kldiv._arrays import Array
+from kldiv.evaluation.assumed_kinds import shape_of
 from kldiv.evaluation.bounds import DenseSpace, bounds
 from kldiv.evaluation.clipped_kl import clipped_kl
+from kldiv.evaluation.dumps.dense import ASSUMED
 from kldiv.evaluation.dumps.llama_cpp import LlamaCppDump
 from kldiv.evaluation.dumps.part import innermost
 from kldiv.evaluation.dumps.protocol import DENSE, Block, Dump, DumpError, TopKBlock
@@ -102,15 +104,29 @@ def scorer_of(reference: Dump, candidate: Dump, scoring: Scoring, heads: tuple[A
 
         return head_scorer(reference, candidate, scoring, heads)
     if heads != (None, None):
-        kind = reference.kind.replace("_", " ")
-        raise DumpError(
-            f"a head is given, but {reference.name} is taken for {kind}; hidden states are known "
-            "by their keys or files, which begin with hidden"
-        )
+        raise _of_no_use(reference, heads)
     scorer = dense_scorer(reference, candidate, scoring)
     if isinstance(reference, LlamaCppDump) and candidate.kind in ("logits", "log_probs"):
         return _with_llama_cpp(scorer, scoring, candidate)
     return scorer
+
+
+def _of_no_use(dump: Dump, heads: tuple[Any, Any]) -> DumpError:
+    """What is wrong with a head beside rows of classes."""
+    by = dump.details().get("kind from")
+    if by == ASSUMED:
+        # Nothing but its width says that it is no hidden states: that of the head's classes.
+        shape = next(shape_of(head) for head in heads if head is not None)
+        return DumpError(
+            f"a head of shape {shape} is given, and {dump.name} has rows of {dump.width:,}, as "
+            "many as its classes; a head is [classes, size] of hidden states of that size: is it "
+            "transposed?"
+        )
+    said = f" by {by}" if by else ""
+    return DumpError(
+        f"a head is given, but {dump.name} is taken for {dump.kind.replace('_', ' ')}{said}; "
+        "hidden states are known by a key, file or directory whose name begins with hidden"
+    )
 
 
 def _with_llama_cpp(scorer: Scorer, scoring: Scoring, candidate: Dump) -> Scorer:

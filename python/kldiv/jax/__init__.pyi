@@ -30,6 +30,7 @@ __all__ = [
     "skew_reverse_kl",
     "squared_hellinger",
     "total_variation",
+    "uld",
 ]
 
 def adaptive_kl(
@@ -354,3 +355,22 @@ def total_variation(
     temper_after: bool = False,
 ) -> jax.Array:
     r"""Total variation distance, ½ Σ \|p − q\|."""
+
+def uld(
+    p: Any,
+    q: Any,
+    *,
+    id_map: tuple[Any, Any] | None = None,
+    beta: float | jax.Array = 0.5,
+    matched_weight: float | jax.Array | None = None,
+    unmatched_weight: float | jax.Array | None = None,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | jax.Array | tuple[float | jax.Array, float | jax.Array] = 1.0,
+    axis: int = -1,
+    where: Any = None,
+    weights: Any = None,
+    reduction: str = "none",
+    denominator: float | jax.Array | None = None,
+) -> jax.Array:
+    r"""Universal logit distillation, Σ \|p_(i) − q_(i)\|; `kldiv.uld` on JAX arrays. See `kl`."""

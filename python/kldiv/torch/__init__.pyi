@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from kldiv import TopK
+
 from kldiv.torch import estimators as estimators
 from kldiv.torch.functional.cross_entropy import cross_entropy as cross_entropy
 from kldiv.torch.functional.distillation import distillation_loss as distillation_loss
@@ -47,6 +48,7 @@ __all__ = [
     "squared_hellinger",
     "top_k_tensors",
     "total_variation",
+    "uld",
 ]
 
 def adaptive_kl(
@@ -350,3 +352,22 @@ def total_variation(
     temper_after: bool = False,
 ) -> Tensor:
     r"""Total variation distance, ½ Σ \|p − q\|."""
+
+def uld(
+    p: Tensor,
+    q: Tensor,
+    *,
+    id_map: tuple[Tensor | list[int], Tensor | list[int]] | None = None,
+    beta: float | Tensor = 0.5,
+    matched_weight: float | Tensor | None = None,
+    unmatched_weight: float | Tensor | None = None,
+    space: str | tuple[str, str] = "logits",
+    normalize: bool = False,
+    temperature: float | Tensor | tuple[float | Tensor, float | Tensor] = 1.0,
+    axis: int = -1,
+    where: Tensor | None = None,
+    weights: Tensor | None = None,
+    reduction: str = "none",
+    denominator: float | Tensor | None = None,
+) -> Tensor:
+    r"""Universal logit distillation, Σ \|p_(i) − q_(i)\| of probabilities in falling order."""

@@ -31,6 +31,7 @@ pub(crate) struct Known<'a> {
 
 /// What is computed of every row.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "options that have nothing to do with each other")]
 pub(crate) struct Objective<D> {
     pub(crate) divergence: D,
     /// Whether the divergence of its type is that of student and teacher, in this order.

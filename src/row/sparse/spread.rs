@@ -40,6 +40,7 @@ pub(super) fn loss<D: Divergence>(
     let masses: Vec<f64> = teacher.log_probs.iter().map(|ln_p| ln_p.exp()).collect();
     let whole = masses.iter().sum::<f64>() + mass * count as f64;
     let mut wide = objective.wide || !student.allows_narrow_lanes();
+    let mut found = None;
     loop {
         let others = student.statistics_without(rising, isa, blocks, &mut wide);
         let logits: Vec<f64> = teacher.ids.iter().map(|&id| student.row.get(id as usize)).collect();
@@ -70,13 +71,20 @@ pub(super) fn loss<D: Divergence>(
         if !value.is_finite() || value.abs() < least * whole {
             return None;
         }
-        // The gradient's terms, too, are to be no small differences of q and p.
+        // Whether the gradient's terms are small differences of q and p: ‖q‖ of the others is at least `least`, and what they
+        // have of p is of length `even`.
+        let (share, largest) = (others.relative_to(lse, rate), ln_q(others.largest).exp());
+        let (even, least) = (mass * (count as f64).sqrt(), largest.max(share / (count as f64).sqrt()));
+        let cancels = |q: &[f64], p: &[f64]| {
+            let apart: f64 = q.iter().zip(p).map(|(q, p)| (whole * q - p).powi(2)).sum();
+            let most = q.iter().map(|q| q * q).sum::<f64>() + largest * share;
+            whole * least < 2.0 * even && 16.0 * apart < most
+        };
         let q: Vec<f64> = logits.iter().map(|&z| ln_q(z).exp()).collect();
-        let apart: f64 = q.iter().zip(&masses).map(|(q, p)| (whole * q - p).powi(2)).sum();
-        let largest_of_others = ln_q(others.largest).exp();
-        let bound: f64 = q.iter().map(|q| q * q).sum::<f64>() + largest_of_others * others.relative_to(lse, rate);
-        let cancels = gradient.out.is_some() && 16.0 * apart < bound;
-        if !wide && (whole > SENSITIVE * value.abs() || cancels) {
+        let value = *found.get_or_insert(value);
+        if !wide && (whole > SENSITIVE * value.abs() || gradient.out.is_some() && cancels(&q, &masses)) {
+            // A gradient does not change the value.
+            found = found.filter(|_| whole <= SENSITIVE * value.abs());
             wide = true;
             continue;
         }

@@ -1,10 +1,12 @@
 """The installed command `kldiv`, run as its users run it."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
 import pty
+import re
 import select
 import shlex
 import signal
@@ -158,6 +160,7 @@ def test_compare_agrees_with_python_and_float64():
         "file": "reference.npy",
         "format": "NumPy array",
         "kind": "logits",
+        "kind_assumed": True,
         "dtype": "float16",
         "shape": list(p.shape),
         "digest": {
@@ -273,7 +276,7 @@ def test_spaces(folder, logits):
     done = run("compare", "p_probs.npy", "q.npy", folder=folder)
     assert done.returncode == 0
     assert done.stderr.startswith("kldiv: warning: p_probs.npy is taken for logits")
-    assert "(--space)" in done.stderr
+    assert "(--space, space=)" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -303,7 +306,14 @@ def test_json_file(folder, tmp_path):
     path = tmp_path / "numbers.json"
     table = succeed("compare", "p.npy", "q.npy", "--json", path, folder=folder)
     assert "mean KL" in table
-    assert json.loads(path.read_text())["candidate"]["file"] == "q.npy"
+    written = json.loads(path.read_text())
+    assert written["candidate"]["file"] == "q.npy"
+    # The same as from Python, but for what was typed.
+    with contextlib.chdir(folder):
+        from_python = json.loads(kldiv.evaluate("p.npy", "q.npy").to_json())
+    assert set(written) - set(from_python) == {"labels", "where", "ignore_index", "rows"}
+    for name in ("kl", "uncertainty", "candidates", "pairs", "summary"):
+        assert written[name] == from_python[name]
 
 
 ERRORS = {
@@ -323,8 +333,9 @@ ERRORS = {
     "negative.npy q.npy": "not a readable .npy file",
     "parsed.npy q.npy": "not a readable .npy file",
     "huge.safetensors q.npy": "safetensors header",
-    "integers.npy q.npy --space probs": "int32; expected floating numbers as logits; this line of "
-    "Python converts it: import numpy; numpy.save('integers-float64.npy', "
+    "integers.npy q.npy --space probs": "int32; expected floating numbers as logits, or, of token "
+    "ids, --labels (labels=); this line of Python converts it: import numpy; "
+    "numpy.save('integers-float64.npy', "
     "numpy.load('integers.npy').astype(",
     "scalar.npy q.npy": "shape ()",
     "no_rows.npy q.npy": "shape (0, 50)",
@@ -409,6 +420,60 @@ def test_a_closed_pipe_is_silent():
     )
     assert done.stderr == b""
     assert done.stdout.count(b"\n") == 1
+
+
+def test_a_resumed_run_says_so(folder, tmp_path):
+    command = ("compare", "p.npy", "q.npy", "--work", tmp_path / "work")
+    assert "work directory" not in succeed(*command, folder=folder)
+    again = succeed(*command, folder=folder)
+    assert re.search("found in the work directory +6 positions", again)
+    assert re.search("throughput +all positions were found in the work directory", again)
+
+
+def test_info_knows_what_kldiv_wrote(folder, tmp_path):
+    kept, result = tmp_path / "kept.parquet", tmp_path / "result.json"
+    succeed("compare", "p.npy", "q.npy", "--positions", kept, "--json", result, folder=folder)
+    for file, what in ((kept, "table of positions of kldiv"), (result, "result of kldiv")):
+        said = succeed("info", file, folder=folder)
+        assert f"format             {what} {kldiv.__version__}" in said
+        assert "candidates         q.npy" in said
+        assert json.loads(succeed("info", file, "--json", folder=folder))["positions of each"] == 6
+    done = run("compare", kept, kept, folder=folder)
+    assert done.returncode == 2
+    assert (
+        f"is a table of positions that kldiv kept, and no dump: kldiv compare {kept}" in done.stderr
+    )
+    said = succeed("info", "p_probs.npy", folder=folder)
+    assert "sum to 1, none below 0: probabilities? --space (space=) says so" in said
+    assert "probabilities?" not in succeed("info", "p.npy", folder=folder)
+
+
+def test_a_directory_of_several_dumps_says_which_file_is_taken(tmp_path, logits):
+    for name, rows in zip(("a", "b"), logits, strict=True):
+        (tmp_path / name / "hidden").mkdir(parents=True)
+        np.save(tmp_path / name / "logits.npy", rows)
+        np.save(tmp_path / name / "other.npy", rows)
+    table = succeed("compare", "a", "b", folder=tmp_path)
+    assert "p         a/logits.npy  NumPy array" in table
+    assert "q         b/logits.npy  NumPy array" in table
+    assert "file        a/logits.npy" in succeed("info", "a", folder=tmp_path)
+
+
+def test_files_are_written_though_the_pipe_is_closed(folder, tmp_path):
+    files = [str(tmp_path / name) for name in ("r.json", "r.parquet", "r.html")]
+    options = " ".join(
+        f"{option} {shlex.quote(file)}"
+        for option, file in zip(("--json", "--positions", "--html"), files, strict=True)
+    )
+    # A reader that takes nothing at all, and has gone before the table is printed.
+    command = f"{shlex.quote(str(KLDIV))} compare p.npy q.npy {options} | exec true"
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, timeout=60
+    )
+    assert done.stderr == b""
+    for file in files:
+        assert Path(file).exists(), file
+    assert json.loads(Path(files[0]).read_text())["num_positions"] == ROWS
 
 
 @pytest.fixture(scope="module")

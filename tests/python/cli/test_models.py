@@ -104,7 +104,10 @@ BAD = [
     (["p", "swapped"], "the tokenizers of p and swapped differ: id 0 is '!' or"),
     (["p", "trunk"], "trunk is a LlamaModel, which has no language-model head"),
     (["p", "q", "--text", "short.txt"], "short.txt is shorter than a window: it has 5 tokens"),
-    (["p", "q", "--context", 65], "the context is 65 tokens, but p reads 64 at most (--context)"),
+    (
+        ["p", "q", "--context", 65],
+        "the context is 65 tokens, but p reads 64 at most (--context, context=)",
+    ),
     (["p", "./qq"], "no such file: qq (did you mean q?)"),
     (["p", "q", "--text", "text"], "no such file: text (did you mean text.txt?)"),
     (["p", "q", "--stride", 33], "the stride is 33; expected 1 to 32"),

@@ -144,6 +144,50 @@ def test_checks_that_hold_and_checks_that_fail(folder):
         )
 
 
+def test_a_bound_proves_one_side_only(folder):
+    bounds = {"total_variation_lower": {"mean": 0.1}, "total_variation_upper": {"mean": 0.3}}
+    bounds |= {"acceptance_lower": {"mean": 0.7}, "acceptance_upper": {"mean": 0.9}}
+    kl = {"mean": 0.4, "p99": 2.0, "standard_error": 0.1, "tail_shares": [{"percent": 1.0}]}
+    kl["tail_shares"][0]["share"] = 0.2
+    entry = {"candidate": "q", "num_positions": 3, "kl_is_lower_bound": True, "kl": kl}
+    entry |= {"bounds": bounds, "uncertainty": {"ci95_high": 0.6}, "top1_agreement": 0.9}
+    (folder / "results/bounds.json").write_text(json.dumps({"candidates": [entry]}))
+
+    def check(*bounds):
+        done = run("check", "results/bounds.json", *bounds, folder=folder)
+        assert done.stderr == ""
+        return done.returncode, done.stdout.removeprefix("ok     q: ").removesuffix("\n")
+
+    for name, value in (("kl.mean", 0.4), ("kl.p99", 2), ("uncertainty.ci95_high", 0.6)):
+        proved = check("--max", f"{name}=9")
+        line = f"FAILED q: {name} ≥ {value}: a lower bound proves nothing of --max 9"
+        assert proved == (1, line)
+    assert check("--max", "kl.mean=0.1") == (1, "FAILED q: kl.mean ≥ 0.4 > 0.1")
+    assert check("--min", "kl.mean=0.1") == (0, "kl.mean ≥ 0.4 ≥ 0.1")
+    assert check("--max", "top1_agreement=1") == (0, "top1_agreement = 0.9 ≤ 1")
+    assert check("--max", "kl.standard_error=1") == (0, "kl.standard_error = 0.1 ≤ 1")
+    for option in ("--max", "--min"):
+        assert check(option, "kl.tail_shares.1.0.share=0.2")[0] == 1
+    # Of an interval the end that proves it.
+    assert check("--max", "total_variation=0.2")[0] == 1
+    found = check("--max", "total_variation=0.3")
+    assert found == (0, "bounds.total_variation_upper.mean ≤ 0.3 ≤ 0.3")
+    assert check("--min", "total_variation.mean=0.2")[0] == 1
+    assert check("--min", "acceptance.rate=0.7")[0] == 0
+    assert check("--min", "acceptance.rate=0.8")[0] == 1
+    assert check("--max", "bounds.total_variation_lower=1")[0] == 1
+    try:
+        done = run("history", "results", "--html", "h.html", folder=folder)
+    finally:
+        (folder / "results/bounds.json").unlink()
+    assert re.search(r"  q  +≥ 0\.4  ", done.stdout)
+    [row] = [
+        r for r in map(dict, cells((folder / "h.html").read_text("utf-8"))) if r["model"] == "q"
+    ]
+    assert row["mean"].startswith("≥ ")
+    assert row["p99"] == "≥ 2.00"
+
+
 SPOILED = {
     "null.json": ("p99", "null", "kl.p99 is not known (null)"),
     "nan.json": ("p99", "NaN", "kl.p99 is nan"),

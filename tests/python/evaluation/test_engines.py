@@ -25,6 +25,7 @@ from kldiv.evaluation.engines.errors import EngineError
 
 SEQUENCES, POSITIONS, CLASSES = 24, 12, 4000
 TIMES = {
+    "kept_positions",  # of what a run found, and did not do
     "date",
     "seconds",
     "positions_per_second",
@@ -228,7 +229,7 @@ def test_ctrl_c_has_what_is_done(folder, options, expected):
     finally:
         signal.signal(signal.SIGINT, before)
     result = caught.value.result
-    assert result.positions.equals(expected.positions.head(len(result)))
+    assert result.positions.equals(expected.positions.head(len(result.positions)))
     # The position that Ctrl-C came in may be among them or not.
     assert result.positions["sequence"].n_unique() in (2, 3)
     assert result.about["interrupted"]["of"] == SEQUENCES * POSITIONS

@@ -95,7 +95,7 @@ def test_candidates_side_by_side(logits, labels):
     for place, one in enumerate((q, worse)):
         alone = evaluate(p, one, labels=labels).positions.drop("candidate")
         assert both[place].positions.drop("candidate").equals(alone)
-    assert len(both) == 2 * SEQUENCES * POSITIONS
+    assert len(both.positions) == 2 * SEQUENCES * POSITIONS
     with pytest.raises(KeyError, match="candidate 1, candidate 2"):
         both["candidate"]
 
@@ -108,6 +108,49 @@ def test_rows_left_out_and_chunks(logits, labels):
     assert some.positions.equals(whole.positions.filter(pl.Series(where.reshape(-1))))
     first = evaluate(p, q, labels=labels[:2], chunks=2)
     assert first.positions.equals(whole.positions.filter(pl.col("sequence") < 2))
+
+
+def test_paths_are_files_as_the_command_line_reads_them(tmp_path, logits, labels):
+    p, q, _ = logits
+    names = ["code", "prose", "code"]
+    where = np.arange(SEQUENCES * POSITIONS) % 3 != 0
+    floor = np.linspace(0, 1, where.sum())
+    given = {"labels": labels, "where": where, "floor": np.zeros(len(where)), "strata": names}
+    expected = evaluate(p, q, clusters=names, **given)
+    paths = {}
+    for name in ("labels", "where", "floor"):
+        paths[name] = tmp_path / f"{name}.npy"
+        np.save(paths[name], given[name])
+    for name in ("strata", "clusters"):
+        paths[name] = tmp_path / f"{name}.txt"
+        paths[name].write_text("\n".join(names) + "\n")
+    for kind in (str, lambda path: path):
+        found = evaluate(p, q, **{name: kind(path) for name, path in paths.items()})
+        assert found.positions.equals(expected.positions)
+    np.save(paths["floor"], floor)
+    given = {"clusters": str(paths["clusters"]), "floor": paths["floor"]}
+    again = evaluate(p, q, where=where).including(**given)
+    assert again.positions["cluster"].unique().sort().to_list() == ["code", "prose"]
+    assert again.positions["kl_floor"].to_list() == floor.tolist()
+    for name in paths:
+        with pytest.raises((DumpError, OSError), match=r"nowhere\.npy"):
+            evaluate(p, q, **{name: "nowhere.npy"})
+    for name, value in (("clusters", 3), ("strata", b"abc"), ("labels", ["a"]), ("floor", ["a"])):
+        with pytest.raises(TypeError, match="path") as wrong:
+            evaluate(p, q, **{name: value})
+        assert name.removesuffix("s")[:5] in str(wrong.value)
+
+
+def test_a_mask_is_of_booleans_and_leaves_something(logits, labels):
+    p, q, _ = logits
+    ones = np.ones(SEQUENCES * POSITIONS, int)
+    assert evaluate(p, q, where=ones).positions.equals(evaluate(p, q).positions)
+    with pytest.raises(ValueError, match=r"where holds -?\d+ in row 0; a mask holds booleans"):
+        evaluate(p, q, where=np.maximum(labels, 2))
+    with pytest.raises(ValueError, match="where leaves out all of 60 positions"):
+        evaluate(p, q, where=ones * 0)
+    with pytest.raises(TypeError, match="where has dtype float64"):
+        evaluate(p, q, where=ones * 1.0)
 
 
 def test_classes_and_vocabularies_that_differ(logits, labels):
@@ -196,6 +239,39 @@ def test_worst_positions(logits):
     assert worst["position"][0] == 5
     kl = result.positions["kl"].to_numpy()
     assert worst["kl"].to_list() == sorted(kl[~np.isnan(kl)], reverse=True)[:4]
+
+
+def test_candidates_are_what_it_is_made_of(logits, labels):
+    p, q, _ = logits
+    both = evaluate(p, q, p + 1e-3 * q, labels=labels)
+    assert [part.candidates for part in both] == [[name] for name in both.candidates]
+    assert len(both) == len(list(both)) == 2
+    assert both[1].positions.equals(list(both)[1].positions)
+    assert "candidate 2" in both
+    with pytest.raises(IndexError):
+        both[2]
+    assert both.worst(3).columns[:4] == ["candidate", "name", "position", "kl"]
+    assert both[0].worst(3).columns[:3] == ["name", "position", "kl"]
+    for place in (0, 1):
+        title = both.plot_token_probability(place).to_dict()["title"]["text"]
+        assert title.endswith(f": candidate {place + 1}")
+    assert ":" not in both[0].plot_token_probability().to_dict()["title"]["text"]
+    one = evaluate(p[:1, :1], q[:1, :1])
+    assert repr(one) == "<Evaluation of candidate: 1 position of 1 sequence>"
+
+
+def test_a_summary_in_a_notebook_and_by_the_names_of_the_json(logits, labels):
+    p, q, _ = logits
+    summary = evaluate(p, q, labels=labels).summary(bootstrap=0)
+    said = summary.as_dict()
+    assert summary["kl.p99"] == said["kl"]["p99"]
+    assert summary["top1_agreement"] == said["top1_agreement"] == summary.top1_agreement.mean
+    assert summary["js"] == said["js"]["mean"]
+    with pytest.raises(KeyError, match=r"no number is called 'kl.p98'; there are kl\.p99"):
+        summary["kl.p98"]
+    assert len(repr(summary)) < 150
+    assert f"mean KL {summary.kl}, 60 positions of 3 sequences" in repr(summary)
+    assert str(summary.kl) in summary._repr_html_()
 
 
 def test_charts_are_charts(logits, labels):

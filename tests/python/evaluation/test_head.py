@@ -15,7 +15,7 @@ import kldiv
 from kldiv.evaluation import head
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.evaluate_dumps import evaluate
-from kldiv.evaluation.head import Head, HeadPair, check_heads, pre_norm_warning
+from kldiv.evaluation.head import Head, HeadPair, check_heads, check_one_head, pre_norm_warning
 
 CLASSES, SIZE, ROWS = 3000, 192, 150
 FIELDS = (
@@ -300,13 +300,76 @@ def test_trunk_and_deployed(tmp_path, rng):
     ):
         assert pair.measure == "deployed KLD"
         assert pair.q.weight is pair.p.weight
-    for given in ((), (a,)):
-        with pytest.raises(
-            DumpError, match=re.escape(f"the heads {a}:weight and {b}:weight differ")
-        ):
-            check_heads(*given, found_p=a, found_q=b)
+    # One head is given, or none: no dump goes through another than its own unsaid.
+    for first, second, given, found in (
+        (a, b, (), (a, b)),
+        (a, b, (a,), (a, b)),
+        (a, b, (b,), (a, b)),
+        (b, a, (a,), (b, a)),
+        (b, a, (a,), (b, None)),
+        (a, b, (None, b), (a, a)),
+    ):
+        message = (
+            f"the heads {first}:weight and {second}:weight differ; give both (head=, "
+            f"candidate_heads=): --head {first} --candidate-head {second} is the deployed KLD"
+        )
+        with pytest.raises(DumpError, match=re.escape(message)):
+            check_heads(*given, found_p=found[0], found_q=found[1])
+    # Both are given: the user's choice, called what it is.
+    for given, found, measure in (
+        ((a, b), (a, b), "deployed KLD"),
+        ((a, same), (same, a), "deployed KLD"),
+        ((a, a), (a, b), "trunk KLD"),
+        ((b, b), (a, b), "trunk KLD"),
+        ((a, a), (b, b), "KLD with a head of neither"),
+        ((b, a), (a, b), "KLD with a head that is not its own"),
+        ((a, b), (a, a), "KLD with a head that is not its own"),
+    ):
+        pair = check_heads(*given, found_p=found[0], found_q=found[1])
+        assert pair.measure == measure, (given, found)
+    assert check_one_head(None, a, ("p", "q")).measure == "deployed KLD"
+    assert check_one_head(same, a, ("p", "q")).measure == "deployed KLD"
+    assert check_one_head(b, a, ("p", "q")).measure == "KLD with a head that is not its own"
     with pytest.raises(DumpError, match="the reference holds hidden states, and no output layer"):
         check_heads(found_q=b)
+
+
+def test_what_no_name_says_is_by_the_head(tmp_path, rng):
+    weight = weights(rng, 30, 16, np.float32)
+    states_p = [states(rng, 5, 16).astype(np.float32) for _ in range(2)]
+    states_q = [one + 0.01 for one in states_p]
+
+    def save(name, arrays, key="{}"):
+        path = tmp_path / name
+        save_file({key.format(n): one for n, one in enumerate(arrays)}, path)
+        return path
+
+    p, q = save("a.safetensors", states_p), save("b.safetensors", states_q)
+    named = save("c.safetensors", states_p, "hidden_{}")
+    by_file = save("hidden.safetensors", states_p)
+    head = save("w.safetensors", [weight], "weight")
+    turned = save("t.safetensors", [np.ascontiguousarray(weight.T)], "weight")
+    rows = save("z.safetensors", [one @ weight.T for one in states_p])
+    kl = evaluate(states_p, states_q, head=weight).positions["kl"]
+    for reference in (p, named, by_file):
+        found = evaluate(reference, q, head=head)
+        np.testing.assert_array_equal(found.positions["kl"], kl)
+        assert found.about["candidates"][0]["kind"] == "hidden_states"
+    # Rows of as many numbers as the head has classes are logits.
+    found = evaluate(rows, q, head=head)
+    assert found.about["reference"]["kind"] == "logits"
+    np.testing.assert_allclose(found.positions["kl"], kl, rtol=1e-2)
+    # Without a head the width of the other's hidden states says it: no vocabularies that differ.
+    with pytest.raises(DumpError, match=r"c\.safetensors holds hidden states, and no output layer"):
+        evaluate(named, q)
+    assert evaluate(p, q).about["reference"]["kind_assumed"]
+    assert "kind_assumed" not in evaluate(p, q, space="logits").about["reference"]
+    for reference in (p, named):
+        with pytest.raises(DumpError, match="transposed"):
+            evaluate(reference, q, head=turned)
+    named_rows = save("y.safetensors", states_p, "logits_{}")
+    with pytest.raises(DumpError, match="taken for logits by the name 'logits_0'; hidden"):
+        evaluate(named_rows, named_rows, head=head)
 
 
 def test_states_before_the_norm_are_told(rng):

@@ -97,7 +97,7 @@ TOKENS_END = 20 + 4 * CONTEXT * CHUNKS
         (lambda data: data[:100], r"cut off at byte 100, in the token ids"),
         (
             lambda data: data[: TOKENS_END + 5 * ROW + 7],
-            r"cut off at byte 295, in row 1 of chunk 1; .*describes 512 bytes; --chunks 1 takes",
+            r"cut off at byte 295, in row 1 of chunk 1; .*describes 512 bytes; --chunks 1 .*takes",
         ),
         (lambda data: data + b"\0", r"1 bytes after its last row: 513, but its header"),
         (lambda data: damaged(data, 8, struct.pack("<i", 2)), r"damaged header: _logits_, n_ctx 2"),

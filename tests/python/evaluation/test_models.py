@@ -10,7 +10,7 @@ import small_models as small
 import torch
 
 import kldiv
-from kldiv.evaluation import read_positions
+from kldiv.evaluation import EngineError, read_positions
 from kldiv.evaluation.dumps.formats import open_dump
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.models import LanguageModel, capture, kept_states
@@ -48,6 +48,48 @@ def evaluate(folder, *names, text="text.txt", **options):
 def reading(folder, name="p", text="text.txt", **options):
     options = {"context": CONTEXT, "device": "cpu"} | options
     return Reading.of((str(folder / name),), str(folder / text), **options)
+
+
+def test_a_run_that_was_killed_goes_on(folder, tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    expected = evaluate(folder, "p", "q")
+
+    class Killed(BaseException):
+        pass
+
+    done = []
+
+    def kill(rows):
+        done.append(rows)
+        if sum(done) > 3 * CONTEXT:
+            raise Killed
+
+    options = {"work": work, "block_positions": CONTEXT}
+    with pytest.raises(Killed):
+        evaluate(folder, "p", "q", progress=kill, **options)
+    kept = len(list(work.glob("block-*.parquet")))
+    assert kept >= 2
+    # The windows of those blocks are not run again, and the bits are the same.
+    ran = []
+    logits = LanguageModel.logits
+    monkeypatch.setattr(
+        LanguageModel, "logits", lambda self, one: ran.append(one) or logits(self, one)
+    )
+    found = evaluate(folder, "p", "q", **options)
+    assert found.positions.equals(expected.positions)
+    windows = found.about["windows"]["windows"]
+    assert len(ran) <= 2 * (windows - kept)
+    # Other weights under the same name, another text, and what cannot be kept.
+    other = reading(folder).models.load(0)
+    other.model.lm_head.weight.data[3] += 0.5
+    with pytest.raises(EngineError, match="p has changed since"):
+        kldiv.evaluate_models(
+            other, str(folder / "q"), text=str(folder / "text.txt"), context=CONTEXT, **options
+        )
+    with pytest.raises(EngineError, match="holds the work of another run"):
+        evaluate(folder, "p", "q", text="texts.jsonl", **options)
+    with pytest.raises(ValueError, match="leave one of them out"):
+        evaluate(folder, "p", "q", sequential=True, **options)
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 8}, {"sequential": True}], ids=str)
@@ -124,7 +166,7 @@ def test_every_window_begins_as_the_tokenizer_begins_a_text(folder, tmp_path):
     result = kldiv.evaluate_models(model, model, text=str(folder / "text.txt"), context=CONTEXT)
     assert result.about["tokenizer"]["begins_with"] == ["!"]
     # The first token of the text is scored, too.
-    assert len(result) == len(small.TEXT.encode())
+    assert len(result.positions) == len(small.TEXT.encode())
 
 
 def test_states_that_are_many_go_to_a_file(folder, monkeypatch):
@@ -259,7 +301,7 @@ def test_a_head_that_is_no_product_is_not_kept_apart(tmp_path):
     )
     torch.manual_seed(0)
     model = LanguageModel(transformers.Gemma2ForCausalLM(config), small.tokenizer(), "capped")
-    with pytest.raises(DumpError, match="it adds a bias, caps or scales them; --logits keeps"):
+    with pytest.raises(DumpError, match="it adds a bias, caps or scales them; --logits"):
         capture(model, [small.TEXT], tmp_path / "out", context=CONTEXT)
     # The whole of the model's own way from hidden states to logits is taken.
     texts = {"text": [small.TEXT], "context": CONTEXT, "sequential": True}

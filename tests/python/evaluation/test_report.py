@@ -251,6 +251,26 @@ def test_answers(lang):
     assert {"en": "Share of the total KL", "zh": "占总 KL"}[lang] not in page.text
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_page_of_models_says_what_they_read(lang):
+    about = {
+        "text": "wiki.txt",
+        "windows": {"documents": 2, "windows": 12, "context": 512, "stride": 256},
+        "tokenizer": {"begins_with": ["<s>"]},
+        "models": [{"device_name": "cpu, 2 threads"}] * 2,
+    }
+    frame = evaluation("q", sequences=12).positions
+    page = Evaluation(frame, about).to_html(lang=lang, **FAST)
+    settings = re.sub(r"<[^>]+>", " ", page[page.index('id="settings"') :])
+    for said in ("wiki.txt", "12", "512", "256", "&lt;s&gt;", "cpu, 2 threads"):
+        assert said in settings, said
+    assert ("12 windows" if lang == "en" else "12 个窗口") in settings
+    assert ("By window" if lang == "en" else "按窗口") in page
+    assert ("By text" if lang == "en" else "按文本<") not in page
+    plain = Evaluation(frame, {}).to_html(lang=lang, **FAST)
+    assert ("By text" if lang == "en" else "按文本") in plain
+
+
 def test_the_closest_of_several_and_whether_that_is_sure():
     clear = evaluation("int8", "int4", spoiled=False)
     text = clear.to_html(**FAST)

@@ -132,6 +132,18 @@ def test_history_sorts_and_takes_any_baseline(chromium, tmp_path):
     def column(name):
         return visit.page.locator(f'tbody [data-column="{name}"]').all_inner_texts()
 
+    # All columns of short names are on a desktop, and the whole chart is on a phone.
+    [box] = visit.page.locator(".scroll").all()
+    assert box.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+    phone = chromium(page, 375, 800)
+    assert phone.overflow() == 0
+    [chart] = phone.page.locator(".plot.wide").all()
+    assert chart.evaluate("box => box.scrollWidth - box.clientWidth") == 0
+    # What is beyond the edge of a table is seen to be.
+    [box] = phone.page.locator(".scroll").all()
+    assert box.evaluate("box => box.scrollWidth - box.clientWidth") > 0
+    assert "linear-gradient" in box.evaluate("box => getComputedStyle(box).backgroundImage")
+
     assert column("model") == ["build 0", "build 1", "build 2"]
     assert column("drift")[0] == "baseline"
     written = column("drift")

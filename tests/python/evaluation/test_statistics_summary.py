@@ -41,12 +41,28 @@ def test_names_of_the_field():
     assert (content["num_nan"], content["num_infinite"]) == (5, 3)
     assert sum(one["rows"] for one in content["context_depth_buckets"]) == len(frame)
     assert [one["name"] for one in content["per_context"]] == [f"{n}.npy" for n in range(12)]
-    uncertainty = content["uncertainty"]
-    assert uncertainty["ci95_low"] < content["kl"]["mean"] < uncertainty["ci95_high"]
-    assert uncertainty["method"].startswith("bootstrap over clusters")
-    assert (uncertainty["clusters"], uncertainty["samples"]) == (found.counts.clusters, 100)
-    formula = summarise(frame, bootstrap=0).as_dict()["uncertainty"]
-    assert (formula["method"], formula["samples"]) == ("cluster-robust (CR1, t)", None)
+    # One interval of the mean, of the formula, and the bootstrap beside it under its own name.
+    stated, bootstrap = content["uncertainty"], content["bootstrap"]
+    low, high = stated["ci95_low"], stated["ci95_high"]
+    assert (low, high) == (found.kl.ci95_low, found.kl.ci95_high)
+    assert (stated["method"], stated["samples"]) == ("cluster-robust (CR1, t)", None)
+    assert bootstrap["method"].startswith("bootstrap over clusters")
+    assert (bootstrap["clusters"], bootstrap["samples"]) == (found.counts.clusters, 100)
+    assert bootstrap["ci95_low"] != low
+    lines = dict(next(one for one in found.sections() if one.title == "KL").lines)
+    assert lines["95 % interval"] == f"[{low:.6g}, {high:.6g}]"
+    assert "bootstrap" not in summarise(frame, bootstrap=0).as_dict()
+
+
+def test_few_clusters_are_said():
+    few, enough = (
+        summarise(pl.DataFrame({"sequence": range(n), "position": 0, "kl": 0.1}), bootstrap=0)
+        for n in (9, 10)
+    )
+    assert few.as_dict()["uncertainty"]["few_clusters"]
+    assert "of fewer than 10 any interval is rough" in str(few)
+    assert not enough.as_dict()["uncertainty"]["few_clusters"]
+    assert "few clusters" not in str(enough)
 
 
 def test_of_the_same_table_in_any_form():

@@ -44,12 +44,12 @@ def test_values_and_gradients_are_those_of_numpy(name, dtype):
     )
     assert value.item() == expected
     for tensor, gradient in zip((p, q), gradients, strict=True):
-        np.testing.assert_array_equal(tensor.grad, torch.from_numpy(gradient).to(dtype))
+        assert torch.equal(tensor.grad, torch.from_numpy(gradient).to(dtype))
 
 
 @pytest.mark.parametrize(
     ("name", "space"),
-    itertools.product(OPTIONS, ["logits", "log_probs", "probs"]),
+    list(itertools.product(OPTIONS, ["logits", "log_probs", "probs"])),
 )
 def test_the_formula_agrees_and_has_derivatives(name, space):
     options = {"space": space, **OPTIONS[name]}
@@ -69,8 +69,11 @@ def test_the_formula_agrees_and_has_derivatives(name, space):
     torch.testing.assert_close(
         slopes, torch.autograd.grad(expected, (p, q)), rtol=1e-10, atol=1e-14
     )
-    p, q = tensors(space=space)
-    assert torch.autograd.gradgradcheck(of, (p, q))
+    if space == "logits":
+        p, q = (tensor[:2].detach().requires_grad_() for tensor in tensors())
+        assert torch.autograd.gradgradcheck(
+            lambda p, q: kldiv.torch.uld(p, q, **options), (p, q), fast_mode=True
+        )
 
 
 def test_ties_and_corners_of_the_formula():
@@ -118,6 +121,7 @@ def test_compiled_code(id_map):
     torch.testing.assert_close((p.grad, q.grad), (one.grad, other.grad))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
 def test_the_operator():
     ids = [torch.tensor(side) for side in IDS]
     numbers = [as_tensor(one) for one in (0.3, 0.7, 1.9, 1.0, 2.0)]

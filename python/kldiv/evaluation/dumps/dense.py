@@ -197,12 +197,17 @@ def check_same_numbers(dumps: Iterable[Dump]) -> None:
                 )
 
 
-def kind_by_name(name: str, told: Kind | None) -> tuple[Kind, str]:
-    """The kind of the numbers under a name, and where that is known from."""
+ASSUMED = "assumed, as no name says it"
+
+
+def kind_by_name(told: Kind | None, *names: str) -> tuple[Kind, str]:
+    """The kind of numbers by their key, else the stem of their file, and what said it."""
     if told is not None:
         return told, "as told"
-    kind = kind_of(name)
-    return (kind, f"the name {name!r}") if kind else ("logits", "assumed, as no name says it")
+    for name in names:
+        if (kind := kind_of(name)) is not None:
+            return kind, f"the name {name!r}"
+    return "logits", ASSUMED
 
 
 class Stored(Protocol):

@@ -80,22 +80,32 @@ def normalisation(dump: Dump) -> dict[str, Any]:
     dict
         ``looked_at``, how many; ``not_finite``, how many of them hold NaN or +∞, or nothing but −∞;
         ``lowest`` and ``highest`` log-sum-exp (of probabilities, sum) of the others;
-        ``normalised``, whether that is 0 (1) to what the dtype can hold. None for the last three
-        where all rows are not finite.
+        ``probabilities``, whether they are none below 0 that sum to 1, though the names say
+        otherwise; ``normalised``, whether that is 0 (1) to what the dtype can hold. None for
+        ``lowest``, ``highest`` and ``normalised`` where all rows are not finite.
     """
     found: list[float] = []
+    sums_as_given: list[float] = []
+    lowest: list[float] = []
     looked_at = broken = 0
     for rows in _some_rows(dump):
         numbers = rows.astype(np.float64)
         total = np.sum if dump.kind == "probs" else np.logaddexp.reduce
         with np.errstate(invalid="ignore"):
             sums = total(numbers, axis=-1)
+            plain = np.sum(numbers, axis=-1)
         looked_at += len(sums)
+        sums_as_given += plain.tolist()
+        lowest.append(float(numbers.min(initial=0.0)))
         broken += int((~np.isfinite(sums)).sum())
         found += sums[np.isfinite(sums)].tolist()
     expected = 1.0 if dump.kind == "probs" else 0.0
     epsilon = {"bfloat16": 2.0**-7, "float16": 2.0**-10}.get(dump.dtype.name, 2.0**-13)
+    as_probabilities = bool(sums_as_given) and min(lowest) >= 0
     return {
+        "probabilities": dump.kind in ("logits", "log_probs")
+        and as_probabilities
+        and max(abs(x - 1) for x in sums_as_given) < 8 * epsilon,
         "looked_at": looked_at,
         "not_finite": broken,
         "lowest": min(found) if found else None,
@@ -171,6 +181,8 @@ def _said_of_rows(rows: dict[str, Any], kind: str) -> str:
         looked += f", {rows['not_finite']} with NaN or infinity"
     if rows["normalised"] is None:
         return looked
+    if rows["probabilities"]:
+        return f"sum to 1, none below 0: probabilities? --space (space=) says so ({looked})"
     what = "sum" if kind == "probs" else "log-sum-exp"
     spread = f"{what} {rows['lowest']:.3g} to {rows['highest']:.3g}"
     said = "normalised" if rows["normalised"] else "not normalised"

@@ -20,7 +20,7 @@ import numpy as np
 
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps import keys, npy, safetensors, sharded
-from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name
+from kldiv.evaluation.dumps.dense import ASSUMED, DenseDump, Part, kind_by_name
 from kldiv.evaluation.dumps.names import listed
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
 from kldiv.evaluation.dumps.writing import Source
@@ -135,7 +135,8 @@ def _named(path: Path, folder: Path, kind: Kind | None) -> DenseDump:
     module = npy if Path(only).suffix.lower() in npy.SUFFIXES else safetensors
     dump: DenseDump = module.open(folder / only, kind=kind)
     head = _head(folder) if dump.kind == "hidden_states" else None
-    return dump.noting(name=str(path), head=head)
+    # Not the directory: it may hold other dumps, of which this one was taken.
+    return dump.noting(head=head, notes=dump.notes | {"taken of": str(path)})
 
 
 def _part(
@@ -148,19 +149,22 @@ def _part(
         array, *more = npy.stored(path)
         if more:
             raise DumpError(f"{path} holds {len(more) + 1} arrays; expected one for each file")
-        source = kind_by_name(path.stem, kind)
-        if source[1].startswith("assumed") and (said := keys.kind_of_folder(folder.name)):
-            source = said, f"the name {folder.name!r}"
-        else:
-            source = source[0], source[1].replace(path.stem, path.stem.rstrip("0123456789_"))
-        return Part(path.name, array), source
+        return Part(path.name, array), _said(kind_by_name(kind, path.stem), path, folder)
     dump = safetensors.open(path, kind=kind)
     if len(dump.parts) > 1:
         names = listed([part.name for part in dump.parts])
         raise DumpError(f"{path} holds the tensors {names}; expected one for each file")
     part, said_by = dump.parts[0], str(dump.notes.pop("kind from"))
     notes |= dump.notes
-    return Part(path.name, part.array, part.labels, part.first), (dump.kind, said_by)
+    source = _said((dump.kind, said_by), path, folder)
+    return Part(path.name, part.array, part.labels, part.first), source
+
+
+def _said(source: tuple[Kind, str], path: Path, folder: Path) -> tuple[Kind, str]:
+    """What key or file say of the numbers, else the directory; without the number of a file."""
+    if source[1] == ASSUMED and (said := keys.kind_of_folder(folder.name)):
+        return said, f"the name {folder.name!r}"
+    return source[0], source[1].replace(path.stem, path.stem.rstrip("0123456789_"))
 
 
 def _head(folder: Path) -> Path | None:

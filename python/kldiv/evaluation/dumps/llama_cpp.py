@@ -394,7 +394,7 @@ def _check_size(name: str, header: Header, size: int, chunks: int | None) -> Non
             f"{name} has {size - header.file_bytes:,} bytes after its last row: {size:,}, "
             f"but {described}{other}"
         )
-    rest = f"; --chunks {whole} takes those that are whole" if whole and not other else ""
+    rest = f"; --chunks {whole} (chunks=) takes those that are whole" if whole and not other else ""
     raise DumpError(f"{name} is cut off at {header.where(size)}; {described}{other}{rest}")
 
 

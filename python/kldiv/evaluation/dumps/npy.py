@@ -86,7 +86,7 @@ def open(path: Path, *, kind: Kind | None = None) -> DenseDump:  # noqa: A001 - 
         Part(path.name if len(arrays) == 1 else f"{path.name}[{number}]", array)
         for number, array in enumerate(arrays)
     ]
-    found, source = kind_by_name(path.stem, kind)
+    found, source = kind_by_name(kind, path.stem)
     notes = {"kind from": source}
     return DenseDump.of(str(path), "NumPy array", found, parts, (path,), notes=notes)
 

@@ -144,7 +144,7 @@ def open(  # noqa: A001 - of every format
         rows, beside = members[name].rows(), members.get(keys.labels_key(name))
         labels = labels_beside(rows, None if beside is None else beside.rows(), notes)
         parts.append(Part(name, rows, labels))
-    found, notes["kind from"] = kind_by_name(names[0], kind)
+    found, notes["kind from"] = kind_by_name(kind, names[0], path.stem)
     return DenseDump.of(str(path), "NumPy archive", found, parts, (path,), notes=notes)
 
 

@@ -101,6 +101,10 @@ class ParquetRows:
         return block
 
 
+OF_POSITIONS = frozenset({"candidate", "sequence", "position"})
+"""Columns of the table that an evaluation keeps."""
+
+
 def library() -> Any:
     """The package.
 
@@ -144,7 +148,7 @@ def open(  # noqa: A001 - of every format
     for name, piece in _pieces(marks.get(SEQUENCE), path, metadata.num_rows):
         there = None if labels is None else labels[piece.start : piece.stop]
         parts.append(Part(name, Slice(rows, piece, f"{path}, {name}"), there))
-    found, source = kind_by_name(columns[0] if lists else path.stem, kind)
+    found, source = kind_by_name(kind, *columns[: int(lists)], path.stem)
     return DenseDump.of(str(path), "Parquet", found, parts, (path,), notes={"kind from": source})
 
 
@@ -198,6 +202,11 @@ def _columns(
         return (name,), True, lists[name]
     plain = {name: str(type) for name, type in types.items() if str(type) in _DTYPES}  # noqa: A001
     rest = [name for name in types if name not in plain and name not in (SEQUENCE, LABELS)]
+    if types.keys() >= OF_POSITIONS:
+        raise DumpError(
+            f"{path} is a table of positions that kldiv kept, and no dump: kldiv compare {path}, "
+            "alone, computes its statistics (kldiv.evaluation.read_positions)"
+        )
     if not plain or rest:
         raise DumpError(
             f"{path} has no column of lists of floating numbers, nor such numbers alone in its "

@@ -153,7 +153,7 @@ def dump_of(
         known = None if beside is None or beside.dtype not in DTYPES else beside.array(None)
         labels = labels_beside(array, known, notes)
         parts.append(Part(name, array, labels, _first(metadata, name)))
-    found, notes["kind from"] = kind_by_name(names[0], kind)
+    found, notes["kind from"] = kind_by_name(kind, names[0], path.stem)
     paths = tuple(dict.fromkeys(entries[name].path for name in names))
     return DenseDump.of(str(path), format, found, parts, paths, notes=notes)
 

@@ -85,11 +85,12 @@ class StoredArray:
         """How integers, as counts are, become the floating numbers that are expected."""
         if self.dtype.kind not in "iub" or "float64" not in content.dtypes:
             return ""
+        ids = ", or, of token ids, --labels (labels=)"
         if self.path.suffix.lower() != ".npy":
-            return "; convert it to float64"
+            return f"{ids}; convert it to float64"
         new = self.path.with_name(f"{self.path.stem}-float64.npy")
         return (
-            "; this line of Python converts it: import numpy; "
+            f"{ids}; this line of Python converts it: import numpy; "
             f'numpy.save({str(new)!r}, numpy.load({str(self.path)!r}).astype("float64"))'
         )
 

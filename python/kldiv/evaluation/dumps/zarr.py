@@ -126,7 +126,7 @@ def open(  # noqa: A001 - of every format
     for name in names:
         labels = labels_beside(by_name[name], by_name.get(keys.labels_key(name)), notes)
         parts.append(Part(name, by_name[name], labels))
-    found, notes["kind from"] = kind_by_name(names[0], kind)
+    found, notes["kind from"] = kind_by_name(kind, names[0], path.stem)
     return DenseDump.of(str(path), "Zarr", found, parts, (path,), notes=notes)
 
 

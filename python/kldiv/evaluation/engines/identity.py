@@ -56,10 +56,12 @@ def identity(job: Job, isa: str = "") -> dict[str, Any]:
         "head": _head(job.heads.reference),
         "candidate heads": [_head(head) for head in job.heads.candidates],
     }
+    conditions = [one() for one in (getattr(d, "conditions", None) for d in job.dumps) if one]
     rule = job.scoring.class_rule
     return {
         "kldiv": kldiv.__version__,
         "instruction set": isa or kldiv.isa(),
+        "models run on": conditions or None,
         **dumps,
         **heads,
         **marks,
@@ -95,6 +97,9 @@ def _dump(dump: Dump) -> str:
     found = hashlib.sha256()
     said = (dump.format, dump.kind, dump.width, dump.dtype.name, dump.count)
     found.update(json.dumps(said).encode())
+    if (digest := getattr(dump, "digest", None)) is not None:
+        # A model, whose rows are made when they are read.
+        found.update(digest().encode())
     for path in getattr(dump, "paths", ()):
         found.update(_path(path))
     if (head := getattr(dump, "head", None)) is not None:

@@ -187,7 +187,8 @@ def check_context(name: str, config: Any, context: int) -> None:
     most = next((n for name in _LIMITS if (n := getattr(own, name, None)) is not None), None)
     if most is not None and 0 < most < context:
         raise DumpError(
-            f"the context is {context:,} tokens, but {name} reads {most:,} at most (--context)"
+            f"the context is {context:,} tokens, but {name} reads {most:,} at most "
+            "(--context, context=)"
         )
 
 

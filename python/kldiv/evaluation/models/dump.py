@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from functools import partial
 from typing import Any
 
+from kldiv import _optional
 from kldiv._arrays import Array
 from kldiv.evaluation.dumps.protocol import Kind, Sequence
 from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES
@@ -36,6 +38,7 @@ class ModelDump:
         `tokens` are all ids as a base file of llama.cpp has them; `advance` is told the number
         of rows just made.
         """
+        self._model = model
         self.name = model.name
         self.format = type(model.model).__name__
         self.kind: Kind = kind
@@ -68,6 +71,24 @@ class ModelDump:
                 window.labels,
                 window.first,
             )
+
+    def digest(self) -> str:
+        """Of the weights and of the tokens that are read."""
+        found = hashlib.sha256(self._model.digest().encode())
+        for window in self._windows:
+            found.update(window.tokens.astype("<i8").tobytes())
+        return found.hexdigest()
+
+    def conditions(self) -> dict[str, Any]:
+        """What else decides the last bits of its rows: where it runs, and on what."""
+        torch = _optional.module("torch")
+        described = self._model.describe()
+        return {
+            "device": described["device_name"],
+            "attention": described["attention"],
+            "torch": torch.__version__,
+            "torch threads": torch.get_num_threads(),
+        }
 
     def details(self) -> dict[str, Any]:
         """Nothing that the protocol has no place for."""

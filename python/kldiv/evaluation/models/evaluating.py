@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from kldiv import _optional
 from kldiv._arrays import Array
-from kldiv.evaluation.arguments import as_numbers, with_sequence_labels
+from kldiv.evaluation.arguments import as_floor, with_sequence_labels
 from kldiv.evaluation.class_rules import VocabularyRule
 from kldiv.evaluation.evaluate_dumps import evaluate
 from kldiv.evaluation.evaluation import Evaluation
@@ -42,6 +42,8 @@ def evaluate_models(
     clusters: Any = None,
     strata: Any = None,
     floor: Any = None,
+    work: str | os.PathLike[str] | None = None,
+    block_positions: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Evaluation:
     r"""Run language models over a text, and score candidates against a reference.
@@ -83,6 +85,11 @@ def evaluate_models(
         beyond the vocabulary are padding.
     clusters : optional
         As of `kldiv.evaluate`; without it a document is a cluster, where there are several.
+    work, block_positions
+        As of `kldiv.evaluate`: a directory that keeps blocks of windows that are scored, so that a
+        run that was killed goes on. One of other weights, another text, device, number of threads
+        or version of torch is refused. Not with `sequential`, whose states of the reference are
+        not kept.
     progress : callable
         Called with the number of positions just done; with `sequential` also for those that the
         reference has read.
@@ -127,6 +134,8 @@ def evaluate_models(
         clusters=clusters,
         strata=strata,
         floor=floor,
+        work=work,
+        block_positions=block_positions,
     )
 
 
@@ -140,6 +149,11 @@ def run(
     **options: Any,
 ) -> Evaluation:
     """`evaluate_models` of what has been read; `options` are those of `evaluate`."""
+    if sequential and options.get("work") is not None:
+        raise ValueError(
+            "work keeps what all models said of a window, and sequential runs one model at a time; "
+            "leave one of them out (--work, work=; --sequential, sequential=)"
+        )
     windows = reading.windows
     documents = [window.document for window in windows]
     if clusters is None and len(set(documents)) > 1:
@@ -220,7 +234,7 @@ def _joined(found: list[Evaluation], seconds: float) -> Evaluation:
     about = first | {
         "candidates": [dump for one in found for dump in one.about["candidates"]],
         "seconds": seconds,
-        "positions_per_second": len(found[0]) / seconds,
+        "positions_per_second": len(found[0].positions) / seconds,
         "gigabytes_per_second": None,
     }
     return Evaluation(pl.concat(one.positions for one in found), about)
@@ -234,7 +248,7 @@ def _check_beside(reading: Reading, clusters: Any, options: Mapping[str, Any]) -
     for column, given in (("cluster", clusters), ("stratum", options.get("strata"))):
         if given is not None:
             with_sequence_labels(frame, column, given)
-    floor = as_numbers("floor", options.get("floor"), np.float64)
+    floor = as_floor(options.get("floor"))
     if floor is not None and len(floor) != reading.positions:
         raise ValueError(
             f"floor has {len(floor):,} numbers for {reading.positions:,} positions; expected one "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,10 @@ off: sums of a thousand numbers in another order."""
 
 UNITS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """From 1 to the next number."""
+
+
+SAMPLE, SAMPLES = 1024, 8
+"""Numbers of a weight that are digested at a time, and at how many places."""
 
 
 class LanguageModel:
@@ -106,7 +111,7 @@ class LanguageModel:
         if not np.abs(again - logits).max() <= self._rounding(logits):
             raise DumpError(
                 f"the output layer of {self.name} ({type(self.model).__name__}) cannot be applied "
-                "apart from the rest of the model; leave --sequential out"
+                "apart from the rest of the model; leave --sequential (sequential=) out"
             )
 
     def drop_the_trunk(self) -> None:
@@ -147,9 +152,24 @@ class LanguageModel:
         if not off <= self._rounding(logits):
             raise DumpError(
                 f"logits of {self.name} are not the product of its output layer with hidden states "
-                f"(they are off by {off:.3g}): it adds a bias, caps or scales them; --logits keeps "
-                "them as they are"
+                f"(they are off by {off:.3g}): it adds a bias, caps or scales them; --logits "
+                "(layout=) keeps them as they are"
             )
+
+    def digest(self) -> str:
+        """Of the weights: names, shapes, dtypes, and samples of the bytes of each."""
+        found = hashlib.sha256()
+        torch = _optional.module("torch")
+        for name, weight in sorted(self.model.state_dict().items()):
+            if not torch.is_tensor(weight):
+                continue  # what a quantisation library keeps beside its weights
+            found.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+            flat = weight.detach().reshape(-1)
+            last = max(0, len(flat) - SAMPLE)
+            for start in sorted({last * place // (SAMPLES - 1) for place in range(SAMPLES)}):
+                piece = flat[start : start + SAMPLE].cpu().contiguous()
+                found.update(piece.view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """For manifests: what ran, and where."""
@@ -233,7 +253,7 @@ class LanguageModel:
         if trunk is None or trunk is self.model:
             raise DumpError(
                 f"{self.name} ({type(self.model).__name__}) has no part before its output layer "
-                "that could be kept; leave --sequential out"
+                "that could be kept; leave --sequential (sequential=) out"
             )
         return trunk
 
@@ -242,7 +262,7 @@ class LanguageModel:
         if head is None:
             raise DumpError(
                 f"{self.name} ({type(self.model).__name__}) has no output layer that stands by "
-                "itself; --logits keeps logits"
+                "itself; --logits (layout=) keeps logits"
             )
         return head
 

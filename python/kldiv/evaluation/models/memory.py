@@ -18,6 +18,7 @@ def out_of_memory(name: str, device: Any) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise DumpError(
-            f"{name} does not fit in the memory of {device} with what is there: --sequential keeps "
-            "one model at a time, --dtype bfloat16 takes half of float32, a shorter --context less"
+            f"{name} does not fit in the memory of {device} with what is there: --sequential "
+            "(sequential=) keeps one model at a time, --dtype bfloat16 (dtype=) takes half of "
+            "float32, a shorter --context (context=) less"
         ) from None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kldiv.evaluation.report import numbers
 from kldiv.evaluation.report.words import Words
-from kldiv.evaluation.statistics.estimate import Estimate
+from kldiv.evaluation.statistics.estimate import FEW_CLUSTERS, Estimate
 from kldiv.evaluation.statistics.paired import Pair
 from kldiv.evaluation.statistics.summary import EvaluationSummary
 
@@ -211,6 +211,8 @@ def _warnings(
             said.append(words("warning.lost", q=summary.candidate, **shares))
     if any(summary.bounded for summary in summaries):
         said.append(words["warning.bound"])
+    if (few := min((one.kl for one in summaries), key=lambda kl: kl.clusters)).few_clusters:
+        said.append(words("warning.few", number=few.clusters, least=FEW_CLUSTERS))
     if not any(summary.perplexity is not None for summary in summaries):
         said.append(words["warning.labels"])
     return said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
@@ -56,7 +56,7 @@ class Entry:
         digest = reference.get("digest") if isinstance(reference, dict) else None
         whose = digest.get("sha256") if isinstance(digest, dict) else self.reference
         numbers = (summary.get(name) for name in ("num_positions", "kld_vocab_size"))
-        return tuple(map(str, (whose, *numbers, bool(summary.get("kl_is_lower_bound")))))
+        return tuple(map(str, (whose, *numbers, self.result.bounded)))
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _line(
     summary, about = entry.result.summary, entry.result.about
     found = entry.result.numbers()
     mean, error = _mean(summary), _error(summary)
-    bound = words["history.bound"] if summary.get("kl_is_lower_bound") else None
+    bound = words["history.bound"] if entry.result.bounded else None
     cells = {
         "model": Cell(short[0][entry.result.candidate]),
         "mean": _of(found, "kl.mean")
@@ -167,6 +167,10 @@ def _line(
         "version": Cell(str(about.get("kldiv", ""))),
         "file": Cell(entry.file),
     }
+    if entry.result.bounded:
+        for name in ("mean", "median", "p99", "max"):
+            if cells[name].value is not None:
+                cells[name] = replace(cells[name], text=f"≥ {cells[name].text}")
     return Line([cells[name] for name in COLUMNS], mean, error, same, entry is baseline)
 
 

@@ -12,6 +12,7 @@ from kldiv.evaluation.report.answer import clusters
 from kldiv.evaluation.report.cells import EMPTY, Cell, Row, Table
 from kldiv.evaluation.report.words import Words
 from kldiv.evaluation.statistics.summary import EvaluationSummary
+from kldiv.evaluation.wording import shape_text
 
 
 def dumps(about: dict[str, Any], words: Words) -> Table:
@@ -41,7 +42,7 @@ def settings(about: dict[str, Any], summaries: Sequence[EvaluationSummary], word
 
 def _of_dump(described: dict[str, Any], words: Words) -> list[Cell]:
     digest = described.get("digest") or {}
-    shape = "×".join("?" if one is None else f"{one:,}" for one in described.get("shape", []))
+    shape = shape_text(described.get("shape", []))
     note = None
     if digest and digest["read_bytes"] != digest["bytes"]:
         note = words("method.sampled", bytes=f"{digest['read_bytes']:,}")
@@ -57,6 +58,7 @@ def _of_dump(described: dict[str, Any], words: Words) -> list[Cell]:
 
 def _settings(about: dict[str, Any], words: Words) -> Iterator[tuple[str, str]]:
     yield words["method.direction"], words["method.direction.text"]
+    yield from _of_models(about, words)
     candidates = [one for one in about.get("candidates", []) if isinstance(one, dict)]
     heads = [one["head"] for one in candidates if "head" in one]
     if heads:
@@ -81,6 +83,25 @@ def _settings(about: dict[str, Any], words: Words) -> Iterator[tuple[str, str]]:
         yield words["method.space"], words["list.comma"].join(dict.fromkeys(spaces))
     if about.get("temperature", 1.0) != 1.0:
         yield words["method.temperature"], f"{about['temperature']:g}"
+
+
+def _of_models(about: dict[str, Any], words: Words) -> Iterator[tuple[str, str]]:
+    """What was read and where, where models ran."""
+    if "windows" not in about:
+        return
+    windows = about["windows"]
+    documents = words.count(windows["documents"], "document")
+    yield words["method.text"], words("method.text.text", text=about["text"], documents=documents)
+    lengths = {
+        "windows": words.count(windows["windows"], "text"),
+        "context": f"{windows['context']:,}",
+        "stride": f"{windows['stride'] or windows['context']:,}",
+    }
+    yield words["method.windows"], words("method.windows.text", **lengths)
+    begins = " ".join(about["tokenizer"]["begins_with"])
+    yield words["method.begins"], begins or words["method.begins.nothing"]
+    devices = dict.fromkeys(model["device_name"] for model in about["models"])
+    yield words["method.device"], words["list.comma"].join(devices)
 
 
 def _statistics(

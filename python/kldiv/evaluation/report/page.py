@@ -74,6 +74,8 @@ def page(result: Evaluation, words: Words, tokenizer: Any = None, **options: Any
     tokens = tokens_of(tokenizer)
     if tokens is not None:
         check_vocabulary(tokens, result.positions)
+    if "windows" in result.about:
+        words = words.of_windows()
     reference, result = _with_short_names(result, words)
     frame = result.positions
     summaries = [result.summary(name, **options) for name in result.candidates]

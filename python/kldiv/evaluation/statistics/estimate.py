@@ -17,6 +17,8 @@ from kldiv.evaluation.wording import counted
 LEVEL = 0.95
 CLUSTERED = "cluster-robust (CR1, t)"
 INDEPENDENT = "independent rows (t)"
+FEW_CLUSTERS = 10
+"""Fewer say little of how clusters differ: whatever the method, an interval is then rough."""
 NOTHING = (math.nan, math.nan, math.nan, math.nan)
 
 
@@ -40,6 +42,11 @@ class Estimate:
     """Rows where the number is infinite, which are not in the mean."""
     samples: int | None = None
     """Resamples, of a bootstrap."""
+
+    @property
+    def few_clusters(self) -> bool:
+        """Whether its interval is of so few clusters that it is rough."""
+        return 1 < self.clusters < FEW_CLUSTERS
 
     def __float__(self) -> float:
         return self.mean

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kldiv.evaluation.statistics.estimate import Estimate
+from kldiv.evaluation.statistics.estimate import FEW_CLUSTERS, Estimate
 from kldiv.evaluation.statistics.groups import Group
 from kldiv.evaluation.wording import counted
 
@@ -86,6 +86,7 @@ def _kl(summary: EvaluationSummary) -> list[Line]:
         (f"mean {name}", summary.kl.show()),
         ("95 % interval", summary.kl.interval()),
         ("error by", _how(summary.kl)),
+        *_few(summary.kl),
         *_bootstrap(summary.kl_bootstrap),
         ("error were rows independent", _number(summary.kl_independent.standard_error, 2)),
         ("mean over sequences", summary.kl_macro.show()),
@@ -106,14 +107,21 @@ def _bootstrap(estimate: Estimate | None) -> list[Line]:
     if estimate is None:
         return []
     return [
-        ("95 % interval, bootstrap", estimate.interval()),
+        ("interval by bootstrap instead", estimate.interval()),
         ("bootstrap by", _how(estimate)),
     ]
 
 
+def _few(estimate: Estimate) -> list[Line]:
+    """What must be known of an interval of few clusters."""
+    if not estimate.few_clusters:
+        return []
+    return [("few clusters", f"of fewer than {FEW_CLUSTERS} any interval is rough")]
+
+
 def _how(estimate: Estimate) -> str:
     if estimate.clusters < 2:
-        return "none, which takes two clusters"
+        return "not known: it takes two clusters or more"
     text = f"{estimate.method}, {counted(estimate.clusters, 'cluster')}"
     return text if estimate.samples is None else f"{text}, {counted(estimate.samples, 'sample')}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from kldiv.evaluation.statistics.by_stratum import by_stratum
 from kldiv.evaluation.statistics.counts import Counts, by_sequence, counts
 from kldiv.evaluation.statistics.estimate import Estimate
 from kldiv.evaluation.statistics.estimators import Estimators, Sampled, estimators
+from kldiv.evaluation.statistics.flat import named_numbers
 from kldiv.evaluation.statistics.floor import Floor, floor
 from kldiv.evaluation.statistics.groups import Group
 from kldiv.evaluation.statistics.lost_mass import LostMass, lost_mass
@@ -27,6 +30,7 @@ from kldiv.evaluation.statistics.rows import NUMBER, clusters_of, has, main_colu
 from kldiv.evaluation.statistics.sections import Section, sections_of
 from kldiv.evaluation.statistics.tail_share import TailShare, tail_share
 from kldiv.evaluation.statistics.top1 import Top1, top1
+from kldiv.evaluation.wording import counted
 
 DIRECTION = "KL(reference || candidate)"
 
@@ -40,11 +44,12 @@ _PERCENTILES = {50.0: "median", 90.0: "p90", 95.0: "p95", 99.0: "p99", 99.9: "p9
 _FIELD_NAMES = {"jensen_shannon": "js"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EvaluationSummary:
     """The statistics of one candidate; what its table has no columns for is None.
 
-    Where the rows are top-k, `kl` and what is made of it are of the lower bound of KL.
+    Where the rows are top-k, `kl` and what is made of it are of the lower bound of KL. Indexed by a
+    name of the JSON, as ``summary["kl.p99"]``, it gives that number.
     """
 
     candidate: str
@@ -77,8 +82,41 @@ class EvaluationSummary:
 
     @property
     def uncertainty(self) -> Estimate:
-        """Mean KL with the error that is stated of it: the bootstrap's, or the formula's."""
-        return self.kl if self.kl_bootstrap is None else self.kl_bootstrap
+        """Mean KL with the error and interval that are stated of it, in every output.
+
+        They are those of the formula. Drawing few clusters again gives too little spread, and an
+        interval without the wider ends of Student's t; the bootstrap stands beside it.
+        """
+        return self.kl
+
+    @property
+    def top1_agreement(self) -> Estimate | None:
+        """Share of positions whose most probable class is the same."""
+        return None if self.top1 is None else self.top1.agreement
+
+    def __getitem__(self, name: str) -> Any:
+        """The number of a dotted name of `as_dict`, as ``kldiv check`` takes it; NaN is None.
+
+        Raises
+        ------
+        KeyError
+            For a name of none, with those that are like it.
+        """
+        numbers = named_numbers(self.as_dict())
+        if name not in numbers:
+            near = difflib.get_close_matches(name, numbers, 3, 0.5)
+            raise KeyError(f"no number is called {name!r}; there are {', '.join(near or numbers)}")
+        return numbers[name]
+
+    def __repr__(self) -> str:
+        positions = counted(self.counts.rows, "position")
+        of = counted(self.counts.sequences, "sequence")
+        bound = "at least " if self.bounded else ""
+        name = f"{self.candidate}: mean KL {bound}{self.kl}"
+        return f"<EvaluationSummary of {name}, {positions} of {of}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p><pre>{html.escape(str(self))}</pre>"
 
     def sections(self) -> list[Section]:
         """Titled lists of lines, each a label and a value as text."""
@@ -103,7 +141,6 @@ class EvaluationSummary:
             "percentiles_rank_error": found.rank_error,
             "tail_shares": self.tail_shares,
         }
-        stated = self.uncertainty
         result: dict[str, Any] = {
             "candidate": self.candidate,
             "direction": DIRECTION,
@@ -115,14 +152,10 @@ class EvaluationSummary:
             "counts": self.counts,
             "kl_is_lower_bound": self.bounded,
             "kl": kl,
-            "uncertainty": {
-                "method": stated.method,
-                "ci95_low": stated.ci95_low,
-                "ci95_high": stated.ci95_high,
-                "clusters": stated.clusters,
-                "samples": stated.samples,
-            },
+            "uncertainty": _stated(self.uncertainty),
         }
+        if self.kl_bootstrap is not None:
+            result["bootstrap"] = _stated(self.kl_bootstrap)
         result |= {_FIELD_NAMES.get(name, name): mean for name, mean in self.means.items()}
         if self.top1 is not None:
             result |= {"top1_agreement": self.top1.agreement.mean, "top1": self.top1}
@@ -258,6 +291,18 @@ def summarise(
         by_stratum=by_stratum(rows) if where("stratum") else (),
         by_sequence=by_sequence(rows),
     )
+
+
+def _stated(found: Estimate) -> dict[str, Any]:
+    return {
+        "method": found.method,
+        "standard_error": found.standard_error,
+        "ci95_low": found.ci95_low,
+        "ci95_high": found.ci95_high,
+        "clusters": found.clusters,
+        "few_clusters": found.few_clusters,
+        "samples": found.samples,
+    }
 
 
 def _name_of(rows: pl.DataFrame) -> str:

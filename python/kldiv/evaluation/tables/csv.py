@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kldiv.evaluation.statistics.flat import flat
 from kldiv.evaluation.statistics.paired import Pair
 from kldiv.evaluation.statistics.summary import EvaluationSummary
-from kldiv.evaluation.tables.flat import flat
 
 _LONG = frozenset({"candidate", "per_context"})
 """What is the header, and what is a table of its own in JSON."""

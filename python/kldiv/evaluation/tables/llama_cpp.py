@@ -73,7 +73,9 @@ def _column(positions: pl.DataFrame, name: str) -> Array:
     if f"{name}_llama_cpp" in positions.columns:
         name = f"{name}_llama_cpp"
     if name not in positions.columns:
-        raise ValueError(f"llama.cpp's table needs labels: the positions have no {name}")
+        raise ValueError(
+            f"llama.cpp's table needs labels: the positions have no {name} (--labels, labels=)"
+        )
     if not len(positions):
         raise ValueError("llama.cpp's table needs positions, and there are none")
     column = positions[name]
@@ -82,7 +84,8 @@ def _column(positions: pl.DataFrame, name: str) -> Array:
         row = int(missing.arg_max() or 0)
         raise ValueError(
             f"llama.cpp's table needs {name} of every position: {missing.sum():,} of "
-            f"{len(positions):,} have none, the first is {row}"
+            f"{len(positions):,} have none, the first is {row}; a mask of the others leaves these "
+            "out (--where, where=)"
         )
     return column.to_numpy().astype(np.float64)
 

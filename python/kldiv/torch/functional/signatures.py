@@ -11,6 +11,8 @@ from torch import Tensor
 
 from kldiv import functional
 from kldiv._signatures import adopt, adopted, defaults
+from kldiv._top_k import TopK  # noqa: F401  (what signatures name)
+from kldiv.torch.functional.top_k import TopKTensors  # noqa: F401
 
 MODULE = "kldiv.torch"
 

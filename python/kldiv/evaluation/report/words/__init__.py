@@ -8,6 +8,11 @@ from importlib.resources import files
 from typing import Any
 
 LANGUAGES = ("en", "zh")
+_OF_WINDOWS = (
+    *("count.text.one", "count.text.many", "count.cluster.one", "count.cluster.many"),
+    *("texts", "texts.name", "texts.some", "method.positions"),
+    *("detail.no_error", "detail.no_error_bound"),
+)
 
 
 class Words(dict[str, str]):
@@ -16,6 +21,10 @@ class Words(dict[str, str]):
     def __call__(self, name: str, /, **values: Any) -> str:
         """One of them, with values in its braces."""
         return self[name].format(**values)
+
+    def of_windows(self) -> Words:
+        """The same, for sequences that are windows of a text and no texts by themselves."""
+        return Words(self | {name: self[f"windows.{name}"] for name in _OF_WINDOWS})
 
     def count(self, number: int, what: str) -> str:
         """So many of something: 1 position, 1,000 positions."""

@@ -23,6 +23,15 @@ def flat(value: Any, path: str = "", *, without: frozenset[str] = frozenset()) -
         yield path, value
 
 
+def named_numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    """Those of a summary as JSON has it, but of its sequences; a mean also by its own name."""
+    found = dict(flat(summary, without=frozenset({"per_context"})))
+    means = {
+        name.removesuffix(".mean"): value for name, value in found.items() if name.endswith(".mean")
+    }
+    return means | found
+
+
 def _key(item: Any, number: int) -> str:
     """What an element of a list is called: by what it is of, and else its number."""
     for key in ("percent", "label", "draft", "name"):
