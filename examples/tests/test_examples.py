@@ -283,7 +283,7 @@ def test_rules_for_kept_classes_are_as_wrong_as_their_formulas_say(results):
     rules = {(row["student"], row["rule"], row["k"]): row for row in found["rules"]}
     for (student, rule, k), row in rules.items():
         if rule == "tail":
-            assert row["value"] <= row["KL"] * (1 + 1e-6)
+            assert row["value"] <= row["KL"] * (1 + 1e-6) + 1e-9
         if rule in ("tail", "renormalize", "uniform_tail") and student == "teacher":
             # At its goal only the last knows where the tail goes.
             assert row["pull"] < (1e-5 if rule != "uniform_tail" else 1.0)
