@@ -13,6 +13,7 @@ import importlib
 import inspect
 import json
 import math
+import re
 from pathlib import Path
 
 import kldiv
@@ -22,7 +23,7 @@ from kldiv.evaluation.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 HEADERS = {
-    "torch": "from typing import Any\n\nfrom torch import Tensor\n\nfrom kldiv import TopK",
+    "torch": "from typing import Any\n\nfrom torch import Tensor",
     "jax": "from typing import Any\n\nimport jax",
     "dask": "from typing import Any\n\nimport dask.array as da",
 }
@@ -50,12 +51,17 @@ def stub(companion):
         else:
             imported.append(f"from {found.__module__} import {name} as {name}\n")
     names = "".join(f"    {name!r},\n".replace("'", '"') for name in sorted(module.__all__))
+    text = "\n".join(adopted)
     header = HEADERS[companion.partition(".")[0]]
+    if not re.search(r"\bAny\b", text):
+        header = header.removeprefix("from typing import Any\n\n")
+    if re.search(r"\bTopK\b", text):
+        imported.append("from kldiv import TopK\n")
     parts = [
         f'"""{inspect.getdoc(module)}\n"""\n\n# Made by `make derived`.\n{header}\n',
         "".join(imported) and "\n" + "".join(sorted(imported)),
         f"\n__all__ = [\n{names}]\n\n",
-        "\n".join(adopted),
+        text,
     ]
     return "".join(parts)
 

@@ -80,7 +80,8 @@ class Call:
         for name, fields in kept.items():
             # While JAX hides the numbers, shapes of the others are all that is asked for.
             if not any(map(is_traced, fields.values())):
-                found[name] = checked(*found[name], fields)
+                kind, classes = found[name]
+                found[name] = checked(kind, classes, fields)
         return found
 
     def result(self, arrays: Arrays) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from kldiv import TopK
-
 from kldiv.torch import estimators as estimators
 from kldiv.torch.functional.cross_entropy import cross_entropy as cross_entropy
 from kldiv.torch.functional.distillation import distillation_loss as distillation_loss

@@ -5,11 +5,7 @@ on other devices in the dtype of the value.
 """
 
 # Made by `make derived`.
-from typing import Any
-
 from torch import Tensor
-
-from kldiv import TopK
 
 __all__ = [
     "k1",

@@ -1,0 +1,7 @@
+"""``python -m kldiv``: the command line."""
+
+import sys
+
+from kldiv.cli import main
+
+sys.exit(main())
