@@ -175,6 +175,7 @@ BLOCKS: dict[str, Callable[[Runs], Any]] = {
     "speed-zh": speed_in_chinese,
     "main": main_table,
     "family": family_table,
+    "top-k": with_sources("top_k", lambda run: report.family(run, ("float32", "bfloat16")), 1),
     "times": with_sources("shapes", lambda run: report.times(run, DTYPES), 2),
     "libraries": lambda found: report.in_markdown(report.libraries(found["shapes"], DTYPES), 2),
     "close": close_table,

@@ -15,6 +15,7 @@ import kldiv
 from accuracy import DTYPES, oracle
 from kldiv import _kldiv
 from kldiv._arrays import Operand, as_rows
+from kldiv._kldiv import RULES
 from samples import USUAL
 
 Array = NDArray[Any]
@@ -24,6 +25,9 @@ Call = Callable[[], Result]
 
 TRUE_ELEMENTS = 1 << 20
 """Errors are found on as many rows, spread over the batch, as hold about this many numbers."""
+
+KEPT = 64
+"""Classes that a teacher kept as top-k has."""
 
 COMPARED = ("kl", "reverse_kl", "jensen_shannon", "total_variation")
 
@@ -42,13 +46,15 @@ class Job:
     """Where not as many as there are."""
     peers: tuple[str, ...] | None = None
     """Where not all."""
+    rule: str | None = None
+    """What the classes of the teacher but the `KEPT` most probable are taken for."""
     autograd: bool = False
     """Whether kldiv too is differentiated by torch, as a sum over the rows."""
 
     @property
     def reads(self) -> int:
         """Arrays that have to be read."""
-        return 1 if self.function == "cross_entropy" else 2
+        return 1 if self.function == "cross_entropy" or self.rule else 2
 
 
 JOBS = [
@@ -104,7 +110,21 @@ FAMILY = [
     for name, parameter in USUAL
 ]
 """Every divergence with the parameters that people pass, those of `samples.USUAL`."""
+TOP_K = [
+    Job(
+        f"{rule}+grad",
+        f"KL from {KEPT} classes, {rule}, and ∂q",
+        "kl",
+        gradient=True,
+        peers=(),
+        rule=rule,
+    )
+    for rule, described in RULES.items()
+    if not described.samples
+]
+"""KL from a teacher kept as top-k, by every rule."""
 JOBS += [job for job in FAMILY if job.key not in {known.key for known in JOBS}]
+JOBS += TOP_K
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,11 @@ class Inputs:
         return self.probabilities if job.space == "probs" else (self.p, self.q)
 
     @cached_property
+    def kept(self) -> kldiv.TopK:
+        """The teacher kept as top-k."""
+        return kldiv.top_k(self.p, KEPT)
+
+    @cached_property
     def rows_with_truth(self) -> NDArray[np.int64]:
         """Rows that errors are found on."""
         rows, classes = self.p.shape
@@ -164,12 +189,47 @@ class Inputs:
             return np.stack(
                 [*(self._wide.value(name, **_beta(name)) for name in COMPARED), *entropies]
             ), None
+        if job.rule is not None:
+            return _truth_of_kept(job.rule, self.kept[at], self.q[at].astype(np.longdouble))
         pair = self._wide
         if job.space == "probs":
             pair = oracle.wide(*(x[at] for x in self.probabilities), space="probs")
         parameter = job.parameter or _beta(job.function)
         gradient = pair.gradient(job.function, "q", **parameter) if job.gradient else None
         return pair.value(job.function, **parameter), gradient
+
+
+def _truth_of_kept(rule: str, kept: kldiv.TopK, z: Array) -> tuple[Array, Array]:
+    """KL and its gradient, of rows that are far apart: as the definitions have them."""
+    rows = np.arange(len(z))[:, None]
+    ids, ln_p = kept.ids, kept.values.astype(np.longdouble)
+    ln_q = z - np.log(np.exp(z - z.max(-1, keepdims=True)).sum(-1, keepdims=True))
+    ln_q -= z.max(-1, keepdims=True)
+    others = np.ones(z.shape, bool)
+    others[rows, ids] = False
+    if rule in ("renormalize", "renormalize_p"):
+        ln_p = ln_p - np.log(np.exp(ln_p).sum(-1, keepdims=True))
+    p, q, tail = np.exp(ln_p), np.exp(ln_q), 1 - np.exp(ln_p).sum(-1)
+    known = (p * (ln_p - ln_q[rows, ids])).sum(-1)
+    gradient = q * p.sum(-1, keepdims=True)
+    gradient[rows, ids] -= p
+    if rule == "renormalize":
+        mass = q[rows, ids].sum(-1)
+        gradient[others] = 0
+        gradient[rows, ids] = q[rows, ids] / mass[:, None] - p
+        return known + np.log(mass), gradient
+    if rule == "tail":
+        of_q = (q * others).sum(-1)
+        gradient = np.where(others, q * (1 - tail / of_q)[:, None], q)
+        gradient[rows, ids] -= p
+        return known + tail * np.log(tail / of_q), gradient
+    if rule in ("uniform_tail", "floor"):
+        count = others.sum(-1)
+        ln_each = np.log(tail / count) if rule == "uniform_tail" else np.full(len(z), -100.0)
+        each = np.exp(ln_each)
+        known += count * each * ln_each - each * (ln_q * others).sum(-1)
+        gradient += q * (count * each)[:, None] - each[:, None] * others
+    return known, gradient
 
 
 def _beta(name: str) -> dict[str, float]:
@@ -202,8 +262,10 @@ def ours(job: Job, inputs: Inputs, *, fresh: bool = False, tensors: bool = False
     if job.autograd:
         return by_autograd(job, inputs)
     function = getattr(kldiv, job.function)
-    arguments = (q, labels) if job.function == "cross_entropy" else (p, q)
+    arguments: tuple[Any, Any] = (q, labels) if job.function == "cross_entropy" else (p, q)
     keywords: dict[str, Any] = {**job.parameter, "space": job.space}
+    if job.rule is not None:
+        arguments, keywords = (inputs.kept, q), {"rule": job.rule}
     if not job.gradient:
         return lambda: (function(*arguments, **keywords), None)
     if not fresh:

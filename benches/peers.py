@@ -37,7 +37,7 @@ import report
 import runs
 from accuracy import DTYPES
 from contenders import CONTENDERS, installed, versions
-from jobs import FAMILY, JOBS, Call, Inputs, Job, errors, limits, ours
+from jobs import FAMILY, JOBS, TOP_K, Call, Inputs, Job, errors, limits, ours
 
 SHAPES = "1x1000,8x1000,1x262144,32x50257,512x32000,256x128256,64x262144"
 QUICK_SHAPES = "1x1000,8x1000"
@@ -72,6 +72,13 @@ NAMED: dict[str, dict[str, Any]] = {
     },
     # Every shape, dtype, job and library.
     "shapes": {},
+    # Teachers kept as top-k, beside what costs as much as they are to.
+    "top_k": {
+        "shapes": "256x128256",
+        "dtypes": "float32,bfloat16",
+        "jobs": ",".join(["cross_entropy+grad", *(job.key for job in TOP_K)]),
+        "peers": "none",
+    },
     # A student that is close to its teacher.
     "close": {
         "shapes": "256x128256",

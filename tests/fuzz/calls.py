@@ -13,6 +13,7 @@ import numpy as np
 import kldiv
 from kldiv._kldiv import DIVERGENCES
 
+from . import kept
 from .case import Case
 from .contents import DTYPES
 from .layouts import inside, lay, memory_of, shifted
@@ -135,7 +136,7 @@ def with_numpy(case: Case) -> Outcome:
         (array, array.copy(), memory_of(array)) for array in (*arrays.values(), *outs.values())
     ]
     function = getattr(kldiv, case.subject.name)
-    positional = [arrays[name] for name in positional_of(case)]
+    positional = kept.positional_of(case, arrays, positional_of(case))
     keywords = keywords_of(case)
     keywords.update(
         {name: arrays[name] for name in ("where", "weights", "class_weights") if name in arrays}

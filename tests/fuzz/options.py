@@ -350,6 +350,8 @@ _LIST = (
     Option("class_weights", _class_weights, None, _simpler_array, True, True),
     Option("labels", _labels, None, lambda v: (np.zeros_like(v), v.astype(np.int64)), False, True),
     Option("ignore_index", _ignore_index, -100, lambda _: (), True),
+    Option("kept", lambda *_: None, 0, lambda v: (1,) if v > 1 else (), False, True),
+    Option("rule", lambda *_: None, None, lambda _: (), True, True),
     Option("batch", _batch, None, lambda _: (), False),
     Option("axis", _axis, -1, lambda _: ()),
     Option("where", _where, None, lambda v: (np.ones(v.shape, bool), v.astype(bool))),

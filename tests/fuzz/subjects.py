@@ -17,6 +17,7 @@ import numpy as np
 
 from kldiv._kldiv import DIVERGENCES
 
+from . import kept
 from .case import Case, draw_rows
 from .exact import oracle_for, wide
 from .options import OPTIONS
@@ -30,6 +31,7 @@ from .truth import (
     gather_log_probs,
     log_softmax,
     logsumexp,
+    top_k,
 )
 
 SPACES = ("logits", "log_probs", "probs")
@@ -97,10 +99,17 @@ def _parameter_of(name: str) -> tuple[str, ...]:
     return () if described is None else (described.name,)
 
 
+KEPT = ("kl", "reverse_kl", "jensen_shannon", "squared_hellinger")
+"""Divergences from a teacher kept as top-k: what differs is what a rule makes of it."""
+
 SUBJECTS = (
     *(
         Subject(name, _two_spaces, divergence, _PQ, (*_parameter_of(name), *_PAIR), pair=True)
         for name in DIVERGENCES
+    ),
+    *(
+        Subject(name, kept.draw, top_k, ("q",), ("kept", "rule", "temperature", *_ROWS), pair=True)
+        for name in KEPT
     ),
     Subject(
         "cross_entropy",
@@ -181,6 +190,7 @@ def truths(case: Case, row: int, *, arbiter: bool = False) -> Truth:
         if name in OPTIONS and OPTIONS[name].of_numbers and name not in ("dtypes", "labels")
     }
     options["wide"] = case.is_wide
+    options["wide of p"] = case.dtype_of("p") == "float64"
     key = (subject.name, *numbers.items(), *options.items())
     if not arbiter and key in _known:
         return _known[key]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import kept
 from .calls import Outcome, arrays_of, is_refusal, keywords_of, positional_of
 from .case import Case
 from .contents import DTYPES
@@ -47,7 +48,7 @@ def with_torch(case: Case) -> Outcome:
     keywords.update(
         {name: tensors[name] for name in ("where", "weights", "class_weights") if name in tensors}
     )
-    inputs = [tensors[name] for name in positional_of(case)]
+    inputs = kept.positional_of(case, tensors, positional_of(case))
     if case.inplace:
         # A leaf would be overwritten.
         inputs[0] = inputs[0] * 1
@@ -129,11 +130,11 @@ def with_torch_func(case: Case) -> Outcome:
     keywords.update(
         {name: tensors[name] for name in ("where", "weights", "class_weights") if name in tensors}
     )
-    names = case.wrt or tuple(case.rows)[:1]
+    names = case.wrt or tuple(case.rows)[-1:]
 
     def of_inputs(*inputs: Any) -> Any:
         known = {**tensors, **dict(zip(names, inputs, strict=True))}
-        return function(*(known[name] for name in positional_of(case)), **keywords)
+        return function(*kept.positional_of(case, known, positional_of(case)), **keywords)
 
     value, pull_back = torch.func.vjp(of_inputs, *(tensors[name] for name in names))
     outcome = Outcome(_from_tensor(value))
@@ -161,7 +162,7 @@ def with_jax(case: Case) -> Outcome:
 
     def of_inputs(*inputs: Any) -> Any:
         known = {**arrays, **dict(zip(names, inputs, strict=True))}
-        return function(*(known[name] for name in positional_of(case)), **keywords)
+        return function(*kept.positional_of(case, known, positional_of(case)), **keywords)
 
     if not names:
         return Outcome(np.asarray(of_inputs()))

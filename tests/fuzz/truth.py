@@ -245,6 +245,39 @@ def _kinks(
     return near * (own if spaces[side] == "log_probs" else 1.0) / EPS
 
 
+def top_k(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
+    """A divergence from the classes that are kept of p, by a rule."""
+    from .kept import classes_of
+
+    numbers = np.array(row["p"])
+    ids, values = classes_of(numbers, options["kept"], options["wide of p"])
+    q, rule, (_, of_q) = row["q"], options["rule"], options.get("temperature", (1.0, 1.0))
+    arguments = (name, ids.tolist(), [float(x) for x in values], q, rule)
+    described = DIVERGENCES[name].parameter
+    more = {} if described is None else {described.name: described.default}
+    more["temperature"] = (1, of_q)
+    truth = Truth(o.sparse_loss(*arguments, **more))
+    truth.gradient = lambda wrt: o.sparse_gradient(*arguments, **more)
+    truth.scale = lambda wrt: 1 / of_q
+    if o.mp.isnan(truth.value):
+        return truth
+    # What p has elsewhere is 1 − Σp, and terms have both signs: both are rounded as some nats are.
+    nats = sum(_log(o, x) for x in o.probabilities(q, temperature=of_q)) + float(-values.sum())
+    if rule == "floor":
+        nats += 100.0
+    tail = max(1.0 - math.fsum(math.exp(x) for x in values), 1e-4)
+    truth.rounding = (1.0 + nats) / (tail if rule.endswith("tail") else 1.0)
+    if rule in ("renormalize", "renormalize_p"):
+        # Logits of the student are taken relative to the largest: log-ratios are rounded so.
+        finite = [x for x in q if math.isfinite(x)]
+        size = (max(finite) - min(finite)) / of_q + float(-values.min())
+        gradient = np.nan_to_num(wide(truth.gradient("q")).astype(np.float64))
+        truth.rounding = size * float(np.linalg.norm(gradient)) * of_q
+    truth.gradient_rounding = lambda wrt: 8.0 / of_q / (tail if rule.endswith("tail") else 1.0)
+    truth.conditioning = lambda: 1.0 + nats
+    return truth
+
+
 def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
     """Cross-entropy with a label or a distribution; options are those of the oracle."""
     logits = row["logits"]

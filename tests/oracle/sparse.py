@@ -20,13 +20,14 @@ def sparse_loss(
 ):
     """The value of one row: dense rows wherever a rule speaks of all classes."""
     of_p, of_q = temperature
-    q = probabilities(z, temperature=of_q)
+    q = probabilities(tuple(z), temperature=of_q)
     p = [mp.exp(mp.mpf(one) / of_p) for one in log_probs]
     only = rule in ("renormalize", "renormalize_p") or temper_after
     if only or (of_p != 1 and len(ids) == len(z)):
         p = [one / mp.fsum(p) for one in p]
     others = [index for index in range(len(z)) if index not in ids]
     kept = [q[index] for index in ids]
+    tail = mp.mpf(0) if only or not others else max(mp.mpf(0), 1 - mp.fsum(p))
     if rule == "sampled":
         own = 0 if loss == "cross_entropy" else 1
         pairs = zip(weights, log_probs, kept, strict=True)
@@ -34,16 +35,21 @@ def sparse_loss(
     if rule == "truncate":
         return _of(loss, p, kept, parameters)
     if rule == "renormalize":
-        return _of(loss, p, [one / mp.fsum(kept) for one in kept], parameters)
+        # Of the others nothing is looked at.
+        own = probabilities(tuple(z[index] for index in ids), temperature=of_q)
+        return _of(loss, p, own, parameters)
     if rule == "tail":
-        tail = 0 if only else max(0, 1 - mp.fsum(p))
-        p = [one / (mp.fsum(p) + tail) for one in [*p, tail]]
-        kept.append(mp.fsum(q[index] for index in others))
-        return _of(loss, p, kept, parameters)
+        p = [*p, tail] if others else p
+        whole = mp.fsum(p)
+        kept = [*kept, mp.fsum(q[index] for index in others)] if others else kept
+        return _of(loss, [one / whole for one in p], kept, parameters)
+    if rule == "uniform_tail":
+        # Rounded numbers may add up to more than 1, and those of all classes to less.
+        p = [one / (mp.fsum(p) + tail) for one in p]
     elsewhere = {
-        "renormalize_p": lambda: 0,
+        "renormalize_p": lambda: mp.mpf(0),
         "floor": lambda: mp.exp(mp.mpf(floor)),
-        "uniform_tail": lambda: 0 if only else max(0, 1 - mp.fsum(p)) / max(1, len(others)),
+        "uniform_tail": lambda: tail / max(1, len(others)),
     }[rule]()
     dense = [elsewhere] * len(z)
     for index, one in zip(ids, p, strict=True):
@@ -53,7 +59,7 @@ def sparse_loss(
 
 def sparse_gradient(loss, ids, log_probs, z, rule, **options):
     """The gradient with respect to the student's logits: a difference, at 60 digits."""
-    step = mp.mpf(10) ** -20
+    step = mp.mpf(10) ** -20 * min(options.get("temperature", (1, 1))[1], 1)
 
     def at(index, by):
         moved = [mp.mpf(one) for one in z]
@@ -69,4 +75,4 @@ def sparse_gradient(loss, ids, log_probs, z, rule, **options):
 def _of(loss, p, q, parameters):
     if loss == "cross_entropy":
         return -mp.fsum(one * mp.log(other) for one, other in zip(p, q, strict=True) if one)
-    return divergence(loss, p, q, space="probs", **parameters)
+    return divergence(loss, tuple(p), tuple(q), space="probs", **parameters)

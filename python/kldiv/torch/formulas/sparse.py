@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kldiv.torch.formulas.divergence import divergence
 from kldiv.torch.formulas.rows import value_dtype
-from kldiv.torch.formulas.sides import Number, is_one
+from kldiv.torch.formulas.sides import Number, is_one, spoiled
 
 
 def sparse(
@@ -53,7 +53,7 @@ def sparse(
         ln_p = (ln_p / p_temperature).log_softmax(-1)
     if rule == "renormalize":
         value = _of(loss, parameter, ln_p, kept / q_temperature, "logits")
-        return value.reshape(shape)
+        return _spoiled(value, z).reshape(shape)
     others = torch.where(is_kept, -torch.inf, z / q_temperature)
     ln_q = torch.cat([kept / q_temperature, others.logsumexp(-1, keepdim=True)], -1)
     if only:
@@ -83,7 +83,13 @@ def sparse(
         dense = elsewhere.expand(-1, classes + 1).scatter(-1, at, ln_p)[:, :classes]
         space = "log_probs" if rule == "floor" else "logits"
         value = _of(loss, parameter, dense, z / q_temperature, space, "logits")
-    return value.reshape(shape)
+    return _spoiled(value, z).reshape(shape)
+
+
+def _spoiled(value: Tensor, z: Tensor) -> Tensor:
+    """The values, of which those that are NaN have a gradient of NaN throughout."""
+    bad = value.isnan()
+    return value + spoiled(torch.where(bad.unsqueeze(-1), z, 0.0), bad)
 
 
 def _of(
