@@ -170,3 +170,18 @@ def test_errors():
     ]:
         with pytest.raises(exception, match=message):
             call()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", NAMES)
+def test_cuda_gives_what_the_cpu_gives(name):
+    found = []
+    for device in ("cpu", "cuda"):
+        p, q, beside = given(torch.float32)
+        p, q = (one.detach().to(device).requires_grad_() for one in (p, q))
+        beside = {key: one.to(device) for key, one in beside.items()}
+        value = function(name)(p, q, clamp=10.0, reduction="mean", **beside)
+        value.backward()
+        found.append([one.cpu() for one in (value.detach(), p.grad, q.grad)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)

@@ -146,3 +146,16 @@ def test_refused():
             kldiv.torch.uld(p, q, **options)
     with pytest.raises(ValueError, match="batch shape"):
         kldiv.torch.uld(p[:2], q)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_cuda_gives_what_the_cpu_gives(name):
+    found = []
+    for device in ("cpu", "cuda"):
+        p, q = (z.detach().to(device).requires_grad_() for z in tensors())
+        value = kldiv.torch.uld(p, q, reduction="mean", **OPTIONS[name])
+        value.backward()
+        found.append([one.cpu() for one in (value.detach(), p.grad, q.grad)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-14)
