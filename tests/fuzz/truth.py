@@ -430,6 +430,7 @@ def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[st
     truth.relative = scaled * _size(one.value) + (
         float(1 - mix) * _size(other.value) if other else 0.0
     )
+    truth.rounding = scaled * one.rounding + (float(1 - mix) * other.rounding if other else 0.0)
     truth.gradient_rounding = lambda wrt: (
         scaled * one.gradient_rounding("q")
         + (float(1 - mix) * other.gradient_rounding("logits") if other else 0.0)

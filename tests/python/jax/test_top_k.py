@@ -49,6 +49,7 @@ def test_an_argument_and_a_constant(top_k):
         jax.jit(jax.value_and_grad(lambda z: loss(top_k, z)))(jnp.asarray(Z)),
     ):
         assert found[0] == expected
+        assert found[0].dtype == expected.dtype
         np.testing.assert_array_equal(found[1], gradient)
 
 
