@@ -90,7 +90,9 @@ class Call:
         wide = any(given[name].dtype == jnp.float64 for name in self.differentiable)
         kept = [value.top_k.values for _, value in self.options if isinstance(value, Constant)]
         kept += [one for (_, at), one in zip(self.places, arrays, strict=True) if at == "values"]
-        wide |= any(one.dtype == jnp.float64 for one in kept) and bool(jax.config.jax_enable_x64)
+        wide |= (
+            any(one.dtype == jnp.float64 for one in kept) and jnp.result_type(float) == jnp.float64
+        )
         shape = list(given[self.rows].shape)
         if self.name != "log_softmax":
             del shape[given["axis"]]
