@@ -21,6 +21,39 @@ FIELDS = {
 CASES = [(record, field) for record, fields in FIELDS.items() for field in fields]
 
 
+OF_RECORDS = {
+    "_FlatTopK": {
+        "ids": np.array([0, 2]),
+        "log_probs": np.array([-0.5, -1.0]),
+        "weights": None,
+        "offsets": np.array([0, 1, 2]),
+        "normalized": True,
+        "classes": 3,
+    },
+    "_SparseLoss": {
+        "loss": "kl",
+        "rule": "renormalize",
+        "temperatures": (1.0, 1.0),
+        "temper_after": False,
+    },
+    "_KeptSets": {
+        "ids": None,
+        "offsets": None,
+        "top_k": 2,
+        "top_p": None,
+        "min_p": None,
+        "return_mass": False,
+    },
+    "_UldLoss": {
+        "spaces": ("logits", "logits"),
+        "temperatures": (1.0, 1.0),
+        "p_ids": None,
+        "q_ids": None,
+    },
+}
+"""Values of fields whose name means something else in other records."""
+
+
 def objects():
     """One of each record, with what the stub says and nothing else."""
     values = {
@@ -37,7 +70,9 @@ def objects():
         "ignore_index": None,
     }
     return {
-        record: SimpleNamespace(**{field: values.get(field, 1.0) for field in fields})
+        record: SimpleNamespace(
+            **{field: {**values, **OF_RECORDS.get(record, {})}.get(field, 1.0) for field in fields}
+        )
         for record, fields in FIELDS.items()
     }
 
@@ -50,13 +85,20 @@ def call(record, given):
         return _kldiv.cross_entropy(rows, labels, None, None, given[record], reducer)
     if record == "_Distillation":
         return _kldiv.distillation(rows, rows, labels, given[record], reducer)
+    if record in ("_FlatTopK", "_SparseLoss"):
+        return _kldiv.sparse_loss(given["_FlatTopK"], rows, given["_SparseLoss"], reducer)
+    if record == "_KeptSets":
+        return _kldiv.kept_entropy(rows, given[record], 1.0, reducer)[0]
+    if record == "_UldLoss":
+        return _kldiv.uld(rows, rows, given[record], reducer)
     return _kldiv.divergence(
         "kl", 0.0, rows, rows, ("logits", "logits"), (1.0, 1.0), reducer, None, None, None
     )
 
 
 def test_the_stub_has_records():
-    assert {"_Operand", "_Reducer", "_CrossEntropy", "_Distillation"} == FIELDS.keys()
+    known = {"_Operand", "_Reducer", "_CrossEntropy", "_Distillation"}
+    assert known | OF_RECORDS.keys() == FIELDS.keys()
 
 
 @pytest.mark.parametrize("record", FIELDS)
@@ -67,7 +109,7 @@ def test_nothing_else_is_read(record):
 @pytest.mark.parametrize(("record", "field"), CASES)
 def test_a_field_of_a_wrong_type_is_named(record, field):
     given = objects()
-    for wrong in (object(), {}, (1, 2)):
+    for wrong in (object(), {}, (1, 2, 3)):
         setattr(given[record], field, wrong)
         with pytest.raises(TypeError, match=rf"\.{field}\nwhile processing '\w+'$"):
             call(record, given)
