@@ -94,7 +94,7 @@ def web(folder):
 
 @pytest.fixture(scope="module")
 def expected(folder):
-    return evaluate(str(folder / "p.npy"), str(folder / "q.npy")).positions.drop("candidate")
+    return evaluate(str(folder / "p.npy"), str(folder / "q.npy")).positions.drop("name")
 
 
 @pytest.mark.parametrize("form", FORMS)
