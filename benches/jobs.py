@@ -163,7 +163,7 @@ class Inputs:
     @cached_property
     def kept(self) -> kldiv.TopK:
         """The teacher kept as top-k."""
-        return kldiv.top_k(self.p, KEPT)
+        return kldiv.top_k(self.p, min(KEPT, max(1, self.p.shape[-1] // 2)))
 
     @cached_property
     def rows_with_truth(self) -> NDArray[np.int64]:

@@ -77,6 +77,7 @@ def test_the_newest_run_of_each_name_is_shown(tmp_path, monkeypatch):
 
 SMALL = {
     "family": "--shapes 2x17",
+    "top_k": "--shapes 2x17 --dtypes float32,bfloat16",
     "main": "--shapes 2x17 --dtypes float32,bfloat16 --peers torch,numpy --threads 1",
     "shapes": "--shapes 1x17,2x17 --dtypes float32 --peers torch,scipy --threads 1",
     "close": "--shapes 2x17 --dtypes float32 --peers torch --threads 1",
