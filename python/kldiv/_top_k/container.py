@@ -14,22 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from kldiv import _arrays, _optional
 from kldiv._arrays import Array
 from kldiv._top_k import arguments, checks, padded, rows
-
-
-@dataclass(slots=True)
-class Flat:
-    """Kept classes as the extension takes them: row after row."""
-
-    ids: Array
-    """int64, C-contiguous."""
-    log_probs: Array
-    """float64: log-probabilities, where they are normalised; logits otherwise."""
-    offsets: Array
-    """int64: where each row begins, and where the last ends."""
-    weights: Array | None
-    """float64: what sampled classes stand for."""
-    normalized: bool
-    classes: int
+from kldiv._top_k.flat import Flat, begins_of, flattened, masses
 
 
 @dataclass(init=False, eq=False, repr=False, frozen=True, slots=True)
@@ -151,7 +136,7 @@ class TopK:
         if not checked:
             arguments.check_normalizer(normalizer, batch_shape)
             width = ids.shape[-1] if offsets is None else None
-            begins = _begins(ids, offsets)
+            begins = begins_of(ids, offsets)
             checks.check(
                 checks.Kept(
                     ids.reshape(-1),
@@ -200,7 +185,7 @@ class TopK:
     @property
     def begins(self) -> Array:
         """Where rows begin, and the last ends, among all kept classes: int64."""
-        return _begins(self.ids, self.offsets)
+        return begins_of(self.ids, self.offsets)
 
     @property
     def counts(self) -> Array:
@@ -233,13 +218,7 @@ class TopK:
                 "these are logits without a normalizer, the log-sum-exp over all classes, so "
                 "their probabilities are not known"
             )
-        begins = self.begins
-        width = self.ids.shape[-1] if self.offsets is None else None
-        total = np.empty(len(begins) - 1)
-        for start, stop in checks.chunks(begins):
-            masses = np.exp(self._log_probs(start, stop))
-            total[start:stop] = checks.row_sums(masses, begins[start : stop + 1], width)
-        return total.reshape(self.batch_shape)[()]
+        return masses(self)[()]
 
     def tail_mass(self) -> Any:
         r"""The mass of the classes that each row leaves out, 1 − Σᵢ pᵢ, and at least 0.
@@ -257,24 +236,7 @@ class TopK:
 
     def flat(self) -> Flat:
         """The rows one after the other, as the extension takes them."""
-        begins = self.begins
-        return Flat(
-            np.ascontiguousarray(self.ids.reshape(-1), np.int64),
-            self._log_probs(0, len(begins) - 1),
-            begins,
-            None if self.weights is None else self.weights.reshape(-1).astype(np.float64),
-            self.is_normalized,
-            self.classes,
-        )
-
-    def _log_probs(self, start: int, stop: int) -> Array:
-        """Flat log-probabilities of rows, where they are normalised, in float64."""
-        begins = self.begins
-        values = self.values.reshape(-1)[begins[start] : begins[stop]].astype(np.float64)
-        if self.normalizer is not None:
-            normalizer = self.normalizer.reshape(-1)[start:stop].astype(np.float64)
-            values -= np.repeat(normalizer, np.diff(begins[start : stop + 1]))
-        return values
+        return flattened(self)
 
     @classmethod
     def from_padded(
@@ -493,25 +455,7 @@ class TopK:
         """Whether the same classes are kept with the same numbers, of whatever dtype."""
         if not isinstance(other, TopK):
             return NotImplemented
-        if (self.kind, self.classes, self.batch_shape) != (
-            other.kind,
-            other.classes,
-            other.batch_shape,
-        ):
-            return False
-        pairs = (
-            (self.begins, other.begins),
-            (self.ids, other.ids),
-            (self.values, other.values),
-            (self.normalizer, other.normalizer),
-            (self.weights, other.weights),
-        )
-        return all(
-            (mine is None and theirs is None)
-            if mine is None or theirs is None
-            else np.array_equal(mine.reshape(-1), theirs.reshape(-1))
-            for mine, theirs in pairs
-        )
+        return rows.equal(self, other)
 
     # Equal ones would need equal hashes: all of their numbers would be read.
     __hash__ = None  # type: ignore[assignment]
@@ -547,13 +491,3 @@ def _unpickled(ids: Array, values: Array, kind: str, *rest: Any) -> TopK:
         weights=weights,
         checked=True,
     )
-
-
-def _begins(ids: Array, offsets: Array | None) -> Array:
-    """Where rows begin, and where the last ends, in the flat arrays."""
-    if offsets is not None:
-        return offsets
-    width = ids.shape[-1]
-    rows = math.prod(ids.shape[:-1])
-    begins: Array = np.arange(rows + 1, dtype=np.int64) * width
-    return begins

@@ -167,3 +167,18 @@ def joined(parts: Sequence[TopK]) -> dict[str, Any]:
         counts = np.concatenate([part.counts for part in parts])
         rest["offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return rest
+
+
+def equal(one: TopK, other: TopK) -> bool:
+    """Whether the same classes are kept with the same numbers, of whatever dtype."""
+    names = ("kind", "classes", "batch_shape")
+    if any(getattr(one, name) != getattr(other, name) for name in names):
+        return False
+    for name in ("begins", "ids", "values", "normalizer", "weights"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        if mine is None or theirs is None:
+            if mine is not theirs:
+                return False
+        elif not np.array_equal(mine.reshape(-1), theirs.reshape(-1)):
+            return False
+    return True
