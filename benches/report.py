@@ -147,6 +147,19 @@ def family(run: Run, dtypes: tuple[str, ...]) -> Table:
         )
 
 
+def instructions(run: Run) -> Table:
+    """Lay out the instructions for eight classes of each job, far rows and close ones."""
+    kinds = list(dict.fromkeys((each["dtype"], each["rows"]) for each in run["results"]))
+    yield "job", *(dtype if rows == "far" else f"{dtype}, {rows}" for dtype, rows in kinds)
+    for title in dict.fromkeys(each["title"] for each in run["results"]):
+        found = {
+            (each["dtype"], each["rows"]): f"{each['instructions']:.1f}"
+            for each in run["results"]
+            if each["title"] == title
+        }
+        yield title, *(found.get(kind, "") for kind in kinds)
+
+
 def libraries(run: Run, dtypes: tuple[str, ...]) -> Table:
     """Lay out how many times kldiv's time each library takes, from shape to shape."""
     contenders = run["header"]["contenders"]

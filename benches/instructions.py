@@ -1,0 +1,131 @@
+"""Instructions for eight classes, counted by callgrind: the same on every machine, however busy.
+
+    python benches/instructions.py                         every job: some minutes
+    python benches/instructions.py --save                  kept, as documents show it
+    python benches/instructions.py --jobs kl,compare --dtypes float32
+
+Valgrind knows no AVX-512, so that what is counted is AVX2, one thread and one row of 65,536
+classes: the difference of `MANY` and `FEW` calls, by which what a call costs beside falls out. `far`
+rows are independent, a `close` one is the other and a little noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import kldiv
+import report
+import runs
+from jobs import FAMILY, JOBS, Inputs, ours
+
+CLASSES = 65_536
+FEW, MANY = 5, 25
+NOISE = {"far": None, "close": 0.1}
+KEYS = [
+    "kl",
+    "kl+grad",
+    "cross_entropy",
+    "cross_entropy+grad",
+    "js",
+    "probs",
+    "compare",
+    *(job.key for job in FAMILY),
+]
+DTYPES = "float32,float16,bfloat16,float64"
+
+
+def main() -> None:
+    """Count, print, and save if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", default=",".join(dict.fromkeys(KEYS)))
+    parser.add_argument("--dtypes", default=DTYPES)
+    parser.add_argument("--rows", default=",".join(NOISE))
+    parser.add_argument("--classes", type=int, default=CLASSES)
+    parser.add_argument("--save", action="store_true", help="keep the run under benches/results")
+    parser.add_argument("--counted", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.counted:
+        count_here(options)
+        return
+    command = "python benches/instructions.py"
+    results = counted(options)
+    run = {"header": runs.header(command, isa="avx2", threads=1), "results": results}
+    print("\n".join(report.in_markdown(report.instructions(run), 1)))
+    if options.save:
+        print(f"saved in {runs.save('instructions', run)}", file=sys.stderr)
+
+
+def counted(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run this file under callgrind; instructions for eight classes of each job."""
+    valgrind = shutil.which("valgrind")
+    if valgrind is None:
+        sys.exit("instructions are counted by valgrind, which is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "calls"
+        subprocess.run(
+            [
+                *(valgrind, "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"),
+                *("--log-file=" + os.devnull, sys.executable, __file__),
+                *("--jobs", options.jobs, "--dtypes", options.dtypes, "--rows", options.rows),
+                *("--classes", str(options.classes), "--counted", folder),
+            ],
+            check=True,
+            # Nothing else that counts: no threads, and no memory that is asked for at random.
+            env=os.environ | {"KLDIV_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+        results = json.loads((Path(folder) / "jobs.json").read_text(encoding="utf-8"))
+        totals = {}
+        for path in Path(folder).glob("calls.*"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if found := re.search(r"^desc: Trigger: .*?(\d+)-(few|many)$", text, re.MULTILINE):
+                total = re.search(r"^totals: (\d+)", text, re.MULTILINE)
+                totals[int(found[1]), found[2]] = int(total[1]) if total else 0
+    for number, result in enumerate(results):
+        difference = totals[number, "many"] - totals[number, "few"]
+        result["instructions"] = difference / (MANY - FEW) / options.classes * 8
+    return results
+
+
+def count_here(options: argparse.Namespace) -> None:
+    """Under callgrind: make the calls of each job between two dumps."""
+    known = {job.key: job for job in JOBS}
+    results: list[dict[str, Any]] = []
+    for dtype in options.dtypes.split(","):
+        for rows in options.rows.split(","):
+            inputs = Inputs.make(1, options.classes, dtype, NOISE[rows])
+            for key in options.jobs.split(","):
+                call = ours(known[key], inputs)
+                call()
+                for name, calls in (("few", FEW), ("many", MANY)):
+                    control("--zero")
+                    control("--instr=on")
+                    for _ in range(calls):
+                        call()
+                    control("--instr=off")
+                    control(f"--dump={len(results)}-{name}")
+                title = known[key].title
+                results.append({"job": key, "title": title, "dtype": dtype, "rows": rows})
+    assert kldiv.isa() == "avx2"
+    (Path(options.counted) / "jobs.json").write_text(json.dumps(results), encoding="utf-8")
+
+
+def control(what: str) -> None:
+    """Tell callgrind, which runs this process."""
+    done = subprocess.run(
+        ["callgrind_control", what, str(os.getpid())], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"callgrind_control {what}: {done.stderr or done.stdout}")
+
+
+if __name__ == "__main__":
+    main()
