@@ -4,9 +4,9 @@
     python benches/instructions.py --save                  kept, as documents show it
     python benches/instructions.py --jobs kl,compare --dtypes float32
 
-Valgrind knows no AVX-512, so that what is counted is AVX2, one thread and one row of 65,536
-classes: the difference of `MANY` and `FEW` calls, by which what a call costs beside falls out. `far`
-rows are independent, a `close` one is the other and a little noise.
+Valgrind knows no AVX-512, so that what is counted is AVX2, with one thread: the difference of a call
+with `MANY` rows and one with `FEW`, by which what a call costs beside falls out. `far` rows are
+independent, a `close` one is the other and a little noise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import runs
 from jobs import FAMILY, JOBS, Inputs, ours
 
 CLASSES = 65_536
-FEW, MANY = 5, 25
+FEW, MANY = 1, 4
 NOISE = {"far": None, "close": 0.1}
 KEYS = [
     "kl",
@@ -101,15 +101,15 @@ def count_here(options: argparse.Namespace) -> None:
     results: list[dict[str, Any]] = []
     for dtype in options.dtypes.split(","):
         for rows in options.rows.split(","):
-            inputs = Inputs.make(1, options.classes, dtype, NOISE[rows])
+            whole = Inputs.make(MANY, options.classes, dtype, NOISE[rows])
+            batches = {"few": whole.first(FEW), "many": whole}
             for key in options.jobs.split(","):
-                call = ours(known[key], inputs)
-                call()
-                for name, calls in (("few", FEW), ("many", MANY)):
+                for name, inputs in batches.items():
+                    call = ours(known[key], inputs)
+                    call()
                     control("--zero")
                     control("--instr=on")
-                    for _ in range(calls):
-                        call()
+                    call()
                     control("--instr=off")
                     control(f"--dump={len(results)}-{name}")
                 title = known[key].title

@@ -150,6 +150,11 @@ class Inputs:
         labels = rng.integers(classes, size=rows)
         return cls(dtype, p, q, labels, np.full_like(q, 0))
 
+    def first(self, rows: int) -> Inputs:
+        """Take the first rows."""
+        arrays = (array[:rows] for array in (self.p, self.q, self.labels, self.out))
+        return Inputs(self.dtype, *arrays)
+
     @cached_property
     def probabilities(self) -> tuple[Array, Array]:
         """Softmax of both; never below the smallest number, so that no divergence is infinite."""

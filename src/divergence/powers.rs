@@ -347,7 +347,7 @@ impl<V: Lanes> DisjointView<V> for DisjointPowersView<V> {
     #[inline(always)]
     fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
         let (difference, error) = pair.difference;
-        let power = self.power.at(difference.max(self.differences.0).min(self.differences.1));
+        let power = self.power.within_range(difference.max(self.differences.0).min(self.differences.1));
         let f = if self.of_p { pair.p } else { pair.q } * power;
         let f = (f * error).mul_add_relaxed(self.rate, f);
         let infinity = V::splat(pair.token, f64::INFINITY);

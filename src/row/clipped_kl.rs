@@ -115,7 +115,7 @@ struct TermStep<V: Lanes> {
 impl<V: Lanes> Step<V, 2, 0, 1> for TermStep<V> {
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [log_p, z]: [V; 2], [sum]: &mut [V; 1]) -> [V; 0] {
-        let term = self.exp.at(self.exp.bounded(log_p)) * (log_p - z + self.log_sum);
+        let term = self.exp.of(log_p) * (log_p - z + self.log_sum);
         // NaN is not below anything.
         *sum = *sum + V::select(log_p.le(self.lowest), self.zero, term);
         []

@@ -3,7 +3,7 @@
 //! It alone knows where numbers lie. Vectors are read, and written, in runs of [`RUN`].
 
 use crate::element::{Dtype, Element};
-use crate::rows::{AsBf16, AsF16, AsLanes, Block, BlockMut, Chunk, PastCaches, Store, Vectors, VectorsMut};
+use crate::rows::{AsBf16, AsF16, AsLanes, Block, BlockMut, CHUNK, Chunk, PastCaches, Store, Vectors, VectorsMut};
 use crate::simd::{Lanes, MAX_LANES, RUN, Scalar, Simd, Total};
 
 /// What is done with one vector of each of `R` blocks: it gives one for each of `W` outputs, and `N` sums grow by it.
@@ -25,6 +25,9 @@ pub(crate) trait Step<V: Lanes, const R: usize, const W: usize, const N: usize> 
     /// Takes one vector of each block; if `WHOLE`, no lane of it is padding. `#[inline(always)]`.
     fn step<const WHOLE: bool>(&mut self, chain: usize, lanes: [V; R], runs: &mut [V; N]) -> [V; W];
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Classes of a row that are left out of a block, which starts at one of its classes; they rise.
 #[derive(Clone, Copy)]
@@ -147,12 +150,12 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
     /// Takes the step for all whole vectors from `start` on; where they end.
     #[inline(always)]
     fn runs<S: Step<V, R, W, N>, O: Store>(&mut self, mut start: usize, classes: usize, step: &mut S) -> usize {
-        // One run where nothing is summed, widened or narrowed.
+        // At once where nothing is widened or narrowed.
         let is_written = |output: &Option<BlockMut<'_, V::Scalar>>| {
             output.is_some_and(|output| O::IN_PLACE.is_some() || output.is_plain())
         };
-        let plain = N == 0 && self.blocks.iter().all(Block::is_plain) && self.outputs.iter().all(is_written);
-        let longest = if plain { classes } else { RUN * V::N };
+        let plain = self.blocks.iter().all(Block::is_plain) && self.outputs.iter().all(is_written);
+        let longest = if plain { classes } else { CHUNK * V::N };
         while start + V::N <= classes {
             let len = (classes - start).min(longest) / V::N * V::N;
             self.run::<S, O>(start, len, step);
@@ -161,11 +164,10 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
         start
     }
 
-    /// Takes the step for the vectors of one run.
+    /// Takes the step for whole vectors that are read, and written, at once.
     #[inline(always)]
     fn run<S: Step<V, R, W, N>, O: Store>(&mut self, start: usize, len: usize, step: &mut S) {
         let token = self.token;
-        let mut runs = [V::splat(token, 0.0); N];
         let mut vectors = [Vectors::NONE; R];
         let mut ahead = [std::ptr::null(); R];
         for (r, chunk) in self.memory.of_blocks.iter_mut().enumerate() {
@@ -180,16 +182,31 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
             };
         }
         let mut vectors = Run { token, vectors, ahead, places };
+        // Each of two chains has sums of its own.
+        let summed = if N == 0 { len } else { S::CHAINS.min(2) * RUN * V::N };
         let mut at = 0;
-        while S::CHAINS > 1 && at + S::CHAINS * V::N <= len {
-            for chain in 0..S::CHAINS {
-                vectors.take::<V, S, N>(chain, at + chain * V::N, step, &mut runs);
-            }
-            at += S::CHAINS * V::N;
-        }
         while at < len {
-            vectors.take::<V, S, N>(0, at, step, &mut runs);
-            at += V::N;
+            let end = len.min(at + summed);
+            let paired = at + (end - at) / (S::CHAINS * V::N) * (S::CHAINS * V::N);
+            let mut runs = [V::splat(token, 0.0); N];
+            while S::CHAINS > 1 && at < paired {
+                for chain in 0..S::CHAINS {
+                    // SAFETY: the vectors end before `paired`, which is at most `len`, what was asked for; the first place past
+                    // the caches is aligned.
+                    unsafe { vectors.take::<V, S, N>(chain, at + chain * V::N, step, &mut runs) }
+                }
+                at += S::CHAINS * V::N;
+            }
+            while at < end {
+                // SAFETY: as above; `len` is whole vectors.
+                unsafe { vectors.take::<V, S, N>(0, at, step, &mut runs) }
+                at += V::N;
+            }
+            for (index, (total, run)) in self.totals.iter_mut().zip(runs).enumerate() {
+                if S::has_sum(index) {
+                    total.add(token, run);
+                }
+            }
         }
         for (w, chunk) in self.memory.of_outputs.iter_mut().enumerate() {
             if let Some(output) = self.outputs[w] {
@@ -197,7 +214,6 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
                 unsafe { output.emit::<V, O>(token, start, len, chunk) }
             }
         }
-        self.add::<S>(runs);
     }
 
     /// Takes the step for the classes from `start` to the end, fewer than a vector.
@@ -214,13 +230,8 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
                 output.set_last(start, written);
             }
         }
-        self.add::<S>(runs);
-    }
-
-    #[inline(always)]
-    fn add<S: Step<V, R, W, N>>(&mut self, runs: [V; N]) {
-        for (at, (total, run)) in self.totals.iter_mut().zip(runs).enumerate() {
-            if S::has_sum(at) {
+        for (index, (total, run)) in self.totals.iter_mut().zip(runs).enumerate() {
+            if S::has_sum(index) {
                 total.add(self.token, run);
             }
         }
@@ -237,22 +248,28 @@ struct Run<'a, T, K, O, const R: usize, const W: usize> {
 
 impl<K: Simd, T: Scalar, O: Store, const R: usize, const W: usize> Run<'_, T, K, O, R, W> {
     /// Takes the step for the vectors at `at`.
+    ///
+    /// # Safety
+    /// They lie inside.
     #[inline(always)]
-    fn take<V, S, const N: usize>(&mut self, chain: usize, at: usize, step: &mut S, runs: &mut [V; N])
+    unsafe fn take<V, S, const N: usize>(&mut self, chain: usize, at: usize, step: &mut S, runs: &mut [V; N])
     where
         V: Lanes<Token = K, Scalar = T>,
         S: Step<V, R, W, N>,
     {
         let mut lanes = [V::splat(self.token, 0.0); R];
         for (r, lanes) in lanes.iter_mut().enumerate() {
-            if S::AHEAD > 0 {
+            // Once a line.
+            if S::AHEAD > 0 && (chain * V::N * size_of::<T>()).is_multiple_of(LINE) {
                 self.token.prefetch(self.ahead[r].wrapping_add(at * size_of::<T>()));
             }
-            *lanes = self.vectors[r].get(self.token, at);
+            // SAFETY: the caller's.
+            *lanes = unsafe { self.vectors[r].get_unchecked(self.token, at) };
         }
         let written = step.step::<true>(chain, lanes, runs);
         for (place, written) in self.places.iter_mut().zip(written) {
-            O::set(place, at, written);
+            // SAFETY: the caller's.
+            unsafe { O::set(place, at, written) }
         }
     }
 }

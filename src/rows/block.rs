@@ -14,17 +14,20 @@ use super::{Row, RowMut};
 use crate::element::{Dtype, Element};
 use crate::simd::{Lanes, MAX_LANES, RUN, Scalar};
 
+/// Vectors that a [`Chunk`] has room for: two runs, of the sums of two chains.
+pub(crate) const CHUNK: usize = 2 * RUN;
+
 /// Classes per block: 16 KiB of f32, half of a first-level cache, so that two rows of it fit. Sums are f32 within a
 /// block and f64 across blocks.
 pub(crate) const BLOCK: usize = 4096;
 
-/// Memory for a run of vectors.
-pub(crate) struct Chunk<T>([MaybeUninit<T>; RUN * MAX_LANES]);
+/// Memory for some vectors.
+pub(crate) struct Chunk<T>([MaybeUninit<T>; CHUNK * MAX_LANES]);
 
 impl<T> Chunk<T> {
     #[inline(always)]
     pub(crate) const fn new() -> Self {
-        Chunk([const { MaybeUninit::uninit() }; RUN * MAX_LANES])
+        Chunk([const { MaybeUninit::uninit() }; CHUNK * MAX_LANES])
     }
 
     fn data(&mut self) -> *mut T {
@@ -61,7 +64,7 @@ impl<'a, T: Scalar> Block<'a, T> {
         self.row.is_some_and(|row| row.dtype == T::DTYPE)
     }
 
-    /// The classes `start..start + len`, which are whole vectors, and at most [`RUN`] of them unless the block is plain.
+    /// The classes `start..start + len`, which are whole vectors, and at most [`CHUNK`] of them unless the block is plain.
     #[inline(always)]
     pub(crate) fn read<'b, V: Lanes<Scalar = T>>(
         self,
@@ -74,10 +77,10 @@ impl<'a, T: Scalar> Block<'a, T> {
         'a: 'b,
     {
         let Some(row) = self.row else {
-            assert!(len <= RUN * V::N && len.is_multiple_of(V::N));
+            assert!(len <= CHUNK * V::N && len.is_multiple_of(V::N));
             let fill = V::splat(token, self.fill);
             for at in (0..len).step_by(V::N) {
-                // SAFETY: the chunk has `RUN * MAX_LANES` ≥ `len` elements.
+                // SAFETY: the chunk has `CHUNK * MAX_LANES` ≥ `len` elements.
                 unsafe { fill.store(chunk.data().add(at).cast(), T::DTYPE) }
             }
             return Vectors { data: chunk.data(), len, lifetime: PhantomData };
@@ -88,7 +91,7 @@ impl<'a, T: Scalar> Block<'a, T> {
         if row.dtype == T::DTYPE {
             return Vectors { data: data.cast(), len, lifetime: PhantomData };
         }
-        assert!(len <= RUN * V::N && len.is_multiple_of(V::N));
+        assert!(len <= CHUNK * V::N && len.is_multiple_of(V::N));
         // SAFETY: `len` elements lie inside the row, and fit the chunk.
         unsafe {
             match row.dtype {
@@ -143,6 +146,17 @@ impl<T: Scalar> Vectors<'_, T> {
     pub(crate) fn get<V: Lanes<Scalar = T>>(self, token: V::Token, at: usize) -> V {
         assert!(at + V::N <= self.len);
         // SAFETY: the lanes lie inside.
+        unsafe { self.get_unchecked(token, at) }
+    }
+
+    /// The same without a look at the length, which a loop over all vectors does not get rid of: two instructions of twenty.
+    ///
+    /// # Safety
+    /// The lanes lie inside.
+    #[inline(always)]
+    pub(crate) unsafe fn get_unchecked<V: Lanes<Scalar = T>>(self, token: V::Token, at: usize) -> V {
+        debug_assert!(at + V::N <= self.len);
+        // SAFETY: the caller's.
         unsafe { V::load(token, self.data.add(at).cast(), T::DTYPE) }
     }
 }
@@ -188,7 +202,7 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
             // SAFETY: the classes lie inside the row.
             unsafe { self.row.data.add(start * self.row.dtype.size()) }
         } else {
-            assert!(len <= RUN * V::N);
+            assert!(len <= CHUNK * V::N);
             chunk.data().cast()
         };
         VectorsMut { data, len, lifetime: PhantomData, store: PhantomData }
@@ -210,7 +224,7 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
         if S::IN_PLACE.is_some() || self.is_plain() {
             return;
         }
-        assert!(start + len <= row.classes && len <= RUN * V::N && len.is_multiple_of(V::N));
+        assert!(start + len <= row.classes && len <= CHUNK * V::N && len.is_multiple_of(V::N));
         let from = (chunk.data().cast_const().cast(), T::DTYPE);
         // SAFETY: `len` elements lie inside the row, and in the chunk, where they were written.
         unsafe {
@@ -263,27 +277,30 @@ impl<T: Scalar, S: Store> VectorsMut<'_, T, S> {
     /// Vectors of a chunk that nobody reads.
     #[inline(always)]
     pub(crate) fn of_nothing(chunk: &mut Chunk<T>, len: usize) -> VectorsMut<'_, T, S> {
-        assert!(len <= RUN * MAX_LANES);
+        assert!(len <= CHUNK * MAX_LANES);
         VectorsMut { data: chunk.data().cast(), len, lifetime: PhantomData, store: PhantomData }
     }
 
     /// Writes the lanes `at..at + V::N`, as elements of `dtype`.
+    ///
+    /// # Safety
+    /// The lanes lie inside.
     #[inline(always)]
-    fn set<V: Lanes<Scalar = T>>(&mut self, at: usize, lanes: V, dtype: Dtype) {
-        assert!(at + V::N <= self.len);
-        // SAFETY: the lanes lie inside.
+    unsafe fn set<V: Lanes<Scalar = T>>(&mut self, at: usize, lanes: V, dtype: Dtype) {
+        debug_assert!(at + V::N <= self.len);
+        // SAFETY: the caller's.
         unsafe { lanes.store(self.data.add(at * dtype.size()), dtype) }
     }
 
-    /// The same past the caches, for aligned vectors of the type of the lanes.
+    /// The same past the caches, for the type of the lanes.
+    ///
+    /// # Safety
+    /// The lanes lie inside, and are aligned.
     #[inline(always)]
-    fn set_past_caches<V: Lanes<Scalar = T>>(&mut self, at: usize, lanes: V) {
-        assert!(at + V::N <= self.len);
-        // SAFETY: the lanes lie inside.
-        let data = unsafe { self.data.add(at * size_of::<T>()) };
-        assert!(data.addr().is_multiple_of(V::N * size_of::<T>()));
-        // SAFETY: the lanes lie inside, and are aligned; ordering them is the caller's.
-        unsafe { lanes.store_past_caches(data, T::DTYPE) }
+    unsafe fn set_past_caches<V: Lanes<Scalar = T>>(&mut self, at: usize, lanes: V) {
+        debug_assert!(at + V::N <= self.len);
+        // SAFETY: the caller's; ordering them is, too.
+        unsafe { lanes.store_past_caches(self.data.add(at * size_of::<T>()), T::DTYPE) }
     }
 }
 
@@ -293,7 +310,10 @@ pub(crate) trait Store: Sized {
     const IN_PLACE: Option<Dtype> = None;
 
     /// Writes the lanes `at..at + V::N`. `#[inline(always)]`.
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V);
+    ///
+    /// # Safety
+    /// The lanes lie inside, and are aligned where they go past the caches.
+    unsafe fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V);
 }
 
 /// As numbers of the type of the lanes.
@@ -307,15 +327,17 @@ pub(crate) struct AsF16;
 
 impl Store for AsLanes {
     #[inline(always)]
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
-        vectors.set(at, lanes, <V::Scalar as Element>::DTYPE);
+    unsafe fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
+        // SAFETY: the caller\'s.
+        unsafe { vectors.set(at, lanes, <V::Scalar as Element>::DTYPE) }
     }
 }
 
 impl Store for PastCaches {
     #[inline(always)]
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
-        vectors.set_past_caches(at, lanes);
+    unsafe fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
+        // SAFETY: the caller\'s.
+        unsafe { vectors.set_past_caches(at, lanes) }
     }
 }
 
@@ -323,8 +345,9 @@ impl Store for AsBf16 {
     const IN_PLACE: Option<Dtype> = Some(Dtype::Bf16);
 
     #[inline(always)]
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
-        vectors.set(at, lanes, Dtype::Bf16);
+    unsafe fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
+        // SAFETY: the caller\'s.
+        unsafe { vectors.set(at, lanes, Dtype::Bf16) }
     }
 }
 
@@ -332,8 +355,9 @@ impl Store for AsF16 {
     const IN_PLACE: Option<Dtype> = Some(Dtype::F16);
 
     #[inline(always)]
-    fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
-        vectors.set(at, lanes, Dtype::F16);
+    unsafe fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
+        // SAFETY: the caller\'s.
+        unsafe { vectors.set(at, lanes, Dtype::F16) }
     }
 }
 

@@ -11,7 +11,9 @@ mod block;
 mod patched;
 mod row;
 
-pub(crate) use block::{AsBf16, AsF16, AsLanes, BLOCK, Block, BlockMut, Chunk, PastCaches, Store, Vectors, VectorsMut};
+pub(crate) use block::{
+    AsBf16, AsF16, AsLanes, BLOCK, Block, BlockMut, CHUNK, Chunk, PastCaches, Store, Vectors, VectorsMut,
+};
 pub(crate) use patched::Patched;
 pub(crate) use row::{Row, RowMut};
 

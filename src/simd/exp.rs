@@ -11,7 +11,7 @@
 //! | [`Decay`]'s `excess` | 6.9 ULP | 8.0 ULP |
 //! | [`Decay::deficit`] | 6.8 ULP | 7.6 ULP |
 
-use super::vector::{Lanes, Scalar};
+use super::vector::{LOWEST_SUMMED_POWER, Lanes, Scalar};
 use crate::element::Element;
 
 /// (e^r − 1 − r) / r² for |r| ≤ ln 2 / 2.
@@ -67,6 +67,10 @@ pub(crate) struct ScaledExp<V: Lanes> {
     powers: V::Powers,
     /// Logits below it are to be raised to it: their exponentials are 0.
     floor: V,
+    /// Where the exponential is 0 already, and the lookup ends.
+    zero: V,
+    /// Where it is nothing in a sum.
+    nothing: V,
 }
 
 impl<V: Lanes> ScaledExp<V> {
@@ -78,12 +82,16 @@ impl<V: Lanes> ScaledExp<V> {
         let log2_divisor = ln_divisor * std::f64::consts::LOG2_E;
         let exponent = log2_divisor.round();
         let splat = |value| V::splat(token, value);
+        // In the order of the logits, which a negative rate turns round.
+        let logit = |power: f64| (exponent + power).max(-2.0 * LARGEST_EXPONENT) / rate;
         ScaledExp {
             token,
             rate: (splat(high), splat(rate - high)),
             grid: splat(V::grid() - exponent),
             powers: V::powers(token, weight * (exponent - log2_divisor).exp2()),
             floor: splat(-2.0 * LARGEST_EXPONENT / rate),
+            zero: splat(logit(V::LOWEST_POWER)),
+            nothing: splat(logit(LOWEST_SUMMED_POWER)),
         }
     }
 
@@ -99,17 +107,56 @@ impl<V: Lanes> ScaledExp<V> {
         self.floor.lt(x)
     }
 
-    /// The exponential of x, which is [`bounded`](ScaledExp::bounded).
+    /// The exponential of x, which is [`bounded`](ScaledExp::bounded); the temperature is positive.
     #[inline(always)]
     pub(crate) fn at(&self, x: V) -> V {
-        let gridded = x.mul_add_relaxed(self.rate.0, self.grid);
-        let fraction = x.mul_add(self.rate.1, x.mul_add(self.rate.0, self.grid - gridded));
+        if V::LOWEST_POWER.is_finite() { self.of(x) } else { self.within_range(x) }
+    }
+
+    /// The exponential of any x: 0 for −∞, NaN for NaN; the temperature is positive.
+    #[inline(always)]
+    pub(crate) fn of(&self, x: V) -> V {
+        self.within_range(x.at_least(self.zero))
+    }
+
+    /// The same for a negative temperature and x ≥ 0.
+    #[inline(always)]
+    fn of_magnitude(&self, x: V) -> V {
+        self.within_range(if V::LOWEST_POWER.is_finite() { x.at_most(self.zero) } else { x })
+    }
+
+    /// `sum` and the exponential of any x, where the sum has one of about 1 and the weight is 1; the temperature is positive.
+    #[inline(always)]
+    pub(crate) fn add(&self, sum: V, x: V) -> V {
+        let (gridded, fraction) = self.reduce(x.at_least(self.nothing));
+        let power = gridded.normal_power(self.token, self.powers);
+        let factor = self.quotient(fraction).mul_add_relaxed(fraction, V::splat(self.token, 1.0));
+        power.mul_add_relaxed(factor, sum)
+    }
+
+    /// The exponential of an x for which it is a normal number.
+    #[inline(always)]
+    pub(crate) fn within_range(&self, x: V) -> V {
+        let (gridded, fraction) = self.reduce(x);
         let power = gridded.power(self.token, self.powers);
+        (power * fraction).mul_add_relaxed(self.quotient(fraction), power)
+    }
+
+    /// The number on the grid next to the exponent of two, and how far the exponent is above it.
+    #[inline(always)]
+    fn reduce(&self, x: V) -> (V, V) {
+        let gridded = x.mul_add_relaxed(self.rate.0, self.grid);
+        (gridded, x.mul_add(self.rate.1, x.mul_add(self.rate.0, self.grid - gridded)))
+    }
+
+    /// (2^f − 1) / f.
+    #[inline(always)]
+    fn quotient(&self, fraction: V) -> V {
         let mut quotient = V::splat(self.token, V::EXP2[V::EXP2.len() - 1]);
         for &coefficient in V::EXP2.iter().rev().skip(1) {
             quotient = quotient.mul_add_relaxed(fraction, V::splat(self.token, coefficient));
         }
-        (power * fraction).mul_add_relaxed(quotient, power)
+        quotient
     }
 }
 
@@ -146,7 +193,7 @@ impl<V: Lanes> Decay<V> {
         }
         let one = V::splat(token, 1.0);
         let near = u.lt(one);
-        let exp = exp.at(u);
+        let exp = exp.of_magnitude(u);
         let (near_excess, far_expm1) = (excess_near_zero(token, u), exp - one);
         Decay {
             exp,

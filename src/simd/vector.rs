@@ -284,6 +284,10 @@ pub(super) fn ln_step_without_table<V: Lanes>(token: V::Token, x: V) -> (V, V) {
     (exponent * V::splat(token, std::f64::consts::LN_2), mantissa - V::splat(token, 1.0))
 }
 
+/// Exponent of the power of two that stands for smaller ones where they are summed with one of about 1: what it adds is far below
+/// any rounding.
+pub(super) const LOWEST_SUMMED_POWER: f64 = -120.0;
+
 /// A vector of floats. Comparisons and `min`/`max` are only defined for operands that are not NaN.
 pub(crate) trait Lanes:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
@@ -304,6 +308,8 @@ pub(crate) trait Lanes:
     const N: usize;
     /// Whether loops are worth compiling that store vectors past the caches, or rounded.
     const STORES_OTHERWISE: bool = true;
+    /// The lowest exponent that [`Lanes::power`] takes.
+    const LOWEST_POWER: f64 = f64::NEG_INFINITY;
     /// Coefficients of (2^f − 1) / f on half a step of the table to both sides, lowest degree first.
     const EXP2: &'static [f64];
     /// Coefficients of (ln(1 + t) − t) / t² for the t of [`Lanes::ln_step`], lowest degree first, by the error of
@@ -354,9 +360,14 @@ pub(crate) trait Lanes:
     /// The number that, added to one of magnitude below 2^18, rounds it to a whole number of steps, which
     /// [`Lanes::power`] takes.
     fn grid() -> f64;
-    /// weight·2^n for `self` = n + [`Lanes::grid`], n a whole number of steps below 127; 0 once it is below the
-    /// smallest normal number.
+    /// weight·2^n for `self` = n + [`Lanes::grid`], n a whole number of steps from [`Lanes::LOWEST_POWER`] on and below 127; 0
+    /// once it is far below the smallest normal number.
     fn power(self, token: Self::Token, powers: Self::Powers) -> Self;
+    /// The same for n from [`LOWEST_SUMMED_POWER`] on and a weight of about 1.
+    #[inline(always)]
+    fn normal_power(self, token: Self::Token, powers: Self::Powers) -> Self {
+        self.power(token, powers)
+    }
     /// 1/self to at least eleven bits, for normal numbers; not finite for 0.
     fn reciprocal_rough(self) -> Self;
     /// The tables for [`Lanes::ln_step`].
@@ -365,6 +376,8 @@ pub(crate) trait Lanes:
     fn ln_step(self, token: Self::Token, logarithms: Self::Logarithms) -> (Self, Self);
     /// The larger of the two; NaN where `self` is NaN.
     fn at_least(self, lowest: Self) -> Self;
+    /// The smaller of the two; NaN where `self` is NaN.
+    fn at_most(self, highest: Self) -> Self;
     /// (k, m) with self = 2^k·m exactly and m in [√½, √2), for positive finite lanes, subnormal ones too.
     fn split_exponent(self) -> (Self, Self);
     /// self < other.

@@ -176,7 +176,7 @@ impl<V: Lanes> DistributionView<V> {
         } else if V::Scalar::WIDE {
             V::select(self.has(z), exp(self.token, self.ln_p(z)), V::splat(self.token, 0.0))
         } else {
-            self.exp.at(self.exp.bounded(z))
+            self.exp.of(z)
         }
     }
 
@@ -283,7 +283,7 @@ fn sum_at<V: Lanes, const HOLES: bool>(
     if !fits_narrow_lanes(reference, rate) {
         return None;
     }
-    let largest = [V::splat(token, f64::NEG_INFINITY); 2];
+    let largest = V::splat(token, f64::NEG_INFINITY);
     let mut step = SumStep::<V> { exp: ScaledExp::new(token, rate, reference * rate, 1.0), largest };
     let block = [Block::new(row, f64::NEG_INFINITY)];
     let [first, second] = if HOLES {
@@ -294,12 +294,12 @@ fn sum_at<V: Lanes, const HOLES: bool>(
     } else {
         runs::sums(token, row.classes(), block, &mut step)
     };
-    Some((first + second, step.largest[0].max(step.largest[1]).largest()))
+    Some((first + second, step.largest.largest()))
 }
 
 struct SumStep<V: Lanes> {
     exp: ScaledExp<V>,
-    largest: [V; 2],
+    largest: V,
 }
 
 impl<V: Lanes> Step<V, 1, 0, 2> for SumStep<V> {
@@ -308,8 +308,8 @@ impl<V: Lanes> Step<V, 1, 0, 2> for SumStep<V> {
 
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, chain: usize, [z]: [V; 1], runs: &mut [V; 2]) -> [V; 0] {
-        self.largest[chain] = self.largest[chain].max(z);
-        runs[chain] = runs[chain] + self.exp.at(self.exp.bounded(z));
+        self.largest = self.largest.max(z);
+        runs[chain] = self.exp.add(runs[chain], z);
         []
     }
 }

@@ -17,6 +17,8 @@ impl Lanes for F32x8 {
     type Powers = Self;
     type Logarithms = [Self; 2];
     const N: usize = 8;
+    // Nine bits hold the exponent of a power, which the table's is added to.
+    const LOWEST_POWER: f64 = -250.0;
     const EXP2: &'static [f64] = EXP2_EIGHTHS;
     const LN_STEP: &'static [f64] = LN_EIGHTHS;
 
@@ -142,25 +144,34 @@ impl Lanes for F32x8 {
     }
     #[inline(always)]
     fn powers(token: Avx2, weight: f64) -> Self {
-        let powers = power_table::<8>(weight);
+        let mut powers = power_table::<8>(weight);
+        for (step, power) in powers.iter_mut().enumerate() {
+            // Less what the step adds to the exponent in `power`.
+            *power = f32::from_bits(power.to_bits().wrapping_sub((step as u32) << 20));
+        }
         // SAFETY: the array has eight elements.
         unsafe { Self::load(token, powers.as_ptr().cast(), Dtype::F32) }
     }
     #[inline(always)]
     fn grid() -> f64 {
-        // 1.5·2^20, where a unit in the last place is 1/8; and 127, which makes the integer part an exponent field.
-        1_572_991.0
+        1_572_864.0 // 1.5·2^20, where a unit in the last place is 1/8
     }
     #[inline(always)]
     fn power(self, token: Avx2, powers: Self) -> Self {
-        // An exponent field of 0 makes the factor 0.
-        let lowest = Self::splat(token, Self::grid() - 127.0);
-        let bounded = self.at_least(lowest);
-        // SAFETY: the vector proves AVX2. The lookup takes the low three bits.
+        let power = self.normal_power(token, powers);
+        // SAFETY: the vector proves AVX2. An exponent below that of subnormal numbers has borrowed from the sign.
         F32x8(unsafe {
-            let step = _mm256_permutevar8x32_ps(powers.0, _mm256_castps_si256(self.0));
-            let field = _mm256_srli_epi32::<3>(_mm256_castps_si256(bounded.0));
-            _mm256_mul_ps(step, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(field)))
+            let bits = _mm256_max_epi32(_mm256_castps_si256(power.0), _mm256_setzero_si256());
+            _mm256_castsi256_ps(bits)
+        })
+    }
+    #[inline(always)]
+    fn normal_power(self, _: Avx2, powers: Self) -> Self {
+        // SAFETY: the vector proves AVX2. The lookup takes the low three bits, and the integer part is added to the exponent.
+        F32x8(unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let step = _mm256_castps_si256(_mm256_permutevar8x32_ps(powers.0, bits));
+            _mm256_castsi256_ps(_mm256_add_epi32(step, _mm256_slli_epi32::<20>(bits)))
         })
     }
     #[inline(always)]
@@ -193,6 +204,11 @@ impl Lanes for F32x8 {
     fn at_least(self, lowest: Self) -> Self {
         // SAFETY: the vector proves AVX2. The instruction gives its second operand where one is NaN.
         F32x8(unsafe { _mm256_max_ps(lowest.0, self.0) })
+    }
+    #[inline(always)]
+    fn at_most(self, highest: Self) -> Self {
+        // SAFETY: the vector proves AVX2. The instruction gives its second operand where one is NaN.
+        F32x8(unsafe { _mm256_min_ps(highest.0, self.0) })
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {

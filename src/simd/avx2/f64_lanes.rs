@@ -167,6 +167,11 @@ impl Lanes for F64x4 {
         F64x4(unsafe { _mm256_max_pd(lowest.0, self.0) })
     }
     #[inline(always)]
+    fn at_most(self, highest: Self) -> Self {
+        // SAFETY: the vector proves AVX2. The instruction gives its second operand where one is NaN.
+        F64x4(unsafe { _mm256_min_pd(highest.0, self.0) })
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         // SAFETY: the vector proves AVX2.
         unsafe {

@@ -191,6 +191,11 @@ impl Lanes for F32x16 {
         F32x16(unsafe { _mm512_max_ps(lowest.0, self.0) })
     }
     #[inline(always)]
+    fn at_most(self, highest: Self) -> Self {
+        // SAFETY: the vector proves AVX-512. The instruction gives its second operand where one is NaN.
+        F32x16(unsafe { _mm512_min_ps(highest.0, self.0) })
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         // SAFETY: the vector proves AVX-512.
         unsafe {

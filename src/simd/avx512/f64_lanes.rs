@@ -159,6 +159,11 @@ impl Lanes for F64x8 {
         F64x8(unsafe { _mm512_max_pd(lowest.0, self.0) })
     }
     #[inline(always)]
+    fn at_most(self, highest: Self) -> Self {
+        // SAFETY: the vector proves AVX-512. The instruction gives its second operand where one is NaN.
+        F64x8(unsafe { _mm512_min_pd(highest.0, self.0) })
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         // SAFETY: the vector proves AVX-512.
         unsafe {

@@ -288,6 +288,10 @@ where
         self.zip(lowest, |a, b| if a < b { b } else { a })
     }
     #[inline(always)]
+    fn at_most(self, highest: Self) -> Self {
+        self.zip(highest, |a, b| if a > b { b } else { a })
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         let parts = self.0.map(Float::split);
         (Array(parts.map(|part| part.0)), Array(parts.map(|part| part.1)))
