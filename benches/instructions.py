@@ -12,6 +12,7 @@ independent, a `close` one is the other and a little noise.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -99,6 +100,7 @@ def count_here(options: argparse.Namespace) -> None:
     """Under callgrind: make the calls of each job between two dumps."""
     known = {job.key: job for job in JOBS}
     results: list[dict[str, Any]] = []
+    gc.disable()
     for dtype in options.dtypes.split(","):
         for rows in options.rows.split(","):
             whole = Inputs.make(MANY, options.classes, dtype, NOISE[rows])

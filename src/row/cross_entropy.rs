@@ -423,6 +423,8 @@ struct Softmax<V: Lanes> {
 }
 
 impl<V: Lanes> Step<V, 1, 1, 0> for Softmax<V> {
+    const UNROLLED: usize = 2;
+
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [z]: [V; 1], _: &mut [V; 0]) -> [V; 1] {
         [self.factor * self.exp.of(z)]

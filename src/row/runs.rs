@@ -12,6 +12,8 @@ use crate::simd::{Lanes, MAX_LANES, RUN, Scalar, Simd, Total};
 pub(crate) trait Step<V: Lanes, const R: usize, const W: usize, const N: usize> {
     /// Steps that hide each other's latency: each gets its number, by which it may keep results apart.
     const CHAINS: usize = 1;
+    /// Steps that are taken without a look at where the vectors end, if more than the chains: for short ones.
+    const UNROLLED: usize = 1;
     /// Classes from a vector to what is asked for when it is read; 0 for nothing.
     const AHEAD: usize = 0;
 
@@ -187,15 +189,16 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
         let mut at = 0;
         while at < len {
             let end = len.min(at + summed);
-            let paired = at + (end - at) / (S::CHAINS * V::N) * (S::CHAINS * V::N);
+            let taken = const { if S::UNROLLED > S::CHAINS { S::UNROLLED } else { S::CHAINS } };
+            let unrolled = at + (end - at) / (taken * V::N) * (taken * V::N);
             let mut runs = [V::splat(token, 0.0); N];
-            while S::CHAINS > 1 && at < paired {
-                for chain in 0..S::CHAINS {
-                    // SAFETY: the vectors end before `paired`, which is at most `len`, what was asked for; the first place past
+            while taken > 1 && at < unrolled {
+                for index in 0..taken {
+                    // SAFETY: the vectors end before `unrolled`, which is at most `len`, what was asked for; the first place past
                     // the caches is aligned.
-                    unsafe { vectors.take::<V, S, N>(chain, at + chain * V::N, step, &mut runs) }
+                    unsafe { vectors.take::<V, S, N>(index, at + index * V::N, step, &mut runs) }
                 }
-                at += S::CHAINS * V::N;
+                at += taken * V::N;
             }
             while at < end {
                 // SAFETY: as above; `len` is whole vectors.
@@ -247,12 +250,12 @@ struct Run<'a, T, K, O, const R: usize, const W: usize> {
 }
 
 impl<K: Simd, T: Scalar, O: Store, const R: usize, const W: usize> Run<'_, T, K, O, R, W> {
-    /// Takes the step for the vectors at `at`.
+    /// Takes the step for the vectors at `at`, the `index`th of those taken at once.
     ///
     /// # Safety
     /// They lie inside.
     #[inline(always)]
-    unsafe fn take<V, S, const N: usize>(&mut self, chain: usize, at: usize, step: &mut S, runs: &mut [V; N])
+    unsafe fn take<V, S, const N: usize>(&mut self, index: usize, at: usize, step: &mut S, runs: &mut [V; N])
     where
         V: Lanes<Token = K, Scalar = T>,
         S: Step<V, R, W, N>,
@@ -260,13 +263,13 @@ impl<K: Simd, T: Scalar, O: Store, const R: usize, const W: usize> Run<'_, T, K,
         let mut lanes = [V::splat(self.token, 0.0); R];
         for (r, lanes) in lanes.iter_mut().enumerate() {
             // Once a line.
-            if S::AHEAD > 0 && (chain * V::N * size_of::<T>()).is_multiple_of(LINE) {
+            if S::AHEAD > 0 && (index * V::N * size_of::<T>()).is_multiple_of(LINE) {
                 self.token.prefetch(self.ahead[r].wrapping_add(at * size_of::<T>()));
             }
             // SAFETY: the caller's.
             *lanes = unsafe { self.vectors[r].get_unchecked(self.token, at) };
         }
-        let written = step.step::<true>(chain, lanes, runs);
+        let written = step.step::<true>(index % S::CHAINS, lanes, runs);
         for (place, written) in self.places.iter_mut().zip(written) {
             // SAFETY: the caller's.
             unsafe { O::set(place, at, written) }

@@ -125,6 +125,15 @@ impl<V: Lanes> ScaledExp<V> {
         self.within_range(if V::LOWEST_POWER.is_finite() { x.at_most(self.zero) } else { x })
     }
 
+    /// The exponential of any x, but 2^−120 where it is less: for sums of which one is about 1, with a weight of 1. The
+    /// temperature is positive.
+    #[inline(always)]
+    pub(crate) fn summand(&self, x: V) -> V {
+        let (gridded, fraction) = self.reduce(x.at_least(self.nothing));
+        let power = gridded.normal_power(self.token, self.powers);
+        (power * fraction).mul_add_relaxed(self.quotient(fraction), power)
+    }
+
     /// `sum` and the exponential of any x, where the sum has one of about 1 and the weight is 1; the temperature is positive.
     #[inline(always)]
     pub(crate) fn add(&self, sum: V, x: V) -> V {
@@ -146,7 +155,7 @@ impl<V: Lanes> ScaledExp<V> {
     #[inline(always)]
     fn reduce(&self, x: V) -> (V, V) {
         let gridded = x.mul_add_relaxed(self.rate.0, self.grid);
-        (gridded, x.mul_add(self.rate.1, x.mul_add(self.rate.0, self.grid - gridded)))
+        (gridded, x.mul_add(self.rate.1, x.mul_add(self.rate.0, -(gridded - self.grid))))
     }
 
     /// (2^f − 1) / f.

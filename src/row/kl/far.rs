@@ -234,7 +234,7 @@ const SUMS: usize = 8;
 
 /// The largest of the first vectors of a block.
 #[inline(always)]
-fn first_largest<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
+pub(crate) fn first_largest<V: Lanes>(token: V::Token, row: Row<'_>) -> f64 {
     largest::<V>(token, row.block(0, row.classes().min(2 * V::N)))
 }
 
@@ -245,6 +245,7 @@ struct FarStep<V: Lanes, const P: bool, const Q: bool> {
 }
 
 impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, P, Q> {
+    const UNROLLED: usize = 2;
     const AHEAD: usize = AHEAD;
 
     #[inline(always)]
@@ -255,7 +256,7 @@ impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, 
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
         self.largest = (self.largest.0.max(x), self.largest.1.max(y));
-        let (p, difference) = (self.exps.0.at(x), x - y);
+        let (p, difference) = (self.exps.0.summand(x), x - y);
         runs[0] = runs[0] + p;
         runs[2] = p.mul_add_relaxed(difference, runs[2]);
         if P || Q {
@@ -264,7 +265,7 @@ impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, 
         if !Q {
             runs[1] = self.exps.1.add(runs[1], y);
         } else {
-            let q = self.exps.1.at(y);
+            let q = self.exps.1.summand(y);
             runs[1] = runs[1] + q;
             runs[4] = q.mul_add_relaxed(q, runs[4]);
             runs[5] = p.mul_add_relaxed(q, runs[5]);

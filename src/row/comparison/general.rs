@@ -1,5 +1,6 @@
-//! Everything about two rows of logits at once: divergences, entropies, and the classes they favour.
+//! Any two rows: their statistics, and a pass for all sums.
 
+use super::RowComparison;
 use crate::divergence::{Divergence, JensenShannon};
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::first_at;
@@ -11,65 +12,8 @@ use crate::rows::Block;
 use crate::simd::{Isa, LaneKernel, Lanes};
 use crate::threads::Blocks;
 
-/// What two rows have to do with each other, in nats.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RowComparison {
-    pub(crate) kl: f64,
-    pub(crate) reverse_kl: f64,
-    pub(crate) jensen_shannon: f64,
-    pub(crate) total_variation: f64,
-    pub(crate) entropy_p: f64,
-    pub(crate) entropy_q: f64,
-    /// First of the most probable classes; −1 where the row cannot be compared.
-    pub(crate) top1_p: i64,
-    pub(crate) top1_q: i64,
-    /// The probability of that class.
-    pub(crate) confidence_p: f64,
-    pub(crate) confidence_q: f64,
-    /// −ln p and −ln q of the label, where there is one.
-    pub(crate) nll_p: f64,
-    pub(crate) nll_q: f64,
-}
-
-impl Default for RowComparison {
-    /// Of a row that is not kept.
-    fn default() -> Self {
-        RowComparison {
-            kl: 0.0,
-            reverse_kl: 0.0,
-            jensen_shannon: 0.0,
-            total_variation: 0.0,
-            entropy_p: 0.0,
-            entropy_q: 0.0,
-            top1_p: -1,
-            top1_q: -1,
-            confidence_p: 0.0,
-            confidence_q: 0.0,
-            nll_p: 0.0,
-            nll_q: 0.0,
-        }
-    }
-}
-
-impl RowComparison {
-    const INVALID: Self = RowComparison {
-        kl: f64::NAN,
-        reverse_kl: f64::NAN,
-        jensen_shannon: f64::NAN,
-        total_variation: f64::NAN,
-        entropy_p: f64::NAN,
-        entropy_q: f64::NAN,
-        top1_p: -1,
-        top1_q: -1,
-        confidence_p: f64::NAN,
-        confidence_q: f64::NAN,
-        nll_p: f64::NAN,
-        nll_q: f64::NAN,
-    };
-}
-
 /// Compares two rows; `label` is in range.
-pub(crate) fn compare(
+pub(super) fn compare(
     p: Distribution<'_>,
     q: Distribution<'_>,
     label: Option<usize>,

@@ -1,0 +1,314 @@
+//! Rows that have little in common, in f32 lanes: two passes with two exponentials a class each.
+//!
+//! The first takes the exponentials of both rows relative to numbers about as large as the largest of each block, and sums them
+//! and their products with the logits; both KL and both entropies are sums and differences of these. The second knows the
+//! probabilities: with a = max(p, q), b = min(p, q), r = b/a and u = −ln r, total variation is ½Σ(a − b) and Jensen–Shannon
+//! ln 2 − ½Σ[(a + b)·ln(1 + r) + b·u].
+
+use super::{RowComparison, first_largest, is_accurate};
+use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, lowest_narrow_logit};
+use crate::row::distribution::softmax::{AHEAD, REACH};
+use crate::row::distribution::{Distribution, LogSumExp};
+use crate::row::kl::far;
+use crate::row::runs::{Step, sums};
+use crate::rows::{Block, Row};
+use crate::simd::exp::ScaledExp;
+use crate::simd::{Isa, Kernel, Lanes, Simd};
+use crate::threads::Blocks;
+
+/// Both KL are to be as large.
+const SMALLEST_KL: f64 = 0.5;
+
+/// Total variation and Jensen–Shannon are to be as large, which is a third of the largest.
+const SMALLEST: f64 = 0.25;
+
+/// Compares two rows; `None` for those that are not far apart, or of which f32 lanes lose something.
+pub(super) fn compare(
+    p: Distribution<'_>,
+    q: Distribution<'_>,
+    label: Option<usize>,
+    isa: Isa,
+    blocks: &Blocks,
+) -> Option<RowComparison> {
+    let (classes, rate) = (p.row.classes(), p.inverse_temperature);
+    let block = |start, len| isa.run(FirstSums { p: p.row.block(start, len), q: q.row.block(start, len), rate });
+    // Rows that are close are mostly close in their first classes already.
+    Moments::merge(&[block(0, classes.min(PROBE))], rate).filter(|probe| probe.kl() >= SMALLEST_KL)?;
+    let parts = blocks.map(classes, block);
+    let found = Moments::merge(&parts, rate)?;
+    let (kl, reverse_kl) = (found.kl(), found.reverse_kl());
+    let (entropy_p, entropy_q) = (found.p.entropy(), found.q.entropy());
+    let accurate = kl >= SMALLEST_KL
+        && reverse_kl >= SMALLEST_KL
+        && is_accurate(kl, [found.p.parts(), found.crosses.0 + found.q.sum.ln_sum()])
+        && is_accurate(reverse_kl, [found.q.parts(), found.crosses.1 + found.p.sum.ln_sum()])
+        && is_accurate(entropy_p, [found.p.parts(), 0.0])
+        && is_accurate(entropy_q, [found.q.parts(), 0.0]);
+    if !accurate {
+        return None;
+    }
+    let surprise = |row: Row<'_>, side: Side, class: usize| {
+        let (below, ln_sum) = ((side.sum.largest - row.get(class)) * rate, side.sum.ln_sum());
+        is_accurate(below + ln_sum, [below, ln_sum]).then_some(below + ln_sum)
+    };
+    let (nll_p, nll_q) = match label {
+        Some(class) => (surprise(p.row, found.p, class)?, surprise(q.row, found.q, class)?),
+        None => (0.0, 0.0),
+    };
+    let parts_of = |side: fn(&BlockSums) -> f64| parts.iter().flatten().map(side);
+    let top1_p = first_largest(p.row, parts_of(|block| block.largest.0), isa)?;
+    let top1_q = first_largest(q.row, parts_of(|block| block.largest.1), isa)?;
+    let confidence = |row: Row<'_>, side: Side, class: usize| (-side.sum.surprise(row.get(class), rate)).exp();
+    let second = |start, len| {
+        let (p, q) = (p.row.block(start, len), q.row.block(start, len));
+        isa.run(SecondSums { p, q, rate, sums: (found.p.sum, found.q.sum) })
+    };
+    let mut totals = [0.0; 2];
+    for part in blocks.map(classes, second).iter() {
+        for (total, sum) in totals.iter_mut().zip(part) {
+            *total += sum;
+        }
+    }
+    let scale = 0.5 * (-found.p.sum.ln_sum()).exp();
+    let (jensen_shannon, total_variation) = (std::f64::consts::LN_2 - scale * totals[0], scale * totals[1]);
+    if jensen_shannon.is_nan() || jensen_shannon < SMALLEST || total_variation < SMALLEST {
+        return None;
+    }
+    Some(RowComparison {
+        kl,
+        reverse_kl,
+        jensen_shannon,
+        total_variation,
+        entropy_p,
+        entropy_q,
+        top1_p: top1_p as i64,
+        top1_q: top1_q as i64,
+        confidence_p: confidence(p.row, found.p, top1_p),
+        confidence_q: confidence(q.row, found.q, top1_q),
+        nll_p,
+        nll_q,
+    })
+}
+
+/// One row.
+#[derive(Clone, Copy)]
+struct Side {
+    sum: LogSumExp,
+    /// The mean of (x − x₀)/T over the row itself, x₀ what `sum` is relative to.
+    mean: f64,
+}
+
+impl Side {
+    fn entropy(self) -> f64 {
+        self.sum.ln_sum() - self.mean
+    }
+
+    /// What the entropy, and KL, is the difference of.
+    fn parts(self) -> f64 {
+        self.sum.ln_sum().abs() + self.mean.abs()
+    }
+}
+
+/// Two rows.
+struct Moments {
+    p: Side,
+    q: Side,
+    /// The mean of (y − y₀)/T over p, and of (x − x₀)/T over q.
+    crosses: (f64, f64),
+}
+
+impl Moments {
+    fn kl(&self) -> f64 {
+        (self.q.sum.ln_sum() - self.crosses.0) - self.p.entropy()
+    }
+
+    fn reverse_kl(&self) -> f64 {
+        (self.p.sum.ln_sum() - self.crosses.1) - self.q.entropy()
+    }
+
+    fn merge(parts: &[Option<BlockSums>], rate: f64) -> Option<Self> {
+        if parts.iter().any(Option::is_none) {
+            return None;
+        }
+        let blocks = parts.iter().flatten();
+        let side = |part: fn(&BlockSums) -> (f64, f64)| {
+            let sums = blocks.clone().map(part).map(|(largest, sum)| LogSumExp { largest, rest: sum - 1.0 });
+            LogSumExp::merge(sums, rate)
+        };
+        let p = side(|block| (block.references.0, block.p[0]));
+        let q = side(|block| (block.references.1, block.q[0]));
+        let mut means = [0.0; 4];
+        for block in blocks {
+            let (x, y) = (block.references.0 - p.largest, block.references.1 - q.largest);
+            let p_weight = rate * (x * rate - p.ln_sum()).exp();
+            let q_weight = rate * (y * rate - q.ln_sum()).exp();
+            means[0] += p_weight * (block.p[1] + x * block.p[0]);
+            means[1] += p_weight * (block.p[2] + y * block.p[0]);
+            means[2] += q_weight * (block.q[1] + x * block.q[0]);
+            means[3] += q_weight * (block.q[2] + y * block.q[0]);
+        }
+        let [of_p, p_cross, q_cross, of_q] = means;
+        means.iter().all(|mean| mean.is_finite()).then_some(Moments {
+            p: Side { sum: p, mean: of_p },
+            q: Side { sum: q, mean: of_q },
+            crosses: (p_cross, q_cross),
+        })
+    }
+}
+
+/// Of a block, with exponentials relative to `references`.
+#[derive(Clone, Copy)]
+struct BlockSums {
+    references: (f64, f64),
+    largest: (f64, f64),
+    /// Σp, Σp(x − x₀), Σp(y − y₀).
+    p: [f64; 3],
+    /// Σq, Σq(x − x₀), Σq(y − y₀).
+    q: [f64; 3],
+}
+
+struct FirstSums<'a> {
+    p: Row<'a>,
+    q: Row<'a>,
+    rate: f64,
+}
+
+impl Kernel for FirstSums<'_> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
+        let FirstSums { p, q, rate } = self;
+        let mut references = (far::first_largest::<S::F32>(simd, p), far::first_largest::<S::F32>(simd, q));
+        let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
+        let mut tries = 0;
+        loop {
+            // A masked block, or NaN and +∞ where the maximum shows them; elsewhere the sums do.
+            if !(fits_narrow_lanes(references.0, rate) && fits_narrow_lanes(references.1, rate)) {
+                return None;
+            }
+            let exp = |reference: f64| ScaledExp::<S::F32>::new(simd, rate, reference * rate, 1.0);
+            let lowest = lowest_narrow_logit(rate);
+            let lowest_lanes = S::F32::splat(simd, lowest);
+            let mut step = FirstStep {
+                exps: (exp(references.0), exp(references.1)),
+                references: (S::F32::splat(simd, references.0), S::F32::splat(simd, references.1)),
+                largest: (lowest_lanes, lowest_lanes),
+            };
+            let blocks = [Block::new(p, lowest), Block::new(q, lowest)];
+            let [p_sum, p_x, p_y, q_sum, q_x, q_y] = sums(simd, p.classes(), blocks, &mut step);
+            let largest = (step.largest.0.largest(), step.largest.1.largest());
+            if tries == 0 && !(within(largest.0, references.0) && within(largest.1, references.1)) {
+                references = largest;
+                tries = 1;
+                continue;
+            }
+            // −∞ and NaN make a sum NaN or infinite.
+            let (p, q) = ([p_sum, p_x, p_y], [q_sum, q_x, q_y]);
+            let finite = p.iter().chain(&q).all(|sum| sum.is_finite());
+            return finite.then_some(BlockSums { references, largest, p, q });
+        }
+    }
+}
+
+struct FirstStep<V: Lanes> {
+    exps: (ScaledExp<V>, ScaledExp<V>),
+    references: (V, V),
+    largest: (V, V),
+}
+
+impl<V: Lanes> Step<V, 2, 0, 6> for FirstStep<V> {
+    const AHEAD: usize = AHEAD;
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 6]) -> [V; 0] {
+        self.largest = (self.largest.0.max(x), self.largest.1.max(y));
+        let (p, q) = (self.exps.0.summand(x), self.exps.1.summand(y));
+        let (x, y) = (x - self.references.0, y - self.references.1);
+        runs[0] = runs[0] + p;
+        runs[1] = p.mul_add_relaxed(x, runs[1]);
+        runs[2] = p.mul_add_relaxed(y, runs[2]);
+        runs[3] = runs[3] + q;
+        runs[4] = q.mul_add_relaxed(x, runs[4]);
+        runs[5] = q.mul_add_relaxed(y, runs[5]);
+        []
+    }
+}
+
+/// Σ[(a + b)·ln(1 + r) + b·u] and Σ(a − b) of a block, times the sum of the exponentials of p.
+struct SecondSums<'a> {
+    p: Row<'a>,
+    q: Row<'a>,
+    rate: f64,
+    sums: (LogSumExp, LogSumExp),
+}
+
+impl Kernel for SecondSums<'_> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> [f64; 2] {
+        let SecondSums { p, q, rate, sums: (p_sum, q_sum) } = self;
+        let splat = |value| S::F32::splat(simd, value);
+        // ln q is (y − y₀)/T + δ less what ln p is short of (x − x₀)/T, for a y₀ with a small δ, which costs no digits.
+        let own = q_sum.largest + (q_sum.ln_sum() - p_sum.ln_sum()) / rate;
+        let reference = f64::from(own as f32);
+        let mut step = SecondStep::<S::F32> {
+            token: simd,
+            exp: ScaledExp::new(simd, 1.0, 0.0, 1.0),
+            references: (splat(p_sum.largest), splat(reference)),
+            rate: splat(rate),
+            delta: splat((reference - own) * rate),
+        };
+        let lowest = lowest_narrow_logit(rate);
+        sums(simd, p.classes(), [Block::new(p, lowest), Block::new(q, lowest)], &mut step)
+    }
+}
+
+struct SecondStep<V: Lanes> {
+    token: V::Token,
+    exp: ScaledExp<V>,
+    references: (V, V),
+    rate: V,
+    delta: V,
+}
+
+/// ln(1 + r)/r on 0 ≤ r ≤ 1, lowest degree first: minimax in absolute error, 3.3e-8.
+pub(super) const LN_1P: [f64; 9] = [
+    0.999_999_965_925_509_6,
+    -0.499_994_449_763_400_95,
+    0.333_181_217_075_331_9,
+    -0.248_353_989_885_155_44,
+    0.190_768_807_357_477_94,
+    -0.136_022_476_224_794_03,
+    0.077_516_086_740_369_41,
+    -0.029_074_064_677_494_2,
+    0.005_126_102_140_966_913,
+];
+
+/// The polynomial by Horner's rule, which takes fewest instructions.
+#[inline(always)]
+pub(super) fn horner<V: Lanes, const N: usize>(token: V::Token, x: V, coefficients: [f64; N]) -> V {
+    let mut value = V::splat(token, coefficients[N - 1]);
+    for &coefficient in coefficients[..N - 1].iter().rev() {
+        value = value.mul_add_relaxed(x, V::splat(token, coefficient));
+    }
+    value
+}
+
+impl<V: Lanes> Step<V, 2, 0, 2> for SecondStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 2]) -> [V; 0] {
+        let ln_p = (x - self.references.0) * self.rate;
+        let ln_q = (y - self.references.1).mul_add_relaxed(self.rate, self.delta);
+        let (ln_a, ln_b) = (ln_p.max(ln_q), ln_p.min(ln_q));
+        let ln_r = ln_b - ln_a;
+        let (a, r) = (self.exp.summand(ln_a), self.exp.summand(ln_r));
+        let b = a * r;
+        let logarithm = horner(self.token, r, LN_1P);
+        runs[0] = ((a + b) * r).mul_add_relaxed(logarithm, runs[0]);
+        runs[0] = (-b).mul_add_relaxed(ln_r, runs[0]);
+        runs[1] = runs[1] + (a - b);
+        []
+    }
+}
