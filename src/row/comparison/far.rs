@@ -19,7 +19,7 @@ use crate::threads::Blocks;
 /// Both KL are to be as large.
 const SMALLEST_KL: f64 = 0.5;
 
-/// Total variation and Jensen–Shannon are to be as large, which is a third of the largest.
+/// Every other number is to be as large: sums of about 1 are right to 1e-7.
 const SMALLEST: f64 = 0.25;
 
 /// Compares two rows; `None` for those that are not far apart, or of which f32 lanes lose something.
@@ -42,6 +42,7 @@ pub(super) fn compare(
         && reverse_kl >= SMALLEST_KL
         && is_accurate(kl, [found.p.parts(), found.crosses.0 + found.q.sum.ln_sum()])
         && is_accurate(reverse_kl, [found.q.parts(), found.crosses.1 + found.p.sum.ln_sum()])
+        && entropy_p.min(entropy_q) >= SMALLEST
         && is_accurate(entropy_p, [found.p.parts(), 0.0])
         && is_accurate(entropy_q, [found.q.parts(), 0.0]);
     if !accurate {
@@ -49,7 +50,8 @@ pub(super) fn compare(
     }
     let surprise = |row: Row<'_>, side: Side, class: usize| {
         let (below, ln_sum) = ((side.sum.largest - row.get(class)) * rate, side.sum.ln_sum());
-        is_accurate(below + ln_sum, [below, ln_sum]).then_some(below + ln_sum)
+        let surprise = below + ln_sum;
+        (surprise >= SMALLEST && is_accurate(surprise, [below, ln_sum])).then_some(surprise)
     };
     let (nll_p, nll_q) = match label {
         Some(class) => (surprise(p.row, found.p, class)?, surprise(q.row, found.q, class)?),
@@ -135,13 +137,13 @@ impl Moments {
             let sums = blocks.clone().map(part).map(|(largest, sum)| LogSumExp { largest, rest: sum - 1.0 });
             LogSumExp::merge(sums, rate)
         };
-        let p = side(|block| (block.references.0, block.p[0]));
-        let q = side(|block| (block.references.1, block.q[0]));
+        let p = side(|block| (block.origins.0, block.p[0]));
+        let q = side(|block| (block.origins.1, block.q[0]));
         let mut means = [0.0; 4];
         for block in blocks {
             let (x, y) = (block.references.0 - p.largest, block.references.1 - q.largest);
-            let p_weight = rate * (x * rate - p.ln_sum()).exp();
-            let q_weight = rate * (y * rate - q.ln_sum()).exp();
+            let p_weight = rate * ((block.origins.0 - p.largest) * rate - p.ln_sum()).exp();
+            let q_weight = rate * ((block.origins.1 - q.largest) * rate - q.ln_sum()).exp();
             means[0] += p_weight * (block.p[1] + x * block.p[0]);
             means[1] += p_weight * (block.p[2] + y * block.p[0]);
             means[2] += q_weight * (block.q[1] + x * block.q[0]);
@@ -156,9 +158,12 @@ impl Moments {
     }
 }
 
-/// Of a block, with exponentials relative to `references`.
+/// Of a block.
 #[derive(Clone, Copy)]
 struct BlockSums {
+    /// What the exponentials are relative to.
+    origins: (f64, f64),
+    /// What the logits are relative to, x₀ and y₀.
     references: (f64, f64),
     largest: (f64, f64),
     /// Σp, Σp(x − x₀), Σp(y − y₀).
@@ -187,11 +192,11 @@ impl Kernel for FirstSums<'_> {
             if !(fits_narrow_lanes(references.0, rate) && fits_narrow_lanes(references.1, rate)) {
                 return None;
             }
-            let exp = |reference: f64| ScaledExp::<S::F32>::new(simd, rate, reference * rate, 1.0);
+            let (exps, divisors) = ScaledExp::<S::F32>::pair(simd, rate, (references.0 * rate, references.1 * rate));
             let lowest = lowest_narrow_logit(rate);
             let lowest_lanes = S::F32::splat(simd, lowest);
             let mut step = FirstStep {
-                exps: (exp(references.0), exp(references.1)),
+                exps,
                 references: (S::F32::splat(simd, references.0), S::F32::splat(simd, references.1)),
                 largest: (lowest_lanes, lowest_lanes),
             };
@@ -206,7 +211,8 @@ impl Kernel for FirstSums<'_> {
             // −∞ and NaN make a sum NaN or infinite.
             let (p, q) = ([p_sum, p_x, p_y], [q_sum, q_x, q_y]);
             let finite = p.iter().chain(&q).all(|sum| sum.is_finite());
-            return finite.then_some(BlockSums { references, largest, p, q });
+            let origins = (divisors.0 / rate, divisors.1 / rate);
+            return finite.then_some(BlockSums { origins, references, largest, p, q });
         }
     }
 }

@@ -209,10 +209,7 @@ impl<V: Lanes> BlockAt<'_, V> {
         }
         // Pads the last vector: both exponentials and the difference are 0.
         let lowest = lowest_narrow_logit(rate);
-        let exps = (
-            ScaledExp::<V>::new(token, rate, references.0 * rate, 1.0),
-            ScaledExp::<V>::new(token, rate, references.1 * rate, 1.0),
-        );
+        let (exps, divisors) = ScaledExp::<V>::pair(token, rate, (references.0 * rate, references.1 * rate));
         let lowest_lanes = V::splat(token, lowest);
         let mut step = FarStep::<V, P, Q> { exps, largest: (lowest_lanes, lowest_lanes) };
         let blocks = [Block::new(p, lowest), Block::new(q, lowest)];
@@ -220,8 +217,8 @@ impl<V: Lanes> BlockAt<'_, V> {
         let largest = step.largest;
         // −∞ and NaN make a sum NaN.
         let found = (p_sum.is_finite() && q_sum.is_finite() && cross.is_finite()).then_some(BlockSums {
-            p: LogSumExp { largest: references.0, rest: p_sum - 1.0 },
-            q: LogSumExp { largest: references.1, rest: q_sum - 1.0 },
+            p: LogSumExp { largest: divisors.0 / rate, rest: p_sum - 1.0 },
+            q: LogSumExp { largest: divisors.1 / rate, rest: q_sum - 1.0 },
             cross,
             norms: Norms { pp, qq, pq, cross_cross, cross_p },
         });
