@@ -194,9 +194,6 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
             let mut runs = [V::splat(token, 0.0); N];
             while taken > 1 && at < unrolled {
                 for index in 0..taken {
-                    if index > 0 {
-                        token.separate();
-                    }
                     // SAFETY: the vectors end before `unrolled`, which is at most `len`, what was asked for; the first place past
                     // the caches is aligned.
                     unsafe { vectors.take::<V, S, N>(index, at + index * V::N, step, &mut runs) }

@@ -17,10 +17,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn prefetch(self, data: *const u8);
     /// Orders what was written past the caches before all that follows.
     fn fence(self);
-    /// Keeps what is loaded after it from being loaded before, for the compiler: it would mix the instructions of several
-    /// steps, whose numbers sixteen registers do not hold.
-    #[inline(always)]
-    fn separate(self) {}
     /// Runs `kernel` compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
 }

@@ -242,7 +242,6 @@ struct FarStep<V: Lanes, const P: bool, const Q: bool> {
 }
 
 impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, P, Q> {
-    const UNROLLED: usize = 2;
     const AHEAD: usize = AHEAD;
 
     #[inline(always)]

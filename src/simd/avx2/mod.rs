@@ -40,12 +40,6 @@ impl Simd for Avx2 {
         unsafe { _mm_sfence() }
     }
 
-    #[inline(always)]
-    fn separate(self) {
-        // SAFETY: no instruction.
-        unsafe { std::arch::asm!("", options(nostack, preserves_flags)) }
-    }
-
     #[inline]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
