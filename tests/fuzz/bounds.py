@@ -12,6 +12,7 @@ import numpy as np
 
 from .calls import Outcome, flat, full_shape
 from .case import Case
+from .exact import wide as wide_numbers
 from .subjects import truths
 from .truth import EPS, Truth
 
@@ -23,6 +24,8 @@ LEAST = {True: 1e-24, False: 1e-12}
 """Values below it count as this large; for what is of first order, and gradients, its root does."""
 FORMULA = {True: 2e-12, False: 2e-4}
 """Of formulas in torch operations, relative to the sum of absolute terms."""
+RELATIVE = 4e-15
+"""Of numbers that are made of one or two others in float64."""
 ROUNDINGS = 8 * EPS
 TERMS = 8.0
 """Roundings of float64, of the terms that a gradient of logits is the difference of."""
@@ -166,6 +169,8 @@ def _divisor(case: Case, kept: list[int], weights: Array) -> Any:
 def _value_bound(case: Case, truth: Truth) -> Any:
     wide = case.is_wide
     size = np.abs(truth.value) if np.isfinite(truth.value) else np.longdouble(0)
+    if case.front in truth.in_float64:
+        return RELATIVE * size + _of_difference(case, truth, 0) + ROUNDINGS * truth.rounding
     if case.front == "torch.func":
         return (
             FORMULA[wide] * (size + truth.conditioning() * _stretch(case))
@@ -175,7 +180,21 @@ def _value_bound(case: Case, truth: Truth) -> Any:
     return (
         BOUND[wide] * (max(size, truth.least or least) + truth.relative)
         + ROUNDINGS * truth.rounding
+        + _of_difference(case, truth, 0)
     )
+
+
+def _of_difference(case: Case, truth: Truth, part: int) -> Any:
+    """What the rounding of a difference makes of value or gradient, and underflow."""
+    wide = case.is_wide or case.front in truth.in_float64
+    return 2 * _limits(np.dtype("float64" if wide else "float32"))[0] * _longdouble(
+        truth.of_difference[part]
+    ) + np.longdouble(1e-323)
+
+
+def _longdouble(x: Any) -> Any:
+    """A number of the oracle; one that no double holds is infinite."""
+    return wide_numbers([x])[0]
 
 
 def _stretch(case: Case) -> float:
@@ -199,9 +218,13 @@ def _gradients(
         wanted = _gradient_dtypes(case, name)
         if gradient.dtype.name not in wanted:
             return Find(f"dtype of the gradient {name}", gradient.dtype.name, " or ".join(wanted))
-        if gradient.shape != full_shape(case):
-            return Find(f"shape of the gradient {name}", str(gradient.shape), str(full_shape(case)))
+        shape = full_shape(case, name)
+        if gradient.shape != shape:
+            return Find(f"shape of the gradient {name}", str(gradient.shape), str(shape))
         rows = flat(case, gradient).astype(np.longdouble)
+        rows, padding = np.split(rows, [case.rows[name].shape[1]], axis=1)
+        if padding.any():
+            return Find(f"gradient {name} of padding", padding, np.zeros(padding.shape))
         for row, got in enumerate(rows):
             if row not in known:
                 if got.any():
@@ -223,7 +246,9 @@ def _gradient_row(
         return None
     norm = np.sqrt(np.square(np.where(finite, expected, 0)).sum())
     scale = truth.scale(name)
-    if case.front == "torch.func":
+    if case.front in truth.in_float64:
+        bound = RELATIVE * norm + _of_difference(case, truth, 1)
+    elif case.front == "torch.func":
         if norm >= _limits(dtype)[2] / 16:
             # Formulas make NaN of what is beyond the range of their dtype.
             return None
@@ -233,6 +258,7 @@ def _gradient_row(
         bound = BOUND[wide] * (max(norm, least) + truth.gradient_relative)
         if TERMS:
             bound += TERMS * EPS * truth.terms(name)
+        bound += _of_difference(case, truth, 1)
     more = ROUNDINGS * truth.gradient_rounding(name) * np.abs(factor)
     bound, expected = bound * np.abs(factor), expected * factor
     # Slopes before they are multiplied; torch stores them before it knows the upstream gradient.

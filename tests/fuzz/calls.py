@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,23 +45,41 @@ def is_refusal(error: ValueError) -> bool:
     return any(word in str(error) for word in ("overlap", "memory", "share"))
 
 
-def full_shape(case: Case) -> tuple[int, ...]:
-    """The shape of rows as passed."""
+def full_shape(case: Case, name: str | None = None) -> tuple[int, ...]:
+    """The shape of rows as passed: of those of a name, or of the first."""
     shape = [*case.batch_shape]
+    if not case.subject.has_classes:
+        return tuple(shape)
     axis = case.axis
     at = axis if axis >= 0 else len(shape) + 1 + axis
-    shape.insert(at, case.shape[1])
+    classes = case.shape[1] if name is None else case.rows[name].shape[1]
+    shape.insert(at, classes + case.padding_of(name))
     return tuple(shape)
 
 
 def arranged(case: Case, rows: Array) -> Array:
     """``[rows, classes]`` in the shape passed."""
+    if not case.subject.has_classes:
+        return rows.reshape(case.batch_shape)
     return np.ascontiguousarray(np.moveaxis(rows.reshape((*case.batch_shape, -1)), -1, case.axis))
 
 
 def flat(case: Case, array: Array) -> Array:
     """Rows as passed, as ``[rows, classes]``."""
-    return np.moveaxis(array, case.axis, -1).reshape(case.shape)
+    if case.subject.has_classes:
+        array = np.moveaxis(array, case.axis, -1)
+    return array.reshape((case.shape[0], -1))
+
+
+def padded(case: Case, name: str) -> Array:
+    """Rows with what comes after their classes, which nothing is to look at."""
+    rows, more = case.rows[name], case.padding_of(name)
+    return np.concatenate([rows, np.full((len(rows), more), np.nan)], axis=1) if more else rows
+
+
+def function_of(case: Case, module: Any) -> Any:
+    """The function of a case in a module of one front end."""
+    return operator.attrgetter(case.subject.name)(module)
 
 
 @contextlib.contextmanager
@@ -79,8 +98,8 @@ def arrays_of(case: Case) -> dict[str, Array]:
     """Every array of a case as NumPy passes it, but for overlaps."""
     found = {}
     with np.errstate(all="ignore"), subnormals_kept(case.flush):
-        for name, rows in case.rows.items():
-            stored = rows.astype(DTYPES[case.dtype_of(name)])
+        for name in case.rows:
+            stored = padded(case, name).astype(DTYPES[case.dtype_of(name)])
             found[name] = lay(arranged(case, stored), case.layout_of(name))
     for name in _SIDES:
         value = case.options.get(name)
@@ -135,7 +154,7 @@ def with_numpy(case: Case) -> Outcome:
     before = [
         (array, array.copy(), memory_of(array)) for array in (*arrays.values(), *outs.values())
     ]
-    function = getattr(kldiv, case.subject.name)
+    function = function_of(case, kldiv)
     positional = kept.positional_of(case, arrays, positional_of(case))
     keywords = keywords_of(case)
     keywords.update(

@@ -275,13 +275,40 @@ def _front(random: Random, case: Case) -> str | None:
     r = random.random()
     if case.subject.name == "distillation_loss":
         return "torch" if r < 0.8 else "torch.func"
+    if not case.subject.has_classes:
+        # Formulas, which every front end runs by itself.
+        if r < 0.6:
+            return None
+        return (
+            "torch" if r < 0.8 else "jax" if r > 0.9 and case.shape[0] in (1, 4) else "torch.func"
+        )
     if r < 0.88 or case.shape[0] * case.shape[1] > 1000:
         return None
     if case.subject.name == "compare":
         return None
-    if case.shape in COMPILED:
+    if all(rows.shape in COMPILED for rows in case.rows.values()):
         return "jax" if r > 0.985 else "torch"
     return "torch" if r < 0.96 else "torch.func"
+
+
+def _flag(random: Random, _: Case) -> bool | None:
+    return random.random() < 0.3 or None
+
+
+def _clamp(random: Random, _: Case) -> float | None:
+    """A bound, now and then one that numbers are at."""
+    if random.random() < 0.5:
+        return None
+    return random.choice(
+        (1.0, 10.0, *(log_uniform(random, 0.01, 100.0) for _ in range(3)), 2.0**-20, 1e9 / 3)
+    )
+
+
+def _padding(random: Random, case: Case) -> dict[str, int] | None:
+    """Numbers after the classes of some arrays."""
+    if random.random() < 0.8:
+        return None
+    return {name: random.choice((1, 3, 16)) for name in case.rows if random.random() < 0.7} or None
 
 
 def _rounder(value: float) -> list[float]:
@@ -331,7 +358,7 @@ _LIST = (
     Option("order", _alpha, 0.5, _rounder, True, True),
     Option(
         "scale_by_t_squared",
-        lambda r, _: r.random() < 0.3 or None,
+        lambda r, c: _flag(r, c),
         False,
         keyword=True,
         of_numbers=True,
@@ -352,6 +379,10 @@ _LIST = (
     Option("ignore_index", _ignore_index, -100, lambda _: (), True),
     Option("kept", lambda *_: None, 0, lambda v: (1,) if v > 1 else (), False, True),
     Option("rule", lambda *_: None, None, lambda _: (), True, True),
+    Option("straight_through", _flag, False, keyword=True, of_numbers=True),
+    Option("clamp_log_ratio", _clamp, None, _rounder, True, True),
+    Option("clamp", _clamp, None, _rounder, True, True),
+    Option("padding", _padding, None, _without_one, False),
     Option("batch", _batch, None, lambda _: (), False),
     Option("axis", _axis, -1, lambda _: ()),
     Option("where", _where, None, lambda v: (np.ones(v.shape, bool), v.astype(bool))),

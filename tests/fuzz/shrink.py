@@ -11,7 +11,7 @@ import numpy as np
 
 from . import contents
 from .bounds import Find, check
-from .calls import arranged, keywords_of, positional_of
+from .calls import arranged, keywords_of, padded, positional_of
 from .case import Case
 from .frontends import fit, run
 from .options import OPTIONS
@@ -205,8 +205,8 @@ def snippet(case: Case, find: Find) -> str:
     """A few lines of Python that make the call of a case."""
     lines = []
     names = []
-    for name, rows in case.rows.items():
-        array = arranged(case, rows)
+    for name in case.rows:
+        array = arranged(case, padded(case, name))
         names.append(name)
         lines.append(_laid(name, _array(array.tolist(), case.dtype_of(name)), case.layout_of(name)))
     for name in ("labels", "where", "weights", "class_weights", "grad_output"):

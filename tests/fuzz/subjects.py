@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from kldiv._kldiv import DIVERGENCES
+from kldiv.estimators import ESTIMATORS
 
-from . import kept
+from . import estimators, kept
 from .case import Case, draw_rows
 from .exact import oracle_for, wide
 from .options import OPTIONS
@@ -81,6 +82,8 @@ class Subject:
     options: tuple[str, ...]
     pair: bool = False
     """Whether space and temperature may be pairs."""
+    has_classes: bool = True
+    """Whether rows have an axis of classes."""
 
     def __repr__(self) -> str:
         return self.name
@@ -89,6 +92,7 @@ class Subject:
 _CALL = ("isa", "front", "threads", "flush", "batch", "axis", "where")
 _ROWS = (*_CALL, "weights", "reduction", "denominator", "wrt", "grad_output", "out", "layouts")
 _PAIR = ("space", "temperature", *_ROWS)
+_SAMPLED = tuple(option for option in _ROWS if option not in ("isa", "flush", "axis"))
 _LOSS = ("space", "temperature", "label_smoothing", "class_weights", "z_loss", "softcap")
 _P, _PQ, _Z, _LOGITS = ("p",), ("p", "q"), ("z",), ("logits",)
 
@@ -143,6 +147,17 @@ SUBJECTS = (
         gather_log_probs,
         (),
         ("temperature", "labels", "ignore_index", *_CALL, "layouts"),
+    ),
+    *(
+        Subject(
+            f"estimators.{name}",
+            estimators.draw,
+            estimators.truth,
+            _PQ,
+            ("straight_through", "clamp_log_ratio", "clamp", *_SAMPLED),
+            has_classes=False,
+        )
+        for name in ESTIMATORS
     ),
     Subject(
         "distillation_loss",

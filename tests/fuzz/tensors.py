@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import kept
-from .calls import Outcome, arrays_of, is_refusal, keywords_of, positional_of
+from .calls import Outcome, arrays_of, function_of, is_refusal, keywords_of, positional_of
 from .case import Case
 from .contents import DTYPES
 
@@ -74,7 +74,7 @@ def _torch_function(case: Case, kt: Any) -> Any:
     if case.subject.name == "cross_entropy":
         # The drop-in has that name; with the options of kldiv it is the operator's request.
         return functools.partial(_torch_cross_entropy, kt)
-    return getattr(kt, case.subject.name)
+    return function_of(case, kt)
 
 
 def _torch_cross_entropy(
@@ -153,7 +153,7 @@ def with_jax(case: Case) -> Outcome:
 
     jax.config.update("jax_enable_x64", True)
     arrays = {name: jax.numpy.asarray(array) for name, array in arrays_of(case).items()}
-    function = getattr(kj, case.subject.name)
+    function = function_of(case, kj)
     keywords = keywords_of(case)
     keywords.update(
         {name: arrays[name] for name in ("where", "weights", "class_weights") if name in arrays}

@@ -52,6 +52,10 @@ class Truth:
     """Of a function that gives several numbers a row."""
     terms: Callable[[str], float] = lambda _: 0.0
     """The size of what a gradient of logits is the difference of."""
+    in_float64: tuple[str, ...] = ()
+    """Front ends that compute in float64 whatever the dtypes, and give small values as well."""
+    of_difference: tuple[Any, Any] = (0.0, 0.0)
+    """What value and gradient are changed by where a difference that they are made of doubles."""
 
 
 def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:

@@ -35,6 +35,10 @@ from .divergence import divergence as divergence
 from .divergence import gradient as gradient
 from .divergence import parts as parts
 from .divergences import ENTRIES as ENTRIES
+from .estimators import VALUES as VALUES
+from .estimators import estimator as estimator
+from .estimators import estimator_gradient as estimator_gradient
+from .estimators import log_ratio as log_ratio
 from .numbers import INF as INF
 from .numbers import NAN as NAN
 from .numbers import mp as mp
