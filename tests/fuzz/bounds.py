@@ -167,9 +167,9 @@ def _divisor(case: Case, kept: list[int], weights: Array) -> Any:
 
 
 def _value_bound(case: Case, truth: Truth) -> Any:
-    wide = case.is_wide
+    wide = case.is_wide or case.front in truth.in_float64
     size = np.abs(truth.value) if np.isfinite(truth.value) else np.longdouble(0)
-    if case.front in truth.in_float64:
+    if truth.of_few and case.front in truth.in_float64:
         return RELATIVE * size + _of_difference(case, truth, 0) + ROUNDINGS * truth.rounding
     if case.front == "torch.func":
         return (
@@ -239,14 +239,14 @@ def _gradients(
 def _gradient_row(
     case: Case, truth: Truth, name: str, got: Array, factor: Any, dtype: Any
 ) -> Find | None:
-    wide = case.is_wide
+    wide = case.is_wide or case.front in truth.in_float64
     expected = truth.gradient(name)
     finite = np.isfinite(expected)
     if factor == 0 and not finite.all():
         return None
     norm = np.sqrt(np.square(np.where(finite, expected, 0)).sum())
     scale = truth.scale(name)
-    if case.front in truth.in_float64:
+    if truth.of_few and case.front in truth.in_float64:
         bound = RELATIVE * norm + _of_difference(case, truth, 1)
     elif case.front == "torch.func":
         if norm >= _limits(dtype)[2] / 16:
@@ -259,7 +259,10 @@ def _gradient_row(
         if TERMS:
             bound += TERMS * EPS * truth.terms(name)
         bound += _of_difference(case, truth, 1)
-    more = ROUNDINGS * truth.gradient_rounding(name) * np.abs(factor)
+    rounded = truth.gradient_rounding(name)
+    if case.front == "torch.func":
+        rounded = rounded + truth.formula_rounding(name)
+    more = ROUNDINGS * rounded * np.abs(factor)
     bound, expected = bound * np.abs(factor), expected * factor
     # Slopes before they are multiplied; torch stores them before it knows the upstream gradient.
     before = max(1.0, 1 / abs(factor)) if factor else 1.0

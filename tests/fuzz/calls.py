@@ -118,6 +118,10 @@ def keywords_of(case: Case) -> dict[str, Any]:
         value = case.options.get(name)
         if option.keyword and value is not None and not isinstance(value, np.ndarray):
             found[_AS_KEYWORD.get(name, name)] = value
+    if case.id_map is not None:
+        found["id_map"] = tuple(np.array(ids, case.id_dtype) for ids in case.id_map)
+    if case.padding:
+        found["classes"] = tuple(rows.shape[1] for rows in case.rows.values())
     required = [
         one.parameter.name
         for one in DIVERGENCES.values()

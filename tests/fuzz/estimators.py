@@ -15,7 +15,7 @@ from .truth import UNDECIDED, Truth
 
 Array = np.ndarray[Any, Any]
 
-FRONTS = ("numpy", "torch")
+FRONTS = ("numpy", "torch", "torch.func")
 """Those that compute in float64, whatever the dtypes."""
 
 
@@ -61,7 +61,7 @@ def truth(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]
     r = o.log_ratio(p, q)
     if o.mp.isnan(r) or abs(r) == o.mp.inf:
         return found
-    found.in_float64 = FRONTS
+    found.in_float64, found.of_few = FRONTS, True
     cut = bounds.get("clamp_log_ratio")
     inner = r if cut is None else max(-o.mp.mpf(cut), min(r, o.mp.mpf(cut)))
     # How much of r value and slope change by with it.

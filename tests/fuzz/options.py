@@ -287,7 +287,7 @@ def _front(random: Random, case: Case) -> str | None:
     if case.subject.name == "compare":
         return None
     if all(rows.shape in COMPILED for rows in case.rows.values()):
-        return "jax" if r > 0.985 else "torch"
+        return "jax" if r > (0.95 if case.subject.own_classes else 0.985) else "torch"
     return "torch" if r < 0.96 else "torch.func"
 
 
@@ -309,6 +309,20 @@ def _padding(random: Random, case: Case) -> dict[str, int] | None:
     if random.random() < 0.8:
         return None
     return {name: random.choice((1, 3, 16)) for name in case.rows if random.random() < 0.7} or None
+
+
+def _id_dtype(random: Random, case: Case) -> str | None:
+    if case.id_map is None or random.random() < 0.5:
+        return None
+    widest = max(rows.shape[1] for rows in case.rows.values())
+    return random.choice([name for name in INTEGERS if np.iinfo(name).max >= widest])
+
+
+def _fewer_ids(value: Any) -> list[Any]:
+    count = len(value[0])
+    return [
+        tuple(side[:at] + side[at + 1 :] for side in value) for at in range(min(count, 8)) if count
+    ]
 
 
 def _rounder(value: float) -> list[float]:
@@ -350,7 +364,14 @@ _LIST = (
         "space", lambda *_: None, "logits", lambda v: v if isinstance(v, tuple) else (), True, True
     ),
     Option("temperature", _temperatures, 1.0, _simpler_sides, True, True),
-    Option("beta", _share, 0.5, _rounder, True, True),
+    Option(
+        "beta",
+        lambda r, c: None if c.subject.own_classes else _share(r, c),
+        0.5,
+        _rounder,
+        True,
+        True,
+    ),
     Option("alpha", _alpha, 0.5, _rounder, True, True),
     Option("mu", _share, 0.5, _rounder, True, True),
     Option("eta", _rate, 3.0, _rounder, True, True),
@@ -379,6 +400,10 @@ _LIST = (
     Option("ignore_index", _ignore_index, -100, lambda _: (), True),
     Option("kept", lambda *_: None, 0, lambda v: (1,) if v > 1 else (), False, True),
     Option("rule", lambda *_: None, None, lambda _: (), True, True),
+    Option("id_map", lambda *_: None, None, _fewer_ids, True, True),
+    Option("matched_weight", lambda *_: None, None, _rounder, True, True),
+    Option("unmatched_weight", lambda *_: None, None, _rounder, True, True),
+    Option("id_dtype", _id_dtype, "int64", lambda _: (), False),
     Option("straight_through", _flag, False, keyword=True, of_numbers=True),
     Option("clamp_log_ratio", _clamp, None, _rounder, True, True),
     Option("clamp", _clamp, None, _rounder, True, True),

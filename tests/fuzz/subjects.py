@@ -18,7 +18,7 @@ import numpy as np
 from kldiv._kldiv import DIVERGENCES
 from kldiv.estimators import ESTIMATORS
 
-from . import estimators, kept
+from . import estimators, kept, uld
 from .case import Case, draw_rows
 from .exact import oracle_for, wide
 from .options import OPTIONS
@@ -84,6 +84,8 @@ class Subject:
     """Whether space and temperature may be pairs."""
     has_classes: bool = True
     """Whether rows have an axis of classes."""
+    own_classes: bool = False
+    """Whether each array has classes of its own."""
 
     def __repr__(self) -> str:
         return self.name
@@ -147,6 +149,15 @@ SUBJECTS = (
         gather_log_probs,
         (),
         ("temperature", "labels", "ignore_index", *_CALL, "layouts"),
+    ),
+    Subject(
+        "uld",
+        uld.draw,
+        uld.truth,
+        _PQ,
+        ("id_map", "beta", "matched_weight", "unmatched_weight", "padding", "id_dtype", *_PAIR),
+        pair=True,
+        own_classes=True,
     ),
     *(
         Subject(

@@ -31,6 +31,7 @@ from .cross_entropy import cross_entropy_gradient as cross_entropy_gradient
 from .cross_entropy import masses as masses
 from .cross_entropy import wide_cross_entropy as wide_cross_entropy
 from .cross_entropy import wide_cross_entropy_gradient as wide_cross_entropy_gradient
+from .divergence import both_probabilities as both_probabilities
 from .divergence import divergence as divergence
 from .divergence import gradient as gradient
 from .divergence import parts as parts
