@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -68,6 +68,8 @@ def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
     weights = _weights(case)
     kept = [row for row in range(count) if weights[row] != 0]
     known = {row: truths(case, row, arbiter=arbiter) for row in kept}
+    if any(truth.undecided.get(case.front) for truth in known.values()):
+        return None
     divisor = _divisor(case, kept, weights)
     value = outcome.value
     name = "float64" if wide else "float32"
@@ -100,7 +102,29 @@ def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
         and (got < 0).any()
     ):
         return Find("value below 0", got, expected)
-    return _gradients(case, outcome, known, weights / (divisor or 1))
+    upstream = np.ones(count, np.longdouble)
+    if case.grad_output is not None:
+        upstream = upstream * case.grad_output.astype(np.longdouble)
+    factors = weights / (divisor or 1) * upstream
+    return _gradients(case, outcome.gradients, known, factors) or _mass(case, outcome, known)
+
+
+def _mass(case: Case, outcome: Outcome, known: dict[int, Truth]) -> Find | None:
+    """The probability of the classes kept, of every row whatever the reduction."""
+    if outcome.mass is None:
+        return None
+    if outcome.mass.shape != case.batch_shape or outcome.mass.dtype != outcome.value.dtype:
+        return Find("shape or dtype of the mass", str(outcome.mass.shape), str(case.batch_shape))
+    masses = {row: truth.mass for row, truth in known.items() if truth.mass is not None}
+    expected, allowed = np.zeros((2, case.shape[0]), np.longdouble)
+    for row, truth in masses.items():
+        expected[row], allowed[row] = truth.value, _value_bound(case, truth)
+    got = outcome.mass.reshape(-1).astype(np.longdouble)
+    wrong = _wrong(got, expected, allowed, outcome.mass.dtype)
+    if wrong.any():
+        return Find(_kind("mass", got, expected, wrong), got, expected, allowed)
+    found = _gradients(case, outcome.mass_gradients, masses, np.ones(case.shape[0], np.longdouble))
+    return found and replace(found, kind=f"mass, {found.kind}")
 
 
 def _kind(what: str, got: Array, expected: Array, wrong: Array) -> str:
@@ -208,13 +232,9 @@ def _stretch(case: Case) -> float:
 
 
 def _gradients(
-    case: Case, outcome: Outcome, known: dict[int, Truth], factors: Array
+    case: Case, gradients: dict[str, Array], known: dict[int, Truth], factors: Array
 ) -> Find | None:
-    upstream = np.ones(case.shape[0], np.longdouble)
-    if case.grad_output is not None:
-        upstream = upstream * case.grad_output.astype(np.longdouble)
-    factors = factors * upstream
-    for name, gradient in outcome.gradients.items():
+    for name, gradient in gradients.items():
         wanted = _gradient_dtypes(case, name)
         if gradient.dtype.name not in wanted:
             return Find(f"dtype of the gradient {name}", gradient.dtype.name, " or ".join(wanted))

@@ -14,7 +14,7 @@ import numpy as np
 import kldiv
 from kldiv._kldiv import DIVERGENCES
 
-from . import kept
+from . import kept, kept_sets
 from .case import Case
 from .contents import DTYPES
 from .layouts import inside, lay, memory_of, shifted
@@ -32,6 +32,9 @@ class Outcome:
 
     value: Array | None = None
     gradients: dict[str, Array] = field(default_factory=dict)
+    mass: Array | None = None
+    """Of classes kept, where it was asked for."""
+    mass_gradients: dict[str, Array] = field(default_factory=dict)
     fields: dict[str, Array] = field(default_factory=dict)
     """Of a function that gives several numbers a row."""
     refused: bool = False
@@ -120,6 +123,8 @@ def keywords_of(case: Case) -> dict[str, Any]:
             found[_AS_KEYWORD.get(name, name)] = value
     if case.id_map is not None:
         found["id_map"] = tuple(np.array(ids, case.id_dtype) for ids in case.id_map)
+    if case.support is not None:
+        found["support"] = kept_sets.support_of(case)
     if case.padding:
         found["classes"] = tuple(rows.shape[1] for rows in case.rows.values())
     required = [
@@ -193,6 +198,9 @@ def with_numpy(case: Case) -> Outcome:
         if any(memory_of(array).tobytes() != memory.tobytes() for array, _, memory in before):
             outcome.complaint = "refused, but something was written"
         return outcome
+    if case.return_mass:
+        value, mass = value
+        outcome.mass = np.array(mass)
     if case.subject.name == "compare":
         outcome.fields = {
             name: np.asarray(getattr(value, name))

@@ -228,6 +228,8 @@ def _layouts(random: Random, case: Case) -> dict[str, str] | None:
 def _wrt(random: Random, case: Case) -> tuple[str, ...] | None:
     if random.random() < 0.25 or not case.subject.differentiable:
         return None
+    if case.subject.name == "gather_log_probs" and case.front == "numpy":
+        return None
     names = case.subject.differentiable
     chosen = random.choice([(name,) for name in names] + [names, names[::-1]])
     return tuple(dict.fromkeys(chosen))
@@ -318,6 +320,14 @@ def _id_dtype(random: Random, case: Case) -> str | None:
     return random.choice([name for name in INTEGERS if np.iinfo(name).max >= widest])
 
 
+def _support_as(random: Random, case: Case) -> tuple[str, str] | None:
+    """What holds the classes named, and of which dtype."""
+    if case.support is None:
+        return None
+    dtypes = [name for name in INTEGERS if np.iinfo(name).max >= case.shape[1]]
+    return random.choice(("array", "array", "list", "TopK")), random.choice(dtypes)
+
+
 def _fewer_ids(value: Any) -> list[Any]:
     count = len(value[0])
     return [
@@ -404,6 +414,12 @@ _LIST = (
     Option("matched_weight", lambda *_: None, None, _rounder, True, True),
     Option("unmatched_weight", lambda *_: None, None, _rounder, True, True),
     Option("id_dtype", _id_dtype, "int64", lambda _: (), False),
+    Option("support", lambda *_: None, None, lambda _: (), False, True),
+    Option("support_as", _support_as, ("array", "int64"), lambda _: (), False),
+    Option("top_k", lambda *_: None, None, lambda v: (1,) if v > 1 else (), True, True),
+    Option("top_p", lambda *_: None, None, _rounder, True, True),
+    Option("min_p", lambda *_: None, None, _rounder, True, True),
+    Option("return_mass", lambda r, _: r.random() < 0.6 or None, False),
     Option("straight_through", _flag, False, keyword=True, of_numbers=True),
     Option("clamp_log_ratio", _clamp, None, _rounder, True, True),
     Option("clamp", _clamp, None, _rounder, True, True),

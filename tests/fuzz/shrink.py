@@ -177,6 +177,8 @@ def _take(case: Case, rows: list[int]) -> Case:
         value = case.options.get(name)
         if value is not None and value.ndim:
             options[name] = value[rows]
+    if case.support is not None:
+        options["support"] = tuple(case.support[row] for row in rows)
     options["batch"] = None
     taken = {name: array[rows] for name, array in case.rows.items()}
     return replace(case, rows=taken, options={**case.with_options(**options).options})
@@ -197,6 +199,13 @@ def _drop(case: Case, classes: range, only: str | None = None) -> Case:
             tuple(gone[one] if at == side else one for at, one in enumerate(pair)) for pair in pairs
         ]
         options["id_map"] = tuple(zip(*moved, strict=True)) if moved else ((), ())
+    if case.support is not None:
+        gone = {old: new for new, old in enumerate(left)}
+        options["support"] = tuple(
+            tuple(gone[one] for one in ids if one in gone) or (0,) for ids in case.support
+        )
+    if case.top_k is not None:
+        options["top_k"] = min(case.top_k, len(left))
     if case.class_weights is not None:
         options["class_weights"] = np.broadcast_to(case.class_weights, case.shape[1])[left]
     if case.labels is not None:

@@ -10,7 +10,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +52,10 @@ class Truth:
     never_negative: bool = False
     fields: dict[str, Truth] | None = None
     """Of a function that gives several numbers a row."""
+    mass: Truth | None = None
+    """Of a kept set: the probability of its classes, which a call may return too."""
+    undecided: dict[str, bool] = field(default_factory=dict)
+    """Front ends in which rounding says what is computed at all."""
     terms: Callable[[str], float] = lambda _: 0.0
     """The size of what a gradient of logits is the difference of."""
     in_float64: tuple[str, ...] = ()

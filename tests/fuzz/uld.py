@@ -103,6 +103,8 @@ def truth(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]
     entropies = sum(float((x * (1 + ln)).sum()) for x, ln in zip(numbers, lns, strict=True))
     # Of logarithms that are rounded before they meet.
     met = entropies if ids or spaces[0] != spaces[1] else 0.0
+    for i, j in zip(*ids, strict=True) if ids else ():
+        met += max(numbers[0][i], numbers[1][j]) * (1 + lns[0][i] + lns[1][j])
     if spaces != ("logits", "logits"):
         met += sum(map(np.sum, numbers))
     found.rounding = (matched + unmatched) * met

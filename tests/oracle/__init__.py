@@ -40,6 +40,13 @@ from .estimators import VALUES as VALUES
 from .estimators import estimator as estimator
 from .estimators import estimator_gradient as estimator_gradient
 from .estimators import log_ratio as log_ratio
+from .kept_sets import kept_classes as kept_classes
+from .kept_sets import kept_entropy as kept_entropy
+from .kept_sets import kept_entropy_gradient as kept_entropy_gradient
+from .kept_sets import kept_log_prob as kept_log_prob
+from .kept_sets import kept_log_prob_gradient as kept_log_prob_gradient
+from .kept_sets import kept_mass as kept_mass
+from .kept_sets import kept_mass_gradient as kept_mass_gradient
 from .numbers import INF as INF
 from .numbers import NAN as NAN
 from .numbers import mp as mp

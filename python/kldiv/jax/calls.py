@@ -81,10 +81,12 @@ def _of_kept(name: str, rows: dict[str, Any], options: dict[str, Any], kept: dic
     if not kept["return_mass"]:
         return value
     same = {one: options[one] for one in ("temperature", "axis", "where")}
-    more = {"weights": None, "reduction": "none", "denominator": None}
-    sums = [call("logsumexp", {"z": one}, {**same, **more}) for one in (survivors, z)]
-    mass = jnp.minimum(jnp.exp(sums[0] - sums[1]), 1.0)
-    # Rows that are left out have the logarithm 0 twice.
+    # Of log-probabilities, which large logits do not round as they round a log-sum-exp.
+    ln_p = call("log_softmax", {"z": z}, same)
+    mass = (jnp.exp(ln_p) * ~jnp.isneginf(survivors)).sum(axis)
+    # Above 1 by rounding, which is no reason to have no gradient.
+    mass = mass - jnp.maximum(jax.lax.stop_gradient(mass) - 1.0, 0.0)
+    # Rows that are left out have the logarithm 0.
     for option in ("where", "weights"):
         if options.get(option) is not None:
             mass = jnp.where(jnp.asarray(options[option]) != 0, mass, 0.0)

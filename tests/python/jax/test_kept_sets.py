@@ -57,6 +57,29 @@ def test_numbers_and_gradients_are_those_of_numpy(rule):
     np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_a_constant_added_to_the_logits_does_not_round_the_mass():
+    z = np.float32([[14.0, 0.0, 0.5]])
+    _, expected = kldiv.entropy(z, top_k=1, return_mass=True)
+    for offset in (0.0, 1e4, -3e5):
+
+        def mass(z):
+            return kj.entropy(z, top_k=1, return_mass=True)[1].sum()
+
+        value, slope = jax.value_and_grad(mass)(z + np.float32(offset))
+        np.testing.assert_allclose(value, expected[0], rtol=1e-7)
+        np.testing.assert_allclose(slope.sum(), 0, atol=1e-7)
+        assert (slope != 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("rule", RULES[:4], ids=str)
+def test_gradients_of_rows_that_cannot_be_computed_with(rule, bad):
+    z = np.float32([[0.0, bad, *range(8)], [*range(10)]])
+    slope = jax.grad(lambda z: kj.entropy(z, **rule).sum())(z)
+    assert np.isnan(slope[0]).all()
+    assert np.isfinite(slope[1]).all()
+
+
 def test_bad_options_are_refused_while_tracing():
     z = jnp.zeros((2, 4))
     for options, error, message in [
