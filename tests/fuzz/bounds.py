@@ -10,6 +10,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+import kldiv
+
+from . import classes
 from .calls import Outcome, flat, full_shape
 from .case import Case
 from .exact import wide as wide_numbers
@@ -58,6 +61,9 @@ def check(case: Case, outcome: Outcome, *, arbiter: bool = False) -> Find | None
         return Find("memory", outcome.complaint, "nothing but the gradient to be written")
     if outcome.refused:
         return None
+    if case.subject.gives_classes and (refusals := classes.refusals(case)):
+        fits = any(words in outcome.error for words in refusals)
+        return None if fits else Find("no error", outcome.error, " or ".join(refusals))
     with np.errstate(all="ignore"):
         return _check(case, outcome, arbiter)
 
@@ -75,6 +81,8 @@ def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
     name = "float64" if wide else "float32"
     if value.dtype.name != name and not (case.subject.name == "log_softmax" and case.out):
         return Find("dtype of the value", value.dtype.name, name)
+    if outcome.top_k is not None:
+        return _classes(case, outcome.top_k, known)
     if outcome.fields:
         return _fields(case, outcome, known)
     if case.subject.name == "log_softmax":
@@ -325,6 +333,41 @@ def _log_softmax(case: Case, outcome: Outcome, known: dict[int, Truth]) -> Find 
         wrong = _wrong(got, expected, allowed, outcome.value.dtype)
         if wrong.any():
             return Find(_kind("value", got, expected, wrong), got, expected, allowed)
+    return None
+
+
+def _classes(case: Case, found: kldiv.TopK, known: dict[int, Truth]) -> Find | None:
+    counts = [len(truth.classes[0]) for truth in known.values() if truth.classes is not None]
+    ragged = case.subject.name == "sample_k" or any(count < case.k for count in counts)
+    shape = (case.shape[0],) if ragged else case.batch_shape
+    if found.batch_shape != shape or (found.offsets is None) is ragged:
+        return Find("shape of the batch", str(found.batch_shape), str(shape))
+    if found.counts.reshape(-1).tolist() != counts:
+        return Find("numbers of classes", found.counts.astype(float), np.array(counts, float))
+    # What anyone may make by hand.
+    arrays = {"offsets": found.offsets, "weights": found.weights}
+    if found != kldiv.TopK(found.ids, found.values, classes=case.shape[1], **arrays):
+        return Find("what is kept", repr(found), "the same of its own arrays")
+    wide, begins = case.is_wide, found.begins
+    for row, truth in known.items():
+        part = slice(begins[row], begins[row + 1])
+        assert truth.classes is not None
+        ids, weights = truth.classes
+        if found.ids.reshape(-1)[part].tolist() != ids:
+            return Find("ids", found.ids.reshape(-1)[part].astype(float), np.array(ids, float))
+        expected = np.array(truth.value)[ids]
+        allowed = BOUND[wide] * np.maximum(np.abs(expected), LEAST[wide])
+        got = found.values.reshape(-1)[part].astype(np.longdouble)
+        if _wrong(got, expected, allowed, found.values.dtype).any():
+            return Find("log-probabilities", got, expected, allowed)
+        if found.weights is None:
+            continue
+        got, expected = found.weights[part].astype(np.longdouble), np.array(weights, np.longdouble)
+        # Quotients of exponentials.
+        exponents = np.abs(np.array(truth.value)[ids]) * (1 + case.options.get("power", 1.0))
+        allowed = expected * (BOUND[wide] * (1 + exponents))
+        if _wrong(got, expected, allowed, found.weights.dtype).any():
+            return Find("weights", got, expected, allowed)
     return None
 
 

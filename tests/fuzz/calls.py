@@ -14,7 +14,7 @@ import numpy as np
 import kldiv
 from kldiv._kldiv import DIVERGENCES
 
-from . import kept, kept_sets
+from . import classes, kept, kept_sets
 from .case import Case
 from .contents import DTYPES
 from .layouts import inside, lay, memory_of, shifted
@@ -32,6 +32,9 @@ class Outcome:
 
     value: Array | None = None
     gradients: dict[str, Array] = field(default_factory=dict)
+    top_k: kldiv.TopK | None = None
+    error: str = ""
+    """Of a call that is to be refused, where nothing is written."""
     mass: Array | None = None
     """Of classes kept, where it was asked for."""
     mass_gradients: dict[str, Array] = field(default_factory=dict)
@@ -191,6 +194,8 @@ def with_numpy(case: Case) -> Outcome:
                 keywords["out"] = outs["out"]
             value = function(*positional, **keywords)
     except ValueError as error:
+        if case.subject.gives_classes and classes.refusals(case):
+            return Outcome(error=str(error))
         overlaps = any(isinstance(way, tuple) for way in (case.out or {}).values())
         if not overlaps or not is_refusal(error):
             raise
@@ -198,6 +203,10 @@ def with_numpy(case: Case) -> Outcome:
         if any(memory_of(array).tobytes() != memory.tobytes() for array, _, memory in before):
             outcome.complaint = "refused, but something was written"
         return outcome
+    if case.subject.gives_classes:
+        outcome.top_k = value
+        outcome.complaint = classes.alone(case, function, keywords, value)
+        value = value.values
     if case.return_mass:
         value, mass = value
         outcome.mass = np.array(mass)

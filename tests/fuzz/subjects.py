@@ -18,7 +18,7 @@ import numpy as np
 from kldiv._kldiv import DIVERGENCES
 from kldiv.estimators import ESTIMATORS
 
-from . import estimators, kept, kept_sets, uld
+from . import classes, estimators, kept, kept_sets, uld
 from .case import Case, draw_rows
 from .exact import oracle_for, wide
 from .options import OPTIONS
@@ -84,6 +84,8 @@ class Subject:
     """Whether space and temperature may be pairs."""
     has_classes: bool = True
     """Whether rows have an axis of classes."""
+    gives_classes: bool = False
+    """Whether it gives a `TopK`, or refuses rows."""
     own_classes: bool = False
     """Whether each array has classes of its own."""
 
@@ -95,6 +97,7 @@ _CALL = ("isa", "front", "threads", "flush", "batch", "axis", "where")
 _ROWS = (*_CALL, "weights", "reduction", "denominator", "wrt", "grad_output", "out", "layouts")
 _PAIR = ("space", "temperature", *_ROWS)
 _SAMPLED = tuple(option for option in _ROWS if option not in ("isa", "flush", "axis"))
+_AS_CLASSES = ("temperature", "isa", "threads", "flush", "batch", "axis", "layouts")
 _GATHERED = ("labels", "ignore_index", *_CALL, "wrt", "grad_output", "layouts")
 _KEPT_SETS = ("temperature", "support", "top_k", "top_p", "min_p", "support_as", "return_mass")
 _LOSS = ("space", "temperature", "label_smoothing", "class_weights", "z_loss", "softcap")
@@ -181,6 +184,17 @@ SUBJECTS = (
         for name in ESTIMATORS
     ),
     Subject(
+        "top_k", classes.draw_top_k, classes.top_k, (), ("k", *_AS_CLASSES), gives_classes=True
+    ),
+    Subject(
+        "sample_k",
+        classes.draw_sample_k,
+        classes.sample_k,
+        (),
+        ("k", "seed", "first_row", "power", *_AS_CLASSES),
+        gives_classes=True,
+    ),
+    Subject(
         "distillation_loss",
         _distillation,
         distillation,
@@ -220,6 +234,8 @@ def truths(case: Case, row: int, *, arbiter: bool = False) -> Truth:
     numbers = {name: tuple(rows[row].tolist()) for name, rows in case.rows.items()}
     if "labels" in case.options:
         numbers["label"] = int(case.options["labels"][row])
+    if "first_row" in subject.options:
+        numbers["number"] = row
     if "support" in case.options:
         numbers["support"] = case.options["support"][row]
     options = {
@@ -282,5 +298,5 @@ def _spread(case: Case, row: int) -> float:
         / min(coldest, 1.0)
         # What is of second order in the differences at a high temperature.
         * max(hottest, 1.0) ** 2
-        * max(1.0, *(abs(case.options.get(name, 1.0)) for name in ("alpha", "order")))
+        * max(1.0, *(abs(case.options.get(name, 1.0)) for name in ("alpha", "order", "power")))
     )

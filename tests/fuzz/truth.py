@@ -52,6 +52,8 @@ class Truth:
     never_negative: bool = False
     fields: dict[str, Truth] | None = None
     """Of a function that gives several numbers a row."""
+    classes: tuple[list[int], list[float] | None] | None = None
+    """Which classes there are of a row, in order, and what each stands for."""
     mass: Truth | None = None
     """Of a kept set: the probability of its classes, which a call may return too."""
     undecided: dict[str, bool] = field(default_factory=dict)

@@ -26,6 +26,9 @@ name, with numbers of another library.
 [-0.666666666667, -2.0]
 """
 
+from .classes import cumulative as cumulative
+from .classes import drawn as drawn
+from .classes import most_probable as most_probable
 from .cross_entropy import cross_entropy as cross_entropy
 from .cross_entropy import cross_entropy_gradient as cross_entropy_gradient
 from .cross_entropy import masses as masses
