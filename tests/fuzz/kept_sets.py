@@ -14,7 +14,7 @@ import kldiv
 from .case import Case, draw_rows
 from .contents import log_uniform
 from .options import near
-from .truth import Truth, log_of
+from .truth import UNDECIDED, Truth, log_of
 
 Array = np.ndarray[Any, Any]
 
@@ -104,6 +104,10 @@ def gather_log_probs(
     arguments = z, kept, row["label"]
     found = Truth(o.kept_log_prob(*arguments, temperature=temperature))
     found.gradient = lambda wrt: o.kept_log_prob_gradient(*arguments, temperature=temperature)
+    if "support" not in row and z[row["label"]] == -math.inf:
+        # A rule that keeps every class may keep a masked one: its own gradient is 1 or 0 then.
+        at_label = np.where(np.arange(len(z)) == row["label"], UNDECIDED, 0.0)
+        found.gradient_rounding = lambda wrt: at_label
     found.conditioning = lambda: 1 + abs(float(found.value)) if found.value > -math.inf else 1.0
     return _with_mass(o, found, z, kept, options)
 
@@ -151,8 +155,8 @@ def _undecided(o: ModuleType, z: Any, options: dict[str, Any]) -> dict[str, bool
         bound = o.mp.log(o.mp.mpf(options["min_p"])) * o.mp.mpf(temperature)
         lowest = o.mp.mpf(largest) + bound
         size = abs(o.mp.mpf(largest)) + abs(bound)
-        # A logit that the largest is, is kept whatever the rounding.
-        gaps = [abs(o.mp.mpf(x) - lowest) for x in z if x > -math.inf and x != largest]
+        # A logit that the largest is, is kept whatever the rounding, and by 1 no other.
+        gaps = [abs(o.mp.mpf(x) - lowest) for x in z if x > -math.inf and x != largest and bound]
         for front in found:
             eps = 1e-15 if front not in FORMULAS or options["wide"] else 1e-6
             found[front] |= any(gap <= eps * size for gap in gaps)

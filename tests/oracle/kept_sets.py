@@ -12,8 +12,9 @@ def kept_classes(z, *, temperature=1, top_k=None, top_p=None, min_p=None):
     z = row_of(z)
     kept = [i for i, x in enumerate(z) if x > -INF]
     if min_p is not None:
-        least = mp.mpf(min_p) * max(p)
-        kept = [i for i in kept if p[i] >= least]
+        # Of logarithms: probabilities that differ by less than 60 digits are not the same.
+        least = mp.log(mp.mpf(min_p)) * mp.mpf(temperature)
+        kept = [i for i in kept if z[i] - max(z) >= least]
     if top_k is not None:
         least = sorted(z, reverse=True)[top_k - 1]
         kept = [i for i in kept if z[i] >= least]

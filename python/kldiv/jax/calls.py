@@ -91,8 +91,19 @@ def _of_kept(name: str, rows: dict[str, Any], options: dict[str, Any], kept: dic
         if options.get(option) is not None:
             mass = jnp.where(jnp.asarray(options[option]) != 0, mass, 0.0)
     if "labels" in rows and options["ignore_index"] is not None:
-        mass = jnp.where(jnp.asarray(rows["labels"]) != options["ignore_index"], mass, 0.0)
+        mass = jnp.where(_is_ignored(rows["labels"], options["ignore_index"]), 0.0, mass)
     return value, mass
+
+
+def _is_ignored(labels: Any, ignore_index: Any) -> jax.Array:
+    """Which labels are the index to ignore; none are one that their dtype cannot hold."""
+    labels = as_jax("labels", labels)
+    if not is_traced(ignore_index):
+        limits = jnp.iinfo(labels.dtype)
+        if not limits.min <= operator.index(ignore_index) <= limits.max:
+            return jnp.zeros(labels.shape, bool)
+        ignore_index = jnp.asarray(operator.index(ignore_index), labels.dtype)
+    return labels == ignore_index
 
 
 def _has_traced(values: Any) -> bool:

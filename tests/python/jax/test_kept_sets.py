@@ -71,6 +71,17 @@ def test_a_constant_added_to_the_logits_does_not_round_the_mass():
         assert (slope != 0).all()
 
 
+def test_an_index_to_ignore_that_labels_cannot_hold():
+    z, labels = np.float32([[3.0, 2.0, 1.0], [0.0, 2.0, 1.0]]), np.array([1, 2], np.uint8)
+    for ignore_index, left in ((258, [True, True]), (-254, [True, True]), (2, [True, False])):
+        options = {"top_k": 2, "return_mass": True, "ignore_index": ignore_index}
+        expected = kldiv.gather_log_probs(z, labels, **options)
+        found = jax.jit(lambda z: kj.gather_log_probs(z, labels, **options))(z)  # noqa: B023
+        for own, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(own, wanted, rtol=1e-6)
+            np.testing.assert_array_equal(own != 0, left)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("rule", RULES[:4], ids=str)
 def test_gradients_of_rows_that_cannot_be_computed_with(rule, bad):
