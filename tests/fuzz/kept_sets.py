@@ -13,7 +13,7 @@ import kldiv
 
 from .case import Case, draw_rows
 from .contents import log_uniform
-from .options import near
+from .options import COMPILED, near
 from .truth import UNDECIDED, Truth, log_of
 
 Array = np.ndarray[Any, Any]
@@ -30,6 +30,10 @@ def draw(name: str) -> Any:
 
     def drawn(random: Random, case: Case) -> None:
         draw_rows(random, case, (name,), ("logits",))
+        if random.random() < 0.15:
+            # As few as JAX has compiled for.
+            few = random.choice(COMPILED)
+            case.rows[name] = case.rows[name][: few[0], : few[1]]
         count, classes = case.shape
         if random.random() < 0.4:
             widths = [random.randint(1, classes) for _ in range(count)]

@@ -282,14 +282,18 @@ def _front(random: Random, case: Case) -> str | None:
         if r < 0.6:
             return None
         return (
-            "torch" if r < 0.8 else "jax" if r > 0.9 and case.shape[0] in (1, 4) else "torch.func"
+            "torch"
+            if r < 0.8
+            else "jax"
+            if r > 1 - case.subject.jax and case.shape[0] in (1, 4)
+            else "torch.func"
         )
     if r < 0.88 or case.shape[0] * case.shape[1] > 1000:
         return None
     if case.subject.name == "compare":
         return None
     if all(rows.shape in COMPILED for rows in case.rows.values()):
-        return "jax" if r > (0.95 if case.subject.own_classes else 0.985) else "torch"
+        return "jax" if r > 1 - case.subject.jax else "torch"
     return "torch" if r < 0.96 else "torch.func"
 
 

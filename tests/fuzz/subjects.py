@@ -84,6 +84,8 @@ class Subject:
     """Whether space and temperature may be pairs."""
     has_classes: bool = True
     """Whether rows have an axis of classes."""
+    jax: float = 0.015
+    """The share of cases that JAX runs: more where it computes something by itself."""
     gives_classes: bool = False
     """Whether it gives a `TopK`, or refuses rows."""
     own_classes: bool = False
@@ -137,7 +139,7 @@ SUBJECTS = (
         (*_LOSS, *_ROWS),
     ),
     Subject("entropy", _one_space("p"), entropy, _P, _PAIR),
-    Subject("entropy", kept_sets.draw("p"), kept_sets.entropy, _P, (*_KEPT_SETS, *_ROWS)),
+    Subject("entropy", kept_sets.draw("p"), kept_sets.entropy, _P, (*_KEPT_SETS, *_ROWS), jax=0.06),
     Subject("logsumexp", _only_logits("z"), logsumexp, _Z, ("temperature", *_ROWS)),
     Subject(
         "log_softmax", _only_logits("z"), log_softmax, (), ("temperature", *_CALL, "out", "layouts")
@@ -162,6 +164,7 @@ SUBJECTS = (
         kept_sets.gather_log_probs,
         _Z,
         (*_KEPT_SETS, *_GATHERED),
+        jax=0.06,
     ),
     Subject(
         "uld",
@@ -171,6 +174,7 @@ SUBJECTS = (
         ("id_map", "beta", "matched_weight", "unmatched_weight", "padding", "id_dtype", *_PAIR),
         pair=True,
         own_classes=True,
+        jax=0.05,
     ),
     *(
         Subject(
@@ -180,6 +184,7 @@ SUBJECTS = (
             _PQ,
             ("straight_through", "clamp_log_ratio", "clamp", *_SAMPLED),
             has_classes=False,
+            jax=0.1,
         )
         for name in ESTIMATORS
     ),

@@ -82,8 +82,9 @@ def _of_kept(name: str, rows: dict[str, Any], options: dict[str, Any], kept: dic
         return value
     same = {one: options[one] for one in ("temperature", "axis", "where")}
     # Of log-probabilities, which large logits do not round as they round a log-sum-exp.
-    ln_p = call("log_softmax", {"z": z}, same)
-    mass = (jnp.exp(ln_p) * ~jnp.isneginf(survivors)).sum(axis)
+    p = jnp.exp(call("log_softmax", {"z": z}, same))
+    # Where a row is NaN throughout, 0 times it is, too.
+    mass = jnp.where(jnp.isneginf(survivors), 0.0 * p, p).sum(axis)
     # Above 1 by rounding, which is no reason to have no gradient.
     mass = mass - jnp.maximum(jax.lax.stop_gradient(mass) - 1.0, 0.0)
     # Rows that are left out have the logarithm 0.
@@ -99,11 +100,11 @@ def _is_ignored(labels: Any, ignore_index: Any) -> jax.Array:
     """Which labels are the index to ignore; none are one that their dtype cannot hold."""
     labels = as_jax("labels", labels)
     if not is_traced(ignore_index):
-        limits = jnp.iinfo(labels.dtype)
+        limits = np.iinfo(labels.dtype)
         if not limits.min <= operator.index(ignore_index) <= limits.max:
             return jnp.zeros(labels.shape, bool)
         ignore_index = jnp.asarray(operator.index(ignore_index), labels.dtype)
-    return labels == ignore_index
+    return jnp.equal(labels, ignore_index)
 
 
 def _has_traced(values: Any) -> bool:

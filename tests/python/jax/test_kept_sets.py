@@ -71,6 +71,16 @@ def test_a_constant_added_to_the_logits_does_not_round_the_mass():
         assert (slope != 0).all()
 
 
+def test_masses_of_rows_without_a_class():
+    z = np.float32([[-np.inf, -np.inf], [0.0, -np.inf]])
+    for options in ({"top_p": 0.9}, {"support": [[0], [1]]}):
+        given = {"return_mass": True, **options}
+        expected = kldiv.entropy(z, **given)
+        found = jax.jit(lambda z: kj.entropy(z, **given))(z)  # noqa: B023
+        for own, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(own, wanted)
+
+
 def test_an_index_to_ignore_that_labels_cannot_hold():
     z, labels = np.float32([[3.0, 2.0, 1.0], [0.0, 2.0, 1.0]]), np.array([1, 2], np.uint8)
     for ignore_index, left in ((258, [True, True]), (-254, [True, True]), (2, [True, False])):

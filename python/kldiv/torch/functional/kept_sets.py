@@ -56,8 +56,9 @@ def mass(z: Tensor, kept: Tensor, temperature: Any, counted: Tensor | None) -> T
     Of log-probabilities, which large logits do not round as they round a log-sum-exp.
     """
     compute = log_softmax if z.device.type == EXTENSION_DEVICE else formulas.log_softmax
-    ln_p = compute(z, temperature, counted)
-    share = (ln_p.exp() * ~kept.detach().isneginf()).sum(-1)
+    p = compute(z, temperature, counted).exp()
+    # Where a row is NaN throughout, 0 times it is, too.
+    share = torch.where(kept.detach().isneginf(), 0.0 * p, p).sum(-1)
     # Above 1 by rounding, which is no reason to have no gradient.
     share = share - (share.detach() - 1.0).clamp(min=0.0)
     return share if counted is None else torch.where(counted, share, 0.0)
