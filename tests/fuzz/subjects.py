@@ -139,7 +139,7 @@ SUBJECTS = (
         (*_LOSS, *_ROWS),
     ),
     Subject("entropy", _one_space("p"), entropy, _P, _PAIR),
-    Subject("entropy", kept_sets.draw("p"), kept_sets.entropy, _P, (*_KEPT_SETS, *_ROWS), jax=0.06),
+    Subject("entropy", kept_sets.draw("p"), kept_sets.entropy, _P, (*_KEPT_SETS, *_ROWS), jax=0.04),
     Subject("logsumexp", _only_logits("z"), logsumexp, _Z, ("temperature", *_ROWS)),
     Subject(
         "log_softmax", _only_logits("z"), log_softmax, (), ("temperature", *_CALL, "out", "layouts")
@@ -164,7 +164,7 @@ SUBJECTS = (
         kept_sets.gather_log_probs,
         _Z,
         (*_KEPT_SETS, *_GATHERED),
-        jax=0.06,
+        jax=0.04,
     ),
     Subject(
         "uld",
@@ -184,7 +184,7 @@ SUBJECTS = (
             _PQ,
             ("straight_through", "clamp_log_ratio", "clamp", *_SAMPLED),
             has_classes=False,
-            jax=0.1,
+            jax=0.04,
         )
         for name in ESTIMATORS
     ),
