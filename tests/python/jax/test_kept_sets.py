@@ -81,6 +81,21 @@ def test_masses_of_rows_without_a_class():
             np.testing.assert_array_equal(own, wanted)
 
 
+def test_nothing_comes_from_rows_that_are_left_out():
+    z, labels = np.float32([[np.nan, 1.0], [2.0, 1.0]]), np.array([0, 1])
+
+    def of_labels(z):
+        return kj.gather_log_probs(z, labels, top_k=1, ignore_index=0, return_mass=True)[1].sum()
+
+    def of_weights(z):
+        return kj.entropy(z, top_k=1, weights=np.float32([0, 1]), return_mass=True)[1].sum()
+
+    for mass in (of_labels, of_weights):
+        slope = jax.grad(mass)(z)
+        np.testing.assert_array_equal(slope[0], 0)
+        assert (slope[1] != 0).all()
+
+
 def test_an_index_to_ignore_that_labels_cannot_hold():
     z, labels = np.float32([[3.0, 2.0, 1.0], [0.0, 2.0, 1.0]]), np.array([1, 2], np.uint8)
     for ignore_index, left in ((258, [True, True]), (-254, [True, True]), (2, [True, False])):
