@@ -87,4 +87,4 @@ def _lowest(
         held = jnp.cumsum(weights, axis=-1)
         inside = (held - weights < top_p * held[..., -1:]) & (falling >= lowest)
         lowest = jnp.where(inside, falling, jnp.inf).min(-1, keepdims=True)
-    return jnp.where(largest < jnp.inf, lowest, jnp.nan)
+    return jnp.where(jnp.isfinite(largest), lowest, jnp.nan)

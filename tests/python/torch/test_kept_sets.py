@@ -121,7 +121,7 @@ def test_a_constant_added_to_the_logits_does_not_round_the_mass(rule, offset):
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize("rule", RULES[:4], ids=str)
 def test_gradients_of_rows_that_cannot_be_computed_with(rule, bad):
-    z = torch.tensor([[0.0, bad, *range(8)], [*range(10)]])
+    z = torch.tensor([[0.0, bad, *range(8)], [*range(10)], [-torch.inf] * 10])
 
     def values(z):
         return kt.entropy(z, **rule)
@@ -129,7 +129,7 @@ def test_gradients_of_rows_that_cannot_be_computed_with(rule, bad):
     slopes = [torch.autograd.grad(values(z.requires_grad_()).sum(), z)[0]]
     slopes.append(torch.func.grad(lambda z: values(z).sum())(z.detach()))
     for slope in slopes:
-        assert slope[0].isnan().all()
+        assert slope[::2].isnan().all()
         assert slope[1].isfinite().all()
 
 
