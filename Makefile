@@ -14,7 +14,7 @@ help:
 	@echo "make test-examples  the tests of examples/ and docs/article.md"
 	@echo "make quick   the fast subset of the tests"
 	@echo "make check   format, lint, types, and the fast tests that have the names of what changed"
-	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS="
+	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS= SUBJECT="
 	@echo "make format  format the code"
 	@echo "make derived  write the stubs and tables that are made of the package"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
@@ -91,7 +91,8 @@ python: $(VENV)/.built $(VENV)/.test
 # A new seed each time, which is printed; exit status 1 with a find.
 MINUTES ?= 10
 fuzz: $(VENV)/.built $(VENV)/.test
-	cd tests && $(abspath $(BIN))/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
+	cd tests && $(abspath $(BIN))/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) \
+		$(foreach one,$(SUBJECT),--subject $(one))
 
 # Each in its small version, the notebooks, and the statements of docs/article.md.
 test-examples: $(VENV)/.examples

@@ -78,7 +78,15 @@ pub(crate) fn entropy_of_kept(
     };
     let found = with_kept(z, kept, mass, isa, blocks, of_kept);
     if let (true, Some((_, out))) = (found[0].is_nan(), gradient) {
-        out.fill(f64::NAN);
+        match kept {
+            Kept::Truncated(_) => out.fill(f64::NAN),
+            Kept::Classes(ids) => {
+                out.fill(0.0);
+                for &id in ids {
+                    out.set(id as usize, f64::NAN);
+                }
+            }
+        }
     }
     found
 }
@@ -143,8 +151,13 @@ fn with_kept(
     } else {
         with_row_of(z, &classes, |own| {
             let sum = own.statistics(isa, blocks, &mut true);
-            if sum.is_nan() || sum.is_empty() {
+            if sum.is_nan() {
                 return INVALID;
+            }
+            if sum.is_empty() {
+                // Nothing can be divided by the share, which is known.
+                let known = !whole.is_nan() && !whole.is_empty();
+                return [f64::NAN, if known { 0.0 } else { f64::NAN }];
             }
             [run(own, &classes, sum), share(sum, whole, all, z)]
         })

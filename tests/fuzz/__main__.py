@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Any
 
 from .search import search
+from .subjects import SUBJECTS
 
 PER_SIGNATURE = 1
 """Finds of one signature that are made small; the others are counted."""
@@ -31,7 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--shrink", type=int, default=PER_SIGNATURE, help="finds shrunk a signature"
     )
+    parser.add_argument(
+        "--subject", action="append", default=[], help="a function by its name, and no others"
+    )
     options = parser.parse_args(arguments)
+    if unknown := set(options.subject) - {one.name for one in SUBJECTS}:
+        parser.error(f"there is no subject {', '.join(sorted(unknown))}")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     if options.case is not None:
         return _one(seed, options.case)
@@ -44,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             60 * options.minutes,
             -(-options.cases // options.jobs),
             options.shrink,
+            tuple(options.subject),
         )
         for start in range(options.jobs)
     ]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+import kldiv
+
+from . import classes
 from .calls import Outcome, flat, full_shape
 from .case import Case
+from .exact import wide as wide_numbers
 from .subjects import truths
 from .truth import EPS, Truth
 
@@ -23,6 +27,8 @@ LEAST = {True: 1e-24, False: 1e-12}
 """Values below it count as this large; for what is of first order, and gradients, its root does."""
 FORMULA = {True: 2e-12, False: 2e-4}
 """Of formulas in torch operations, relative to the sum of absolute terms."""
+RELATIVE = 4e-15
+"""Of numbers that are made of one or two others in float64."""
 ROUNDINGS = 8 * EPS
 TERMS = 8.0
 """Roundings of float64, of the terms that a gradient of logits is the difference of."""
@@ -55,6 +61,9 @@ def check(case: Case, outcome: Outcome, *, arbiter: bool = False) -> Find | None
         return Find("memory", outcome.complaint, "nothing but the gradient to be written")
     if outcome.refused:
         return None
+    if case.subject.gives_classes and (refusals := classes.refusals(case)):
+        fits = any(words in outcome.error for words in refusals)
+        return None if fits else Find("no error", outcome.error, " or ".join(refusals))
     with np.errstate(all="ignore"):
         return _check(case, outcome, arbiter)
 
@@ -65,11 +74,15 @@ def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
     weights = _weights(case)
     kept = [row for row in range(count) if weights[row] != 0]
     known = {row: truths(case, row, arbiter=arbiter) for row in kept}
+    if any(truth.undecided.get(case.front) for truth in known.values()):
+        return None
     divisor = _divisor(case, kept, weights)
     value = outcome.value
     name = "float64" if wide else "float32"
     if value.dtype.name != name and not (case.subject.name == "log_softmax" and case.out):
         return Find("dtype of the value", value.dtype.name, name)
+    if outcome.top_k is not None:
+        return _classes(case, outcome.top_k, known)
     if outcome.fields:
         return _fields(case, outcome, known)
     if case.subject.name == "log_softmax":
@@ -97,7 +110,29 @@ def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
         and (got < 0).any()
     ):
         return Find("value below 0", got, expected)
-    return _gradients(case, outcome, known, weights / (divisor or 1))
+    upstream = np.ones(count, np.longdouble)
+    if case.grad_output is not None:
+        upstream = upstream * case.grad_output.astype(np.longdouble)
+    factors = weights / (divisor or 1) * upstream
+    return _gradients(case, outcome.gradients, known, factors) or _mass(case, outcome, known)
+
+
+def _mass(case: Case, outcome: Outcome, known: dict[int, Truth]) -> Find | None:
+    """The probability of the classes kept, of every row whatever the reduction."""
+    if outcome.mass is None:
+        return None
+    if outcome.mass.shape != case.batch_shape or outcome.mass.dtype != outcome.value.dtype:
+        return Find("shape or dtype of the mass", str(outcome.mass.shape), str(case.batch_shape))
+    masses = {row: truth.mass for row, truth in known.items() if truth.mass is not None}
+    expected, allowed = np.zeros((2, case.shape[0]), np.longdouble)
+    for row, truth in masses.items():
+        expected[row], allowed[row] = truth.value, _value_bound(case, truth)
+    got = outcome.mass.reshape(-1).astype(np.longdouble)
+    wrong = _wrong(got, expected, allowed, outcome.mass.dtype)
+    if wrong.any():
+        return Find(_kind("mass", got, expected, wrong), got, expected, allowed)
+    found = _gradients(case, outcome.mass_gradients, masses, np.ones(case.shape[0], np.longdouble))
+    return found and replace(found, kind=f"mass, {found.kind}")
 
 
 def _kind(what: str, got: Array, expected: Array, wrong: Array) -> str:
@@ -164,8 +199,10 @@ def _divisor(case: Case, kept: list[int], weights: Array) -> Any:
 
 
 def _value_bound(case: Case, truth: Truth) -> Any:
-    wide = case.is_wide
+    wide = case.is_wide or case.front in truth.in_float64
     size = np.abs(truth.value) if np.isfinite(truth.value) else np.longdouble(0)
+    if truth.of_few and case.front in truth.in_float64:
+        return RELATIVE * size + _of_difference(case, truth, 0) + ROUNDINGS * truth.rounding
     if case.front == "torch.func":
         return (
             FORMULA[wide] * (size + truth.conditioning() * _stretch(case))
@@ -175,7 +212,21 @@ def _value_bound(case: Case, truth: Truth) -> Any:
     return (
         BOUND[wide] * (max(size, truth.least or least) + truth.relative)
         + ROUNDINGS * truth.rounding
+        + _of_difference(case, truth, 0)
     )
+
+
+def _of_difference(case: Case, truth: Truth, part: int) -> Any:
+    """What the rounding of a difference makes of value or gradient, and underflow."""
+    wide = case.is_wide or case.front in truth.in_float64
+    return 2 * _limits(np.dtype("float64" if wide else "float32"))[0] * _longdouble(
+        truth.of_difference[part]
+    ) + np.longdouble(1e-323)
+
+
+def _longdouble(x: Any) -> Any:
+    """A number of the oracle; one that no double holds is infinite."""
+    return wide_numbers([x])[0]
 
 
 def _stretch(case: Case) -> float:
@@ -189,19 +240,19 @@ def _stretch(case: Case) -> float:
 
 
 def _gradients(
-    case: Case, outcome: Outcome, known: dict[int, Truth], factors: Array
+    case: Case, gradients: dict[str, Array], known: dict[int, Truth], factors: Array
 ) -> Find | None:
-    upstream = np.ones(case.shape[0], np.longdouble)
-    if case.grad_output is not None:
-        upstream = upstream * case.grad_output.astype(np.longdouble)
-    factors = factors * upstream
-    for name, gradient in outcome.gradients.items():
+    for name, gradient in gradients.items():
         wanted = _gradient_dtypes(case, name)
         if gradient.dtype.name not in wanted:
             return Find(f"dtype of the gradient {name}", gradient.dtype.name, " or ".join(wanted))
-        if gradient.shape != full_shape(case):
-            return Find(f"shape of the gradient {name}", str(gradient.shape), str(full_shape(case)))
+        shape = full_shape(case, name)
+        if gradient.shape != shape:
+            return Find(f"shape of the gradient {name}", str(gradient.shape), str(shape))
         rows = flat(case, gradient).astype(np.longdouble)
+        rows, padding = np.split(rows, [case.rows[name].shape[1]], axis=1)
+        if padding.any():
+            return Find(f"gradient {name} of padding", padding, np.zeros(padding.shape))
         for row, got in enumerate(rows):
             if row not in known:
                 if got.any():
@@ -216,14 +267,16 @@ def _gradients(
 def _gradient_row(
     case: Case, truth: Truth, name: str, got: Array, factor: Any, dtype: Any
 ) -> Find | None:
-    wide = case.is_wide
+    wide = case.is_wide or case.front in truth.in_float64
     expected = truth.gradient(name)
     finite = np.isfinite(expected)
     if factor == 0 and not finite.all():
         return None
     norm = np.sqrt(np.square(np.where(finite, expected, 0)).sum())
     scale = truth.scale(name)
-    if case.front == "torch.func":
+    if truth.of_few and case.front in truth.in_float64:
+        bound = RELATIVE * norm + _of_difference(case, truth, 1)
+    elif case.front == "torch.func":
         if norm >= _limits(dtype)[2] / 16:
             # Formulas make NaN of what is beyond the range of their dtype.
             return None
@@ -233,7 +286,11 @@ def _gradient_row(
         bound = BOUND[wide] * (max(norm, least) + truth.gradient_relative)
         if TERMS:
             bound += TERMS * EPS * truth.terms(name)
-    more = ROUNDINGS * truth.gradient_rounding(name) * np.abs(factor)
+        bound += _of_difference(case, truth, 1)
+    rounded = truth.gradient_rounding(name)
+    if case.front == "torch.func":
+        rounded = rounded + truth.formula_rounding(name)
+    more = ROUNDINGS * rounded * np.abs(factor)
     bound, expected = bound * np.abs(factor), expected * factor
     # Slopes before they are multiplied; torch stores them before it knows the upstream gradient.
     before = max(1.0, 1 / abs(factor)) if factor else 1.0
@@ -276,6 +333,41 @@ def _log_softmax(case: Case, outcome: Outcome, known: dict[int, Truth]) -> Find 
         wrong = _wrong(got, expected, allowed, outcome.value.dtype)
         if wrong.any():
             return Find(_kind("value", got, expected, wrong), got, expected, allowed)
+    return None
+
+
+def _classes(case: Case, found: kldiv.TopK, known: dict[int, Truth]) -> Find | None:
+    counts = [len(truth.classes[0]) for truth in known.values() if truth.classes is not None]
+    ragged = case.subject.name == "sample_k" or any(count < case.k for count in counts)
+    shape = (case.shape[0],) if ragged else case.batch_shape
+    if found.batch_shape != shape or (found.offsets is None) is ragged:
+        return Find("shape of the batch", str(found.batch_shape), str(shape))
+    if found.counts.reshape(-1).tolist() != counts:
+        return Find("numbers of classes", found.counts.astype(float), np.array(counts, float))
+    # What anyone may make by hand.
+    arrays = {"offsets": found.offsets, "weights": found.weights}
+    if found != kldiv.TopK(found.ids, found.values, classes=case.shape[1], **arrays):
+        return Find("what is kept", repr(found), "the same of its own arrays")
+    wide, begins = case.is_wide, found.begins
+    for row, truth in known.items():
+        part = slice(begins[row], begins[row + 1])
+        assert truth.classes is not None
+        ids, weights = truth.classes
+        if found.ids.reshape(-1)[part].tolist() != ids:
+            return Find("ids", found.ids.reshape(-1)[part].astype(float), np.array(ids, float))
+        expected = np.array(truth.value)[ids]
+        allowed = BOUND[wide] * np.maximum(np.abs(expected), LEAST[wide])
+        got = found.values.reshape(-1)[part].astype(np.longdouble)
+        if _wrong(got, expected, allowed, found.values.dtype).any():
+            return Find("log-probabilities", got, expected, allowed)
+        if found.weights is None:
+            continue
+        got, expected = found.weights[part].astype(np.longdouble), np.array(weights, np.longdouble)
+        # Quotients of exponentials.
+        exponents = np.abs(np.array(truth.value)[ids]) * (1 + case.options.get("power", 1.0))
+        allowed = expected * (BOUND[wide] * (1 + exponents))
+        if _wrong(got, expected, allowed, found.weights.dtype).any():
+            return Find("weights", got, expected, allowed)
     return None
 
 

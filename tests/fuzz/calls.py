@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import kldiv
 from kldiv._kldiv import DIVERGENCES
 
-from . import kept
+from . import classes, kept, kept_sets
 from .case import Case
 from .contents import DTYPES
 from .layouts import inside, lay, memory_of, shifted
@@ -31,6 +32,12 @@ class Outcome:
 
     value: Array | None = None
     gradients: dict[str, Array] = field(default_factory=dict)
+    top_k: kldiv.TopK | None = None
+    error: str = ""
+    """Of a call that is to be refused, where nothing is written."""
+    mass: Array | None = None
+    """Of classes kept, where it was asked for."""
+    mass_gradients: dict[str, Array] = field(default_factory=dict)
     fields: dict[str, Array] = field(default_factory=dict)
     """Of a function that gives several numbers a row."""
     refused: bool = False
@@ -44,23 +51,41 @@ def is_refusal(error: ValueError) -> bool:
     return any(word in str(error) for word in ("overlap", "memory", "share"))
 
 
-def full_shape(case: Case) -> tuple[int, ...]:
-    """The shape of rows as passed."""
+def full_shape(case: Case, name: str | None = None) -> tuple[int, ...]:
+    """The shape of rows as passed: of those of a name, or of the first."""
     shape = [*case.batch_shape]
+    if not case.subject.has_classes:
+        return tuple(shape)
     axis = case.axis
     at = axis if axis >= 0 else len(shape) + 1 + axis
-    shape.insert(at, case.shape[1])
+    classes = case.shape[1] if name is None else case.rows[name].shape[1]
+    shape.insert(at, classes + case.padding_of(name))
     return tuple(shape)
 
 
 def arranged(case: Case, rows: Array) -> Array:
     """``[rows, classes]`` in the shape passed."""
+    if not case.subject.has_classes:
+        return rows.reshape(case.batch_shape)
     return np.ascontiguousarray(np.moveaxis(rows.reshape((*case.batch_shape, -1)), -1, case.axis))
 
 
 def flat(case: Case, array: Array) -> Array:
     """Rows as passed, as ``[rows, classes]``."""
-    return np.moveaxis(array, case.axis, -1).reshape(case.shape)
+    if case.subject.has_classes:
+        array = np.moveaxis(array, case.axis, -1)
+    return array.reshape((case.shape[0], -1))
+
+
+def padded(case: Case, name: str) -> Array:
+    """Rows with what comes after their classes, which nothing is to look at."""
+    rows, more = case.rows[name], case.padding_of(name)
+    return np.concatenate([rows, np.full((len(rows), more), np.nan)], axis=1) if more else rows
+
+
+def function_of(case: Case, module: Any) -> Any:
+    """The function of a case in a module of one front end."""
+    return operator.attrgetter(case.subject.name)(module)
 
 
 @contextlib.contextmanager
@@ -79,8 +104,8 @@ def arrays_of(case: Case) -> dict[str, Array]:
     """Every array of a case as NumPy passes it, but for overlaps."""
     found = {}
     with np.errstate(all="ignore"), subnormals_kept(case.flush):
-        for name, rows in case.rows.items():
-            stored = rows.astype(DTYPES[case.dtype_of(name)])
+        for name in case.rows:
+            stored = padded(case, name).astype(DTYPES[case.dtype_of(name)])
             found[name] = lay(arranged(case, stored), case.layout_of(name))
     for name in _SIDES:
         value = case.options.get(name)
@@ -99,6 +124,12 @@ def keywords_of(case: Case) -> dict[str, Any]:
         value = case.options.get(name)
         if option.keyword and value is not None and not isinstance(value, np.ndarray):
             found[_AS_KEYWORD.get(name, name)] = value
+    if case.id_map is not None:
+        found["id_map"] = tuple(np.array(ids, case.id_dtype) for ids in case.id_map)
+    if case.support is not None:
+        found["support"] = kept_sets.support_of(case)
+    if case.padding:
+        found["classes"] = tuple(rows.shape[1] for rows in case.rows.values())
     required = [
         one.parameter.name
         for one in DIVERGENCES.values()
@@ -135,7 +166,7 @@ def with_numpy(case: Case) -> Outcome:
     before = [
         (array, array.copy(), memory_of(array)) for array in (*arrays.values(), *outs.values())
     ]
-    function = getattr(kldiv, case.subject.name)
+    function = function_of(case, kldiv)
     positional = kept.positional_of(case, arrays, positional_of(case))
     keywords = keywords_of(case)
     keywords.update(
@@ -163,6 +194,8 @@ def with_numpy(case: Case) -> Outcome:
                 keywords["out"] = outs["out"]
             value = function(*positional, **keywords)
     except ValueError as error:
+        if case.subject.gives_classes and classes.refusals(case):
+            return Outcome(error=str(error))
         overlaps = any(isinstance(way, tuple) for way in (case.out or {}).values())
         if not overlaps or not is_refusal(error):
             raise
@@ -170,6 +203,13 @@ def with_numpy(case: Case) -> Outcome:
         if any(memory_of(array).tobytes() != memory.tobytes() for array, _, memory in before):
             outcome.complaint = "refused, but something was written"
         return outcome
+    if case.subject.gives_classes:
+        outcome.top_k = value
+        outcome.complaint = classes.alone(case, function, keywords, value)
+        value = value.values
+    if case.return_mass:
+        value, mass = value
+        outcome.mass = np.array(mass)
     if case.subject.name == "compare":
         outcome.fields = {
             name: np.asarray(getattr(value, name))

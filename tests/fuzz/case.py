@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -43,7 +44,7 @@ class Case:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and classes."""
+        """Rows, and classes of the first array."""
         count, classes = next(iter(self.rows.values())).shape
         return count, classes
 
@@ -59,6 +60,10 @@ class Case:
     def layout_of(self, name: str) -> str:
         """The layout of an array."""
         return (self.layouts or {}).get(name, "plain")
+
+    def padding_of(self, name: str | None) -> int:
+        """How many numbers that are no classes come after those of a row."""
+        return (self.padding or {}).get(name, 0)
 
     @property
     def is_wide(self) -> bool:
@@ -121,17 +126,25 @@ def _draw_options(random: Random, case: Case, *, of_numbers: bool) -> None:
                 case.options[name] = value
 
 
-def cases(seed: int, start: int = 0, step: int = 1) -> Iterator[tuple[int, Case]]:
-    """Cases without end, in groups of `VARIANTS`; every `step`-th group from `start`."""
-    group = start
-    while True:
+def cases(
+    seed: int, start: int = 0, step: int = 1, names: tuple[str, ...] = ()
+) -> Iterator[tuple[int, Case]]:
+    """Cases without end, in groups of `VARIANTS`; every `step`-th group from `start`.
+
+    With names, those of the subjects that have one: each by the number that it always has.
+    """
+    from .subjects import SUBJECTS
+
+    for group in itertools.count(start, step):
+        # The first that is drawn of a group.
+        if names and Random(f"{seed} {group}").choice(SUBJECTS).name not in names:
+            continue
         for index in range(group * VARIANTS, (group + 1) * VARIANTS):
             yield index, make(seed, index)
-        group += step
 
 
-def draw_rows(random: Random, case: Case, names: tuple[str, ...], spaces: tuple[str, ...]) -> None:
-    """Fill `case.rows`, and its dtypes."""
+def draw_dtypes(random: Random, case: Case, names: tuple[str, ...]) -> list[str]:
+    """Fill the dtypes of a case."""
     wide = random.random() < 0.4
     dtypes = []
     for _ in names:
@@ -139,6 +152,13 @@ def draw_rows(random: Random, case: Case, names: tuple[str, ...], spaces: tuple[
         dtypes.append(random.choice(tuple(contents.DTYPES) if random.random() < 0.2 else pool))
     if random.random() < 0.5:
         dtypes = dtypes[:1] * len(names)
+    case.options["dtypes"] = dict(zip(names, dtypes, strict=True))
+    return dtypes
+
+
+def draw_rows(random: Random, case: Case, names: tuple[str, ...], spaces: tuple[str, ...]) -> None:
+    """Fill `case.rows`, and its dtypes."""
+    dtypes = draw_dtypes(random, case, names)
     largest = min(contents.LARGEST[dtype] for dtype in dtypes)
     classes = contents.classes(random)
     shape = (contents.count(random, classes), classes)
@@ -150,5 +170,3 @@ def draw_rows(random: Random, case: Case, names: tuple[str, ...], spaces: tuple[
     for name, dtype, space, rows in zip(names, dtypes, spaces, z, strict=True):
         case.rows[name] = contents.in_space(random, rows, space, dtype)
         contents.spoil(random, case.rows[name], nan_only=name == "targets")
-    # Identical rows that the conversion made differently would not be identical.
-    case.options["dtypes"] = dict(zip(names, dtypes, strict=True))

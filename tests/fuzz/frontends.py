@@ -16,7 +16,7 @@ import kldiv
 from kldiv import _kldiv
 
 from . import tensors
-from .calls import Outcome, with_numpy
+from .calls import Outcome, full_shape, with_numpy
 from .case import Case
 from .contents import stored
 
@@ -73,6 +73,8 @@ def fit(case: Case) -> Case:
         o.pop("reduction")
     if case.reduction != "mean":
         o.pop("denominator", None)
+    if case.subject.name == "gather_log_probs" and case.front == "numpy":
+        o.pop("wrt", None)
     if case.wrt is None:
         o.pop("grad_output", None)
     if case.grad_output is not None and case.grad_output.ndim and case.reduction != "none":
@@ -80,9 +82,13 @@ def fit(case: Case) -> Case:
     layouts = case.layouts or {}
     if case.front != "numpy":
         o.pop("out", None)
-        if case.subject.name == "log_softmax":
-            o.pop("where", None)
+        o.pop("padding", None)
+        if not case.subject.has_classes and case.front == "jax":
+            # One compilation a shape.
+            o.pop("batch", None)
         layouts = {k: v for k, v in layouts.items() if v in ("strided", "apart", "fortran")}
+        if case.front != "jax" and case.id_dtype in _UNKNOWN_TO_TORCH:
+            o.pop("id_dtype")
         for name in ("labels", "where", "weights", "class_weights"):
             # torch computes with no other integers.
             if case.front != "jax" and name in o and o[name].dtype.name in _UNKNOWN_TO_TORCH:
@@ -120,7 +126,12 @@ def fit(case: Case) -> Case:
             if way == "in place" and layouts.get(argument) in ("swapped", "read-only"):
                 layouts = {k: v for k, v in layouts.items() if k != argument}
             if isinstance(way, tuple) and way[0] == "other":
-                if way[1] not in case.rows or case.dtype_of(way[1]) != case.dtype_of(argument):
+                other = case.rows.get(way[1])
+                if (
+                    other is None
+                    or case.dtype_of(way[1]) != case.dtype_of(argument)
+                    or full_shape(case, way[1]) != full_shape(case, argument)
+                ):
                     outs[name] = "given"
                 else:
                     layouts = {k: v for k, v in layouts.items() if k != way[1]}

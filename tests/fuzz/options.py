@@ -228,6 +228,8 @@ def _layouts(random: Random, case: Case) -> dict[str, str] | None:
 def _wrt(random: Random, case: Case) -> tuple[str, ...] | None:
     if random.random() < 0.25 or not case.subject.differentiable:
         return None
+    if case.subject.name == "gather_log_probs" and case.front == "numpy":
+        return None
     names = case.subject.differentiable
     chosen = random.choice([(name,) for name in names] + [names, names[::-1]])
     return tuple(dict.fromkeys(chosen))
@@ -275,13 +277,66 @@ def _front(random: Random, case: Case) -> str | None:
     r = random.random()
     if case.subject.name == "distillation_loss":
         return "torch" if r < 0.8 else "torch.func"
+    if not case.subject.has_classes:
+        # Formulas, which every front end runs by itself.
+        if r < 0.6:
+            return None
+        return (
+            "torch"
+            if r < 0.8
+            else "jax"
+            if r > 1 - case.subject.jax and case.shape[0] in (1, 4)
+            else "torch.func"
+        )
     if r < 0.88 or case.shape[0] * case.shape[1] > 1000:
         return None
     if case.subject.name == "compare":
         return None
-    if case.shape in COMPILED:
-        return "jax" if r > 0.985 else "torch"
+    if all(rows.shape in COMPILED for rows in case.rows.values()):
+        return "jax" if r > 1 - case.subject.jax else "torch"
     return "torch" if r < 0.96 else "torch.func"
+
+
+def _flag(random: Random, _: Case) -> bool | None:
+    return random.random() < 0.3 or None
+
+
+def _clamp(random: Random, _: Case) -> float | None:
+    """A bound, now and then one that numbers are at."""
+    if random.random() < 0.5:
+        return None
+    return random.choice(
+        (1.0, 10.0, *(log_uniform(random, 0.01, 100.0) for _ in range(3)), 2.0**-20, 1e9 / 3)
+    )
+
+
+def _padding(random: Random, case: Case) -> dict[str, int] | None:
+    """Numbers after the classes of some arrays."""
+    if random.random() < 0.8:
+        return None
+    return {name: random.choice((1, 3, 16)) for name in case.rows if random.random() < 0.7} or None
+
+
+def _id_dtype(random: Random, case: Case) -> str | None:
+    if case.id_map is None or random.random() < 0.5:
+        return None
+    widest = max(rows.shape[1] for rows in case.rows.values())
+    return random.choice([name for name in INTEGERS if np.iinfo(name).max >= widest])
+
+
+def _support_as(random: Random, case: Case) -> tuple[str, str] | None:
+    """What holds the classes named, and of which dtype."""
+    if case.support is None:
+        return None
+    dtypes = [name for name in INTEGERS if np.iinfo(name).max >= case.shape[1]]
+    return random.choice(("array", "array", "list", "TopK")), random.choice(dtypes)
+
+
+def _fewer_ids(value: Any) -> list[Any]:
+    count = len(value[0])
+    return [
+        tuple(side[:at] + side[at + 1 :] for side in value) for at in range(min(count, 8)) if count
+    ]
 
 
 def _rounder(value: float) -> list[float]:
@@ -323,7 +378,14 @@ _LIST = (
         "space", lambda *_: None, "logits", lambda v: v if isinstance(v, tuple) else (), True, True
     ),
     Option("temperature", _temperatures, 1.0, _simpler_sides, True, True),
-    Option("beta", _share, 0.5, _rounder, True, True),
+    Option(
+        "beta",
+        lambda r, c: None if c.subject.own_classes else _share(r, c),
+        0.5,
+        _rounder,
+        True,
+        True,
+    ),
     Option("alpha", _alpha, 0.5, _rounder, True, True),
     Option("mu", _share, 0.5, _rounder, True, True),
     Option("eta", _rate, 3.0, _rounder, True, True),
@@ -331,7 +393,7 @@ _LIST = (
     Option("order", _alpha, 0.5, _rounder, True, True),
     Option(
         "scale_by_t_squared",
-        lambda r, _: r.random() < 0.3 or None,
+        lambda r, c: _flag(r, c),
         False,
         keyword=True,
         of_numbers=True,
@@ -352,6 +414,24 @@ _LIST = (
     Option("ignore_index", _ignore_index, -100, lambda _: (), True),
     Option("kept", lambda *_: None, 0, lambda v: (1,) if v > 1 else (), False, True),
     Option("rule", lambda *_: None, None, lambda _: (), True, True),
+    Option("id_map", lambda *_: None, None, _fewer_ids, True, True),
+    Option("matched_weight", lambda *_: None, None, _rounder, True, True),
+    Option("unmatched_weight", lambda *_: None, None, _rounder, True, True),
+    Option("id_dtype", _id_dtype, "int64", lambda _: (), False),
+    Option("support", lambda *_: None, None, lambda _: (), False, True),
+    Option("support_as", _support_as, ("array", "int64"), lambda _: (), False),
+    Option("top_k", lambda *_: None, None, lambda v: (1,) if v > 1 else (), True, True),
+    Option("top_p", lambda *_: None, None, _rounder, True, True),
+    Option("min_p", lambda *_: None, None, _rounder, True, True),
+    Option("return_mass", lambda r, _: r.random() < 0.6 or None, False),
+    Option("k", lambda *_: None, None, lambda v: (1, 2) if v > 2 else (), True, True),
+    Option("seed", lambda *_: None, None, lambda v: (0, 7) if v > 7 else (), True, True),
+    Option("first_row", lambda *_: None, 0, lambda v: (1,) if v > 1 else (), True, True),
+    Option("power", lambda *_: None, 1.0, _rounder, True, True),
+    Option("straight_through", _flag, False, keyword=True, of_numbers=True),
+    Option("clamp_log_ratio", _clamp, None, _rounder, True, True),
+    Option("clamp", _clamp, None, _rounder, True, True),
+    Option("padding", _padding, None, _without_one, False),
     Option("batch", _batch, None, lambda _: (), False),
     Option("axis", _axis, -1, lambda _: ()),
     Option("where", _where, None, lambda v: (np.ones(v.shape, bool), v.astype(bool))),

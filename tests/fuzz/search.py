@@ -15,9 +15,15 @@ CONFIRMED = 5
 
 
 def search(
-    seed: int, start: int, step: int, seconds: float, cases: int, shrinking: int
+    seed: int,
+    start: int,
+    step: int,
+    seconds: float,
+    cases: int,
+    shrinking: int,
+    names: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Try cases until the time, or their number, is over."""
+    """Try cases, or those of some subjects, until the time, or their number, is over."""
     from . import shrink
     from .case import cases as all_cases
 
@@ -26,7 +32,7 @@ def search(
     done = 0
     fronts: Counter[str] = Counter()
     end = time.monotonic() + seconds
-    for index, case in all_cases(seed, start, step):
+    for index, case in all_cases(seed, start, step, names):
         if time.monotonic() > end or done >= cases:
             break
         done += 1

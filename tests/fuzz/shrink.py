@@ -11,7 +11,7 @@ import numpy as np
 
 from . import contents
 from .bounds import Find, check
-from .calls import arranged, keywords_of, positional_of
+from .calls import arranged, keywords_of, padded, positional_of
 from .case import Case
 from .frontends import fit, run
 from .options import OPTIONS
@@ -120,9 +120,11 @@ def _simpler(case: Case) -> Iterator[Case]:
     for row in range(count):
         if count > 1:
             yield _take(case, [i for i in range(count) if i != row])
-    for size in (classes // 2, classes // 4, 1):
-        for at in range(0, classes, size) if size and classes > 1 else ():
-            yield _drop(case, range(at, min(at + size, classes)))
+    for only in case.rows if case.subject.own_classes else (None,):
+        width = classes if only is None else case.rows[only].shape[1]
+        for size in (width // 2, width // 4, 1):
+            for at in range(0, width, size) if size and width > 1 else ():
+                yield _drop(case, range(at, min(at + size, width)), only)
     for name in names:
         if name in case.options:
             for value in OPTIONS[name].simpler(case.options[name]):
@@ -175,16 +177,35 @@ def _take(case: Case, rows: list[int]) -> Case:
         value = case.options.get(name)
         if value is not None and value.ndim:
             options[name] = value[rows]
+    if case.support is not None:
+        options["support"] = tuple(case.support[row] for row in rows)
     options["batch"] = None
     taken = {name: array[rows] for name, array in case.rows.items()}
     return replace(case, rows=taken, options={**case.with_options(**options).options})
 
 
-def _drop(case: Case, classes: range) -> Case:
-    left = [i for i in range(case.shape[1]) if i not in classes]
+def _drop(case: Case, classes: range, only: str | None = None) -> Case:
+    """The case without some classes, of one array or of all."""
+    width = case.shape[1] if only is None else case.rows[only].shape[1]
+    left = [i for i in range(width) if i not in classes]
     if not left:
         left = [0]
     options: dict[str, Any] = {}
+    if case.id_map is not None and only is not None:
+        side = list(case.rows).index(only)
+        gone = {old: new for new, old in enumerate(left)}
+        pairs = [pair for pair in zip(*case.id_map, strict=True) if pair[side] in gone]
+        moved = [
+            tuple(gone[one] if at == side else one for at, one in enumerate(pair)) for pair in pairs
+        ]
+        options["id_map"] = tuple(zip(*moved, strict=True)) if moved else ((), ())
+    if case.support is not None:
+        gone = {old: new for new, old in enumerate(left)}
+        options["support"] = tuple(
+            tuple(gone[one] for one in ids if one in gone) or (0,) for ids in case.support
+        )
+    if case.top_k is not None:
+        options["top_k"] = min(case.top_k, len(left))
     if case.class_weights is not None:
         options["class_weights"] = np.broadcast_to(case.class_weights, case.shape[1])[left]
     if case.labels is not None:
@@ -194,7 +215,9 @@ def _drop(case: Case, classes: range) -> Case:
             if int(label) < case.shape[1]:
                 labels[row] = gone.get(int(label), 0)
         options["labels"] = labels
-    taken = {name: array[:, left] for name, array in case.rows.items()}
+    taken = {
+        name: array[:, left] if only in (None, name) else array for name, array in case.rows.items()
+    }
     return replace(case, rows=taken, options={**case.with_options(**options).options})
 
 
@@ -205,8 +228,8 @@ def snippet(case: Case, find: Find) -> str:
     """A few lines of Python that make the call of a case."""
     lines = []
     names = []
-    for name, rows in case.rows.items():
-        array = arranged(case, rows)
+    for name in case.rows:
+        array = arranged(case, padded(case, name))
         names.append(name)
         lines.append(_laid(name, _array(array.tolist(), case.dtype_of(name)), case.layout_of(name)))
     for name in ("labels", "where", "weights", "class_weights", "grad_output"):

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from kldiv._kldiv import DIVERGENCES
+from kldiv.estimators import ESTIMATORS
 
-from . import kept
+from . import classes, estimators, kept, kept_sets, uld
 from .case import Case, draw_rows
 from .exact import oracle_for, wide
 from .options import OPTIONS
@@ -81,6 +82,14 @@ class Subject:
     options: tuple[str, ...]
     pair: bool = False
     """Whether space and temperature may be pairs."""
+    has_classes: bool = True
+    """Whether rows have an axis of classes."""
+    jax: float = 0.015
+    """The share of cases that JAX runs: more where it computes something by itself."""
+    gives_classes: bool = False
+    """Whether it gives a `TopK`, or refuses rows."""
+    own_classes: bool = False
+    """Whether each array has classes of its own."""
 
     def __repr__(self) -> str:
         return self.name
@@ -89,6 +98,10 @@ class Subject:
 _CALL = ("isa", "front", "threads", "flush", "batch", "axis", "where")
 _ROWS = (*_CALL, "weights", "reduction", "denominator", "wrt", "grad_output", "out", "layouts")
 _PAIR = ("space", "temperature", *_ROWS)
+_SAMPLED = tuple(option for option in _ROWS if option not in ("isa", "flush", "axis"))
+_AS_CLASSES = ("temperature", "isa", "threads", "flush", "batch", "axis", "layouts")
+_GATHERED = ("labels", "ignore_index", *_CALL, "wrt", "grad_output", "layouts")
+_KEPT_SETS = ("temperature", "support", "top_k", "top_p", "min_p", "support_as", "return_mass")
 _LOSS = ("space", "temperature", "label_smoothing", "class_weights", "z_loss", "softcap")
 _P, _PQ, _Z, _LOGITS = ("p",), ("p", "q"), ("z",), ("logits",)
 
@@ -126,6 +139,7 @@ SUBJECTS = (
         (*_LOSS, *_ROWS),
     ),
     Subject("entropy", _one_space("p"), entropy, _P, _PAIR),
+    Subject("entropy", kept_sets.draw("p"), kept_sets.entropy, _P, (*_KEPT_SETS, *_ROWS), jax=0.04),
     Subject("logsumexp", _only_logits("z"), logsumexp, _Z, ("temperature", *_ROWS)),
     Subject(
         "log_softmax", _only_logits("z"), log_softmax, (), ("temperature", *_CALL, "out", "layouts")
@@ -141,8 +155,49 @@ SUBJECTS = (
         "gather_log_probs",
         _only_logits("z"),
         gather_log_probs,
+        _Z,
+        ("temperature", *_GATHERED),
+    ),
+    Subject(
+        "gather_log_probs",
+        kept_sets.draw("z"),
+        kept_sets.gather_log_probs,
+        _Z,
+        (*_KEPT_SETS, *_GATHERED),
+        jax=0.04,
+    ),
+    Subject(
+        "uld",
+        uld.draw,
+        uld.truth,
+        _PQ,
+        ("id_map", "beta", "matched_weight", "unmatched_weight", "padding", "id_dtype", *_PAIR),
+        pair=True,
+        own_classes=True,
+        jax=0.05,
+    ),
+    *(
+        Subject(
+            f"estimators.{name}",
+            estimators.draw,
+            estimators.truth,
+            _PQ,
+            ("straight_through", "clamp_log_ratio", "clamp", *_SAMPLED),
+            has_classes=False,
+            jax=0.04,
+        )
+        for name in ESTIMATORS
+    ),
+    Subject(
+        "top_k", classes.draw_top_k, classes.top_k, (), ("k", *_AS_CLASSES), gives_classes=True
+    ),
+    Subject(
+        "sample_k",
+        classes.draw_sample_k,
+        classes.sample_k,
         (),
-        ("temperature", "labels", "ignore_index", *_CALL, "layouts"),
+        ("k", "seed", "first_row", "power", *_AS_CLASSES),
+        gives_classes=True,
     ),
     Subject(
         "distillation_loss",
@@ -184,21 +239,39 @@ def truths(case: Case, row: int, *, arbiter: bool = False) -> Truth:
     numbers = {name: tuple(rows[row].tolist()) for name, rows in case.rows.items()}
     if "labels" in case.options:
         numbers["label"] = int(case.options["labels"][row])
+    if "first_row" in subject.options:
+        numbers["number"] = row
+    if "support" in case.options:
+        numbers["support"] = case.options["support"][row]
     options = {
         name: tuple(value.tolist()) if isinstance(value, np.ndarray) else value
         for name, value in case.options.items()
-        if name in OPTIONS and OPTIONS[name].of_numbers and name not in ("dtypes", "labels")
+        if name in OPTIONS and OPTIONS[name].of_numbers and name not in _OF_ROWS
     }
     options["wide"] = case.is_wide
     options["wide of p"] = case.dtype_of("p") == "float64"
-    key = (subject.name, *numbers.items(), *options.items())
+    # Functions of one name may be several subjects.
+    key = (subject.truth, subject.name, *numbers.items(), *options.items())
     if not arbiter and key in _known:
         return _known[key]
     o = oracle_for(_spread(case, row), arbiter=arbiter)
     truth = subject.truth(o, subject.name, numbers, options)
+    _widen(case, row, truth, arbiter)
+    if arbiter:
+        return truth
+    if len(_known) > 2000:
+        _known.clear()
+    _known[key] = truth
+    return truth
+
+
+def _widen(case: Case, row: int, truth: Truth, arbiter: bool) -> None:
+    """Numbers of the oracle as longdoubles, gradients when they are asked for."""
     truth.value = wide(truth.value) if isinstance(truth.value, list) else wide([truth.value])[0]
     for field in (truth.fields or {}).values():
         field.value = wide([field.value])[0]
+    if truth.mass is not None:
+        _widen(case, row, truth.mass, arbiter)
     gradient, known = truth.gradient, {}
 
     def once(wrt: str) -> Any:
@@ -209,14 +282,10 @@ def truths(case: Case, row: int, *, arbiter: bool = False) -> Truth:
         return known[wrt]
 
     truth.gradient = once
-    if arbiter:
-        return truth
-    if len(_known) > 2000:
-        _known.clear()
-    _known[key] = truth
-    return truth
 
 
+_OF_ROWS = ("dtypes", "labels", "support")
+"""Options that `truths` takes apart."""
 _known: dict[Any, Truth] = {}
 
 
@@ -234,5 +303,5 @@ def _spread(case: Case, row: int) -> float:
         / min(coldest, 1.0)
         # What is of second order in the differences at a high temperature.
         * max(hottest, 1.0) ** 2
-        * max(1.0, *(abs(case.options.get(name, 1.0)) for name in ("alpha", "order")))
+        * max(1.0, *(abs(case.options.get(name, 1.0)) for name in ("alpha", "order", "power")))
     )

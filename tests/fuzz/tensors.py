@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import kept
-from .calls import Outcome, arrays_of, is_refusal, keywords_of, positional_of
+from .calls import Outcome, arrays_of, function_of, is_refusal, keywords_of, positional_of
 from .case import Case
 from .contents import DTYPES
 
@@ -62,11 +62,17 @@ def with_torch(case: Case) -> Outcome:
         if case.inplace != "shifted" or not is_refusal(error):
             raise
         return Outcome(refused=True)
+    value, mass = value if case.return_mass else (value, None)
     outcome = Outcome(_from_tensor(value))
     if wrt:
         upstream = _upstream(case, tensors, value)
-        gradients = torch.autograd.grad(value, leaves, upstream)
+        gradients = torch.autograd.grad(value, leaves, upstream, retain_graph=mass is not None)
         outcome.gradients = {name: _from_tensor(g) for name, g in zip(wrt, gradients, strict=True)}
+    if mass is not None:
+        outcome.mass = _from_tensor(mass)
+        if wrt:
+            gradients = torch.autograd.grad(mass, leaves, torch.ones_like(mass))
+            outcome.mass_gradients = dict(zip(wrt, map(_from_tensor, gradients), strict=True))
     return outcome
 
 
@@ -74,7 +80,7 @@ def _torch_function(case: Case, kt: Any) -> Any:
     if case.subject.name == "cross_entropy":
         # The drop-in has that name; with the options of kldiv it is the operator's request.
         return functools.partial(_torch_cross_entropy, kt)
-    return getattr(kt, case.subject.name)
+    return function_of(case, kt)
 
 
 def _torch_cross_entropy(
@@ -132,12 +138,23 @@ def with_torch_func(case: Case) -> Outcome:
     )
     names = case.wrt or tuple(case.rows)[-1:]
 
-    def of_inputs(*inputs: Any) -> Any:
+    def of_all(*inputs: Any) -> Any:
         known = {**tensors, **dict(zip(names, inputs, strict=True))}
         return function(*kept.positional_of(case, known, positional_of(case)), **keywords)
 
+    def of_inputs(*inputs: Any) -> Any:
+        return of_all(*inputs)[0] if case.return_mass else of_all(*inputs)
+
     value, pull_back = torch.func.vjp(of_inputs, *(tensors[name] for name in names))
     outcome = Outcome(_from_tensor(value))
+    if case.return_mass:
+        mass, pull_mass = torch.func.vjp(
+            lambda *inputs: of_all(*inputs)[1], *(tensors[name] for name in names)
+        )
+        outcome.mass = _from_tensor(mass)
+        if case.wrt:
+            gradients = map(_from_tensor, pull_mass(torch.ones_like(mass)))
+            outcome.mass_gradients = dict(zip(names, gradients, strict=True))
     if case.wrt:
         gradients = pull_back(_upstream(case, tensors, value))
         outcome.gradients = {
@@ -153,22 +170,34 @@ def with_jax(case: Case) -> Outcome:
 
     jax.config.update("jax_enable_x64", True)
     arrays = {name: jax.numpy.asarray(array) for name, array in arrays_of(case).items()}
-    function = getattr(kj, case.subject.name)
+    function = function_of(case, kj)
     keywords = keywords_of(case)
     keywords.update(
         {name: arrays[name] for name in ("where", "weights", "class_weights") if name in arrays}
     )
     names = case.wrt or ()
 
-    def of_inputs(*inputs: Any) -> Any:
+    def of_all(*inputs: Any) -> Any:
         known = {**arrays, **dict(zip(names, inputs, strict=True))}
         return function(*kept.positional_of(case, known, positional_of(case)), **keywords)
 
+    def of_inputs(*inputs: Any) -> Any:
+        return of_all(*inputs)[0] if case.return_mass else of_all(*inputs)
+
     if not names:
-        return Outcome(np.asarray(of_inputs()))
+        value, mass = of_all() if case.return_mass else (of_all(), None)
+        return Outcome(np.asarray(value), mass=None if mass is None else np.asarray(mass))
+    outcome = Outcome()
+    if case.return_mass:
+        mass, pull_mass = jax.vjp(
+            lambda *inputs: of_all(*inputs)[1], *(arrays[name] for name in names)
+        )
+        outcome.mass = np.asarray(mass)
+        gradients = map(np.asarray, pull_mass(jax.numpy.ones_like(mass)))
+        outcome.mass_gradients = dict(zip(names, gradients, strict=True))
     value, pull_back = jax.vjp(of_inputs, *(arrays[name] for name in names))
     upstream = arrays.get("grad_output", jax.numpy.ones(()))
     gradients = pull_back(jax.numpy.broadcast_to(upstream.astype(value.dtype), value.shape))
-    return Outcome(
-        np.asarray(value), {name: np.asarray(g) for name, g in zip(names, gradients, strict=True)}
-    )
+    outcome.value = np.asarray(value)
+    outcome.gradients = {name: np.asarray(g) for name, g in zip(names, gradients, strict=True)}
+    return outcome

@@ -1,6 +1,7 @@
 """The fuzzer of tests/fuzz: a fixed seed of it, and that it finds what it is there to find."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import kldiv
 import oracle
 from fuzz import bounds, search, shrink
 from fuzz.calls import Outcome
-from fuzz.case import Case, make
+from fuzz.case import Case, cases, make
 from fuzz.frontends import run
 from fuzz.subjects import SUBJECTS
 from samples import GENERAL
@@ -83,6 +84,41 @@ def test_a_value_of_another_shape_or_dtype_is_found():
     value = run(case).value
     assert "shape" in bounds.check(case, Outcome(value[0])).kind
     assert "dtype" in bounds.check(case, Outcome(value.astype(np.float32))).kind
+
+
+def test_cases_of_a_subject_have_the_numbers_that_they_have_among_all():
+    found = list(itertools.islice(cases(5, names=("uld",)), 8))
+    for index, case in found:
+        assert case.subject.name == "uld"
+        nothing = bounds.Find("", 0.0, 0.0)
+        assert shrink.snippet(case, nothing) == shrink.snippet(make(5, index), nothing)
+
+
+def test_a_wrong_mass_is_found():
+    kept = next(s for s in SUBJECTS if s.name == "entropy" and "top_k" in s.options)
+    case = Case(kept, {"p": PLAIN["p"]}, {"top_k": 2, "return_mass": True})
+    outcome = run(case)
+    assert bounds.check(case, outcome) is None
+    outcome.mass = outcome.mass * (1 + 1e-12)
+    assert bounds.check(case, outcome).kind == "mass"
+
+
+def test_a_wrong_top_k_is_found():
+    case = Case(subject("sample_k"), {"logits": PLAIN["p"]}, {"k": 9, "seed": 1, "power": 0.5})
+    outcome = run(case)
+    good = outcome.top_k
+    assert bounds.check(case, outcome) is None
+    for name, wrong in (
+        ("ids", good.ids[::-1].copy()),
+        ("log_probs", good.values * (1 + 1e-12)),
+        ("weights", good.weights * (1 + 1e-11)),
+    ):
+        arrays = {"ids": good.ids, "log_probs": good.values, "weights": good.weights, name: wrong}
+        outcome.top_k = kldiv.TopK(**arrays, offsets=good.offsets, classes=3)
+        assert name.replace("_", "-")[:8] in bounds.check(case, outcome).kind
+    refused = case.with_options(k=0)
+    assert bounds.check(refused, run(refused)) is None
+    assert bounds.check(refused, outcome).kind == "no error"
 
 
 def test_a_find_is_made_small(monkeypatch):

@@ -10,7 +10,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +40,8 @@ class Truth:
     rounding: float = 0.0
     """Of the value: what is rounded in f64 although the value may be small."""
     gradient_rounding: Callable[[str], Any] = lambda _: 0.0
+    formula_rounding: Callable[[str], Any] = lambda _: 0.0
+    """Of the gradient, beside it, where it is made of torch operations."""
     relative: float = 0.0
     """Of the value: parts whose own relative error is bounded."""
     gradient_relative: float = 0.0
@@ -50,8 +52,20 @@ class Truth:
     never_negative: bool = False
     fields: dict[str, Truth] | None = None
     """Of a function that gives several numbers a row."""
+    classes: tuple[list[int], list[float] | None] | None = None
+    """Which classes there are of a row, in order, and what each stands for."""
+    mass: Truth | None = None
+    """Of a kept set: the probability of its classes, which a call may return too."""
+    undecided: dict[str, bool] = field(default_factory=dict)
+    """Front ends in which rounding says what is computed at all."""
     terms: Callable[[str], float] = lambda _: 0.0
     """The size of what a gradient of logits is the difference of."""
+    in_float64: tuple[str, ...] = ()
+    """Front ends that compute in float64 whatever the dtypes."""
+    of_few: bool = False
+    """Whether it is made of one or two numbers, so that small ones are as good as others."""
+    of_difference: tuple[Any, Any] = (0.0, 0.0)
+    """What value and gradient are changed by where a difference that they are made of doubles."""
 
 
 def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
@@ -89,7 +103,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     )
 
     def logarithms() -> tuple[list[float], list[float]]:
-        return [_log(o, x) for x in a], [_log(o, x) for x in b]
+        return [log_of(o, x) for x in a], [log_of(o, x) for x in b]
 
     def entropies() -> float:
         sides = zip((a, b), logarithms(), strict=True)
@@ -179,6 +193,9 @@ def _at_the_border(
     twins = any(
         x[1] != y[1] and abs(x[0] - y[0]) < rounding * x[0] for x, y in itertools.pairwise(ordered)
     )
+    if gap < rounding * sum(p) and any((x > 0) != (y > 0) for x, y in zip(p, q, strict=True)):
+        # Which of two directions is infinite, and which gradients are NaN, too.
+        truth.undecided = dict.fromkeys(("numpy", "torch", "torch.func", "jax"), True)
     if gap < rounding * sum(p) or twins:
         truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
     for number in sorted(p, reverse=True):
@@ -201,7 +218,7 @@ def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
     return 1e-2 * alpha * sum(lns) / total / abs(alpha - 1)
 
 
-def _log(o: ModuleType, x: Any) -> float:
+def log_of(o: ModuleType, x: Any) -> float:
     """|ln x| as a float, and 0 for 0."""
     if x <= 0:
         return 0.0
@@ -262,7 +279,7 @@ def top_k(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]
     if o.mp.isnan(truth.value):
         return truth
     # What p has elsewhere is 1 − Σp, and terms have both signs: both are rounded as some nats are.
-    nats = sum(_log(o, x) for x in o.probabilities(q, temperature=of_q)) + float(-values.sum())
+    nats = sum(log_of(o, x) for x in o.probabilities(q, temperature=of_q)) + float(-values.sum())
     if rule == "floor":
         nats += 100.0
     tail = max(1.0 - math.fsum(math.exp(x) for x in values), 1e-4)
@@ -296,7 +313,7 @@ def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[s
     sides = {k: kept[k] for k in ("space", "temperature", "softcap") if k in kept}
 
     def surprises() -> list[float]:
-        return [_log(o, x) for x in o.probabilities(logits, **sides)]
+        return [log_of(o, x) for x in o.probabilities(logits, **sides)]
 
     if kept.get("space", "logits") != "logits" or min(m) < 0:
         truth.rounding = sum(abs(float(x)) * y for x, y in zip(m, surprises(), strict=True))
@@ -356,7 +373,7 @@ def entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, An
     truth.terms = lambda wrt: math.hypot(*terms) / kept.get("temperature", 1.0)
     if kept.get("space", "logits") != "logits":
         truth.rounding = sum(terms)
-    truth.conditioning = lambda: 1 + max(_log(o, x) for x in p)
+    truth.conditioning = lambda: 1 + max(log_of(o, x) for x in p)
     return truth
 
 

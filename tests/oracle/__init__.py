@@ -26,15 +26,30 @@ name, with numbers of another library.
 [-0.666666666667, -2.0]
 """
 
+from .classes import cumulative as cumulative
+from .classes import drawn as drawn
+from .classes import most_probable as most_probable
 from .cross_entropy import cross_entropy as cross_entropy
 from .cross_entropy import cross_entropy_gradient as cross_entropy_gradient
 from .cross_entropy import masses as masses
 from .cross_entropy import wide_cross_entropy as wide_cross_entropy
 from .cross_entropy import wide_cross_entropy_gradient as wide_cross_entropy_gradient
+from .divergence import both_probabilities as both_probabilities
 from .divergence import divergence as divergence
 from .divergence import gradient as gradient
 from .divergence import parts as parts
 from .divergences import ENTRIES as ENTRIES
+from .estimators import VALUES as VALUES
+from .estimators import estimator as estimator
+from .estimators import estimator_gradient as estimator_gradient
+from .estimators import log_ratio as log_ratio
+from .kept_sets import kept_classes as kept_classes
+from .kept_sets import kept_entropy as kept_entropy
+from .kept_sets import kept_entropy_gradient as kept_entropy_gradient
+from .kept_sets import kept_log_prob as kept_log_prob
+from .kept_sets import kept_log_prob_gradient as kept_log_prob_gradient
+from .kept_sets import kept_mass as kept_mass
+from .kept_sets import kept_mass_gradient as kept_mass_gradient
 from .numbers import INF as INF
 from .numbers import NAN as NAN
 from .numbers import mp as mp

@@ -235,7 +235,7 @@ def _as_ids(name: str, value: Any) -> Array:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} of id_map has dtype {array.dtype}; expected integers")
-    if array.dtype.kind == "u":
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:
         # Beyond int64 an id is out of range, whatever it is.
         array = np.minimum(array, np.iinfo(np.int64).max)
     return np.ascontiguousarray(array, np.int64) if array.ndim else array.astype(np.int64)

@@ -32,7 +32,14 @@ class Estimator:
 
     def estimate(self, xp: Any, r: Any, clamp_log_ratio: Any = None, clamp: Any = None) -> Any:
         """The values, of log-ratios cut to one bound, and cut to another."""
-        return formulas.clamped(xp, self.value(xp, formulas.clamped(xp, r, clamp_log_ratio)), clamp)
+        cut = formulas.clamped(xp, r, clamp_log_ratio)
+        value = self.value(xp, cut)
+        if clamp is None:
+            return value
+        # Beyond the bound the derivative may be infinite: it is taken elsewhere, as 0 times it.
+        above, below = value > clamp, value < -clamp
+        inside = self.value(xp, xp.where(above | below, 0.0, cut))
+        return xp.where(above, clamp, xp.where(below, -clamp, inside))
 
     def differentiate(self, xp: Any, r: Any, clamp_log_ratio: Any = None, clamp: Any = None) -> Any:
         """The derivatives of `estimate` with respect to r: 0 beyond a bound."""

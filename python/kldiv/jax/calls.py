@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
@@ -80,17 +81,36 @@ def _of_kept(name: str, rows: dict[str, Any], options: dict[str, Any], kept: dic
     value = call(name, {**rows, first: survivors}, options)
     if not kept["return_mass"]:
         return value
-    same = {one: options[one] for one in ("temperature", "axis", "where")}
-    more = {"weights": None, "reduction": "none", "denominator": None}
-    sums = [call("logsumexp", {"z": one}, {**same, **more}) for one in (survivors, z)]
-    mass = jnp.minimum(jnp.exp(sums[0] - sums[1]), 1.0)
-    # Rows that are left out have the logarithm 0 twice.
-    for option in ("where", "weights"):
-        if options.get(option) is not None:
-            mass = jnp.where(jnp.asarray(options[option]) != 0, mass, 0.0)
+    counted = _counted(rows, options)
+    same = {"temperature": options["temperature"], "axis": axis, "where": counted}
+    # Of log-probabilities, which large logits do not round as they round a log-sum-exp.
+    p = jnp.exp(call("log_softmax", {"z": z}, same))
+    # Where a row is NaN throughout, 0 times it is, too.
+    mass = jnp.where(jnp.isneginf(survivors), 0.0 * p, p).sum(axis)
+    # Above 1 by rounding, which is no reason to have no gradient.
+    mass = mass - jnp.maximum(jax.lax.stop_gradient(mass) - 1.0, 0.0)
+    # Rows that are left out have the logarithm 0.
+    return value, mass if counted is None else jnp.where(counted, mass, 0.0)
+
+
+def _counted(rows: dict[str, Any], options: dict[str, Any]) -> jax.Array | None:
+    """Which rows count, by mask, weights and labels; None where all do."""
+    given = {option: options.get(option) for option in ("where", "weights")}
+    found = [as_jax(option, one) != 0 for option, one in given.items() if one is not None]
     if "labels" in rows and options["ignore_index"] is not None:
-        mass = jnp.where(jnp.asarray(rows["labels"]) != options["ignore_index"], mass, 0.0)
-    return value, mass
+        found.append(~_is_ignored(rows["labels"], options["ignore_index"]))
+    return functools.reduce(jnp.logical_and, found) if found else None
+
+
+def _is_ignored(labels: Any, ignore_index: Any) -> jax.Array:
+    """Which labels are the index to ignore; none are one that their dtype cannot hold."""
+    labels = as_jax("labels", labels)
+    if not is_traced(ignore_index):
+        limits = np.iinfo(labels.dtype)
+        if not limits.min <= operator.index(ignore_index) <= limits.max:
+            return jnp.zeros(labels.shape, bool)
+        ignore_index = jnp.asarray(operator.index(ignore_index), labels.dtype)
+    return jnp.equal(labels, ignore_index)
 
 
 def _has_traced(values: Any) -> bool:

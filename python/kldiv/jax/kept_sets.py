@@ -36,7 +36,8 @@ def masked(z: jax.Array, axis: int, temperature: Any, given: dict[str, Any]) -> 
     assert kept is not None
     if support is None:
         lowest = _lowest(rows, temperature, kept.top_k, kept.top_p, kept.min_p)
-        keep = jax.lax.stop_gradient(rows) >= lowest
+        # All of a row in which no logit is the lowest, so that it is NaN throughout.
+        keep = ~(jax.lax.stop_gradient(rows) < lowest)
     else:
         count = math.prod(rows.shape[:-1])
         if isinstance(support, jax.Array):
@@ -86,4 +87,4 @@ def _lowest(
         held = jnp.cumsum(weights, axis=-1)
         inside = (held - weights < top_p * held[..., -1:]) & (falling >= lowest)
         lowest = jnp.where(inside, falling, jnp.inf).min(-1, keepdims=True)
-    return jnp.where(jnp.isnan(largest), largest, lowest)
+    return jnp.where(jnp.isfinite(largest), lowest, jnp.nan)

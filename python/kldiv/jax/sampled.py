@@ -99,6 +99,9 @@ def _estimate(
     """The values of checked arguments, reduced."""
     dtype = jnp.float64 if jnp.float64 in (p.dtype, q.dtype) else jnp.float32
     p, q = p.astype(dtype), q.astype(dtype)
+    clamp_log_ratio, clamp = (
+        None if bound is None else bound.astype(dtype) for bound in (clamp_log_ratio, clamp)
+    )
     keep = jnp.ones(p.shape, jnp.bool_)
     weight = jnp.ones((), dtype)
     if where is not None:

@@ -166,6 +166,19 @@ def test_rows_that_cannot_be_computed_with_and_rows_left_out():
     )
     assert np.isnan(value).tolist() == [False, False, True, False]
     assert np.isnan(mass).tolist() == [False, True, True, True]
+    # Classes without a probability have none of the mass, and no entropy.
+    z[1] = [0.0, -np.inf, -np.inf]
+    value, mass = kldiv.gather_log_probs(z[1], 1, support=[1, 2], return_mass=True)
+    assert np.isnan(value)
+    assert mass == 0
+    # Of classes named the set is known: what is not a number is theirs alone.
+    _, gradient = kldiv.value_and_grad(kldiv.entropy, z[1:2], support=[[1, 2]])
+    np.testing.assert_array_equal(gradient, [[0, np.nan, np.nan]])
+    z[1] = [0.0, np.nan, 1.0]
+    _, gradient = kldiv.value_and_grad(kldiv.entropy, z[1:2], support=[[0, 1]])
+    np.testing.assert_array_equal(gradient, [[np.nan, np.nan, 0]])
+    _, gradient = kldiv.value_and_grad(kldiv.entropy, z[1:2], top_p=0.5)
+    assert np.isnan(gradient).all()
     where = [True, False, False, False]
     bad = [[0, 2], [7, 7], [], [-1]]
     value, mass = kldiv.gather_log_probs(

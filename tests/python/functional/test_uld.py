@@ -266,6 +266,15 @@ def test_outputs_over_ids():
     np.testing.assert_array_equal(out, expected)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "uint32", "uint64"])
+def test_ids_of_any_integers(dtype):
+    p, q = rows()
+    expected = kldiv.uld(p, q, id_map=IDS)
+    np.testing.assert_array_equal(
+        kldiv.uld(p, q, id_map=tuple(np.array(ids, dtype) for ids in IDS)), expected
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [

@@ -56,6 +56,28 @@ def test_special_values_and_transforms(name, straight_through):
     assert float(second) == pytest.approx(1.0 if straight_through else of_k3)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_beyond_a_clamp_there_is_no_gradient_even_if_the_derivative_is_infinite(name):
+    p, q = np.float32([-1.0, -1.0, 0]), np.float32([-np.inf, -100, 0])
+    value, slope = jax.value_and_grad(
+        lambda q: abs(function(name)(p, q, clamp=10.0)).sum(), argnums=0
+    )(q)
+    assert value == 20
+    np.testing.assert_array_equal(slope[:2], 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_clamps_are_of_the_dtype_of_the_values(name):
+    """Under ``jax_enable_x64`` a Python number is a float64 array."""
+    p, q = np.float32([-1.0, -2.0]), np.float32([-1.5, -1.0])
+    options = {"straight_through": True, "clamp_log_ratio": 0.75, "clamp": 0.25}
+    with jax.enable_x64(True):
+        value, pull_back = jax.vjp(lambda q: function(name)(p, q, **options), q)
+        (slope,) = pull_back(np.ones_like(value))
+    assert value.dtype == slope.dtype == np.float32
+    np.testing.assert_array_equal(slope, [-0.5, 1.0])
+
+
 def test_accuracy_in_float32():
     r = np.concatenate([sign * 10.0 ** np.arange(-15, 1.3, 0.11) for sign in (1, -1)])
     r = r.astype(np.float32)

@@ -57,6 +57,65 @@ def test_numbers_and_gradients_are_those_of_numpy(rule):
     np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_a_constant_added_to_the_logits_does_not_round_the_mass():
+    z = np.float32([[14.0, 0.0, 0.5]])
+    _, expected = kldiv.entropy(z, top_k=1, return_mass=True)
+    for offset in (0.0, 1e4, -3e5):
+
+        def mass(z):
+            return kj.entropy(z, top_k=1, return_mass=True)[1].sum()
+
+        value, slope = jax.value_and_grad(mass)(z + np.float32(offset))
+        np.testing.assert_allclose(value, expected[0], rtol=1e-7)
+        np.testing.assert_allclose(slope.sum(), 0, atol=1e-7)
+        assert (slope != 0).all()
+
+
+def test_masses_of_rows_without_a_class():
+    z = np.float32([[-np.inf, -np.inf], [0.0, -np.inf]])
+    for options in ({"top_p": 0.9}, {"support": [[0], [1]]}):
+        given = {"return_mass": True, **options}
+        expected = kldiv.entropy(z, **given)
+        found = jax.jit(lambda z: kj.entropy(z, **given))(z)  # noqa: B023
+        for own, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(own, wanted)
+
+
+def test_nothing_comes_from_rows_that_are_left_out():
+    z, labels = np.float32([[np.nan, 1.0], [2.0, 1.0]]), np.array([0, 1])
+
+    def of_labels(z):
+        return kj.gather_log_probs(z, labels, top_k=1, ignore_index=0, return_mass=True)[1].sum()
+
+    def of_weights(z):
+        return kj.entropy(z, top_k=1, weights=np.float32([0, 1]), return_mass=True)[1].sum()
+
+    for mass in (of_labels, of_weights):
+        slope = jax.grad(mass)(z)
+        np.testing.assert_array_equal(slope[0], 0)
+        assert (slope[1] != 0).all()
+
+
+def test_an_index_to_ignore_that_labels_cannot_hold():
+    z, labels = np.float32([[3.0, 2.0, 1.0], [0.0, 2.0, 1.0]]), np.array([1, 2], np.uint8)
+    for ignore_index, left in ((258, [True, True]), (-254, [True, True]), (2, [True, False])):
+        options = {"top_k": 2, "return_mass": True, "ignore_index": ignore_index}
+        expected = kldiv.gather_log_probs(z, labels, **options)
+        found = jax.jit(lambda z: kj.gather_log_probs(z, labels, **options))(z)  # noqa: B023
+        for own, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(own, wanted, rtol=1e-6)
+            np.testing.assert_array_equal(own != 0, left)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("rule", RULES[:4], ids=str)
+def test_gradients_of_rows_that_cannot_be_computed_with(rule, bad):
+    z = np.float32([[0.0, bad, *range(8)], [*range(10)], [-np.inf] * 10])
+    slope = jax.grad(lambda z: kj.entropy(z, **rule).sum())(z)
+    assert np.isnan(slope[::2]).all()
+    assert np.isfinite(slope[1]).all()
+
+
 def test_bad_options_are_refused_while_tracing():
     z = jnp.zeros((2, 4))
     for options, error, message in [

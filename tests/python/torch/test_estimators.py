@@ -54,6 +54,16 @@ def test_special_values(name, straight_through):
     np.testing.assert_array_equal(p.grad, -slope)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_beyond_a_clamp_there_is_no_gradient_even_if_the_derivative_is_infinite(name):
+    p, q = (torch.tensor(one, requires_grad=True) for one in ([-1.0, -1.0, 0], [-np.inf, -1e4, 0]))
+    value = function(name)(p, q, clamp=10.0)
+    value.sum().backward()
+    np.testing.assert_array_equal(value.detach().abs(), [10, 10, 0])
+    np.testing.assert_array_equal(q.grad, [0, 0, 1.0 if name == "k1" else 0])
+    np.testing.assert_array_equal(p.grad, -q.grad)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_narrow_dtypes_are_widened(dtype):
     q = torch.tensor([-0.101, -0.13, -9.03, -0.2], dtype=dtype, requires_grad=True)

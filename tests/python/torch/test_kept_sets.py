@@ -99,6 +99,49 @@ def test_the_formula_keeps_what_the_extension_keeps(rule):
     assert ((z.numpy() >= lowest.numpy()[..., None]) == kept).all()
 
 
+OFFSETS = [0.0, 1e4, -3e5]
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("rule", [{"top_k": 1}, {"support": [[0, 2]]}], ids=str)
+def test_a_constant_added_to_the_logits_does_not_round_the_mass(rule, offset):
+    z = (torch.tensor([[14.0, 0.0, 0.5]]) + offset).requires_grad_()
+    _, mass = kt.entropy(z, return_mass=True, **rule)
+    (slope,) = torch.autograd.grad(mass, z)
+    p = (z.detach().double() - offset).softmax(-1)[0]
+    keep = torch.tensor([True, False, "support" in rule])
+    inside = p[keep].sum()
+    np.testing.assert_allclose(mass.detach(), [inside], rtol=1e-7)
+    # Of a mass that is 1 but for rounding, too.
+    expected = torch.where(keep, p * p[~keep].sum(), -p * inside)
+    np.testing.assert_allclose(slope[0], expected, rtol=1e-6, atol=1e-7)
+    assert (slope != 0).all()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("rule", RULES[:4], ids=str)
+def test_gradients_of_rows_that_cannot_be_computed_with(rule, bad):
+    z = torch.tensor([[0.0, bad, *range(8)], [*range(10)], [-torch.inf] * 10])
+
+    def values(z):
+        return kt.entropy(z, **rule)
+
+    slopes = [torch.autograd.grad(values(z.requires_grad_()).sum(), z)[0]]
+    slopes.append(torch.func.grad(lambda z: values(z).sum())(z.detach()))
+    for slope in slopes:
+        assert slope[::2].isnan().all()
+        assert slope[1].isfinite().all()
+
+
+def test_rows_left_out_by_one_mask_for_all():
+    z = rows().requires_grad_()
+    for where in (torch.tensor(True), torch.tensor([False]), torch.ones(6, dtype=torch.bool)[::2]):
+        value, mass = kt.entropy(z, top_k=3, where=where, return_mass=True)
+        expected, kept = kt.entropy(z, top_k=3, return_mass=True)
+        np.testing.assert_array_equal(value.detach(), (expected * where).detach())
+        np.testing.assert_array_equal(mass.detach(), (kept * where).detach())
+
+
 def test_compiled_code_has_no_break():
     z, ids = rows(), torch.arange(3).expand(2, 3, 3)
     labels = torch.zeros(2, 3, dtype=torch.int64)

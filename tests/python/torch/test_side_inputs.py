@@ -55,6 +55,14 @@ def test_labels(dtype, ignore_index):
     torch.testing.assert_close(second, torch.autograd.grad(reference, wide)[0])
 
 
+def test_log_softmax_with_masks_of_any_strides():
+    z = logits()
+    strided = torch.tensor([1, 0, 0, 0, 1, 0, 0, 0], dtype=torch.bool)[::2]
+    for where in (torch.tensor(True), torch.tensor([False]), strided):
+        expected = torch.where(where[..., None], z.log_softmax(-1), 0.0)
+        torch.testing.assert_close(kt.log_softmax(z, where=where), expected)
+
+
 def test_an_index_of_uint64_that_int64_lacks():
     held = torch.tensor([3, 2**63 - 1], dtype=torch.int64).to(torch.uint64)
     held = torch.cat([held[:1], (held[1:].view(torch.int64) + 5).view(torch.uint64)])

@@ -20,7 +20,7 @@ def lowest_kept(
 ) -> Tensor:
     """The lowest logit of every row that a sampler keeps, with an axis of length 1 for classes.
 
-    NaN of a row that holds NaN. A constant: it has no gradient.
+    NaN of a row that holds NaN or +∞, or no class. A constant: it has no gradient.
     """
     z = z.detach().to(value_dtype(z))
     largest = z.amax(-1, keepdim=True)
@@ -36,4 +36,4 @@ def lowest_kept(
         held = weights.cumsum(-1)
         inside = (held - weights < top_p * held[..., -1:]) & (falling >= lowest)
         lowest = torch.where(inside, falling, torch.inf).amin(-1, keepdim=True)
-    return torch.where(largest.isnan(), largest, lowest)
+    return torch.where(largest.isfinite(), lowest, torch.nan)

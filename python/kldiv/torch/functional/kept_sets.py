@@ -14,10 +14,11 @@ from torch import Tensor
 from kldiv import _kldiv
 from kldiv._arrays import as_rows
 from kldiv._requests import KeptSets, as_rules, check_shape, ids_of
+from kldiv.torch import formulas
 from kldiv.torch.formulas.kept_sets import lowest_kept
-from kldiv.torch.functional.rows import RowOptions, can_be_looked_at
+from kldiv.torch.functional.rows import EXTENSION_DEVICE, can_be_looked_at
 from kldiv.torch.ops.modes import is_traced
-from kldiv.torch.ops.softmax import logsumexp as logsumexp_loss
+from kldiv.torch.ops.softmax import log_softmax
 
 
 def masked(
@@ -34,7 +35,8 @@ def masked(
     if kept is None:
         return z
     if support is None:
-        keep = z.detach() >= _lowest(z, temperature, kept)
+        # All of a row in which no logit is the lowest, so that it is NaN throughout.
+        keep = ~(z.detach() < _lowest(z, temperature, kept))
     elif isinstance(support, Tensor):
         keep = _named(z, support)
     elif is_traced():
@@ -49,12 +51,16 @@ def masked(
 
 
 def mass(z: Tensor, kept: Tensor, temperature: Any, counted: Tensor | None) -> Tensor:
-    """The probability of the classes kept of every row; 0 of rows that do not count."""
-    sums = [
-        RowOptions(counted, None, "none", None).run(logsumexp_loss, (rows, temperature))
-        for rows in (kept, z)
-    ]
-    share = (sums[0] - sums[1]).exp().clamp(max=1.0)
+    """The probability of the classes kept of every row; 0 of rows that do not count.
+
+    Of log-probabilities, which large logits do not round as they round a log-sum-exp.
+    """
+    compute = log_softmax if z.device.type == EXTENSION_DEVICE else formulas.log_softmax
+    p = compute(z, temperature, counted).exp()
+    # Where a row is NaN throughout, 0 times it is, too.
+    share = torch.where(kept.detach().isneginf(), 0.0 * p, p).sum(-1)
+    # Above 1 by rounding, which is no reason to have no gradient.
+    share = share - (share.detach() - 1.0).clamp(min=0.0)
     return share if counted is None else torch.where(counted, share, 0.0)
 
 

@@ -80,7 +80,7 @@ torch.library.define(
 def _log_softmax(z: Tensor, temperature: Tensor, where: Tensor | None) -> Tensor:
     out, memory = new_tensor(z.shape, formulas.value_dtype(z))
     rows = as_rows("z", z.detach().resolve_neg(), -1)
-    mask = None if where is None else where.expand(z.shape[:-1]).reshape(-1).numpy()
+    mask = None if where is None else where.expand(z.shape[:-1]).reshape(-1).contiguous().numpy()
     _kldiv.log_softmax(rows, temperature.item(), mask, memory)
     return out
 
