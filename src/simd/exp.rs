@@ -95,20 +95,6 @@ impl<V: Lanes> ScaledExp<V> {
         }
     }
 
-    /// For w = 1 and the c next to each of these for which the table is the same; and these c.
-    #[inline(always)]
-    pub(crate) fn pair(
-        token: V::Token,
-        inverse_temperature: f64,
-        ln_divisors: (f64, f64),
-    ) -> ((Self, Self), (f64, f64)) {
-        let whole = |ln_divisor: f64| (ln_divisor * std::f64::consts::LOG2_E).round() / std::f64::consts::LOG2_E;
-        let divisors = (whole(ln_divisors.0), whole(ln_divisors.1));
-        let powers = V::powers(token, 1.0);
-        let exp = |ln_divisor| ScaledExp { powers, ..Self::new(token, inverse_temperature, ln_divisor, 1.0) };
-        ((exp(divisors.0), exp(divisors.1)), divisors)
-    }
-
     /// `x` not below the floor; NaN stays NaN.
     #[inline(always)]
     pub(crate) fn bounded(&self, x: V) -> V {

@@ -137,13 +137,13 @@ impl Moments {
             let sums = blocks.clone().map(part).map(|(largest, sum)| LogSumExp { largest, rest: sum - 1.0 });
             LogSumExp::merge(sums, rate)
         };
-        let p = side(|block| (block.origins.0, block.p[0]));
-        let q = side(|block| (block.origins.1, block.q[0]));
+        let p = side(|block| (block.references.0, block.p[0]));
+        let q = side(|block| (block.references.1, block.q[0]));
         let mut means = [0.0; 4];
         for block in blocks {
             let (x, y) = (block.references.0 - p.largest, block.references.1 - q.largest);
-            let p_weight = rate * ((block.origins.0 - p.largest) * rate - p.ln_sum()).exp();
-            let q_weight = rate * ((block.origins.1 - q.largest) * rate - q.ln_sum()).exp();
+            let p_weight = rate * (x * rate - p.ln_sum()).exp();
+            let q_weight = rate * (y * rate - q.ln_sum()).exp();
             means[0] += p_weight * (block.p[1] + x * block.p[0]);
             means[1] += p_weight * (block.p[2] + y * block.p[0]);
             means[2] += q_weight * (block.q[1] + x * block.q[0]);
@@ -158,12 +158,9 @@ impl Moments {
     }
 }
 
-/// Of a block.
+/// Of a block, with exponentials and logits relative to `references`.
 #[derive(Clone, Copy)]
 struct BlockSums {
-    /// What the exponentials are relative to.
-    origins: (f64, f64),
-    /// What the logits are relative to, x₀ and y₀.
     references: (f64, f64),
     largest: (f64, f64),
     /// Σp, Σp(x − x₀), Σp(y − y₀).
@@ -192,11 +189,11 @@ impl Kernel for FirstSums<'_> {
             if !(fits_narrow_lanes(references.0, rate) && fits_narrow_lanes(references.1, rate)) {
                 return None;
             }
-            let (exps, divisors) = ScaledExp::<S::F32>::pair(simd, rate, (references.0 * rate, references.1 * rate));
+            let exp = |reference: f64| ScaledExp::<S::F32>::new(simd, rate, reference * rate, 1.0);
             let lowest = lowest_narrow_logit(rate);
             let lowest_lanes = S::F32::splat(simd, lowest);
             let mut step = FirstStep {
-                exps,
+                exps: (exp(references.0), exp(references.1)),
                 references: (S::F32::splat(simd, references.0), S::F32::splat(simd, references.1)),
                 largest: (lowest_lanes, lowest_lanes),
             };
@@ -211,8 +208,7 @@ impl Kernel for FirstSums<'_> {
             // −∞ and NaN make a sum NaN or infinite.
             let (p, q) = ([p_sum, p_x, p_y], [q_sum, q_x, q_y]);
             let finite = p.iter().chain(&q).all(|sum| sum.is_finite());
-            let origins = (divisors.0 / rate, divisors.1 / rate);
-            return finite.then_some(BlockSums { origins, references, largest, p, q });
+            return finite.then_some(BlockSums { references, largest, p, q });
         }
     }
 }

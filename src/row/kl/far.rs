@@ -209,7 +209,10 @@ impl<V: Lanes> BlockAt<'_, V> {
         }
         // Pads the last vector: both exponentials and the difference are 0.
         let lowest = lowest_narrow_logit(rate);
-        let (exps, divisors) = ScaledExp::<V>::pair(token, rate, (references.0 * rate, references.1 * rate));
+        let exps = (
+            ScaledExp::<V>::new(token, rate, references.0 * rate, 1.0),
+            ScaledExp::<V>::new(token, rate, references.1 * rate, 1.0),
+        );
         let lowest_lanes = V::splat(token, lowest);
         let mut step = FarStep::<V, P, Q> { exps, largest: (lowest_lanes, lowest_lanes) };
         let blocks = [Block::new(p, lowest), Block::new(q, lowest)];
@@ -217,8 +220,8 @@ impl<V: Lanes> BlockAt<'_, V> {
         let largest = step.largest;
         // −∞ and NaN make a sum NaN.
         let found = (p_sum.is_finite() && q_sum.is_finite() && cross.is_finite()).then_some(BlockSums {
-            p: LogSumExp { largest: divisors.0 / rate, rest: p_sum - 1.0 },
-            q: LogSumExp { largest: divisors.1 / rate, rest: q_sum - 1.0 },
+            p: LogSumExp { largest: references.0, rest: p_sum - 1.0 },
+            q: LogSumExp { largest: references.1, rest: q_sum - 1.0 },
             cross,
             norms: Norms { pp, qq, pq, cross_cross, cross_p },
         });
@@ -242,6 +245,7 @@ struct FarStep<V: Lanes, const P: bool, const Q: bool> {
 }
 
 impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, P, Q> {
+    const UNROLLED: usize = 2;
     const AHEAD: usize = AHEAD;
 
     #[inline(always)]
@@ -258,13 +262,13 @@ impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, 
         if P || Q {
             runs[3] = p.mul_add_relaxed(p, runs[3]);
         }
-        if !Q {
-            runs[1] = self.exps.1.add(runs[1], y);
-        } else {
+        if Q {
             let q = self.exps.1.summand(y);
             runs[1] = runs[1] + q;
             runs[4] = q.mul_add_relaxed(q, runs[4]);
             runs[5] = p.mul_add_relaxed(q, runs[5]);
+        } else {
+            runs[1] = self.exps.1.add(runs[1], y);
         }
         if P {
             let cross = p * difference;
