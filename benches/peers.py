@@ -102,6 +102,13 @@ NAMED: dict[str, dict[str, Any]] = {
         "jobs": "kl+autograd,cross_entropy+autograd",
         "peers": "torch,compile",
     },
+    # In JAX, beside optax; kldiv's own column is NumPy's call.
+    "jax": {
+        "shapes": "512x32000,256x128256",
+        "dtypes": "float32,bfloat16",
+        "jobs": "kl,kl+grad,js,js+grad,cross_entropy,cross_entropy+grad",
+        "peers": "jax,kldiv_jax",
+    },
     # How the time grows.
     "rows": {
         "shapes": ",".join(f"{rows}x128256" for rows in ROWS),

@@ -72,6 +72,12 @@ pub(super) struct Buffer {
     pub(super) dims: Vec<usize>,
 }
 
+impl Buffer {
+    pub(super) fn bytes(&self) -> usize {
+        self.dims.iter().product::<usize>() * self.stored.size()
+    }
+}
+
 /// An argument or a result, by the name that it is passed under.
 pub(super) type Named<'a> = (&'a str, Buffer);
 

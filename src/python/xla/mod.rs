@@ -6,10 +6,12 @@
 //! * [`c_api`]: the interface in C; [`frame`]: a call in Rust.
 //! * [`parts`]: the arguments of a call, and the elements of `jax.vmap`.
 //! * [`functions`]: one call of the crate for each.
+//! * [`pages`]: the memory of large results.
 
 mod c_api;
 mod frame;
 mod functions;
+mod pages;
 mod parts;
 
 use std::ffi::{CString, c_void};
@@ -125,6 +127,9 @@ unsafe fn execute(frame: &CallFrame, function: Function) -> Result<(), Refusal> 
         // SAFETY: as promised.
         let frame = unsafe { Frame::read(frame) }?;
         let call = Call::new(&frame)?;
+        for (_, result) in &frame.results {
+            pages::prefer_huge(result.data, result.bytes());
+        }
         let execution = Execution { isa: default_isa(), threads: crate::num_threads(), interrupted: &|| false };
         call.parts().try_for_each(|part| function(&part, &execution))
     })
