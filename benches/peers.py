@@ -70,8 +70,8 @@ NAMED: dict[str, dict[str, Any]] = {
         "jobs": ",".join(job.key for job in FAMILY),
         "peers": "none",
     },
-    # Every shape, dtype, job and library.
-    "shapes": {},
+    # Every shape, dtype, job and other library.
+    "shapes": {"peers": ",".join(name for name in CONTENDERS if name != "kldiv_jax")},
     # Teachers kept as top-k, beside what costs as much as they are to.
     "top_k": {
         "shapes": "256x128256",

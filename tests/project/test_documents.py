@@ -83,6 +83,7 @@ SMALL = {
     "close": "--shapes 2x17 --dtypes float32 --peers torch --threads 1",
     "small": "--shapes 1x17 --dtypes float32 --threads 1",
     "autograd": "--shapes 1x17 --dtypes float32 --peers torch --threads 1",
+    "jax": "--shapes 1x17 --dtypes float32 --jobs kl+grad,cross_entropy --threads 1",
     "rows": "--shapes 1x17,2x17",
     "classes": "--shapes 2x3,2x17",
     "threads": "--shapes 2x17 --threads 1,2",

@@ -55,6 +55,22 @@ PASSED = (
 )
 """What handlers know by the name that it has in Python."""
 SIDES = ("p_temperature", "q_temperature")
+FIELDS = {
+    DivergenceRequest: ("kind", "parameter", "spaces", "temperatures"),
+    CrossEntropyRequest: (
+        "space",
+        "temperature",
+        "ignore_index",
+        "label_smoothing",
+        "z_loss",
+        "softcap",
+    ),
+    EntropyRequest: ("space", "temperature"),
+    LogSumExpRequest: ("temperature",),
+}
+"""What is constant in a request, beside its reducer; a pair is one of p and one of q."""
+WITHOUT_REQUEST = ("temperature", "ignore_index")
+"""The same in the options of `log_softmax` and `gather_log_probs`."""
 
 for _name, _handler in _kldiv.xla_handlers().items():
     jax.ffi.register_ffi_target(f"kldiv_{_name}", _handler, platform="cpu")
@@ -145,27 +161,19 @@ def _attributes(request: Any, options: Mapping[str, Any]) -> dict[str, Any] | No
     """All that is no array of a call; `None` of what has no handler."""
     if request is None:
         # Without rows that are added up.
-        found = {"reduction": "none"} | {
-            option: options[option]
-            for option in ("temperature", "ignore_index")
-            if option in options
-        }
-    else:
-        reducer = request.reducer
-        found = {"reduction": reducer.reduction, "denominator": reducer.denominator}
-    if type(request) is DivergenceRequest:
-        found |= dict(zip(("p_space", "q_space"), request.spaces, strict=True))
-        found |= dict(zip(SIDES, request.temperatures, strict=True))
-        found |= {"kind": request.kind, "parameter": request.parameter}
-    elif type(request) is CrossEntropyRequest:
-        same = ("space", "temperature", "ignore_index", "label_smoothing", "z_loss", "softcap")
-        found |= {one: getattr(request, one) for one in same}
-    elif type(request) is EntropyRequest:
-        found |= {"space": request.space, "temperature": request.temperature}
-    elif type(request) is LogSumExpRequest:
-        found |= {"temperature": request.temperature}
-    elif request is not None:
+        own = {option: options[option] for option in WITHOUT_REQUEST if option in options}
+        return {"reduction": "none"} | own
+    if type(request) not in FIELDS:
         return None
+    reducer = request.reducer
+    found = {"reduction": reducer.reduction, "denominator": reducer.denominator}
+    for field in FIELDS[type(request)]:
+        value = getattr(request, field)
+        if isinstance(value, tuple):
+            of_side = field.removesuffix("s")
+            found[f"p_{of_side}"], found[f"q_{of_side}"] = value
+        else:
+            found[field] = value
     return found
 
 
