@@ -147,6 +147,7 @@ def with_torch_func(case: Case) -> Outcome:
 
 
 def with_jax(case: Case) -> Outcome:
+    """As XLA calls the extension: nothing but options is known while JAX traces."""
     import jax
 
     import kldiv.jax as kj
@@ -154,21 +155,24 @@ def with_jax(case: Case) -> Outcome:
     jax.config.update("jax_enable_x64", True)
     arrays = {name: jax.numpy.asarray(array) for name, array in arrays_of(case).items()}
     function = getattr(kj, case.subject.name)
-    keywords = keywords_of(case)
-    keywords.update(
-        {name: arrays[name] for name in ("where", "weights", "class_weights") if name in arrays}
-    )
     names = case.wrt or ()
 
-    def of_inputs(*inputs: Any) -> Any:
-        known = {**arrays, **dict(zip(names, inputs, strict=True))}
-        return function(*kept.positional_of(case, known, positional_of(case)), **keywords)
+    @jax.jit
+    def compiled(arrays: dict[str, Any]) -> tuple[Any, ...]:
+        beside = ("where", "weights", "class_weights")
+        keywords = keywords_of(case) | {name: arrays[name] for name in beside if name in arrays}
 
-    if not names:
-        return Outcome(np.asarray(of_inputs()))
-    value, pull_back = jax.vjp(of_inputs, *(arrays[name] for name in names))
-    upstream = arrays.get("grad_output", jax.numpy.ones(()))
-    gradients = pull_back(jax.numpy.broadcast_to(upstream.astype(value.dtype), value.shape))
+        def of_inputs(*inputs: Any) -> Any:
+            known = {**arrays, **dict(zip(names, inputs, strict=True))}
+            return function(*kept.positional_of(case, known, positional_of(case)), **keywords)
+
+        if not names:
+            return (of_inputs(),)
+        value, pull_back = jax.vjp(of_inputs, *(arrays[name] for name in names))
+        upstream = arrays.get("grad_output", jax.numpy.ones(()))
+        return value, *pull_back(jax.numpy.broadcast_to(upstream.astype(value.dtype), value.shape))
+
+    value, *gradients = compiled(arrays)
     return Outcome(
         np.asarray(value), {name: np.asarray(g) for name, g in zip(names, gradients, strict=True)}
     )
