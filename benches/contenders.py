@@ -108,27 +108,10 @@ class Jax:
         """Make the call, compiled when it is first made."""
         if job.function not in COMPILED:
             return None
-        jax, losses = self.jax, self.losses
+        jax, function = self.jax, self._function(job)
         first, second = (jax.numpy.asarray(array) for array in inputs.pair(job))
-        kl_of_logs = losses.kl_divergence_with_log_targets
-
-        def kl(q: Any, p: Any) -> Any:
-            return kl_of_logs(jax.nn.log_softmax(q), jax.nn.log_softmax(p))
-
-        def of_probabilities(q: Any, p: Any) -> Any:
-            return losses.kl_divergence(jax.numpy.log(q), p)
-
-        def jensen_shannon(q: Any, p: Any) -> Any:
-            ln_p, ln_q = jax.nn.log_softmax(p), jax.nn.log_softmax(q)
-            ln_m = jax.numpy.logaddexp(ln_p, ln_q) - np.log(2)
-            return (kl_of_logs(ln_m, ln_p) + kl_of_logs(ln_m, ln_q)) / 2
-
-        function: Callable[..., Any] = of_probabilities if job.space == "probs" else kl
         if job.function == "cross_entropy":
             first = jax.numpy.asarray(inputs.labels)
-            function = losses.softmax_cross_entropy_with_integer_labels
-        elif job.function == "jensen_shannon":
-            function = jensen_shannon
         if not job.gradient:
             value = jax.jit(function)
             return lambda: (value(second, first).block_until_ready(), None)
@@ -144,6 +127,47 @@ class Jax:
             return value, gradient
 
         return backward
+
+    def _function(self, job: Job) -> Callable[..., Any]:
+        """Give the function of what is differentiated, and of what is held constant."""
+        jax, losses = self.jax, self.losses
+        kl_of_logs = losses.kl_divergence_with_log_targets
+
+        def kl(q: Any, p: Any) -> Any:
+            return kl_of_logs(jax.nn.log_softmax(q), jax.nn.log_softmax(p))
+
+        def of_probabilities(q: Any, p: Any) -> Any:
+            return losses.kl_divergence(jax.numpy.log(q), p)
+
+        def jensen_shannon(q: Any, p: Any) -> Any:
+            ln_p, ln_q = jax.nn.log_softmax(p), jax.nn.log_softmax(q)
+            ln_m = jax.numpy.logaddexp(ln_p, ln_q) - np.log(2)
+            return (kl_of_logs(ln_m, ln_p) + kl_of_logs(ln_m, ln_q)) / 2
+
+        if job.function == "cross_entropy":
+            theirs: Callable[..., Any] = losses.softmax_cross_entropy_with_integer_labels
+            return theirs
+        if job.function == "jensen_shannon":
+            return jensen_shannon
+        return of_probabilities if job.space == "probs" else kl
+
+
+class KldivJax(Jax):
+    """`kldiv.jax` under jax.jit."""
+
+    title = "kldiv.jax"
+
+    def __init__(self) -> None:
+        super().__init__()
+        import kldiv.jax
+
+        self.functions = kldiv.jax.FUNCTIONS
+
+    def _function(self, job: Job) -> Callable[..., Any]:
+        ours = self.functions[job.function]
+        if job.function == "cross_entropy":
+            return ours
+        return lambda q, p: ours(p, q, space=job.space)
 
 
 class SciPy:
@@ -271,6 +295,7 @@ CONTENDERS: dict[str, Any] = {
     "torch": Torch,
     "compile": TorchCompile,
     "jax": Jax,
+    "kldiv_jax": KldivJax,
     "scipy": SciPy,
     "numpy": NumPy,
     "simsimd": SimSimd,
@@ -292,5 +317,5 @@ def installed(names: list[str]) -> dict[str, Any]:
 def versions(contenders: dict[str, Any]) -> dict[str, str]:
     """Versions of the packages in use."""
     packages = {each.package for each in contenders.values()} | {"numpy"}
-    packages |= {"jaxlib", "optax"} if "jax" in contenders else set()
+    packages |= {"jaxlib", "optax"} if "jax" in packages else set()
     return {name: importlib.metadata.version(name) for name in sorted(packages)}

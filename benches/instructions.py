@@ -4,9 +4,9 @@
     python benches/instructions.py --save                  kept, as documents show it
     python benches/instructions.py --jobs kl,compare --dtypes float32
 
-Valgrind knows no AVX-512, so that what is counted is AVX2, with one thread: the difference of a call
-with `MANY` rows and one with `FEW`, by which what a call costs beside falls out. `far` rows are
-independent, a `close` one is the other and a little noise.
+Valgrind knows no AVX-512, so that what is counted is AVX2, with one thread: the difference of a
+call with `MANY` rows and one with `FEW`, by which what a call costs beside falls out. `far` rows
+are independent, a `close` one is the other and a little noise.
 """
 
 from __future__ import annotations
@@ -74,7 +74,12 @@ def counted(options: argparse.Namespace) -> list[dict[str, Any]]:
         out = Path(folder) / "calls"
         subprocess.run(
             [
-                *(valgrind, "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"),
+                *(
+                    valgrind,
+                    "--tool=callgrind",
+                    "--instr-atstart=no",
+                    f"--callgrind-out-file={out}",
+                ),
                 *("--log-file=" + os.devnull, sys.executable, __file__),
                 *("--jobs", options.jobs, "--dtypes", options.dtypes, "--rows", options.rows),
                 *("--classes", str(options.classes), "--counted", folder),

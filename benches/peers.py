@@ -70,8 +70,8 @@ NAMED: dict[str, dict[str, Any]] = {
         "jobs": ",".join(job.key for job in FAMILY),
         "peers": "none",
     },
-    # Every shape, dtype, job and library.
-    "shapes": {},
+    # Every shape, dtype, job and other library.
+    "shapes": {"peers": ",".join(name for name in CONTENDERS if name != "kldiv_jax")},
     # Teachers kept as top-k, beside what costs as much as they are to.
     "top_k": {
         "shapes": "256x128256",
@@ -101,6 +101,13 @@ NAMED: dict[str, dict[str, Any]] = {
         "dtypes": "float32,bfloat16",
         "jobs": "kl+autograd,cross_entropy+autograd",
         "peers": "torch,compile",
+    },
+    # In JAX, beside optax; kldiv's own column is NumPy's call.
+    "jax": {
+        "shapes": "512x32000,256x128256",
+        "dtypes": "float32,bfloat16",
+        "jobs": "kl,kl+grad,js,js+grad,cross_entropy,cross_entropy+grad",
+        "peers": "jax,kldiv_jax",
     },
     # How the time grows.
     "rows": {

@@ -49,6 +49,15 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// A mask of other numbers than 0 and 1.
+    Mask {
+        /// The role of the mask.
+        argument: &'static str,
+        /// First offending row.
+        index: usize,
+        /// Its value.
+        value: i128,
+    },
     /// A class index outside `0..classes` that is not the ignored one.
     Label {
         /// First offending row.
@@ -152,6 +161,12 @@ impl fmt::Display for Error {
             Error::Parameter { name, value, domain } => write!(f, "{name} must be {domain}, got {}", Number(*value)),
             Error::Weight { argument, index, value } => {
                 write!(f, "{argument} must be finite and non-negative, but element {index} is {value}")
+            }
+            Error::Mask { argument, index, value } => {
+                write!(
+                    f,
+                    "{argument} is a mask of booleans, or of integers 0 and 1, but holds {value} at index {index}"
+                )
             }
             Error::Label { row, label, classes, ignore_index } => {
                 write!(f, "label {label} in row {row} is out of range for {classes} classes")?;

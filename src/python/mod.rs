@@ -12,6 +12,7 @@ mod results;
 mod settings;
 mod sparse;
 mod uld;
+mod xla;
 
 use pyo3::prelude::*;
 
@@ -34,6 +35,8 @@ mod _kldiv {
     use super::sparse::{check_rule, sparse_loss};
     #[pymodule_export]
     use super::uld::uld;
+    #[pymodule_export]
+    use super::xla::xla_handlers;
 
     use pyo3::prelude::*;
 

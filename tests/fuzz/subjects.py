@@ -84,8 +84,9 @@ class Subject:
     """Whether space and temperature may be pairs."""
     has_classes: bool = True
     """Whether rows have an axis of classes."""
-    jax: float = 0.015
-    """The share of cases that JAX runs: more where it computes something by itself."""
+    jax: float | None = None
+    """The share of cases that JAX runs at once, where it computes something by itself; None where
+    XLA calls the extension."""
     gives_classes: bool = False
     """Whether it gives a `TopK`, or refuses rows."""
     own_classes: bool = False

@@ -171,33 +171,39 @@ def with_jax(case: Case) -> Outcome:
     jax.config.update("jax_enable_x64", True)
     arrays = {name: jax.numpy.asarray(array) for name, array in arrays_of(case).items()}
     function = function_of(case, kj)
-    keywords = keywords_of(case)
-    keywords.update(
-        {name: arrays[name] for name in ("where", "weights", "class_weights") if name in arrays}
-    )
     names = case.wrt or ()
 
-    def of_all(*inputs: Any) -> Any:
-        known = {**arrays, **dict(zip(names, inputs, strict=True))}
-        return function(*kept.positional_of(case, known, positional_of(case)), **keywords)
+    def computed(arrays: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+        beside = ("where", "weights", "class_weights")
+        keywords = keywords_of(case) | {name: arrays[name] for name in beside if name in arrays}
+        inputs = [arrays[name] for name in names]
 
-    def of_inputs(*inputs: Any) -> Any:
-        return of_all(*inputs)[0] if case.return_mass else of_all(*inputs)
+        def of_all(*inputs: Any) -> Any:
+            known = {**arrays, **dict(zip(names, inputs, strict=True))}
+            found = function(*kept.positional_of(case, known, positional_of(case)), **keywords)
+            return found if case.return_mass else (found, None)
 
-    if not names:
-        value, mass = of_all() if case.return_mass else (of_all(), None)
-        return Outcome(np.asarray(value), mass=None if mass is None else np.asarray(mass))
-    outcome = Outcome()
-    if case.return_mass:
-        mass, pull_mass = jax.vjp(
-            lambda *inputs: of_all(*inputs)[1], *(arrays[name] for name in names)
-        )
-        outcome.mass = np.asarray(mass)
-        gradients = map(np.asarray, pull_mass(jax.numpy.ones_like(mass)))
-        outcome.mass_gradients = dict(zip(names, gradients, strict=True))
-    value, pull_back = jax.vjp(of_inputs, *(arrays[name] for name in names))
-    upstream = arrays.get("grad_output", jax.numpy.ones(()))
-    gradients = pull_back(jax.numpy.broadcast_to(upstream.astype(value.dtype), value.shape))
-    outcome.value = np.asarray(value)
-    outcome.gradients = {name: np.asarray(g) for name, g in zip(names, gradients, strict=True)}
-    return outcome
+        if not names:
+            return (*of_all(), None, None)
+        mass = of_mass = None
+        if case.return_mass:
+            mass, pull_mass = jax.vjp(lambda *inputs: of_all(*inputs)[1], *inputs)
+            of_mass = pull_mass(jax.numpy.ones_like(mass))
+        value, pull_back = jax.vjp(lambda *inputs: of_all(*inputs)[0], *inputs)
+        upstream = arrays.get("grad_output", jax.numpy.ones(()))
+        upstream = jax.numpy.broadcast_to(upstream.astype(value.dtype), value.shape)
+        return value, mass, pull_back(upstream), of_mass
+
+    # Nothing but options is known while JAX traces: XLA calls the extension.
+    run = jax.jit(computed) if case.subject.jax is None else computed
+    value, mass, gradients, of_mass = run(arrays)
+
+    def by_name(gradients: Any) -> dict[str, Any]:
+        return dict(zip(names, map(np.asarray, gradients or ()), strict=gradients is not None))
+
+    return Outcome(
+        np.asarray(value),
+        by_name(gradients),
+        mass=None if mass is None else np.asarray(mass),
+        mass_gradients=by_name(of_mass),
+    )

@@ -83,6 +83,7 @@ SMALL = {
     "close": "--shapes 2x17 --dtypes float32 --peers torch --threads 1",
     "small": "--shapes 1x17 --dtypes float32 --threads 1",
     "autograd": "--shapes 1x17 --dtypes float32 --peers torch --threads 1",
+    "jax": "--shapes 1x17 --dtypes float32 --jobs kl+grad,cross_entropy --threads 1",
     "rows": "--shapes 1x17,2x17",
     "classes": "--shapes 2x3,2x17",
     "threads": "--shapes 2x17 --threads 1,2",
@@ -90,6 +91,16 @@ SMALL = {
 """The runs of the documents, with fewer shapes, and libraries that need not compile."""
 
 
+@pytest.fixture
+def jax_as_it_was():
+    """The contender of JAX sets its precision for the whole process."""
+    jax = pytest.importorskip("jax")
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.usefixtures("jax_as_it_was")
 def test_runs_become_tables_and_pictures(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(runs, "FOLDER", tmp_path)

@@ -1,6 +1,7 @@
 """kldiv in JAX: the functions of `kldiv` under `jax.jit`, `jax.grad` and `jax.vmap`.
 
-They run on the host, by callbacks that see NumPy arrays.
+Compiled for the CPU they are calls that XLA makes of the extension itself, and elsewhere callbacks
+to the host that see NumPy arrays.
 """
 
 from kldiv.jax import estimators as estimators

@@ -12,9 +12,11 @@ import numpy as np
 
 import kldiv
 from kldiv._arrays import as_array
+from kldiv._requests import Request
 from kldiv._top_k import TopK
 from kldiv.jax import kept_sets
-from kldiv.jax.rows import Call, Place, evaluate, is_traced
+from kldiv.jax.handlers import Place, handler_of
+from kldiv.jax.rows import Call, evaluate, is_traced
 from kldiv.jax.top_k import Constant, arrays_of, stand_in
 
 LABELS = ("targets", "labels")
@@ -33,7 +35,7 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> Any:
         return jax.tree.map(jnp.asarray, function(**rows, **options))
     if kept := kept_sets.taken(options):
         return _of_kept(name, rows, options, kept)
-    _check(name, rows, options)
+    request = _check(name, rows, options)
     first = next(argument for argument, value in rows.items() if type(value) is not TopK)
     axis = operator.index(options["axis"])
     options = {**options, "axis": axis if axis < 0 else axis - rows[first].ndim}
@@ -66,7 +68,8 @@ def call(name: str, rows: dict[str, Any], options: dict[str, Any]) -> Any:
         for argument in rows
         if (argument, None) in arrays and jnp.issubdtype(arrays[argument, None].dtype, jnp.floating)
     )
-    asked = Call(name, first, floating, tuple(arrays), tuple(constants.items()))
+    handler = handler_of(name, request, options, arrays)
+    asked = Call(name, first, floating, tuple(arrays), tuple(constants.items()), handler)
     return evaluate(asked, *arrays.values())
 
 
@@ -158,8 +161,11 @@ def _constant(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
-    """Let NumPy's function refuse what can be seen of the arguments: shapes, dtypes, constants."""
+def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> Request | None:
+    """Let NumPy's function refuse what can be seen of the arguments: shapes, dtypes, constants.
+
+    The request it made, if it makes one.
+    """
     axis = options["axis"]
     stand_ins: dict[str, Any] = {
         argument: (
@@ -177,6 +183,8 @@ def _check(name: str, rows: dict[str, Any], options: dict[str, Any]) -> None:
         given["where"] = np.zeros(where.shape, where.dtype)
     function = kldiv.logsumexp if name == "log_softmax" else getattr(kldiv, name)
     function(**stand_ins, **given)
+    build = getattr(getattr(kldiv, name), "request", None)
+    return None if build is None else build(**stand_ins, **given)
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any, axis: Any) -> Any:

@@ -33,9 +33,15 @@ DOCSTRINGS = {
     "kl": r"""
     Kullback–Leibler divergence of q from p, Σ p (ln p − ln q); `kldiv.kl` on JAX arrays.
 
-    Works under `jax.jit`, `jax.vmap` and `jax.grad`, in both arguments, by a callback to the host.
-    Parameters, values, edge cases and exceptions are those of `kldiv.kl`. Gradients are of first
-    order and have the dtypes of p and q. float64 needs ``jax_enable_x64``, as everywhere in JAX.
+    Works under `jax.jit`, `jax.vmap` and `jax.grad`, in both arguments. Compiled for the CPU it is
+    a call that XLA makes of the extension, without Python's lock and without a copy; for another
+    device, or from a `TopK`, a callback to the host. Parameters, values, edge cases and exceptions
+    are those of `kldiv.kl`. Gradients are of first order and have the dtypes of p and q. float64
+    needs ``jax_enable_x64``, as everywhere in JAX.
+
+    Gradients are found with the value, in one read of p and q, and multiplied by what comes back.
+    In float16 and bfloat16 that would round them twice: there it needs a reduction, and what comes
+    back to be 1; otherwise p and q are read again.
 
     Mask, weights, denominator and temperature may be traced, like p and q, but have no gradient:
     differentiating with respect to one of them raises ValueError. `jax.vmap` of a reduction, or

@@ -1,15 +1,23 @@
-"""Calls of `kldiv` as JAX functions: callbacks to NumPy, with a derivative.
+"""Calls of `kldiv` as JAX functions, with a derivative.
 
-The extension runs on the host. A callback gets and gives NumPy arrays, and touches nothing of JAX:
-that may wait for the very thread that runs the callback. It makes the whole call, mask, weights and
-reduction included, so that every check and every rule is that of the NumPy function. Where JAX
-hides no numbers there is no callback: the call is made at once, and raises what NumPy's raises.
+Where JAX hides no numbers, NumPy's function is called at once, and raises what it raises. Elsewhere
+XLA calls the extension by a handler (`kldiv.jax.handlers`); what has none, and what is compiled for
+another device, is a callback to NumPy's function. All three make the whole call, mask, weights and
+reduction included, so that every check and every rule is the same.
+
+A callback gets and gives NumPy arrays, and touches nothing of JAX: that may wait for the very
+thread that runs the callback.
+
+The gradients for an upstream gradient of 1 are found with the value, in one read of the rows, and
+multiplied by the upstream gradient later. In 16 bits that would round them twice, and lose what a
+scale of the loss is to keep: there, unless all of the upstream gradient is 1, they are computed
+again.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +26,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import kldiv
-from kldiv._requests import differentiate
+from kldiv._requests import Request, differentiate
+from kldiv.jax.handlers import Handler, Place, shape_of
 from kldiv.jax.top_k import Constant, checked
 
 Arrays = tuple[Any, ...]
-Place = tuple[str, int | str | None]
-"""A parameter, and which one of a pair, or of the arrays of a `TopK`, an array stands for."""
 
-ROWS = ("p", "q", "logits", "targets", "z", "labels")
+ROWS = ("p", "q", "logits", "targets", "z", "labels", "upstream")
 """Arguments that have a row, or an entry, for each row."""
 OVER_BATCH = ("where", "weights", "grad_output")
 """Arguments that broadcast over the batch shape."""
@@ -43,6 +50,7 @@ class Call:
     """What arrays are passed for, in their order."""
     options: tuple[tuple[str, Any], ...]
     """All else; the axis counts from the end."""
+    handler: Handler | None
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -54,6 +62,12 @@ class Call:
     def reduces(self) -> bool:
         """Whether the rows become one number."""
         return any(name == "reduction" and value != "none" for name, value in self.options)
+
+    @property
+    def axis(self) -> int:
+        """The class axis."""
+        axis: int = dict(self.options)["axis"]
+        return axis
 
     @property
     def has_own_batch(self) -> bool:
@@ -96,31 +110,48 @@ class Call:
         shape = list(given[self.rows].shape)
         if self.name != "log_softmax":
             del shape[given["axis"]]
-        return _shape([] if self.reduces else shape, jnp.float64 if wide else jnp.float32)
+        return shape_of([] if self.reduces else shape, jnp.float64 if wide else jnp.float32)
 
     def value(self, arrays: Arrays) -> Any:
         """What the NumPy function returns."""
         return self.function(**self.arguments(arrays))
 
-    def gradients(self, wrt: tuple[str, ...], grad_output: Any, arrays: Arrays) -> Arrays:
-        """What `grad_output` becomes for the arguments `wrt`, in their dtypes."""
+    def differentiated(self, wrt: tuple[str, ...], grad_output: Any, arrays: Arrays) -> Arrays:
+        """The value, and what `grad_output` becomes for the arguments `wrt`, in their dtypes.
+
+        Of `log_softmax`, whose upstream gradient has classes, the value is left out.
+        """
         given = self.arguments(arrays)
         outs = tuple(np.empty(given[name].shape, given[name].dtype) for name in wrt)
-        function = self.function
         if self.name == "log_softmax":
             # −Σ t ln softmax(z) has the gradient softmax(z) Σt − t: here with t = −grad_output.
             given = {"logits": given.pop("z"), "targets": -grad_output, **given}
-            function, wrt, grad_output = kldiv.cross_entropy, ("logits",), None
-        elif self.name == "gather_log_probs":
+            differentiate(_request(kldiv.cross_entropy, given), ("logits",), outs, None)
+            return outs
+        if self.name == "gather_log_probs":
+            # The negative of cross-entropy, and so is its upstream gradient.
             given = {"logits": given.pop("z"), "targets": given.pop("labels"), **given}
-            function, wrt, grad_output = kldiv.cross_entropy, ("logits",), -grad_output
-        request = function.request(**given)  # type: ignore[attr-defined]
-        differentiate(request, wrt, outs, grad_output)
-        return outs
+            upstream = -np.float64(1) if grad_output is None else -grad_output
+            request = _request(kldiv.cross_entropy, given)
+            value, _ = differentiate(request, ("logits",), outs, upstream)
+            return 0 - value, *outs
+        value, _ = differentiate(_request(self.function, given), wrt, outs, grad_output)
+        return value, *outs
+
+    def gradients(self, wrt: tuple[str, ...], grad_output: Any, arrays: Arrays) -> Arrays:
+        """What `grad_output` becomes for the arguments `wrt`, in their dtypes."""
+        return self.differentiated(wrt, grad_output, arrays)[-len(wrt) :]
+
+    def gradient_shapes(self, wrt: tuple[str, ...], arrays: Arrays) -> dict[str, Any]:
+        """Shapes and dtypes of gradients by name."""
+        given = self.arguments(arrays)
+        return {name: shape_of(given[name].shape, given[name].dtype) for name in wrt}
 
 
-def _shape(shape: Sequence[int], dtype: Any) -> Any:
-    return jax.ShapeDtypeStruct(tuple(shape), dtype)  # type: ignore[no-untyped-call]
+def _request(function: Callable[..., Any], given: dict[str, Any]) -> Request:
+    """What a NumPy function makes of its arguments."""
+    request: Request = function.request(**given)  # type: ignore[attr-defined]
+    return request
 
 
 def is_traced(value: Any) -> bool:
@@ -128,15 +159,38 @@ def is_traced(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
 
 
-def _on_host(
-    call: Call, compute: Callable[..., Arrays], shapes: Arrays, names: Sequence[str], arrays: Arrays
+def _run(
+    call: Call,
+    compute: Callable[..., Arrays],
+    results: Mapping[str, Any],
+    upstream: Mapping[str, Any],
+    arrays: Arrays,
 ) -> Arrays:
-    """`compute` on NumPy arrays of the names given: at once where that can be, or by a callback."""
-    if not any(map(is_traced, arrays)):
-        at_once = compute(*(np.asarray(array) for array in arrays))
+    """Results by name, which `compute` gives on NumPy arrays, of upstream gradients and arrays."""
+    given = (*upstream.values(), *arrays)
+    shapes = tuple(results.values())
+    names = (*upstream, *(name for name, _ in call.places))
+    if not any(map(is_traced, given)):
+        at_once = compute(*(np.asarray(array) for array in given))
         return tuple(
             jnp.asarray(array, shape.dtype) for array, shape in zip(at_once, shapes, strict=True)
         )
+    by_callback = functools.partial(_by_callback, call, compute, shapes, names)
+    if (handler := call.handler) is None:
+        return by_callback(*given)
+
+    def by_handler(*given: Any) -> Arrays:
+        count = len(upstream)
+        return handler(results, dict(zip(upstream, given, strict=False)), given[count:])
+
+    found: Arrays = jax.lax.platform_dependent(*given, cpu=by_handler, default=by_callback)
+    return found
+
+
+def _by_callback(
+    call: Call, compute: Callable[..., Arrays], shapes: Arrays, names: Sequence[str], *arrays: Any
+) -> Arrays:
+    """`compute` on NumPy arrays of the names given."""
     ranks = [array.ndim for array in arrays]
     batch_rank = ranks[names.index(call.rows)] - 1
 
@@ -195,14 +249,13 @@ def _in_batch(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def evaluate(call: Call, *arrays: jax.Array) -> jax.Array:
     """The value of a call."""
-    names = [name for name, _ in call.places]
-    shape = call.result(arrays)
-    (value,) = _on_host(call, lambda *a: (call.value(a),), (shape,), names, arrays)
+    results = {"out" if call.name == "log_softmax" else "value": call.result(arrays)}
+    (value,) = _run(call, lambda *a: (call.value(a),), results, {}, arrays)
     return value  # type: ignore[no-any-return]
 
 
 def _forward(call: Call, *given: Any) -> tuple[jax.Array, Any]:
-    wrt = []
+    wrt: tuple[str, ...] = ()
     for (name, _), argument in zip(call.places, given, strict=True):
         if not argument.perturbed:
             continue
@@ -211,30 +264,57 @@ def _forward(call: Call, *given: Any) -> tuple[jax.Array, Any]:
                 f"{name} has no gradient in kldiv.jax.{call.name}; pass "
                 f"jax.lax.stop_gradient({name})"
             )
-        wrt.append(name)
+        wrt += (name,)
     arrays = tuple(argument.value for argument in given)
+    shapes = call.gradient_shapes(wrt, arrays)
+    exact = any(map(is_traced, arrays)) and all(one.dtype.itemsize > 2 for one in shapes.values())
+    if not wrt or call.name == "log_softmax" or not (call.reduces or exact):
+        # The upstream gradient has classes, or is one number a row, which is seldom 1.
+        return evaluate(call, *arrays), (arrays, dict.fromkeys(wrt))
+
+    def compute(*arrays: Any) -> Arrays:
+        return call.differentiated(wrt, None, arrays)
+
+    value, *found = _run(call, compute, {"value": call.result(arrays), **shapes}, {}, arrays)
     # Keys are part of the structure of a residual, which JAX takes for static.
-    return evaluate(call, *arrays), (arrays, dict.fromkeys(wrt))
+    return value, (() if exact else arrays, dict(zip(wrt, found, strict=True)))
 
 
 def _backward(call: Call, residuals: Any, grad_output: Any) -> Arrays:
-    arrays, keys = residuals
-    names = [name for name, _ in call.places]
-    wrt = tuple(name for name in names if name in keys)
+    arrays, saved = residuals
+    wrt = tuple(name for name, _ in call.places if name in saved)
     gradients: dict[str, Any] = {}
     if wrt and not isinstance(grad_output, jax.custom_derivatives.SymbolicZero):
-        given = call.arguments(arrays)
-        shapes = tuple(_shape(given[name].shape, given[name].dtype) for name in wrt)
-
-        def compute(grad_output: Any, *arrays: Any) -> Arrays:
-            return call.gradients(wrt, grad_output, arrays)
-
-        # The upstream gradient of a log-softmax has the classes too.
-        upstream = "targets" if call.name == "log_softmax" else "grad_output"
-        inputs = (grad_output, *arrays)
-        found = _on_host(call, compute, shapes, [upstream, *names], inputs)
+        found = tuple(saved[name] for name in wrt)
+        if not arrays:
+            factor = grad_output if call.reduces else jnp.expand_dims(grad_output, call.axis)
+            found = tuple((one * factor).astype(one.dtype) for one in found)
+        elif found[0] is None:
+            found = _gradients(call, wrt, grad_output, arrays)
+        elif not any(map(is_traced, (grad_output, *found, *arrays))):
+            if grad_output != 1:
+                found = _gradients(call, wrt, grad_output, arrays)
+        else:
+            found = jax.lax.cond(
+                grad_output == 1,
+                lambda found, *_: found,
+                lambda _, *given: _gradients(call, wrt, *given),
+                found,
+                grad_output,
+                arrays,
+            )
         gradients = dict(zip(wrt, found, strict=True))
-    return tuple(gradients.get(name) for name in names)
+    return tuple(gradients.get(name) for name, _ in call.places)
+
+
+def _gradients(call: Call, wrt: tuple[str, ...], grad_output: Any, arrays: Arrays) -> Arrays:
+    """What `grad_output` becomes for the arguments `wrt`."""
+
+    def compute(grad_output: Any, *arrays: Any) -> Arrays:
+        return call.gradients(wrt, grad_output, arrays)
+
+    upstream = "upstream" if call.name == "log_softmax" else "grad_output"
+    return _run(call, compute, call.gradient_shapes(wrt, arrays), {upstream: grad_output}, arrays)
 
 
 evaluate.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -110,7 +110,8 @@ def _estimate(
         keep = keep & (weights != 0)
         weight = weights.astype(dtype)
     r = log_ratio(jnp, jnp.where(keep, p, 0.0), jnp.where(keep, q, 0.0))
-    values = ESTIMATORS[name].estimate(jnp, r, clamp_log_ratio, clamp)
+    # Where JAX keeps float64, a bound is such a number.
+    values = ESTIMATORS[name].estimate(jnp, r, clamp_log_ratio, clamp).astype(dtype)
     if straight_through:
         values = _straight_through(jax.lax.stop_gradient(values), r)
     weight = jnp.where(keep, weight, 0.0)

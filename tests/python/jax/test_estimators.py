@@ -88,6 +88,14 @@ def test_accuracy_in_float32():
     np.testing.assert_allclose(slope, -np.expm1(-wide), rtol=5e-7)
 
 
+def test_a_bound_does_not_widen_float32():
+    p, q, where, _, _ = (np.float32(x) for x in tokens())
+    options = {"straight_through": True, "clamp": 3.0, "clamp_log_ratio": 5.0, "where": where != 0}
+    with jax.enable_x64(True):
+        value, gradient = jax.value_and_grad(lambda q: kj.estimators.k1(p, q, **options).sum())(q)
+    assert value.dtype == gradient.dtype == np.float32
+
+
 def test_traced_options_and_errors():
     p, q, where, weights, _ = tokens()
 
