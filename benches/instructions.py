@@ -59,7 +59,9 @@ def main() -> None:
         return
     command = "python benches/instructions.py"
     results = counted(options)
-    run = {"header": runs.header(command, isa="avx2", threads=1), "results": results}
+    protocol = f"Rows of {options.classes:,} classes, logits N(0, 3²); close: q = p + 0.1·N(0, 1)."
+    header = runs.header(command, isa="avx2", threads=1, versions={}, protocol=protocol)
+    run = {"header": header, "results": results}
     print("\n".join(report.in_markdown(report.instructions(run), 1)))
     if options.save:
         print(f"saved in {runs.save('instructions', run)}", file=sys.stderr)

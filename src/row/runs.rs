@@ -1,6 +1,6 @@
 //! The loop over the vectors of blocks: everything that is computed of rows is a [`Step`] of it.
 //!
-//! It alone knows where numbers lie. Vectors are read, and written, in runs of [`RUN`].
+//! It alone knows where numbers lie. Vectors are summed in runs of [`RUN`].
 
 use crate::element::{Dtype, Element};
 use crate::rows::{AsBf16, AsF16, AsLanes, Block, BlockMut, CHUNK, Chunk, PastCaches, Store, Vectors, VectorsMut};

@@ -42,7 +42,15 @@ pub(crate) fn sample(z: Distribution<'_>, sum: LogSumExp, draws: Draws, isa: Isa
         reference: LogSumExp { largest: sum.largest, rest: 0.0 },
         isa,
     };
-    let masses = blocks.map(classes, |start, len| chances.with_block(start, len, total));
+    let of_groups = |chances: &[f64]| {
+        let mut masses = [0.0; BLOCK / GROUP];
+        for (mass, group) in masses.iter_mut().zip(chances.chunks(GROUP)) {
+            *mass = total(group);
+        }
+        masses
+    };
+    let of_blocks = blocks.map(classes, |start, len| chances.with_some(start, len, of_groups));
+    let masses = of_blocks.as_flattened();
     let total: f64 = masses.iter().sum();
     let mut targets = vec![0.0; draws.count];
     fill_uniform(&mut targets, draws.seed, draws.row);
@@ -51,11 +59,11 @@ pub(crate) fn sample(z: Distribution<'_>, sum: LogSumExp, draws: Draws, isa: Isa
     let (mut left, mut below) = (&targets[..], 0.0);
     // Beyond the last one with a class there may be targets by rounding.
     let last = masses.iter().rposition(|&mass| mass > 0.0).unwrap_or(0);
-    for (block, mass) in masses[..=last].iter().enumerate() {
+    for (group, mass) in masses[..=last].iter().enumerate() {
         let end = below + mass;
-        let inside = if block == last { left.len() } else { left.partition_point(|target| target * total < end) };
+        let inside = if group == last { left.len() } else { left.partition_point(|target| target * total < end) };
         if inside > 0 {
-            let start = block * BLOCK;
+            let start = group * GROUP;
             let share = (draws.count as f64).recip();
             let drawn = |offset, times, chance| {
                 let class = Class { id: start + offset, logit: z.row.get(start + offset) };
@@ -66,8 +74,8 @@ pub(crate) fn sample(z: Distribution<'_>, sum: LogSumExp, draws: Draws, isa: Isa
                 };
                 found.push(Drawn { class, weight: times as f64 * share * ratio });
             };
-            let len = BLOCK.min(classes - start);
-            chances.with_block(start, len, |chances| pick(chances, below, &left[..inside], total, drawn));
+            let len = GROUP.min(classes - start);
+            chances.with_some(start, len, |chances| pick(chances, below, &left[..inside], total, drawn));
         }
         left = &left[inside..];
         below = end;
@@ -75,6 +83,9 @@ pub(crate) fn sample(z: Distribution<'_>, sum: LogSumExp, draws: Draws, isa: Isa
     found.sort_unstable_by(|a, b| a.class.falling(&b.class));
     found
 }
+
+/// Classes that are computed again where one of them is drawn. Of a row of 128,256, some tens of draws fall on a tenth.
+const GROUP: usize = 256;
 
 /// What classes are drawn in proportion to.
 #[derive(Clone, Copy)]
@@ -85,8 +96,8 @@ struct Chances<'a> {
 }
 
 impl Chances<'_> {
-    /// What `run` makes of those of a block.
-    fn with_block<R>(self, start: usize, len: usize, run: impl FnOnce(&[f64]) -> R) -> R {
+    /// What `run` makes of those of some classes.
+    fn with_some<R>(self, start: usize, len: usize, run: impl FnOnce(&[f64]) -> R) -> R {
         let mut memory = CHANCES.take();
         memory.resize(len, 0.0);
         let (logits, out) = (self.z.block(start, len), RowMut::from(&mut memory[..]));
@@ -98,7 +109,7 @@ impl Chances<'_> {
 }
 
 thread_local! {
-    /// Memory for a block, kept for the next one.
+    /// Memory for some classes, kept for the next ones.
     static CHANCES: Cell<Vec<f64>> = const { Cell::new(Vec::new()) };
 }
 
@@ -114,7 +125,7 @@ fn total(numbers: &[f64]) -> f64 {
     partial.iter().chain(rest).sum()
 }
 
-/// `drawn(class, times, chance)` for every class of a block that some of the targets, shares of `total` in order, fall on.
+/// `drawn(class, times, chance)` for every class of a group that some of the targets, shares of `total` in order, fall on.
 fn pick(chances: &[f64], below: f64, targets: &[f64], total: f64, mut drawn: impl FnMut(usize, usize, f64)) {
     let last = chances.iter().rposition(|&chance| chance > 0.0).unwrap_or(0);
     let (mut left, mut reached) = (targets, below);
@@ -123,7 +134,7 @@ fn pick(chances: &[f64], below: f64, targets: &[f64], total: f64, mut drawn: imp
         if chance == 0.0 {
             continue;
         }
-        // The last class takes those that the sum of the block, added in another order, has beyond it.
+        // The last class takes those that the sum of the group, added in another order, has beyond it.
         let times = if class == last {
             left.len()
         } else {

@@ -111,6 +111,9 @@ struct SumOfLogits<'a> {
     lse: LogSumExp,
 }
 
+/// Part of the classes of a block up to which those left out are taken off the sum of all: of this one they have no more.
+const FEW: usize = 16;
+
 impl LaneKernel for SumOfLogits<'_> {
     type Output = Option<f64>;
 
@@ -118,16 +121,22 @@ impl LaneKernel for SumOfLogits<'_> {
     fn run<V: Lanes>(self, token: V::Token) -> Option<f64> {
         let SumOfLogits { logits: Distribution { row, .. }, holes, lse } = self;
         let splat = |value| V::splat(token, value);
-        let step = SumStep::<V> {
+        let mut step = SumStep::<V> {
             largest: splat(lse.largest),
             absent: splat(f64::NEG_INFINITY),
             zero: splat(0.0),
             one: splat(1.0),
         };
-        let mut step = Without { token, step, holes, at: 0 };
-        let [sum, absent] = sums(token, row.classes(), [Block::new(row, f64::NEG_INFINITY)], &mut step);
+        let block = [Block::new(row, f64::NEG_INFINITY)];
         let padding = row.classes().next_multiple_of(V::N) - row.classes();
-        (absent as usize == holes.classes.len() + padding).then_some(sum)
+        if holes.classes.len() * FEW <= row.classes() {
+            let [first, second, absent, others] = sums(token, row.classes(), block, &mut step);
+            let left_out: f64 = holes.offsets().map(|at| row.get(at) - lse.largest).sum();
+            return ((absent + others) as usize == padding).then_some(first + second - left_out);
+        }
+        let mut step = Without { token, step, holes, at: 0 };
+        let [first, second, absent, others] = sums(token, row.classes(), block, &mut step);
+        ((absent + others) as usize == holes.classes.len() + padding).then_some(first + second)
     }
 }
 
@@ -138,12 +147,14 @@ struct SumStep<V: Lanes> {
     one: V,
 }
 
-impl<V: Lanes> Step<V, 1, 0, 2> for SumStep<V> {
+impl<V: Lanes> Step<V, 1, 0, 4> for SumStep<V> {
+    const CHAINS: usize = 2;
+
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [z]: [V; 1], [sum, absent]: &mut [V; 2]) -> [V; 0] {
+    fn step<const WHOLE: bool>(&mut self, chain: usize, [z]: [V; 1], runs: &mut [V; 4]) -> [V; 0] {
         let has = self.absent.lt(z);
-        *sum = *sum + V::select(has, z - self.largest, self.zero);
-        *absent = *absent + V::select(has, self.zero, self.one);
+        runs[chain] = runs[chain] + V::select(has, z - self.largest, self.zero);
+        runs[2 + chain] = runs[2 + chain] + V::select(has, self.zero, self.one);
         []
     }
 }
