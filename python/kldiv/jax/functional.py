@@ -41,7 +41,7 @@ DOCSTRINGS = {
 
     Gradients are found with the value, in one read of p and q, and multiplied by what comes back.
     In float16 and bfloat16 that would round them twice: there it needs a reduction, and what comes
-    back to be 1; otherwise p and q are read again.
+    back to be 1, or a power of 2 in bfloat16; otherwise p and q are read again.
 
     Mask, weights, denominator and temperature may be traced, like p and q, but have no gradient:
     differentiating with respect to one of them raises ValueError. `jax.vmap` of a reduction, or

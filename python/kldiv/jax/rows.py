@@ -10,8 +10,8 @@ thread that runs the callback.
 
 The gradients for an upstream gradient of 1 are found with the value, in one read of the rows, and
 multiplied by the upstream gradient later. In 16 bits that would round them twice, and lose what a
-scale of the loss is to keep: there, unless all of the upstream gradient is 1, they are computed
-again.
+scale of the loss is to keep: there, unless the upstream gradient is 1, or a power of 2 in bfloat16,
+they are computed again. XLA knows which where that gradient is a constant, and keeps one way only.
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ def _backward(call: Call, residuals: Any, grad_output: Any) -> Arrays:
         found = tuple(saved[name] for name in wrt)
         if not arrays:
             factor = grad_output if call.reduces else jnp.expand_dims(grad_output, call.axis)
-            found = tuple((one * factor).astype(one.dtype) for one in found)
+            found = _multiplied(found, factor)
         elif found[0] is None:
             found = _gradients(call, wrt, grad_output, arrays)
         elif not any(map(is_traced, (grad_output, *found, *arrays))):
@@ -296,8 +296,8 @@ def _backward(call: Call, residuals: Any, grad_output: Any) -> Arrays:
                 found = _gradients(call, wrt, grad_output, arrays)
         else:
             found = jax.lax.cond(
-                grad_output == 1,
-                lambda found, *_: found,
+                _is_exact(found, grad_output),
+                lambda found, grad_output, _: _multiplied(found, grad_output),
                 lambda _, *given: _gradients(call, wrt, *given),
                 found,
                 grad_output,
@@ -305,6 +305,18 @@ def _backward(call: Call, residuals: Any, grad_output: Any) -> Arrays:
             )
         gradients = dict(zip(wrt, found, strict=True))
     return tuple(gradients.get(name) for name, _ in call.places)
+
+
+def _multiplied(found: Arrays, factor: Any) -> Arrays:
+    return tuple((one * factor).astype(one.dtype) for one in found)
+
+
+def _is_exact(found: Arrays, factor: Any) -> Any:
+    """Whether products with a number need no rounding: with 1, and the range of float32 with 2ⁿ."""
+    if any(one.dtype == jnp.float16 for one in found):
+        return factor == 1
+    mantissa, exponent = jnp.frexp(factor)
+    return (jnp.abs(mantissa) == 0.5) & (jnp.abs(exponent) <= 32)
 
 
 def _gradients(call: Call, wrt: tuple[str, ...], grad_output: Any, arrays: Arrays) -> Arrays:

@@ -107,12 +107,25 @@ def test_value_and_gradients_are_one_call(dtype):
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize(("dtype", "calls"), [("bfloat16", 1), ("float16", 2)])
+def test_half_of_a_loss(dtype, calls):
+    """A power of 2 rounds nothing in bfloat16, and leaves its range to few numbers in float16."""
+    p, q = logits(dtype)
+    both = jax.value_and_grad(lambda q: 0.5 * kj.kl(p, q, reduction="mean"))
+    assert targets(both, q) == ["kldiv_divergence"] * calls
+    out = np.empty(p.shape, p.dtype)
+    half = {"reduction": "mean", "grad_output": 0.5, "out": out}
+    kldiv.value_and_grad(kldiv.kl, np.asarray(p), np.asarray(q), **half)
+    np.testing.assert_array_equal(jax.jit(both)(q)[1], out)
+
+
+@pytest.mark.parametrize("scale", [3000.7, 2.0**15])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_gradients_of_half_types_are_rounded_once(dtype, reduction):
+def test_gradients_of_half_types_are_rounded_once(dtype, reduction, scale):
     p, q = logits(dtype)
     # In float16 most of the gradient of such a mean is 0, and so is 3,000 times of it.
-    upstream = jnp.full((6,) if reduction == "none" else (), 3000.7, jnp.float32)
+    upstream = jnp.full((6,) if reduction == "none" else (), scale, jnp.float32)
     out = np.empty(p.shape, p.dtype)
     options = {"reduction": reduction, "denominator": 1e6} if reduction == "mean" else {}
     kldiv.value_and_grad(
