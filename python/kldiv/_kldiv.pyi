@@ -249,6 +249,7 @@ __all__ = [
     "stream",
     "top_k",
     "uld",
+    "xla_handlers",
 ]
 DIVERGENCES: Mapping[str, Divergence]
 RULES: Mapping[str, Rule]
