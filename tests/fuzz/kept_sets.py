@@ -13,7 +13,7 @@ import kldiv
 
 from .case import Case, draw_rows
 from .contents import log_uniform
-from .options import COMPILED, near
+from .options import AT_ONCE, near
 from .truth import UNDECIDED, Truth, log_of
 
 Array = np.ndarray[Any, Any]
@@ -32,7 +32,7 @@ def draw(name: str) -> Any:
         draw_rows(random, case, (name,), ("logits",))
         if random.random() < 0.15:
             # As few as JAX has compiled for.
-            few = random.choice(COMPILED)
+            few = random.choice(AT_ONCE)
             case.rows[name] = case.rows[name][: few[0], : few[1]]
         count, classes = case.shape
         if random.random() < 0.4:
