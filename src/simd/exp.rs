@@ -107,10 +107,15 @@ impl<V: Lanes> ScaledExp<V> {
         self.floor.lt(x)
     }
 
-    /// The exponential of x, which is [`bounded`](ScaledExp::bounded); the temperature is positive.
+    /// The exponential of x, which is [`bounded`](ScaledExp::bounded); of far lower ones, of which sums are to tell, it is 0 or
+    /// NaN, and of −∞ NaN. The temperature is positive.
     #[inline(always)]
     pub(crate) fn at(&self, x: V) -> V {
-        if V::LOWEST_POWER.is_finite() { self.of(x) } else { self.within_range(x) }
+        if !V::LOWEST_POWER.is_finite() {
+            return self.within_range(x);
+        }
+        let gridded = self.gridded(x.at_least(self.zero));
+        self.at_gridded(gridded, self.fraction(x, gridded))
     }
 
     /// The exponential of any x: 0 for −∞, NaN for NaN; the temperature is positive.
@@ -125,37 +130,54 @@ impl<V: Lanes> ScaledExp<V> {
         self.within_range(if V::LOWEST_POWER.is_finite() { x.at_most(self.zero) } else { x })
     }
 
+    /// `sum` and the exponential of any x, where the sum has one of about 1 and the weight is 1; the temperature is positive.
+    #[inline(always)]
+    pub(crate) fn add(&self, sum: V, x: V) -> V {
+        let (power, factor) = self.normal_parts(x);
+        power.mul_add_relaxed(factor, sum)
+    }
+
     /// The exponential of any x, but 2^−120 where it is less: for sums of which one is about 1, with a weight of 1. The
     /// temperature is positive.
     #[inline(always)]
     pub(crate) fn summand(&self, x: V) -> V {
-        let (gridded, fraction) = self.reduce(x.at_least(self.nothing));
-        let power = gridded.normal_power(self.token, self.powers);
-        (power * fraction).mul_add_relaxed(self.quotient(fraction), power)
+        let (power, factor) = self.normal_parts(x);
+        power * factor
     }
 
-    /// `sum` and the exponential of any x, where the sum has one of about 1 and the weight is 1; the temperature is positive.
+    /// Two factors of it.
     #[inline(always)]
-    pub(crate) fn add(&self, sum: V, x: V) -> V {
-        let (gridded, fraction) = self.reduce(x.at_least(self.nothing));
-        let power = gridded.normal_power(self.token, self.powers);
+    fn normal_parts(&self, x: V) -> (V, V) {
+        let x = x.at_least(self.nothing);
+        let gridded = self.gridded(x);
+        let fraction = self.fraction(x, gridded);
         let factor = self.quotient(fraction).mul_add_relaxed(fraction, V::splat(self.token, 1.0));
-        power.mul_add_relaxed(factor, sum)
+        (gridded.normal_power(self.token, self.powers), factor)
     }
 
     /// The exponential of an x for which it is a normal number.
     #[inline(always)]
     pub(crate) fn within_range(&self, x: V) -> V {
-        let (gridded, fraction) = self.reduce(x);
+        let gridded = self.gridded(x);
+        self.at_gridded(gridded, self.fraction(x, gridded))
+    }
+
+    #[inline(always)]
+    fn at_gridded(&self, gridded: V, fraction: V) -> V {
         let power = gridded.power(self.token, self.powers);
         (power * fraction).mul_add_relaxed(self.quotient(fraction), power)
     }
 
-    /// The number on the grid next to the exponent of two, and how far the exponent is above it.
+    /// The number on the grid next to the exponent of two.
     #[inline(always)]
-    fn reduce(&self, x: V) -> (V, V) {
-        let gridded = x.mul_add_relaxed(self.rate.0, self.grid);
-        (gridded, x.mul_add(self.rate.1, x.mul_add(self.rate.0, -(gridded - self.grid))))
+    fn gridded(&self, x: V) -> V {
+        x.mul_add_relaxed(self.rate.0, self.grid)
+    }
+
+    /// How far the exponent is above it.
+    #[inline(always)]
+    fn fraction(&self, x: V, gridded: V) -> V {
+        x.mul_add(self.rate.1, x.mul_add(self.rate.0, -(gridded - self.grid)))
     }
 
     /// (2^f − 1) / f.

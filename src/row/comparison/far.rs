@@ -225,7 +225,7 @@ impl<V: Lanes> Step<V, 2, 0, 6> for FirstStep<V> {
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 6]) -> [V; 0] {
         self.largest = (self.largest.0.max(x), self.largest.1.max(y));
-        let (p, q) = (self.exps.0.summand(x), self.exps.1.summand(y));
+        let (p, q) = (self.exps.0.at(x), self.exps.1.at(y));
         let (x, y) = (x - self.references.0, y - self.references.1);
         runs[0] = runs[0] + p;
         runs[1] = p.mul_add_relaxed(x, runs[1]);

@@ -256,19 +256,16 @@ impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, 
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
         self.largest = (self.largest.0.max(x), self.largest.1.max(y));
-        let (p, difference) = (self.exps.0.summand(x), x - y);
+        let (p, q, difference) = (self.exps.0.at(x), self.exps.1.at(y), x - y);
         runs[0] = runs[0] + p;
+        runs[1] = runs[1] + q;
         runs[2] = p.mul_add_relaxed(difference, runs[2]);
         if P || Q {
             runs[3] = p.mul_add_relaxed(p, runs[3]);
         }
         if Q {
-            let q = self.exps.1.summand(y);
-            runs[1] = runs[1] + q;
             runs[4] = q.mul_add_relaxed(q, runs[4]);
             runs[5] = p.mul_add_relaxed(q, runs[5]);
-        } else {
-            runs[1] = self.exps.1.add(runs[1], y);
         }
         if P {
             let cross = p * difference;
