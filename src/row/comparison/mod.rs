@@ -11,6 +11,7 @@ mod general;
 
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::first_at;
+use crate::row::divergence::FEW;
 use crate::rows::{BLOCK, Row};
 use crate::simd::Isa;
 use crate::threads::Blocks;
@@ -88,9 +89,6 @@ pub(crate) fn compare(
     };
     found.unwrap_or_else(|| general::compare(p, q, label, isa, blocks))
 }
-
-/// Classes whose roundings in f32 do not average out.
-const FEW: usize = 32;
 
 /// How many times a result what it is the difference of may be: that has an error of about 1e-7.
 const MOST_TERMS: f64 = 8.0;

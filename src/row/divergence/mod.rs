@@ -33,7 +33,7 @@ use std::cell::OnceCell;
 /// Classes of a row that f64 lanes take: roundings of f32 are independent, and of so few do not average out. In rows of two to
 /// seventeen classes they came to 1.1e-6 of `skew_kl`. It costs up to a tenth more time at 10
 /// classes, and up to twice the time at 32.
-const FEW: usize = 32;
+pub(crate) const FEW: usize = 32;
 
 /// The value of `divergence` between `p` and `q`; writes the gradients asked for.
 pub(crate) fn divergence<D: Divergence>(
