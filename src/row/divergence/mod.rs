@@ -7,21 +7,25 @@
 //! * [`passes`]: the general way; [`first_pass`]: the statistics of two rows; [`second_pass`]: the loops over their classes.
 //! * [`statistic`]: what of two rows the weights of a divergence depend on, found before it; [`head`]: the most probable classes of one.
 //! * [`disjoint`]: rows that have little in common.
+//! * [`near`]: rows that have much in common; [`series`]: what is computed of their classes.
 //! * [`gradient_writer`]: the gradient in the space of what was passed.
 
 mod disjoint;
 pub(crate) mod first_pass;
 mod gradient_writer;
 pub(crate) mod head;
+mod near;
 mod passes;
 pub(crate) mod second_pass;
+mod series;
 mod statistic;
 
 use crate::divergence::{Disjoint, Divergence, Outer};
 use crate::row::distribution::{Distribution, Space};
 use crate::row::divergence::disjoint::{Centering, DisjointRows};
 use crate::row::divergence::first_pass::{NoStatistics, Statistics};
-use crate::row::divergence::passes::Call;
+use crate::row::divergence::passes::{Call, Near, NearBlocks};
+use crate::row::divergence::series::Series;
 use crate::row::gradients::RowGradients;
 use crate::row::kl::close::Close;
 use crate::row::kl::far::Far;
@@ -34,6 +38,9 @@ use std::cell::OnceCell;
 /// seventeen classes they came to 1.1e-6 of `skew_kl`. It costs up to a tenth more time at 10
 /// classes, and up to twice the time at 32.
 pub(crate) const FEW: usize = 32;
+
+/// Classes of a row for which polynomials are fitted, which costs as much as some hundreds of classes.
+const FEW_FOR_SERIES: usize = 512;
 
 /// The value of `divergence` between `p` and `q`; writes the gradients asked for.
 pub(crate) fn divergence<D: Divergence>(
@@ -73,7 +80,7 @@ enum Way {
     Far,
     /// Other divergences of such rows, in f32 lanes with the statistics of that pass.
     Disjoint,
-    /// Logits that have much in common: KL in one pass and one for the gradients, others with its statistics.
+    /// Logits that have much in common: KL in one pass and one for the gradients, others with its statistics, by polynomials.
     Close,
     /// Statistics, sums and gradients, in f32 lanes.
     Passes,
@@ -114,16 +121,17 @@ impl<D: Divergence> Task<'_, D> {
     fn run(&self) -> f64 {
         // A value found in f32 lanes stays, so that asking for a gradient does not change its bits.
         let mut found = None;
-        let mut wide = !self.narrow || self.divergence.needs_wide_lanes();
+        // Whether f32 lanes lose what these rows need; and whether it is the parameters that ask for f64 lanes.
+        let (mut lost, asked) = (!self.narrow, self.divergence.needs_wide_lanes());
         for way in WAYS {
-            match self.attempt(way, wide) {
+            match self.attempt(way, lost, asked) {
                 Outcome::Done(value) => return found.unwrap_or(value),
                 Outcome::Value { value, needs_wide_lanes } => {
                     found = found.or(Some(value));
-                    wide |= needs_wide_lanes;
+                    lost |= needs_wide_lanes;
                 }
                 Outcome::Nothing => {}
-                Outcome::NeedsWideLanes => wide = true,
+                Outcome::NeedsWideLanes => lost = true,
             }
         }
         match self.passes(true) {
@@ -132,13 +140,15 @@ impl<D: Divergence> Task<'_, D> {
         }
     }
 
-    fn attempt(&self, way: Way, wide: bool) -> Outcome {
+    fn attempt(&self, way: Way, lost: bool, asked: bool) -> Outcome {
+        let wide = lost || asked;
         match way {
             Way::Probabilities if D::IS_KL => self.probabilities(),
             Way::Far if D::IS_KL && !wide => self.far(),
             // Also of divergences whose parameters ask for f64 lanes otherwise.
             Way::Disjoint if !D::IS_KL && self.narrow => self.disjoint(),
-            Way::Close if self.one_rate && (D::IS_KL || !wide) => self.close(wide),
+            Way::Close if D::IS_KL && self.one_rate => self.close_kl(wide),
+            Way::Close if !D::IS_KL && !lost => self.close(asked),
             Way::Passes if !wide => self.passes(false),
             _ => Outcome::Nothing,
         }
@@ -200,27 +210,41 @@ impl<D: Divergence> Task<'_, D> {
         Outcome::Done(value)
     }
 
-    fn close(&self, wide: bool) -> Outcome {
-        let Task { divergence, p, q, isa, blocks, .. } = *self;
-        let Some(close) = Close::new(p, q, isa, blocks, wide, D::IS_KL && self.wanted().0) else {
+    fn close_kl(&self, wide: bool) -> Outcome {
+        let Task { p, q, isa, blocks, .. } = *self;
+        let Some(close) = Close::new(p, q, isa, blocks, wide, self.wanted().0) else {
             return Outcome::Nothing;
         };
-        if D::IS_KL {
-            let written = close.write(p, q, isa, blocks, wide, &self.gradients);
-            let value = close.value;
-            return if written { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } };
-        }
-        if close.p_lacks {
+        let written = close.write(p, q, isa, blocks, wide, &self.gradients);
+        let value = close.value;
+        if written { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } }
+    }
+
+    /// By polynomials in the log-ratio, and where that is too large for them, class by class.
+    fn close(&self, asked_for_wide_lanes: bool) -> Outcome {
+        let Task { divergence, p, q, isa, blocks, .. } = *self;
+        let series = if p.row.classes() < FEW_FOR_SERIES { None } else { Series::new(divergence, p, q, isa) };
+        if asked_for_wide_lanes && series.is_none() {
             return Outcome::Nothing;
         }
+        let Some(close) = Close::new(p, q, isa, blocks, false, false).filter(|close| !close.p_lacks) else {
+            return Outcome::Nothing;
+        };
         let statistics = Statistics::of_close_rows(&close, p.inverse_temperature);
-        Call { divergence, p, q, isa, blocks, wide, statistics }.finish(self.gradients)
+        let near = series.as_ref().map(|series| Near {
+            series,
+            blocks: NearBlocks::Spans(&close.spans),
+            wanted: self.wanted(),
+        });
+        Call { divergence, p, q, isa, blocks, wide: false, statistics, near }.finish(self.gradients)
     }
 
     fn passes(&self, wide: bool) -> Outcome {
         let Task { divergence, p, q, isa, blocks, .. } = *self;
         match Statistics::new(p, q, isa, blocks, wide, false) {
-            Ok(statistics) => Call { divergence, p, q, isa, blocks, wide, statistics }.finish(self.gradients),
+            Ok(statistics) => {
+                Call { divergence, p, q, isa, blocks, wide, statistics, near: None }.finish(self.gradients)
+            }
             Err(NoStatistics::NeedsWideLanes) => Outcome::NeedsWideLanes,
             Err(NoStatistics::Invalid) => {
                 self.gradients.fill(f64::NAN);

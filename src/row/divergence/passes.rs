@@ -7,13 +7,16 @@ use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::Outcome;
 use crate::row::divergence::first_pass::Statistics;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
+use crate::row::divergence::near::NearBlock;
 use crate::row::divergence::second_pass::{
     Gauge, InMode, LARGEST_PARTS, LargestClass, Mode, SecondPass, SlopesAt, Sums,
 };
+use crate::row::divergence::series::Series;
 use crate::row::gradients::RowGradients;
-use crate::rows::RowMut;
+use crate::rows::{BLOCK, RowMut};
 use crate::simd::{Isa, Narrow, Wide};
 use crate::threads::Blocks;
+use smallvec::SmallVec;
 
 /// A divergence of two rows whose statistics are known.
 pub(crate) struct Call<'a, D> {
@@ -24,6 +27,43 @@ pub(crate) struct Call<'a, D> {
     pub(crate) blocks: &'a Blocks,
     pub(crate) wide: bool,
     pub(crate) statistics: Statistics,
+    pub(crate) near: Option<Near<'a>>,
+}
+
+/// What f32 lanes do by polynomials, of rows that have much in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Near<'a> {
+    pub(crate) series: &'a Series,
+    pub(crate) blocks: NearBlocks<'a>,
+    /// Of which sides gradients are wanted.
+    pub(crate) wanted: (bool, bool),
+}
+
+/// In which blocks all log-ratios are within reach.
+#[derive(Clone, Copy)]
+pub(crate) enum NearBlocks<'a> {
+    /// Not in those whose largest is known to be beyond it; the others are looked at.
+    Spans(&'a [f64]),
+    /// As it was found when they were summed.
+    Known(&'a [bool]),
+}
+
+impl Near<'_> {
+    /// Whether it may be so in the block that starts there.
+    fn may_be(&self, start: usize) -> bool {
+        let index = start / BLOCK;
+        match self.blocks {
+            NearBlocks::Spans(spans) => spans.get(index).is_some_and(|&span| span <= self.series.reach),
+            NearBlocks::Known(known) => known.get(index).is_some_and(|&known| known),
+        }
+    }
+}
+
+/// What a pass came to.
+struct Passed {
+    sums: Sums,
+    /// Whether each block was done by polynomials.
+    near: SmallVec<[bool; 64]>,
 }
 
 impl<D: Divergence> Call<'_, D> {
@@ -40,14 +80,14 @@ impl<D: Divergence> Call<'_, D> {
             && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
             let rule = self.gradient_rule(&gradients, &Sums::default(), (1.0, 1.0));
-            let sums = self.pass(Some((&gradients, rule)), Mode::Gradients, (Gauge::NONE, Gauge::NONE));
+            let Passed { sums, .. } = self.pass(Some((&gradients, rule)), Mode::Gradients, (Gauge::NONE, Gauge::NONE));
             let value = self.value(&sums).0;
             self.mend_infinite(value, &gradients);
             return Outcome::Done(value);
         }
         let mode = if wanted == (false, false) { Mode::Sums } else { Mode::SumsAndSlopes };
         let gauge = self.gauge(wanted);
-        let sums = self.pass(None, mode, gauge);
+        let Passed { sums, near } = self.pass(None, mode, gauge);
         let (mut value, slope) = self.value(&sums);
         if D::FIRST_ORDER && !self.wide && self.statistics.frame.hides(value) {
             return Outcome::NeedsWideLanes;
@@ -67,7 +107,8 @@ impl<D: Divergence> Call<'_, D> {
             if !self.wide && sums.cancel(wanted, LARGEST_PARTS) {
                 return Outcome::Value { value, needs_wide_lanes: true };
             }
-            self.write_gradients(&gradients, &sums, gauge, value, slope);
+            let near = self.near.map(|all| Near { blocks: NearBlocks::Known(&near), ..all });
+            Call { near, ..*self }.write_gradients(&gradients, &sums, gauge, value, slope);
         }
         Outcome::Done(value)
     }
@@ -89,7 +130,7 @@ impl<D: Divergence> Call<'_, D> {
             return (sums, gauge);
         }
         let gauge = (if p { Gauge::Lone } else { gauge.0 }, if q { Gauge::Lone } else { gauge.1 });
-        (self.pass(None, Mode::SumsAndSlopes, gauge), gauge)
+        (self.pass(None, Mode::SumsAndSlopes, gauge).sums, gauge)
     }
 
     fn write_gradients(
@@ -116,7 +157,7 @@ impl<D: Divergence> Call<'_, D> {
     fn write(&self, gradients: &RowGradients<'_>, sums: &Sums, gauge: (Gauge, Gauge), value: f64, slope: (f64, f64)) {
         let rule = self.gradient_rule(gradients, sums, slope);
         let dominant = self.dominant(gradients);
-        let left = self.pass(Some((gradients, rule)), Mode::Gradients, gauge);
+        let left = self.pass(Some((gradients, rule)), Mode::Gradients, gauge).sums;
         for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
             if let Some((out, class)) = top {
                 out.set(class, out.get(class) - left);
@@ -181,7 +222,7 @@ impl<D: Divergence> Call<'_, D> {
         let call = Call { divergence, blocks: self.blocks, ..*self };
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let gauge = call.gauge(wanted);
-        let sums = call.pass(None, Mode::SumsAndSlopes, gauge);
+        let sums = call.pass(None, Mode::SumsAndSlopes, gauge).sums;
         let (value, slope) = call.value(&sums);
         if wanted.0 || wanted.1 {
             call.write_gradients(&gradients, &sums, gauge, value, slope);
@@ -290,30 +331,40 @@ impl<D: Divergence> Call<'_, D> {
         }
     }
 
-    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode, gauge: (Gauge, Gauge)) -> Sums {
+    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode, gauge: (Gauge, Gauge)) -> Passed {
         let parts = self.blocks.map(self.p.row.classes(), |start, len| {
-            let block = SecondPass {
-                divergence: self.divergence,
-                p: self.p.block(start, len),
-                q: self.q.block(start, len),
-                frame: self.statistics.frame,
-                gauge,
-                gradients: gradients.map(|(outputs, rule)| (outputs.block(start, len), rule)),
-            };
-            // Known to the compiler where there are none in f32 lanes.
-            if D::NARROW && !self.wide {
-                return match mode {
-                    Mode::Sums => self.isa.run(Narrow(InMode::<D, { Mode::SUMS }>(block))),
-                    Mode::SumsAndSlopes => self.isa.run(Narrow(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
-                    Mode::Gradients => self.isa.run(Narrow(InMode::<D, { Mode::GRADIENTS }>(block))),
-                };
+            let gradients = gradients.map(|(outputs, rule)| (outputs.block(start, len), rule));
+            let (p, q, frame) = (self.p.block(start, len), self.q.block(start, len), self.statistics.frame);
+            if let Some(near) = self.near.filter(|near| near.may_be(start)) {
+                let block = NearBlock { p, q, frame, series: near.series };
+                if let Some((outputs, rule)) = gradients {
+                    block.write(self.isa, outputs, rule);
+                    return (Sums::default(), true);
+                }
+                if let Some(sums) = block.sums(self.isa, near.wanted) {
+                    return (sums, true);
+                }
             }
-            // Values of f64 lanes come with their slopes, which cost little there.
-            match mode {
-                Mode::Sums | Mode::SumsAndSlopes => self.isa.run(Wide(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
-                Mode::Gradients => self.isa.run(Wide(InMode::<D, { Mode::GRADIENTS }>(block))),
-            }
+            (self.pass_over(SecondPass { divergence: self.divergence, p, q, frame, gauge, gradients }, mode), false)
         });
-        parts.iter().fold(Sums::default(), |all, &part| all.merge(part))
+        let sums = parts.iter().fold(Sums::default(), |all, part| all.merge(part.0));
+        Passed { sums, near: parts.iter().map(|part| part.1).collect() }
+    }
+
+    /// A block, class by class.
+    fn pass_over(&self, block: SecondPass<'_, D>, mode: Mode) -> Sums {
+        // Known to the compiler where there are none in f32 lanes.
+        if D::NARROW && !self.wide && !self.divergence.needs_wide_lanes() {
+            return match mode {
+                Mode::Sums => self.isa.run(Narrow(InMode::<D, { Mode::SUMS }>(block))),
+                Mode::SumsAndSlopes => self.isa.run(Narrow(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
+                Mode::Gradients => self.isa.run(Narrow(InMode::<D, { Mode::GRADIENTS }>(block))),
+            };
+        }
+        // Values of f64 lanes come with their slopes, which cost little there.
+        match mode {
+            Mode::Sums | Mode::SumsAndSlopes => self.isa.run(Wide(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
+            Mode::Gradients => self.isa.run(Wide(InMode::<D, { Mode::GRADIENTS }>(block))),
+        }
     }
 }

@@ -174,7 +174,7 @@ const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
         0 => wide || mode != Mode::GRADIENTS,
         1 | 2 => mode == Mode::SUMS_AND_SLOPES || (mode == Mode::GRADIENTS && wide),
         3 | 4 => wide,
-        _ => mode == Mode::SUMS_AND_SLOPES && !wide,
+        _ => mode == Mode::SUMS_AND_SLOPES,
     }
 }
 

@@ -27,9 +27,10 @@ use crate::rows::{BLOCK, Block};
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
 use crate::simd::{Isa, LaneKernel, Lanes, Scalar};
 use crate::threads::Blocks;
+use smallvec::SmallVec;
 
 /// What the pass finds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Close {
     pub(crate) value: f64,
     /// Whether q may have classes that p lacks.
@@ -39,6 +40,8 @@ pub(crate) struct Close {
     /// δ + KL, the mean of (x − y)/T over p; known where the gradient of p is wanted.
     mean: TwoFloats,
     p_gradient_cancels: bool,
+    /// Of each block about the largest |ln p − ln q|; 0 where none was seen that is more than about 1.
+    pub(crate) spans: SmallVec<[f64; 64]>,
 }
 
 /// How many times the value its terms may be: the errors of the terms are about 1e-7 of them, most of it random.
@@ -88,8 +91,17 @@ struct BlockSums {
     excess: f64,
     norms: Norms,
     p_lacks: bool,
+    /// The largest |t|, in f32 lanes of those of vectors with some above 1, else 0.
+    span: f64,
     /// Whether some t is so large that the center may be far from where most of p is.
     spread: bool,
+}
+
+impl BlockSums {
+    /// The span about another center; what is 0 stays so.
+    fn span_about(&self, center: TwoFloats) -> f64 {
+        if self.span > 0.0 { self.span + self.center.minus(center).abs() } else { 0.0 }
+    }
 }
 
 /// Sums for the gradient of p.
@@ -145,7 +157,7 @@ impl Close {
         let (mut z, mut excess, mut terms) = (0.0, 0.0, 0.0);
         let mut norms = Norms::default();
         let (mut p_lacks, mut spread) = (false, false);
-        for block in blocks {
+        for block in blocks.clone() {
             let weight = ((block.p.largest - p.largest) * rate - p.ln_sum()).exp();
             let h = block.center.minus(center);
             let share = weight * (1.0 + block.p.rest);
@@ -193,7 +205,15 @@ impl Close {
         // The gradient p·(t − E t) is the difference of what its square is the difference of.
         let difference = norms.cross_cross + cross * (cross * norms.pp - 2.0 * norms.cross_p);
         let p_gradient_cancels = 36.0 * difference < norms.cross_cross + cross * cross * norms.pp;
-        Some(Found::Accurate(Close { value: value.max(0.0), p_lacks, p, delta, mean, p_gradient_cancels }))
+        Some(Found::Accurate(Close {
+            value: value.max(0.0),
+            p_lacks,
+            p,
+            delta,
+            mean,
+            p_gradient_cancels,
+            spans: blocks.map(|block| block.span_about(delta)).collect(),
+        }))
     }
 
     /// Both log-sum-exp as that of p, and δ taken off the reference of q.
@@ -323,6 +343,7 @@ impl<const P: bool> LaneKernel for CloseSums<'_, P> {
             excess,
             norms: Norms { cross, pp, cross_p, cross_cross },
             p_lacks: smallest_t < -LARGEST_LOG_RATIO,
+            span: largest_t.max(-smallest_t),
             spread: largest_t > LARGEST_STEADY_T,
         })
     }
