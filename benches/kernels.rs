@@ -110,7 +110,7 @@ impl<E: Element> Batch<E> {
 
     fn compare(&mut self, execution: &Execution<'_>) -> f64 {
         let (p, q) = (Rows::new(&self.p, self.classes).unwrap(), Rows::new(&self.q, self.classes).unwrap());
-        compare(&p, &q, Some(&self.labels), 1.0, None, None, execution).unwrap().jensen_shannon.iter().sum()
+        compare(&p, &q, Some(&self.labels), &[], 1.0, None, None, execution).unwrap().jensen_shannon.iter().sum()
     }
 }
 

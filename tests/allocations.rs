@@ -106,7 +106,7 @@ fn allocations(rows: usize, classes: usize, isa: Isa) -> Vec<(&'static str, usiz
         gather_log_probs(&view(&p), &labels, 1.0, None, None, execution).unwrap();
     });
     count("compare", &mut || {
-        compare(&view(&p), &view(&q), Some(&labels), 1.0, None, None, execution).unwrap();
+        compare(&view(&p), &view(&q), Some(&labels), &[], 1.0, None, None, execution).unwrap();
     });
     counts
 }

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 HEADERS = {
     "torch": "from typing import Any\n\nfrom torch import Tensor",
     "jax": "from typing import Any\n\nimport jax",
-    "dask": "from typing import Any\n\nimport dask.array as da",
+    "dask": "from collections.abc import Callable, Sequence\nfrom typing import Any\n\n"
+    "import dask.array as da",
 }
 SUBMODULES = {"torch": ("estimators",), "jax": ("estimators",)}
 """Public modules of a companion, each with a stub of its own."""

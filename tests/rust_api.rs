@@ -353,7 +353,8 @@ fn jensen_shannon_with_all_weight_on_one_row_is_zero() {
 fn rows_without_a_label_are_compared() {
     let (p, q) = ([1.0_f64, 2.0, 0.5, -1.0, 0.0, 3.0], [0.9, 2.1, 0.5, -1.0, 0.5, 2.0]);
     let (p, q) = (Rows::new(&p, 3).unwrap(), Rows::new(&q, 3).unwrap());
-    let run = |labels: &[i64], ignore_index| compare(&p, &q, Some(labels), 1.0, ignore_index, None, &with_threads(1));
+    let run =
+        |labels: &[i64], ignore_index| compare(&p, &q, Some(labels), &[], 1.0, ignore_index, None, &with_threads(1));
     let (all, one) = (run(&[1, 2], None).unwrap(), run(&[1, -100], Some(-100)).unwrap());
     assert_eq!((one.kl, one.top1_q), (all.kl, all.top1_q));
     assert_eq!((one.nll_p[0], one.nll_q[0]), (all.nll_p[0], all.nll_q[0]));

@@ -408,11 +408,12 @@ def compare(
     p: _Operand,
     q: _Operand,
     labels: NDArray[np.int64] | None,
+    extra: list[tuple[str, float]],
     temperature: float,
     where: NDArray[np.bool_] | None,
     ignore_index: int | None = None,
     isa: str | None = None,
-) -> dict[str, np.ndarray[Any, Any]]: ...
+) -> dict[str, Any]: ...
 def decode_log_probs(
     codes: NDArray[np.uint8],
     magic: str,

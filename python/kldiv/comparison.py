@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +20,11 @@ from kldiv._arrays import (
     first_classes,
     result_dtype,
 )
+from kldiv._kldiv import DIVERGENCES
 from kldiv._probabilities import check_logits, negative_probability
 from kldiv._requests import sides_of
 from kldiv._side_inputs import as_class_index, as_labels, as_mask, check_beyond
+from kldiv.functional.kind_of import kind_of
 from kldiv.summary import Summary
 
 if TYPE_CHECKING:
@@ -78,6 +82,8 @@ class Comparison:
     """−ln q of the label, with labels."""
     labels: Array | None = None
     """The labels, as they were given."""
+    extra: dict[str, Array] = field(default_factory=dict)
+    """The divergences that were asked for beside these, by their names: ``"renyi(alpha=2)"``."""
 
     @property
     def same_top(self) -> Array:
@@ -113,10 +119,11 @@ class Comparison:
     def __getitem__(self, index: Any) -> Comparison:
         """The part of the batch that NumPy's indexing takes."""
         columns: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        extra = {name: np.asarray(values[index]) for name, values in columns.pop("extra").items()}
         for name, values in columns.items():
             if values is not None:
                 columns[name] = np.asarray(values[index])
-        return Comparison(**columns)
+        return Comparison(**columns, extra=extra)
 
     def __repr__(self) -> str:
         summary = self.summary()
@@ -131,9 +138,10 @@ class Comparison:
     def to_frame(self) -> pl.DataFrame:
         """A table for Polars: the rows compared, with their batch indices and what follows.
 
-        The columns are the fields that are known, `same_top`, and with labels `delta_p` and
-        `nll_difference`; before them stands `row`, or of a batch shape of several axes `index_0`,
-        `index_1`, …. Its methods `to_pandas` and `to_arrow` give those tables.
+        The columns are the fields that are known, `same_top`, with labels `delta_p` and
+        `nll_difference`, and those of `extra`; before them stands `row`, or of a batch shape of
+        several axes `index_0`, `index_1`, …. Its methods `to_pandas` and `to_arrow` give those
+        tables.
 
         Raises
         ------
@@ -147,9 +155,11 @@ class Comparison:
         places = np.indices(shape or (1,)).reshape(len(names), -1)
         columns = dict(zip(names, places, strict=True))
         followed = ("same_top", "delta_p", "nll_difference")
-        for name in (*(one.name for one in fields(self) if one.name != "where"), *followed):
+        known = (one.name for one in fields(self) if one.name not in ("where", "extra"))
+        for name in (*known, *followed):
             if (values := getattr(self, name)) is not None:
                 columns[name] = values
+        columns |= self.extra
         frame: pl.DataFrame = polars.DataFrame(
             {name: np.asarray(values).reshape(-1)[where] for name, values in columns.items()}
         )
@@ -198,6 +208,7 @@ def compare(
     axis: int = -1,
     classes: int | None = None,
     where: ArrayLike | None = None,
+    extra: Sequence[Callable[..., Any]] = (),
 ) -> Comparison:
     r"""Everything about pairs of rows, each read from memory once.
 
@@ -226,6 +237,10 @@ def compare(
         The real classes, as for `kl`.
     where : array_like of bool or of 0 and 1, optional
         The rows to compare, over the batch shape.
+    extra : sequence of callables
+        More divergences, while the rows are in cache: functions of `kldiv`, or a
+        `functools.partial` of one with its parameter. They are found in `Comparison.extra`, in a
+        column of their own in tables, and in the summary.
 
     Returns
     -------
@@ -235,7 +250,8 @@ def compare(
     Raises
     ------
     TypeError, ValueError
-        As for `kl`, and for a negative probability in a row compared.
+        As for `kl`, for a negative probability in a row compared, and for an extra that is no
+        divergence of `kldiv`, or is given twice.
     IndexError
         For a label out of range in a row compared; the first one is named.
 
@@ -252,6 +268,15 @@ def compare(
     array([ True,  True])
     >>> comparison.nll_p.round(6)
     array([0.464369,      nan])
+
+    More divergences of the same pairs, from one reading of them:
+
+    >>> import functools
+    >>> extra = [kldiv.squared_hellinger, functools.partial(kldiv.renyi, alpha=2)]
+    >>> for name, values in kldiv.compare(teacher, student, extra=extra).extra.items():
+    ...     print(name, values.round(6))
+    squared_hellinger [0.000845 0.026093]
+    renyi(alpha=2) [0.007015 0.127233]
     """
     p_rows, q_rows = as_rows("p", p, axis), as_rows("q", q, axis)
     if classes is not None:
@@ -270,7 +295,8 @@ def compare(
     check_logits({"p": p_rows, "q": q_rows}, spaces)
     p_logits = _as_logits(p_rows, spaces[0], scale, mask)
     q_logits = _as_logits(q_rows, spaces[1], scale, mask)
-    found = _kldiv.compare(p_logits, q_logits, indices, scale, mask, ignored)
+    more = _kinds_of(extra)
+    found = _kldiv.compare(p_logits, q_logits, indices, list(more.values()), scale, mask, ignored)
     shape = p_rows.batch_shape
     dtype = result_dtype(p_rows, q_rows)
 
@@ -281,9 +307,31 @@ def compare(
 
     kept = np.ones(shape, np.bool_) if mask is None else mask.reshape(shape)
     with np.errstate(all="ignore"):
+        of_extra = map(shaped, found.pop("extra"))
         columns: dict[str, Any] = {name: shaped(values) for name, values in found.items()}
     given = None if indices is None else np.array(indices).reshape(shape)
-    return Comparison(where=kept, labels=given, **columns)
+    beside = dict(zip(more, of_extra, strict=True))
+    return Comparison(where=kept, labels=given, **columns, extra=beside)
+
+
+def _kinds_of(extra: Sequence[Callable[..., Any]]) -> dict[str, tuple[str, float]]:
+    """Divergences as the extension has them, by what they are called in a comparison."""
+    if callable(extra) or isinstance(extra, str):
+        raise TypeError(f"extra is a list of divergences of kldiv, got {extra!r}")
+    kinds: dict[str, tuple[str, float]] = {}
+    for given in extra:
+        function, options = given, {}
+        if isinstance(given, functools.partial):
+            if given.args:
+                raise TypeError(f"compare takes a partial with keywords only, got {given!r}")
+            function, options = given.func, given.keywords
+        kind = kind_of("compare", function, options)
+        described = DIVERGENCES[kind[0]].parameter
+        of = "" if described is None else f"({described.name}={kind[1]:g})"
+        if (name := f"{function.__name__}{of}") in kinds:
+            raise ValueError(f"extra has {name} twice")
+        kinds[name] = kind
+    return kinds
 
 
 def _as_logits(rows: Rows, space: str, temperature: float, mask: Array | None) -> Operand:

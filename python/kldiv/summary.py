@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +89,8 @@ class Summary:
     delta_p: Statistic | None = None
     nll_difference: Statistic | None = None
     """−ln q less −ln p of the label, row by row: the error is that of the pairs."""
+    extra: dict[str, Statistic] = field(default_factory=dict)
+    """Of the divergences that were asked for beside these."""
 
     @classmethod
     def of(cls, comparisons: list[Comparison]) -> Summary:
@@ -112,6 +114,13 @@ class Summary:
         def statistic(name: str) -> Statistic:
             return Statistic.of(column(name)[comparable])
 
+        def extra(name: str) -> Statistic:
+            parts = [one.extra[name][one.where].reshape(-1) for one in comparisons]
+            return Statistic.of(np.concatenate(parts)[comparable])
+
+        more = comparisons[0].extra if comparisons else {}
+        of_all = [name for name in more if all(name in one.extra for one in comparisons)]
+
         return cls(
             rows=every.size,
             rows_nan=int((~comparable).sum()),
@@ -131,6 +140,7 @@ class Summary:
             nll_q=statistic("nll_q") if labelled else None,
             delta_p=statistic("delta_p") if labelled else None,
             nll_difference=statistic("nll_difference") if labelled else None,
+            extra={name: extra(name) for name in of_all},
         )
 
     @property
@@ -162,6 +172,7 @@ class Summary:
             ("mean KL(q‖p)", show(self.reverse_kl)),
             ("mean Jensen–Shannon", show(self.jensen_shannon)),
             ("mean total variation", show(self.total_variation)),
+            *((f"mean {name}", show(statistic)) for name, statistic in self.extra.items()),
             ("mean entropy of p", show(self.entropy_p)),
             ("mean entropy of q", show(self.entropy_q)),
             ("KL(p‖q), minimum", f"{self.kl_minimum:.6g}"),
@@ -190,8 +201,8 @@ class Summary:
         `float`, and ``Number`` of JavaScript, make a number again.
         """
         result: dict[str, Any] = {}
-        for field in fields(self):
-            result[field.name] = _plain(getattr(self, field.name))
+        for one in fields(self):
+            result[one.name] = _plain(getattr(self, one.name))
         result["perplexity_p"] = _plain(self.perplexity_p)
         result["perplexity_q"] = _plain(self.perplexity_q)
         return result
@@ -244,9 +255,11 @@ def _show(statistic: Statistic, rows: int, *, percent: bool) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Statistic):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, dict):
-        return {f"{key:g}": _plain(item) for key, item in value.items()}
+        return {
+            key if isinstance(key, str) else f"{key:g}": _plain(item) for key, item in value.items()
+        }
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -328,13 +328,14 @@ pub(super) fn gather_log_probs<'py>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (p, q, labels, temperature, r#where, ignore_index=None, isa=None))]
+#[pyo3(signature = (p, q, labels, extra, temperature, r#where, ignore_index=None, isa=None))]
 #[expect(clippy::too_many_arguments, reason = "one call per batch: everything crosses the boundary at once")]
 pub(super) fn compare<'py>(
     py: Python<'py>,
     p: Operand<'py>,
     q: Operand<'py>,
     labels: Option<Numbers<'py, i64>>,
+    extra: Vec<(String, f64)>,
     temperature: f64,
     r#where: Option<Mask<'py>>,
     ignore_index: Option<i64>,
@@ -342,8 +343,10 @@ pub(super) fn compare<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let (p_rows, q_rows) = (p.rows()?, q.rows()?);
     let (keep, labels) = (marks(r#where.as_ref())?, slice(labels.as_ref())?);
+    let extra: Vec<Kind> =
+        extra.iter().map(|(kind, parameter)| Kind::new(kind, *parameter)).collect::<Result<_, _>>()?;
     let comparison = detached(py, isa, &p_rows, |execution| {
-        crate::compare(&p_rows, &q_rows, labels, temperature, ignore_index, keep.as_deref(), execution)
+        crate::compare(&p_rows, &q_rows, labels, &extra, temperature, ignore_index, keep.as_deref(), execution)
     })?;
     let dtype = if [p.dtype(), q.dtype()].contains(&Dtype::F64) { Dtype::F64 } else { Dtype::F32 };
     let column = |values: &[f64]| array_of(py, dtype, &[values.len()], values);
@@ -362,6 +365,7 @@ pub(super) fn compare<'py>(
         fields.set_item("nll_p", column(&comparison.nll_p)?)?;
         fields.set_item("nll_q", column(&comparison.nll_q)?)?;
     }
+    fields.set_item("extra", comparison.extra.iter().map(|values| column(values)).collect::<PyResult<Vec<_>>>()?)?;
     Ok(fields)
 }
 

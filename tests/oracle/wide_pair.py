@@ -95,7 +95,7 @@ def wide(p, q, *, space="logits", temperature=1):
         # d is rounded.
         gap = balanced(gap, p)
         likely = (p > 0.5) & (np.abs(gap) < 0.5 * p)
-        d = np.where(likely, -np.log1p(np.where(likely, gap / p, 0)), d)
+        d = np.where(likely, -np.log1p(np.where(likely, gap, 0) / np.where(likely, p, 1)), d)
     return WidePair(p, q, d, gap, normalized, space, temperature)
 
 

@@ -1,5 +1,6 @@
 """`compare` and its summary."""
 
+import functools
 import json
 import math
 
@@ -9,6 +10,7 @@ import pytest
 import kldiv
 import oracle
 from conftest import DTYPES, WIDTHS, softmax
+from samples import MORE
 
 
 def _confidence(z, temperature):
@@ -40,6 +42,55 @@ def test_fields_are_the_functions(isa, rng, dtype):
         wide = (p.astype(np.float64) / temperature, q.astype(np.float64) / temperature)
         picked = [np.take_along_axis(softmax(x), labels[:, None], -1)[:, 0] for x in wide]
         np.testing.assert_allclose(c.delta_p, picked[1] - picked[0], rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("noise", [0.1, 1.0, 9.0])
+def test_more_divergences_have_the_bits_of_their_functions(isa, rng, noise):
+    p = rng.normal(0, 3, (3, 5000)).astype(np.float32)
+    q = (p + noise * rng.normal(size=p.shape)).astype(np.float32)
+    p[1, :40] = q[1, :40] = -np.inf
+    q[2, 7] = np.nan
+    extra = [functools.partial(getattr(kldiv, name), **options) for name, options in MORE]
+    found = kldiv.compare(p, q, extra=extra, where=[True, True, True]).extra
+    assert len(found) == len(MORE)
+    for (name, options), one, values in zip(MORE, extra, found.values(), strict=True):
+        with np.errstate(all="ignore"):
+            assert np.array_equal(values, one(p, q), equal_nan=True), (name, options)
+
+
+def test_more_divergences_in_tables(rng):
+    p, q = rng.normal(0, 2, (2, 2, 3, 50))
+    mask = [[True, False, True], [True, True, True]]
+    extra = [kldiv.chi_squared, functools.partial(kldiv.renyi, alpha=2)]
+    found = kldiv.compare(p, q, extra=extra, where=mask)
+    assert list(found.extra) == ["chi_squared", "renyi(alpha=2)"]
+    assert found.extra["chi_squared"][0, 1] == 0
+    frame = found.to_frame()
+    values = kldiv.chi_squared(p, q)
+    np.testing.assert_array_equal(frame["chi_squared"], values[np.array(mask)])
+    np.testing.assert_array_equal(found[1].extra["chi_squared"], values[1])
+    summary = found.summary()
+    assert float(summary.extra["chi_squared"]) == pytest.approx(values[np.array(mask)].mean())
+    assert "mean renyi(alpha=2)" in str(summary)
+    assert summary.as_dict()["extra"]["chi_squared"]["rows"] == 5
+
+
+@pytest.mark.parametrize(
+    ("extra", "error", "words"),
+    [
+        ([np.sum], TypeError, "takes a divergence of kldiv"),
+        (["chi_squared"], TypeError, "pass kldiv.chi_squared"),
+        ("chi_squared", TypeError, "a list of divergences"),
+        (kldiv.chi_squared, TypeError, "a list of divergences"),
+        ([functools.partial(kldiv.renyi, 1)], TypeError, "keywords only"),
+        ([functools.partial(kldiv.renyi, beta=1)], TypeError, "'beta' for renyi"),
+        ([functools.partial(kldiv.renyi, alpha=-1)], ValueError, "alpha"),
+        ([kldiv.jeffreys, kldiv.jeffreys], ValueError, "jeffreys twice"),
+    ],
+)
+def test_more_that_is_no_divergence_is_refused(extra, error, words):
+    with pytest.raises(error, match=words):
+        kldiv.compare(np.zeros((2, 3)), np.zeros((2, 3)), extra=extra)
 
 
 def test_widths_and_peaked_rows(isa, rng):

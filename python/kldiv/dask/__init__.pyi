@@ -5,6 +5,7 @@ or brought together (`rechunk`) where they are not. Every number is the same for
 """
 
 # Made by `make derived`.
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask.array as da
@@ -101,6 +102,7 @@ def compare(
     temperature: float = 1.0,
     axis: int = -1,
     where: Any = None,
+    extra: Sequence[Callable[..., Any]] = (),
 ) -> LazyComparison:
     r"""Everything about pairs of rows, each read once; `kldiv.compare` on dask arrays."""
 

@@ -24,9 +24,9 @@ class LazyComparison:
     `compute` makes a `kldiv.Comparison` of them, all in one pass over the rows.
     """
 
-    def __init__(self, columns: dict[str, da.Array]) -> None:
-        self.columns = columns
-        """The fields that are known, by name."""
+    def __init__(self, columns: dict[str, da.Array], extra: dict[str, da.Array]) -> None:
+        self.columns, self.extra = columns, extra
+        """The fields that are known, by name, and the divergences asked for beside them."""
 
     def __getattr__(self, name: str) -> da.Array:
         columns = self.__dict__.get("columns", {})
@@ -41,8 +41,8 @@ class LazyComparison:
 
     def compute(self, **options: Any) -> Comparison:
         """The comparison in memory; options are those of `dask.compute`."""
-        [found] = dask.compute(self.columns, **options)
-        return Comparison(**found)
+        found, extra = dask.compute(self.columns, self.extra, **options)
+        return Comparison(**found, extra=extra)
 
 
 def _compare(*args: Any, **kwargs: Any) -> LazyComparison:
@@ -59,14 +59,24 @@ def _compare(*args: Any, **kwargs: Any) -> LazyComparison:
     seen = call.stand_in(**({} if where is None else {"where": np.zeros((), np.bool_)}))
     if where is not None:
         call = call.with_operands(call.over_batch("where", where))
-    names = [one.name for one in fields(Comparison) if getattr(seen, one.name) is not None]
     found = call.blocks(_kernel, object)
+    columns = {
+        name: as_given(found, place, values.dtype)
+        for place, (name, values) in enumerate(_columns(seen).items())
+    }
     return LazyComparison(
-        {
-            name: as_given(found, place, getattr(seen, name).dtype)
-            for place, name in enumerate(names)
-        }
+        {name: values for name, values in columns.items() if name not in seen.extra},
+        {name: columns[name] for name in seen.extra},
     )
+
+
+def _columns(comparison: Comparison) -> dict[str, Any]:
+    """The fields that are known, and the divergences beside them."""
+    columns: dict[str, Any] = {
+        one.name: getattr(comparison, one.name) for one in fields(Comparison) if one.name != "extra"
+    }
+    known = {name: values for name, values in columns.items() if values is not None}
+    return known | comparison.extra
 
 
 def _kernel(
@@ -74,8 +84,7 @@ def _kernel(
 ) -> tuple[Any, ...]:
     given = dict(zip(names, map(plain, blocks), strict=True))
     found = function(**given, **options)
-    values = (getattr(found, one.name) for one in fields(Comparison))
-    return tuple(np.asarray(value) for value in values if value is not None)
+    return tuple(map(np.asarray, _columns(found).values()))
 
 
 _SIGNATURE = adopted(kldiv.compare, TYPES, "LazyComparison")

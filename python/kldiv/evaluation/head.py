@@ -479,7 +479,7 @@ def _joined(
     """One comparison of consecutive rows, with those that the mask left out between them."""
     columns: dict[str, Any] = {}
     for field in fields(Comparison):
-        if field.name in ("where", "labels") or getattr(parts[0], field.name) is None:
+        if field.name in ("where", "labels", "extra") or getattr(parts[0], field.name) is None:
             continue
         values = np.concatenate([getattr(part, field.name) for part in parts])
         if mask is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +20,10 @@ from kldiv._arrays import (
     classes_last,
     result_dtype,
 )
-from kldiv._kldiv import DIVERGENCES
 from kldiv._probabilities import NegativeProbabilityWarning, check_logits, was_shown
 from kldiv._reducer import Value
 from kldiv._requests import (
     SPACES,
-    DivergenceRequest,
     Space,
     Temperature,
     normalized,
@@ -36,8 +32,7 @@ from kldiv._requests import (
     warn_of_negative,
 )
 from kldiv._side_inputs import as_real
-from kldiv.functional import divergences
-from kldiv.functional.divergences import kl
+from kldiv.functional.kind_of import kind_of
 
 
 def pairwise(
@@ -152,7 +147,7 @@ def pairwise(
     .. [2] B. Yurdakul and J. Naranjo, "Statistical properties of the population stability index",
        Journal of Risk Model Validation 14 (2020). :doi:`10.21314/JRMV.2020.227`
     """
-    kind, parameter = _kind_of(function, parameters)
+    kind, parameter = kind_of("pairwise", function, parameters)
     given, spaces, temperatures = _sides(space, normalize, temperature, alone=q is None)
     pseudocount = _as_pseudocount(pseudocount, given)
     p_rows = _as_rows("p", p, axis, given[0], pseudocount)
@@ -186,36 +181,6 @@ def _warn_of_negative(arguments: dict[str, Rows], spaces: tuple[str, str], found
     for name, rows in given:
         if warn_of_negative(name, rows.memory, None):
             return
-
-
-def _kind_of(function: Any, parameters: dict[str, Any]) -> tuple[str, float]:
-    """The divergence that a function is with these parameters, as the extension has it."""
-    name = getattr(function, "__name__", "")
-    if name not in DIVERGENCES or getattr(divergences, name) is not function:
-        hint = ""
-        if isinstance(function, str):
-            hint = f"; pass kldiv.{function}" if function in DIVERGENCES else ""
-        elif name in DIVERGENCES:
-            hint = f"; pass kldiv.{name}, and detached tensors"
-        raise TypeError(f"pairwise takes a divergence of kldiv, got {function!r}{hint}")
-    own = _parameters_of(function)
-    for option in parameters:
-        if option not in own:
-            known = ", ".join(own) or "none"
-            raise TypeError(
-                f"pairwise got an unexpected keyword argument {option!r} for {name}, whose "
-                f"parameters are: {known}"
-            )
-    one_class = np.zeros(1)
-    request: DivergenceRequest = function.request(one_class, one_class, **parameters)
-    return request.kind, request.parameter
-
-
-@functools.cache
-def _parameters_of(function: Callable[..., Value]) -> tuple[str, ...]:
-    """The names of the parameters that a divergence has beside those that all have."""
-    common = inspect.signature(kl).parameters
-    return tuple(name for name in inspect.signature(function).parameters if name not in common)
 
 
 def _sides(

@@ -4,10 +4,13 @@
 //!
 //! * [`far`]: rows that have little in common;
 //! * [`close`]: rows that have much in common.
+//!
+//! * [`more`]: divergences that are asked for beside these.
 
 mod close;
 mod far;
 mod general;
+pub(crate) mod more;
 
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::first_at;

@@ -42,6 +42,15 @@ pub(crate) const FEW: usize = 32;
 /// Classes of a row for which polynomials are fitted, which costs as much as some hundreds of classes.
 const FEW_FOR_SERIES: usize = 512;
 
+/// What ways find out about two rows of which another divergence may be asked next.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Of rows that have little in common.
+    far: OnceCell<Option<Far>>,
+    /// Of rows that have much in common.
+    close: OnceCell<Option<Close>>,
+}
+
 /// The value of `divergence` between `p` and `q`; writes the gradients asked for.
 pub(crate) fn divergence<D: Divergence>(
     divergence: D,
@@ -51,12 +60,24 @@ pub(crate) fn divergence<D: Divergence>(
     blocks: &Blocks,
     gradients: RowGradients<'_>,
 ) -> f64 {
+    divergence_of_known(divergence, p, q, isa, blocks, gradients, &Known::default())
+}
+
+/// The same, with what is known of the two rows.
+pub(crate) fn divergence_of_known<D: Divergence>(
+    divergence: D,
+    p: Distribution<'_>,
+    q: Distribution<'_>,
+    isa: Isa,
+    blocks: &Blocks,
+    gradients: RowGradients<'_>,
+    known: &Known,
+) -> f64 {
     let one_rate =
         p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
     let many = D::IS_KL || p.row.classes() > FEW;
     let narrow = one_rate && many && p.allows_narrow_lanes() && q.allows_narrow_lanes();
-    let far = OnceCell::new();
-    let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow, far: &far };
+    let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow, known };
     if D::HAS_STATISTIC
         && let Some(statistic) = divergence.statistic()
     {
@@ -113,8 +134,7 @@ struct Task<'a, D> {
     one_rate: bool,
     /// Whether f32 lanes may take them.
     narrow: bool,
-    /// Of rows that have little in common, once that is known.
-    far: &'a OnceCell<Option<Far>>,
+    known: &'a Known,
 }
 
 impl<D: Divergence> Task<'_, D> {
@@ -181,7 +201,7 @@ impl<D: Divergence> Task<'_, D> {
 
     fn far_if_disjoint(&self) -> Option<Far> {
         let Task { p, q, isa, blocks, .. } = *self;
-        *self.far.get_or_init(|| Far::new(p, q, isa, blocks, (false, false)).filter(Far::is_disjoint))
+        *self.known.far.get_or_init(|| Far::new(p, q, isa, blocks, (false, false)).filter(Far::is_disjoint))
     }
 
     fn disjoint(&self) -> Outcome {
@@ -220,6 +240,13 @@ impl<D: Divergence> Task<'_, D> {
         if written { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } }
     }
 
+    /// Of rows that f32 lanes take, both of which have the same classes.
+    fn rows_in_common(&self) -> Option<&Close> {
+        let Task { p, q, isa, blocks, .. } = *self;
+        let found = self.known.close.get_or_init(|| Close::new(p, q, isa, blocks, false, false));
+        found.as_ref().filter(|close| !close.p_lacks)
+    }
+
     /// By polynomials in the log-ratio, and where that is too large for them, class by class.
     fn close(&self, asked_for_wide_lanes: bool) -> Outcome {
         let Task { divergence, p, q, isa, blocks, .. } = *self;
@@ -227,10 +254,10 @@ impl<D: Divergence> Task<'_, D> {
         if asked_for_wide_lanes && series.is_none() {
             return Outcome::Nothing;
         }
-        let Some(close) = Close::new(p, q, isa, blocks, false, false).filter(|close| !close.p_lacks) else {
+        let Some(close) = self.rows_in_common() else {
             return Outcome::Nothing;
         };
-        let statistics = Statistics::of_close_rows(&close, p.inverse_temperature);
+        let statistics = Statistics::of_close_rows(close, p.inverse_temperature);
         let near = series.as_ref().map(|series| Near {
             series,
             blocks: NearBlocks::Spans(&close.spans),

@@ -4,7 +4,7 @@
 use crate::row::distribution::Distribution;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
 use crate::row::divergence::second_pass::{Norms, Sums};
-use crate::row::divergence::series::{Polynomial, Series, TERMS};
+use crate::row::divergence::series::{Form, Polynomial, Series, Smooth, TERMS};
 use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::pair::{Frame, LogRatio};
 use crate::row::runs::{Step, sums};
@@ -25,10 +25,17 @@ impl<'a> NearBlock<'a> {
     /// Σf̃ and, of the wanted sides, sums and norms of the slopes; `None` where a log-ratio is out of reach.
     pub(crate) fn sums(self, isa: Isa, wanted: (bool, bool)) -> Option<Sums> {
         match wanted {
-            (false, false) => isa.run(SumsKernel::<false, false>(self)),
-            (false, true) => isa.run(SumsKernel::<false, true>(self)),
-            (true, false) => isa.run(SumsKernel::<true, false>(self)),
-            (true, true) => isa.run(SumsKernel::<true, true>(self)),
+            (false, false) => self.sums_of::<false, false>(isa),
+            (false, true) => self.sums_of::<false, true>(isa),
+            (true, false) => self.sums_of::<true, false>(isa),
+            (true, true) => self.sums_of::<true, true>(isa),
+        }
+    }
+
+    fn sums_of<const P: bool, const Q: bool>(self, isa: Isa) -> Option<Sums> {
+        match self.series.form {
+            Form::Smooth(smooth) => isa.run(SmoothSums::<P, Q>(self, smooth)),
+            Form::Kink(kink) => isa.run(KinkSums::<P, Q>(self, kink)),
         }
     }
 
@@ -91,62 +98,86 @@ fn horner<V: Lanes, const N: usize>(coefficients: &[V; N], t: V) -> V {
     value
 }
 
-/// Sums of a block, with those of the slopes of p, of q, or both.
-struct SumsKernel<'a, const P: bool, const Q: bool>(NearBlock<'a>);
-
-impl<const P: bool, const Q: bool> Kernel for SumsKernel<'_, P, Q> {
-    type Output = Option<Sums>;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Option<Sums> {
-        let Series { reach, value, d_ln_p, d_ln_q, decay } = self.0.series;
-        let of = |polynomial: &Polynomial| in_lanes::<S::F32, TERMS>(simd, polynomial.coefficients);
-        let mut step = NearStep::<S::F32, P, Q> {
-            view: View::new(simd, &self.0),
-            value: of(value),
-            d_ln_p: of(d_ln_p),
-            d_ln_q: of(d_ln_q),
-            decay: of(decay),
-            largest: S::F32::splat(simd, 0.0),
-        };
-        let found = sums(simd, self.0.p.row.classes(), self.0.blocks(), &mut step);
-        if step.largest.largest() > *reach {
-            return None;
-        }
-        let norms = |at: usize, scale: f64| Norms {
-            slopes: scale * scale * found[at],
-            cross: scale * found[at + 1],
-            probabilities: found[at + 2],
-        };
-        Some(Sums {
-            value: value.scale * found[0],
-            d_ln_p: d_ln_p.scale * found[1],
-            p_norms: norms(2, d_ln_p.scale),
-            d_ln_q: d_ln_q.scale * found[5],
-            q_norms: norms(6, d_ln_q.scale),
-            ..Sums::default()
-        })
-    }
+/// 1 with the sign of t; 0 for 0.
+#[inline(always)]
+fn sign<V: Lanes>(token: V::Token, t: V) -> V {
+    /// No log-ratio but 0 is so small that the product is below 1.
+    const LARGE: f64 = 1e38;
+    (t * V::splat(token, LARGE)).min(V::splat(token, 1.0)).max(V::splat(token, -1.0))
 }
 
 /// Σf̃; Σa, Σa², Σa·p and Σp² for the slopes a of p; the same of q.
 const SUMS: usize = 9;
 
+/// Which of the sums there are.
+#[inline(always)]
+const fn has_sum<const P: bool, const Q: bool>(at: usize) -> bool {
+    [true, P, P, P, P, Q, Q, Q, Q][at]
+}
+
+/// What lanes summed of values and slopes in units of their own.
+fn in_units(found: [f64; SUMS], of_values: f64, of_p: f64, of_q: f64) -> Sums {
+    let norms = |at: usize, unit: f64| Norms {
+        slopes: unit * unit * found[at],
+        cross: unit * found[at + 1],
+        probabilities: found[at + 2],
+    };
+    Sums {
+        value: of_values * found[0],
+        d_ln_p: of_p * found[1],
+        p_norms: norms(2, of_p),
+        d_ln_q: of_q * found[5],
+        q_norms: norms(6, of_q),
+        ..Sums::default()
+    }
+}
+
+#[inline(always)]
+fn add_slope<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V) {
+    runs[at] = runs[at] + slope;
+    runs[at + 1] = slope.mul_add_relaxed(slope, runs[at + 1]);
+    runs[at + 2] = slope.mul_add_relaxed(probability, runs[at + 2]);
+    runs[at + 3] = probability.mul_add_relaxed(probability, runs[at + 3]);
+}
+
+/// Sums of a block, with those of the slopes of p, of q, or both.
+struct SmoothSums<'a, const P: bool, const Q: bool>(NearBlock<'a>, Smooth);
+
+impl<const P: bool, const Q: bool> Kernel for SmoothSums<'_, P, Q> {
+    type Output = Option<Sums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<Sums> {
+        let SmoothSums(block, Smooth { value, d_ln_p, d_ln_q }) = self;
+        let mut step = SmoothStep::<S::F32, P, Q> {
+            view: View::new(simd, &block),
+            value: in_lanes(simd, value.coefficients),
+            d_ln_p: in_lanes(simd, d_ln_p.coefficients),
+            d_ln_q: in_lanes(simd, d_ln_q.coefficients),
+            growth: in_lanes(simd, block.series.growth.scaled()),
+            largest: S::F32::splat(simd, 0.0),
+        };
+        let found = sums(simd, block.p.row.classes(), block.blocks(), &mut step);
+        let within = step.largest.largest() <= block.series.reach;
+        within.then(|| in_units(found, value.scale, d_ln_p.scale, d_ln_q.scale))
+    }
+}
+
 /// Adds classes to the sums.
-struct NearStep<V: Lanes, const P: bool, const Q: bool> {
+struct SmoothStep<V: Lanes, const P: bool, const Q: bool> {
     view: View<V>,
     value: [V; TERMS],
     d_ln_p: [V; TERMS],
     d_ln_q: [V; TERMS],
-    decay: [V; TERMS],
+    growth: [V; TERMS],
     /// Of the magnitudes of log-ratios.
     largest: V,
 }
 
-impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for NearStep<V, P, Q> {
+impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for SmoothStep<V, P, Q> {
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
-        [true, P, P, P, P, Q, Q, Q, Q][at]
+        has_sum::<P, Q>(at)
     }
 
     #[inline(always)]
@@ -159,18 +190,65 @@ impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for NearStep<V,
             add_slope(runs, 1, moment * horner(&self.d_ln_p, t), p);
         }
         if Q {
-            add_slope(runs, 5, moment * horner(&self.d_ln_q, t), p * horner(&self.decay, t));
+            add_slope(runs, 5, moment * horner(&self.d_ln_q, t), moment.mul_add_relaxed(horner(&self.growth, t), p));
         }
         []
     }
 }
 
-#[inline(always)]
-fn add_slope<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V) {
-    runs[at] = runs[at] + slope;
-    runs[at + 1] = slope.mul_add_relaxed(slope, runs[at + 1]);
-    runs[at + 2] = slope.mul_add_relaxed(probability, runs[at + 2]);
-    runs[at + 3] = probability.mul_add_relaxed(probability, runs[at + 3]);
+/// The same where f̃ is a multiple of |p − q|.
+struct KinkSums<'a, const P: bool, const Q: bool>(NearBlock<'a>, f64);
+
+impl<const P: bool, const Q: bool> Kernel for KinkSums<'_, P, Q> {
+    type Output = Option<Sums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<Sums> {
+        let KinkSums(block, kink) = self;
+        let mut step = KinkStep::<S::F32, P, Q> {
+            token: simd,
+            view: View::new(simd, &block),
+            growth: in_lanes(simd, block.series.growth.scaled()),
+            largest: S::F32::splat(simd, 0.0),
+        };
+        let found = sums(simd, block.p.row.classes(), block.blocks(), &mut step);
+        let within = step.largest.largest() <= block.series.reach;
+        within.then(|| in_units(found, kink, kink, -kink))
+    }
+}
+
+/// Adds classes to the sums.
+struct KinkStep<V: Lanes, const P: bool, const Q: bool> {
+    token: V::Token,
+    view: View<V>,
+    growth: [V; TERMS],
+    /// Of the magnitudes of log-ratios.
+    largest: V,
+}
+
+impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for KinkStep<V, P, Q> {
+    #[inline(always)]
+    fn has_sum(at: usize) -> bool {
+        has_sum::<P, Q>(at)
+    }
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
+        let (p, t) = self.view.of(x, y);
+        self.largest = self.largest.max(t.abs());
+        // q − p.
+        let difference = p * t * horner(&self.growth, t);
+        runs[0] = runs[0] + difference.abs();
+        let sign = sign(self.token, t);
+        if P {
+            add_slope(runs, 1, sign * p, p);
+        }
+        if Q {
+            let q = p + difference;
+            add_slope(runs, 5, sign * q, q);
+        }
+        []
+    }
 }
 
 struct GradientsKernel<'a> {
@@ -184,39 +262,76 @@ impl Kernel for GradientsKernel<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Series { d_ln_p, d_ln_q, decay, .. } = self.block.series;
-        let mut one = [0.0; TERMS];
-        one[0] = 1.0;
-        let formulas = Gradients::<S::F32> {
-            view: View::new(simd, &self.block),
-            p: in_lanes(simd, per_probability(self.rule.p, d_ln_p, one)),
-            q: in_lanes(simd, per_probability(self.rule.q, d_ln_q, decay.coefficients.map(|one| decay.scale * one))),
-        };
-        write_sides(simd, self.block.blocks(), &self.gradients, formulas);
+        let GradientsKernel { block, gradients, rule } = self;
+        let (mut p, mut q) = ([0.0; TERMS + 1], [0.0; TERMS + 1]);
+        (p[0], q[0]) = (1.0, 1.0);
+        q[1..].copy_from_slice(&block.series.growth.scaled());
+        let view = View::new(simd, &block);
+        match block.series.form {
+            Form::Smooth(Smooth { d_ln_p, d_ln_q, .. }) => {
+                let formulas = SmoothGradients::<S::F32> {
+                    view,
+                    p: in_lanes(simd, over_p(rule.p, &d_ln_p, p)),
+                    q: in_lanes(simd, over_p(rule.q, &d_ln_q, q)),
+                };
+                write_sides(simd, block.blocks(), &gradients, formulas);
+            }
+            Form::Kink(kink) => {
+                let splat = |side: SideRule, kink: f64| {
+                    let of_sum = S::F32::splat(simd, -side.scale * side.slope_sum);
+                    (of_sum, S::F32::splat(simd, side.scale * kink))
+                };
+                let formulas = KinkGradients::<S::F32> {
+                    token: simd,
+                    view,
+                    p: splat(rule.p, kink),
+                    q: splat(rule.q, -kink),
+                    q_over_p: in_lanes(simd, q),
+                };
+                write_sides(simd, block.blocks(), &gradients, formulas);
+            }
+        }
     }
 }
 
 /// The gradient of a side over p, from the polynomials of its slopes over p·t and of its probability over p.
-fn per_probability(rule: SideRule, slope: &Polynomial, probability: [f64; TERMS]) -> [f64; TERMS + 1] {
-    let mut coefficients = [0.0; TERMS + 1];
-    for degree in 0..TERMS {
-        coefficients[degree + 1] += rule.scale * slope.scale * slope.coefficients[degree];
-        coefficients[degree] -= rule.scale * rule.slope_sum * probability[degree];
+fn over_p(rule: SideRule, slope: &Polynomial, probability: [f64; TERMS + 1]) -> [f64; TERMS + 1] {
+    let mut coefficients = probability.map(|coefficient| -rule.scale * rule.slope_sum * coefficient);
+    for (coefficient, slope) in coefficients[1..].iter_mut().zip(slope.scaled()) {
+        *coefficient += rule.scale * slope;
     }
     coefficients
 }
 
 /// The gradients over p of each side.
-struct Gradients<V: Lanes> {
+struct SmoothGradients<V: Lanes> {
     view: View<V>,
     p: [V; TERMS + 1],
     q: [V; TERMS + 1],
 }
 
-impl<V: Lanes> Formulas<V> for Gradients<V> {
+impl<V: Lanes> Formulas<V> for SmoothGradients<V> {
     #[inline(always)]
     fn of(&self, x: V, y: V) -> (V, V) {
         let (p, t) = self.view.of(x, y);
         (p * horner(&self.p, t), p * horner(&self.q, t))
+    }
+}
+
+/// The gradient over its probability of each side: a number, and one that has the sign of t.
+struct KinkGradients<V: Lanes> {
+    token: V::Token,
+    view: View<V>,
+    p: (V, V),
+    q: (V, V),
+    q_over_p: [V; TERMS + 1],
+}
+
+impl<V: Lanes> Formulas<V> for KinkGradients<V> {
+    #[inline(always)]
+    fn of(&self, x: V, y: V) -> (V, V) {
+        let (p, t) = self.view.of(x, y);
+        let (sign, q) = (sign(self.token, t), p * horner(&self.q_over_p, t));
+        (p * sign.mul_add_relaxed(self.p.1, self.p.0), q * sign.mul_add_relaxed(self.q.1, self.q.0))
     }
 }

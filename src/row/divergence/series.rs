@@ -3,7 +3,7 @@
 //! f̃ and its slopes grow as p and q do together: with t = ln p − ln q they are p times functions of t alone, f̃ of second order
 //! and the slopes of first. So f̃/(p·t²), and slopes over p·t, are smooth functions that do not vanish, and polynomials of one degree
 //! serve every divergence, whatever its parameter: they are fitted for a row, to what the divergence says of some classes in f64
-//! lanes, and are good as far as they are found to be.
+//! lanes, and are good as far as they are found to be. Of those with a kink where p = q, some are nothing but a multiple of |p − q|.
 
 use crate::divergence::Divergence;
 use crate::element::Element;
@@ -26,14 +26,29 @@ pub(crate) struct Polynomial {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Series {
     pub(crate) reach: f64,
+    /// (e^(−t) − 1)/t.
+    pub(crate) growth: Polynomial,
+    pub(crate) form: Form,
+}
+
+/// What f̃ is.
+#[expect(clippy::large_enum_variant, reason = "there is one of them for a row")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    Smooth(Smooth),
+    /// This number times |p − q|.
+    Kink(f64),
+}
+
+/// f̃ and its slopes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Smooth {
     /// f̃/(p·t²).
     pub(crate) value: Polynomial,
     /// ∂f̃/∂ln p over p·t.
     pub(crate) d_ln_p: Polynomial,
     /// ∂f̃/∂ln q over p·t.
     pub(crate) d_ln_q: Polynomial,
-    /// e^(−t).
-    pub(crate) decay: Polynomial,
 }
 
 /// Half of the nodes, those of Chebyshev's polynomial; the others are their negatives.
@@ -75,24 +90,32 @@ impl Series {
         q: Distribution<'_>,
         isa: Isa,
     ) -> Option<Self> {
-        // Of first order in t, on either side of 0 another function.
-        if D::FIRST_ORDER {
-            return None;
-        }
         (0..TRIES).find_map(|tried| {
             let reach = LARGEST_REACH * PART.powi(tried);
             let samples = isa.run(Samples { divergence, p, q, reach });
-            let ratios = ratios(reach);
-            let fit = |order: i32, samples: [f64; POINTS]| Polynomial::fitted(reach, order, &samples);
-            Some(Series {
-                reach,
-                value: fit(2, samples.value)?,
-                d_ln_p: fit(1, samples.d_ln_p)?,
-                d_ln_q: fit(1, samples.d_ln_q)?,
-                decay: fit(0, ratios.map(|t| (-t).exp()))?,
-            })
+            let growth = ratios(reach).map(|t| (-t).exp_m1());
+            let fit = |order: i32, samples: &[f64; POINTS]| Polynomial::fitted(reach, order, samples);
+            let form = if D::FIRST_ORDER {
+                Form::Kink(kink_of(&samples.value, &growth)?)
+            } else {
+                Form::Smooth(Smooth {
+                    value: fit(2, &samples.value)?,
+                    d_ln_p: fit(1, &samples.d_ln_p)?,
+                    d_ln_q: fit(1, &samples.d_ln_q)?,
+                })
+            };
+            Some(Series { reach, growth: fit(1, &growth)?, form })
         })
     }
+}
+
+/// What of |p − q| a function is, if nothing else.
+fn kink_of(function: &[f64; POINTS], growth: &[f64; POINTS]) -> Option<f64> {
+    /// Of that.
+    const ROUNDING: f64 = 1e-12;
+    let kink = function[0] / growth[0].abs();
+    let same = |(value, growth): (&f64, &f64)| (value - kink * growth.abs()).abs() <= ROUNDING * value.abs();
+    function.iter().zip(growth).all(same).then_some(kink)
 }
 
 /// Of nodes and points between them, for log-ratios up to `reach`.
@@ -107,7 +130,12 @@ fn ratios(reach: f64) -> [f64; POINTS] {
 }
 
 impl Polynomial {
-    /// Of a function over t^order, given the function at all [`ratios`]; `None` where it is no better than f32 lanes need it.
+    /// The coefficients.
+    pub(crate) fn scaled(&self) -> [f64; TERMS] {
+        self.coefficients.map(|coefficient| self.scale * coefficient)
+    }
+
+    /// Of a function over t^order, given the function at all [`ratios`]; `None` where it is not as good as f32 lanes need it.
     fn fitted(reach: f64, order: i32, function: &[f64; POINTS]) -> Option<Self> {
         let ratios = ratios(reach);
         let wanted = |index: usize| function[index] / ratios[index].powi(order);

@@ -28,9 +28,9 @@ impl<D: Divergence> Task<'_, D> {
 
     /// Σ min(p, q).
     fn acceptance(&self, one_rate: bool, narrow: bool) -> f64 {
-        let Task { p, q, isa, blocks, far, .. } = *self;
+        let Task { p, q, isa, blocks, known, .. } = *self;
         let gradients = RowGradients { scale: 1.0, p: None, q: None };
-        let task = Task { divergence: NegLogAcceptance::NEW, p, q, isa, blocks, gradients, one_rate, narrow, far };
+        let task = Task { divergence: NegLogAcceptance::NEW, p, q, isa, blocks, gradients, one_rate, narrow, known };
         (-task.run()).exp()
     }
 
@@ -47,7 +47,13 @@ impl<D: Divergence> Task<'_, D> {
                     return gap.share();
                 }
             }
-            if let Ok(Statistics { frame, p: sum, .. }) = Statistics::new(p, q, isa, blocks, false, true) {
+            let found = match self.rows_in_common() {
+                Some(close) => Some((close.frame(p.inverse_temperature), close.p)),
+                None => Statistics::new(p, q, isa, blocks, false, true)
+                    .ok()
+                    .map(|statistics| (statistics.frame, statistics.p)),
+            };
+            if let Some((frame, sum)) = found {
                 let smallest = self.smallest_of_head(mass, sum, false);
                 let gap = self.gap(|p, q| isa.run(Narrow(GapKernel::<true> { p, q, frame, smallest })));
                 if !frame.hides(gap.head + gap.tail) {

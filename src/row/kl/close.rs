@@ -245,6 +245,7 @@ impl Close {
 }
 
 /// What a pass with given centers leads to.
+#[expect(clippy::large_enum_variant, reason = "there is one of them for a row")]
 enum Found {
     Accurate(Close),
     /// A better center.

@@ -1,5 +1,6 @@
 """`kldiv.dask`: the functions of `kldiv` on dask arrays, in any chunks."""
 
+import functools
 import inspect
 from fractions import Fraction
 
@@ -138,11 +139,14 @@ def test_compare(rows, rng):
     p, q = rows
     labels = rng.integers(0, SHAPE[-1], SHAPE[:2])
     where = rng.random(SHAPE[:2]) < 0.7
-    expected = kldiv.compare(p, q, labels, where=where)
-    found = kldiv.dask.compare(
-        da.from_array(p, (2, 4, 17)), da.from_array(q, (5, 1, 40)), labels, where=where
-    )
+    extra = [kldiv.chi_squared, functools.partial(kldiv.renyi, alpha=2)]
+    expected = kldiv.compare(p, q, labels, where=where, extra=extra)
+    lazy = da.from_array(p, (2, 4, 17)), da.from_array(q, (5, 1, 40))
+    found = kldiv.dask.compare(*lazy, labels, where=where, extra=extra)
     computed = found.compute()
+    for name, values in expected.extra.items():
+        assert np.array_equal(found.extra[name].compute(), values), name
+        assert np.array_equal(computed.extra[name], values), name
     for name in found.columns:
         wanted = getattr(expected, name)
         assert getattr(found, name).dtype == wanted.dtype
