@@ -1,19 +1,21 @@
 //! The loops over the classes of two rows of logits that have little in common, in f32 lanes.
 //!
 //! There p and q themselves are accurate enough, without the care that [`Pair`](crate::divergence::Pair) takes of close rows. The
-//! statistics are those that [`far`](crate::row::kl::far) found.
+//! statistics are those that [`far`](crate::row::kl::far) found. Slopes are kept when they are summed, so that the gradients, which
+//! are slopes less a multiple of p or q, take one exponential, and no divergence.
 
 use crate::divergence::{Class, Disjoint, DisjointFacts, DisjointPair, DisjointView};
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::lowest_narrow_logit;
 use crate::row::divergence::second_pass::{Norms, Sums};
-use crate::row::gradients::{Formulas, RowGradients, write_sides};
+use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, LogRatio, SideFrame};
-use crate::row::runs::{self, Step};
-use crate::rows::Block;
+use crate::row::runs::{Step, pass};
+use crate::rows::{Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
+use std::cell::Cell;
 
 /// Two rows of logits with little in common, or a block of them.
 #[derive(Clone, Copy)]
@@ -53,15 +55,16 @@ impl<D: Disjoint> DisjointRows<'_, D> {
         DisjointRows { p: self.p.block(start, len), q: self.q.block(start, len), ..self }
     }
 
-    /// Σf and, of the wanted sides, the sums and norms of the slopes, with the weights in the place of p and q.
-    pub(crate) fn sums(self, isa: Isa, blocks: &Blocks, wanted: (bool, bool)) -> Sums {
+    /// Σf and, of the sides whose slopes are to be kept, their sums and norms, with the weights in the place of p and q.
+    pub(crate) fn sums(self, isa: Isa, blocks: &Blocks, slopes: Sides<Option<RowMut<'_>>>) -> Sums {
         let parts = blocks.map(self.p.row.classes(), |start, len| {
-            let block = self.block(start, len);
-            match wanted {
-                (false, false) => isa.run(SumsKernel::<D, false, false>(block)),
-                (false, true) => isa.run(SumsKernel::<D, false, true>(block)),
-                (true, false) => isa.run(SumsKernel::<D, true, false>(block)),
-                (true, true) => isa.run(SumsKernel::<D, true, true>(block)),
+            let rows = self.block(start, len);
+            let out = [slopes.0, slopes.1].map(|side| side.map(|side| BlockMut::new(side.block(start, len))));
+            match out.into() {
+                (None, None) => isa.run(SumsKernel::<D, false, false, 0>(rows, [])),
+                (None, q) => isa.run(SumsKernel::<D, false, true, 1>(rows, [q])),
+                (p, None) => isa.run(SumsKernel::<D, true, false, 1>(rows, [p])),
+                (p, q) => isa.run(SumsKernel::<D, true, true, 2>(rows, [p, q])),
             }
         });
         let sums = parts.iter().fold(Sums::default(), |all, &part| all.merge(part));
@@ -70,23 +73,32 @@ impl<D: Disjoint> DisjointRows<'_, D> {
         Sums { d_ln_p: sums.d_ln_p / weights.0, d_ln_q: sums.d_ln_q / weights.1, ..sums }
     }
 
-    /// Writes the gradients; `centering` is of p and of q.
+    /// Writes the gradients, from the slopes that were kept; `centering` is of p and of q.
     pub(crate) fn write(
         self,
         isa: Isa,
         blocks: &Blocks,
         gradients: &RowGradients<'_>,
-        centering: (Centering, Centering),
+        slopes: Sides<Option<Row<'_>>>,
+        centering: Sides<Centering>,
     ) {
+        let (rate, weights) = (self.p.inverse_temperature, self.divergence.weights());
+        let [p, q] = [
+            (self.p.row, self.frame.p, weights.0, slopes.0, centering.0),
+            (self.q.row, self.frame.q, weights.1, slopes.1, centering.1),
+        ]
+        .map(|(row, frame, weight, slopes, centering)| {
+            slopes.map(|slopes| SideSlopes { row, slopes, frame, weight, rate, centering })
+        });
         blocks.map(self.p.row.classes(), |start, len| {
-            isa.run(GradientsKernel {
-                rows: self.block(start, len),
-                centering,
-                gradients: gradients.block(start, len),
-            });
+            let [p, q] = [p, q].map(|side| side.map(|side| side.block(start, len)));
+            isa.run(GradientsKernel { sides: (p, q), gradients: gradients.block(start, len) });
         });
     }
 }
+
+/// Of p, and of q.
+pub(crate) type Sides<T> = (T, T);
 
 /// How two vectors of numbers become classes.
 struct View<V: Lanes, W> {
@@ -125,42 +137,65 @@ impl<V: Lanes, W: DisjointView<V>> View<V, W> {
     }
 }
 
-/// Sums of a block, with those of the slopes of p, of q, or both.
-struct SumsKernel<'a, D, const P: bool, const Q: bool>(DisjointRows<'a, D>);
+/// Sums of a block, with those of the slopes of p, of q, or both, which are written to the `W` outputs.
+struct SumsKernel<'a, D, const P: bool, const Q: bool, const W: usize>(
+    DisjointRows<'a, D>,
+    [Option<BlockMut<'a, f32>>; W],
+);
 
-impl<D: Disjoint, const P: bool, const Q: bool> Kernel for SumsKernel<'_, D, P, Q> {
-    type Output = Sums;
+macro_rules! sums_kernel {
+    ($p:literal, $q:literal, $w:literal, $slopes:expr) => {
+        impl<D: Disjoint> Kernel for SumsKernel<'_, D, $p, $q, $w> {
+            type Output = Sums;
 
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Sums {
-        let mut step = DisjointStep::<S::F32, D::View<S::F32>, P, Q>(View::new(simd, &self.0));
-        let [value, d_ln_p, p_slopes, p_cross, pp, d_ln_q, q_slopes, q_cross, qq] =
-            runs::sums(simd, self.0.p.row.classes(), self.0.blocks(), &mut step);
-        Sums {
-            value,
-            d_ln_p,
-            d_ln_q,
-            p_norms: Norms { slopes: p_slopes, cross: p_cross, probabilities: pp },
-            q_norms: Norms { slopes: q_slopes, cross: q_cross, probabilities: qq },
-            ..Sums::default()
+            #[inline(always)]
+            fn run<S: Simd>(self, simd: S) -> Sums {
+                let SumsKernel(rows, outputs) = self;
+                let mut step = DisjointStep::<S::F32, D::View<S::F32>, $p, $q>(View::new(simd, &rows));
+                named(pass(simd, rows.p.row.classes(), rows.blocks(), outputs, &mut step))
+            }
         }
-    }
+
+        impl<V: Lanes, W: DisjointView<V>> Step<V, 2, $w, SUMS> for DisjointStep<V, W, $p, $q> {
+            #[inline(always)]
+            fn has_sum(at: usize) -> bool {
+                [true, $p, $p, $p, $p, $q, $q, $q, $q][at]
+            }
+
+            #[inline(always)]
+            fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; $w] {
+                let class = self.add(lanes, runs);
+                $slopes(class)
+            }
+        }
+    };
 }
+
+sums_kernel!(false, false, 0, |_| []);
+sums_kernel!(false, true, 1, |class: Class<V>| [class.d_ln_q]);
+sums_kernel!(true, false, 1, |class: Class<V>| [class.d_ln_p]);
+sums_kernel!(true, true, 2, |class: Class<V>| [class.d_ln_p, class.d_ln_q]);
 
 /// Σf; Σa, Σa², Σa·p and Σp² for the slopes a of p; the same of q.
 const SUMS: usize = 9;
 
+fn named([value, d_ln_p, p_slopes, p_cross, pp, d_ln_q, q_slopes, q_cross, qq]: [f64; SUMS]) -> Sums {
+    Sums {
+        value,
+        d_ln_p,
+        d_ln_q,
+        p_norms: Norms { slopes: p_slopes, cross: p_cross, probabilities: pp },
+        q_norms: Norms { slopes: q_slopes, cross: q_cross, probabilities: qq },
+        ..Sums::default()
+    }
+}
+
 /// Adds classes to the sums.
 struct DisjointStep<V: Lanes, W, const P: bool, const Q: bool>(View<V, W>);
 
-impl<V: Lanes, W: DisjointView<V>, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for DisjointStep<V, W, P, Q> {
+impl<V: Lanes, W: DisjointView<V>, const P: bool, const Q: bool> DisjointStep<V, W, P, Q> {
     #[inline(always)]
-    fn has_sum(at: usize) -> bool {
-        [true, P, P, P, P, Q, Q, Q, Q][at]
-    }
-
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
+    fn add(&self, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> Class<V> {
         let (pair, class) = self.0.of(x, y);
         runs[0] = runs[0] + class.value;
         if P {
@@ -169,7 +204,7 @@ impl<V: Lanes, W: DisjointView<V>, const P: bool, const Q: bool> Step<V, 2, 0, S
         if Q {
             add_slope(runs, 5, class.d_ln_q, pair.q);
         }
-        []
+        class
     }
 }
 
@@ -181,40 +216,130 @@ fn add_slope<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V
     runs[at + 3] = probability.mul_add_relaxed(probability, runs[at + 3]);
 }
 
-struct GradientsKernel<'a, D> {
-    rows: DisjointRows<'a, D>,
-    centering: (Centering, Centering),
+/// One side and its slopes.
+#[derive(Clone, Copy)]
+struct SideSlopes<'a> {
+    row: Row<'a>,
+    slopes: Row<'a>,
+    frame: SideFrame,
+    weight: f64,
+    rate: f64,
+    centering: Centering,
+}
+
+impl<'a> SideSlopes<'a> {
+    fn block(self, start: usize, len: usize) -> Self {
+        SideSlopes { row: self.row.block(start, len), slopes: self.slopes.block(start, len), ..self }
+    }
+
+    /// To read: the logits, padded with those of probability 0, and the slopes.
+    #[inline(always)]
+    fn blocks(self) -> [Block<'a, f32>; 2] {
+        [Block::new(self.row, lowest_narrow_logit(self.rate)), Block::new(self.slopes, 0.0)]
+    }
+
+    #[inline(always)]
+    fn centered<V: Lanes>(self, token: V::Token) -> Centered<V> {
+        Centered {
+            exp: self.frame.weighted_exp(token, self.rate, self.weight),
+            scale: V::splat(token, self.centering.scale),
+            less: V::splat(token, -self.centering.slope_sum),
+        }
+    }
+}
+
+struct GradientsKernel<'a> {
+    sides: Sides<Option<SideSlopes<'a>>>,
     gradients: RowGradients<'a>,
 }
 
-impl<D: Disjoint> Kernel for GradientsKernel<'_, D> {
+impl Kernel for GradientsKernel<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let splat = |side: Centering| (S::F32::splat(simd, side.scale), S::F32::splat(simd, -side.slope_sum));
-        let formulas = Gradients::<S::F32, D::View<S::F32>> {
-            view: View::new(simd, &self.rows),
-            p: splat(self.centering.0),
-            q: splat(self.centering.1),
-        };
-        write_sides(simd, self.rows.blocks(), &self.gradients, formulas);
+        let (of_p, of_q) = (self.gradients.p.map(BlockMut::new), self.gradients.q.map(BlockMut::new));
+        match self.sides {
+            (Some(p), Some(q)) => {
+                let mut step = Both(p.centered::<S::F32>(simd), q.centered::<S::F32>(simd));
+                let ([x, a], [y, b]) = (p.blocks(), q.blocks());
+                // All that is read of a class is read before either gradient is written, which may be over either row.
+                pass(simd, p.row.classes(), [x, a, y, b], [of_p, of_q], &mut step);
+            }
+            (Some(side), None) | (None, Some(side)) => {
+                let mut step = One(side.centered::<S::F32>(simd));
+                pass(simd, side.row.classes(), side.blocks(), [of_p.or(of_q)], &mut step);
+            }
+            (None, None) => {}
+        }
     }
 }
 
-/// The gradients; of each side the scale and −Σa.
-struct Gradients<V: Lanes, W> {
-    view: View<V, W>,
-    p: (V, V),
-    q: (V, V),
+/// (a − p·Σa)·scale of a side.
+struct Centered<V: Lanes> {
+    exp: ScaledExp<V>,
+    scale: V,
+    less: V,
 }
 
-impl<V: Lanes, W: DisjointView<V>> Formulas<V> for Gradients<V, W> {
-    /// (a − p·Σa)·scale of each side.
+impl<V: Lanes> Centered<V> {
     #[inline(always)]
-    fn of(&self, x: V, y: V) -> (V, V) {
-        let (pair, class) = self.view.of(x, y);
-        let (p, q) = (self.p, self.q);
-        (p.0 * pair.p.mul_add_relaxed(p.1, class.d_ln_p), q.0 * pair.q.mul_add_relaxed(q.1, class.d_ln_q))
+    fn of(&self, x: V, slope: V) -> V {
+        self.scale * self.exp.at(x).mul_add_relaxed(self.less, slope)
+    }
+}
+
+struct One<V: Lanes>(Centered<V>);
+struct Both<V: Lanes>(Centered<V>, Centered<V>);
+
+impl<V: Lanes> Step<V, 2, 1, 0> for One<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, slope]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
+        [self.0.of(x, slope)]
+    }
+}
+
+impl<V: Lanes> Step<V, 4, 2, 0> for Both<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, a, y, b]: [V; 4], _: &mut [V; 0]) -> [V; 2] {
+        [self.0.of(x, a), self.1.of(y, b)]
+    }
+}
+
+thread_local! {
+    /// Memory for the slopes of two rows, kept for the next ones.
+    static SLOPES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `run` with memory for the slopes of the wanted sides of rows of so many classes.
+pub(crate) fn with_slopes<R>(classes: usize, wanted: Sides<bool>, run: impl FnOnce(Slopes<'_>) -> R) -> R {
+    let places = (usize::from(wanted.0) + usize::from(wanted.1)) * classes;
+    // Taken while it is used: where the blocks of a row are shared out, a thread of the caller's own pool may begin another
+    // call before this one ends.
+    let mut memory = SLOPES.take();
+    if memory.len() < places {
+        memory.resize(places, 0.0);
+    }
+    let (p, q) = memory[..places].split_at_mut(if wanted.0 { classes } else { 0 });
+    let result = run(Slopes { p: wanted.0.then_some(p), q: wanted.1.then_some(q) });
+    SLOPES.set(memory);
+    result
+}
+
+/// Memory for slopes.
+pub(crate) struct Slopes<'a> {
+    p: Option<&'a mut [f32]>,
+    q: Option<&'a mut [f32]>,
+}
+
+impl Slopes<'_> {
+    /// To write.
+    pub(crate) fn places(&mut self) -> Sides<Option<RowMut<'_>>> {
+        (self.p.as_deref_mut().map(RowMut::from), self.q.as_deref_mut().map(RowMut::from))
+    }
+
+    /// What was written.
+    pub(crate) fn rows(&self) -> Sides<Option<Row<'_>>> {
+        (self.p.as_deref().map(Row::from), self.q.as_deref().map(Row::from))
     }
 }

@@ -214,20 +214,22 @@ impl<D: Divergence> Task<'_, D> {
         };
         let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature), kl: far.value };
         let wanted = self.wanted();
-        let largest_parts = rows.largest_parts();
-        let sums = rows.sums(isa, blocks, wanted);
-        let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
-            return Outcome::Nothing;
-        };
-        if sums.cancel(wanted, largest_parts) {
-            return Outcome::Value { value, needs_wide_lanes: true };
-        }
-        if wanted != (false, false) {
-            let scale = self.gradients.scale * slope * p.inverse_temperature;
-            let centering = |slope_sum| Centering { scale, slope_sum };
-            rows.write(isa, blocks, &self.gradients, (centering(sums.d_ln_p), centering(sums.d_ln_q)));
-        }
-        Outcome::Done(value)
+        disjoint::with_slopes(p.row.classes(), wanted, |mut slopes| {
+            let sums = rows.sums(isa, blocks, slopes.places());
+            let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
+                return Outcome::Nothing;
+            };
+            if sums.cancel(wanted, rows.largest_parts()) {
+                return Outcome::Value { value, needs_wide_lanes: true };
+            }
+            if wanted != (false, false) {
+                let scale = self.gradients.scale * slope * p.inverse_temperature;
+                let centering = |slope_sum| Centering { scale, slope_sum };
+                let centering = (centering(sums.d_ln_p), centering(sums.d_ln_q));
+                rows.write(isa, blocks, &self.gradients, slopes.rows(), centering);
+            }
+            Outcome::Done(value)
+        })
     }
 
     fn close_kl(&self, wide: bool) -> Outcome {
