@@ -29,6 +29,7 @@ pub(crate) mod pairwise;
 mod random;
 pub(crate) mod runs;
 pub(crate) mod sample;
+mod scratch;
 pub(crate) mod sparse;
 pub(crate) mod top_k;
 mod two_floats;

@@ -14,7 +14,7 @@ LAYERS = [
     "simd",
     "divergence rows",
     "threads",
-    "row::two_floats row::runs",
+    "row::two_floats row::runs row::scratch",
     "row::distribution",
     "row::pair",
     "row::gradients",

@@ -11,11 +11,11 @@ use crate::row::divergence::second_pass::{Norms, Sums};
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, LogRatio, SideFrame};
 use crate::row::runs::{Step, pass};
+use crate::row::scratch::with_scratch;
 use crate::rows::{Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
-use std::cell::Cell;
 
 /// Two rows of logits with little in common, or a block of them.
 #[derive(Clone, Copy)]
@@ -306,24 +306,14 @@ impl<V: Lanes> Step<V, 4, 2, 0> for Both<V> {
     }
 }
 
-thread_local! {
-    /// Memory for the slopes of two rows, kept for the next ones.
-    static SLOPES: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
 /// Calls `run` with memory for the slopes of the wanted sides of rows of so many classes.
 pub(crate) fn with_slopes<R>(classes: usize, wanted: Sides<bool>, run: impl FnOnce(Slopes<'_>) -> R) -> R {
-    let places = (usize::from(wanted.0) + usize::from(wanted.1)) * classes;
-    // Taken while it is used: where the blocks of a row are shared out, a thread of the caller's own pool may begin another
-    // call before this one ends.
-    let mut memory = SLOPES.take();
-    if memory.len() < places {
-        memory.resize(places, 0.0);
-    }
-    let (p, q) = memory[..places].split_at_mut(if wanted.0 { classes } else { 0 });
-    let result = run(Slopes { p: wanted.0.then_some(p), q: wanted.1.then_some(q) });
-    SLOPES.set(memory);
-    result
+    let of_p = if wanted.0 { classes } else { 0 };
+    let of_q = if wanted.1 { classes } else { 0 };
+    with_scratch(of_p + of_q, |memory| {
+        let (p, q) = memory.split_at_mut(of_p);
+        run(Slopes { p: wanted.0.then_some(p), q: wanted.1.then_some(q) })
+    })
 }
 
 /// Memory for slopes.

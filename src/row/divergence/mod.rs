@@ -190,6 +190,13 @@ impl<D: Divergence> Task<'_, D> {
     fn far(&self) -> Outcome {
         let Task { p, q, isa, blocks, .. } = *self;
         let wanted = self.wanted();
+        if let RowGradients { scale, p: None, q: Some(out) } = self.gradients {
+            return match Far::with_gradient_of_q(p, q, isa, blocks, out, scale) {
+                Some((far, true)) => Outcome::Done(far.value),
+                Some((far, false)) => Outcome::Value { value: far.value, needs_wide_lanes: false },
+                None => Outcome::Nothing,
+            };
+        }
         match Far::new(p, q, isa, blocks, wanted) {
             Some(far) if wanted == (false, false) || far.write(p, q, isa, blocks, &self.gradients) => {
                 Outcome::Done(far.value)

@@ -6,6 +6,8 @@
 //! they are no smaller than a quarter, and a sixth, of their terms: q − p has the errors of two exponentials, d − value
 //! only those of one subtraction.
 //!
+//! Where only q − p is wanted, the exponentials are kept, relative to those of their block, and the gradient takes none.
+//!
 //! Other divergences of rows that have nothing in common take their probabilities from here.
 
 use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
@@ -13,8 +15,9 @@ use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::pair::Frame;
-use crate::row::runs::{Step, sums};
-use crate::rows::{Block, Row};
+use crate::row::runs::{Step, pass};
+use crate::row::scratch::with_scratch;
+use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
@@ -63,8 +66,8 @@ impl Far {
         blocks: &Blocks,
         wanted: (bool, bool),
     ) -> Option<Self> {
-        let classes = p.row.classes();
-        let block = |start, len| {
+        Self::is_likely(p, q, isa).then_some(())?;
+        let parts = blocks.map(p.row.classes(), |start, len| {
             let (p, q) = (p.block(start, len), q.block(start, len));
             match wanted {
                 (false, false) => isa.run(FarSums::<false, false> { p, q }),
@@ -72,12 +75,54 @@ impl Far {
                 (true, false) => isa.run(FarSums::<true, false> { p, q }),
                 (true, true) => isa.run(FarSums::<true, true> { p, q }),
             }
-        };
-        // Rows that are close are mostly close in their first classes already.
-        let rate = p.inverse_temperature;
-        Self::merge(&[block(0, classes.min(PROBE))], rate).filter(|far| far.value >= SMALLEST_VALUE)?;
-        let parts = blocks.map(classes, block);
-        Self::merge(&parts, rate).filter(Far::is_accurate)
+        });
+        Self::merge(&parts, p.inverse_temperature).filter(Far::is_accurate)
+    }
+
+    /// Rows that are close are mostly close in their first classes already.
+    fn is_likely(p: Distribution<'_>, q: Distribution<'_>, isa: Isa) -> bool {
+        let first = p.row.classes().min(PROBE);
+        let (p, q) = (p.block(0, first), q.block(0, first));
+        let found = isa.run(FarSums::<false, false> { p, q });
+        Self::merge(&[found], p.inverse_temperature).is_some_and(|far| far.value >= SMALLEST_VALUE)
+    }
+
+    /// The same, and writes the gradient of q unless it cancels: whether it did.
+    pub(crate) fn with_gradient_of_q(
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        isa: Isa,
+        blocks: &Blocks,
+        out: RowMut<'_>,
+        scale: f64,
+    ) -> Option<(Self, bool)> {
+        Self::is_likely(p, q, isa).then_some(())?;
+        let (classes, rate) = (p.row.classes(), p.inverse_temperature);
+        with_scratch(2 * classes, |memory| {
+            let (of_p, of_q) = memory.split_at_mut(classes);
+            let (p_place, q_place) = (RowMut::from(&mut *of_p), RowMut::from(&mut *of_q));
+            let parts = blocks.map(classes, |start, len| {
+                let kept = [p_place, q_place].map(|place| Some(BlockMut::new(place.block(start, len))));
+                isa.run(KeptSums { p: p.block(start, len), q: q.block(start, len), kept })
+            });
+            let far = Self::merge(&parts, rate).filter(Far::is_accurate)?;
+            if far.q_gradient_cancels {
+                return Some((far, false));
+            }
+            let (of_p, of_q) = (Row::from(&*of_p), Row::from(&*of_q));
+            blocks.map(classes, |start, len| {
+                let weight = |block: LogSumExp, row: LogSumExp| {
+                    scale * rate * ((block.largest - row.largest) * rate - row.ln_sum()).exp()
+                };
+                let Some(Some(block)) = parts.get(start / BLOCK) else { return };
+                isa.run(Difference {
+                    rows: (of_p.block(start, len), of_q.block(start, len)),
+                    weights: (weight(block.p, far.p), weight(block.q, far.q)),
+                    out: out.block(start, len),
+                });
+            });
+            Some((far, true))
+        })
     }
 
     fn merge(parts: &[Option<BlockSums>], rate: f64) -> Option<Self> {
@@ -177,16 +222,45 @@ impl<const P: bool, const Q: bool> Kernel for FarSums<'_, P, Q> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        let (p, q, rate) = (self.p.row, self.q.row, self.p.inverse_temperature);
-        let references = (first_largest::<S::F32>(simd, p), first_largest::<S::F32>(simd, q));
-        let block = BlockAt::<S::F32> { token: simd, p, q, rate, references };
-        let (found, largest) = block.run::<P, Q>();
-        let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
-        if within(largest.0, references.0) && within(largest.1, references.1) {
-            return found;
-        }
-        BlockAt { references: largest, ..block }.run::<P, Q>().0
+        sums_of_block::<S, P, Q, 0>(simd, self.p, self.q, [])
     }
+}
+
+/// The same for the gradient of q, keeping the exponentials of both rows.
+struct KeptSums<'a> {
+    p: Distribution<'a>,
+    q: Distribution<'a>,
+    kept: [Option<BlockMut<'a, f32>>; 2],
+}
+
+impl Kernel for KeptSums<'_> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
+        sums_of_block::<S, false, true, 2>(simd, self.p, self.q, self.kept)
+    }
+}
+
+#[inline(always)]
+fn sums_of_block<S: Simd, const P: bool, const Q: bool, const W: usize>(
+    simd: S,
+    p: Distribution<'_>,
+    q: Distribution<'_>,
+    kept: [Option<BlockMut<'_, f32>>; W],
+) -> Option<BlockSums>
+where
+    FarStep<S::F32, P, Q>: Step<S::F32, 2, W, SUMS>,
+{
+    let (p, q, rate) = (p.row, q.row, p.inverse_temperature);
+    let references = (first_largest::<S::F32>(simd, p), first_largest::<S::F32>(simd, q));
+    let block = BlockAt::<S::F32> { token: simd, p, q, rate, references };
+    let (found, largest) = block.run::<P, Q, W>(kept);
+    let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
+    if within(largest.0, references.0) && within(largest.1, references.1) {
+        return found;
+    }
+    BlockAt { references: largest, ..block }.run::<P, Q, W>(kept).0
 }
 
 /// A block whose exponentials are taken relative to two numbers about as large as its largest.
@@ -201,7 +275,13 @@ struct BlockAt<'a, V: Lanes> {
 impl<V: Lanes> BlockAt<'_, V> {
     /// The sums, and the largest logits.
     #[inline(always)]
-    fn run<const P: bool, const Q: bool>(&self) -> (Option<BlockSums>, (f64, f64)) {
+    fn run<const P: bool, const Q: bool, const W: usize>(
+        &self,
+        kept: [Option<BlockMut<'_, V::Scalar>>; W],
+    ) -> (Option<BlockSums>, (f64, f64))
+    where
+        FarStep<V, P, Q>: Step<V, 2, W, SUMS>,
+    {
         let BlockAt { token, p, q, rate, references } = *self;
         // A masked block, or NaN and +∞ where the maximum shows them; elsewhere the sums do.
         if !(fits_narrow_lanes(references.0, rate) && fits_narrow_lanes(references.1, rate)) {
@@ -216,7 +296,7 @@ impl<V: Lanes> BlockAt<'_, V> {
         let lowest_lanes = V::splat(token, lowest);
         let mut step = FarStep::<V, P, Q> { exps, largest: (lowest_lanes, lowest_lanes) };
         let blocks = [Block::new(p, lowest), Block::new(q, lowest)];
-        let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = sums(token, p.classes(), blocks, &mut step);
+        let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = pass(token, p.classes(), blocks, kept, &mut step);
         let largest = step.largest;
         // −∞ and NaN make a sum NaN.
         let found = (p_sum.is_finite() && q_sum.is_finite() && cross.is_finite()).then_some(BlockSums {
@@ -244,17 +324,10 @@ struct FarStep<V: Lanes, const P: bool, const Q: bool> {
     largest: (V, V),
 }
 
-impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, P, Q> {
-    const UNROLLED: usize = 2;
-    const AHEAD: usize = AHEAD;
-
+impl<V: Lanes, const P: bool, const Q: bool> FarStep<V, P, Q> {
+    /// Adds them; the exponentials.
     #[inline(always)]
-    fn has_sum(at: usize) -> bool {
-        [true, true, true, P || Q, Q, Q, P, P][at]
-    }
-
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
+    fn add(&mut self, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 2] {
         self.largest = (self.largest.0.max(x), self.largest.1.max(y));
         let (p, q, difference) = (self.exps.0.at(x), self.exps.1.at(y), x - y);
         runs[0] = runs[0] + p;
@@ -272,7 +345,74 @@ impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, 
             runs[6] = cross.mul_add_relaxed(cross, runs[6]);
             runs[7] = p.mul_add_relaxed(cross, runs[7]);
         }
+        [p, q]
+    }
+
+    #[inline(always)]
+    fn sums(at: usize) -> bool {
+        [true, true, true, P || Q, Q, Q, P, P][at]
+    }
+}
+
+impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, P, Q> {
+    const UNROLLED: usize = 2;
+    const AHEAD: usize = AHEAD;
+
+    #[inline(always)]
+    fn has_sum(at: usize) -> bool {
+        Self::sums(at)
+    }
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
+        self.add(lanes, runs);
         []
+    }
+}
+
+impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 2, SUMS> for FarStep<V, P, Q> {
+    const UNROLLED: usize = 2;
+    const AHEAD: usize = AHEAD;
+
+    #[inline(always)]
+    fn has_sum(at: usize) -> bool {
+        Self::sums(at)
+    }
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; 2] {
+        self.add(lanes, runs)
+    }
+}
+
+/// The difference of two rows of numbers, each times a weight: the second less the first.
+struct Difference<'a> {
+    rows: (Row<'a>, Row<'a>),
+    weights: (f64, f64),
+    out: RowMut<'a>,
+}
+
+impl Kernel for Difference<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Difference { rows: (p, q), weights, out } = self;
+        let splat = |weight| S::F32::splat(simd, weight);
+        let mut step = DifferenceStep::<S::F32> { weights: (splat(-weights.0), splat(weights.1)) };
+        let blocks = [Block::new(p, 0.0), Block::new(q, 0.0)];
+        pass(simd, p.classes(), blocks, [Some(BlockMut::new(out))], &mut step);
+    }
+}
+
+struct DifferenceStep<V: Lanes> {
+    weights: (V, V),
+}
+
+impl<V: Lanes> Step<V, 2, 1, 0> for DifferenceStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [p, q]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
+        [p.mul_add_relaxed(self.weights.0, q * self.weights.1)]
     }
 }
 
