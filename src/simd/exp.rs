@@ -130,29 +130,15 @@ impl<V: Lanes> ScaledExp<V> {
         self.within_range(if V::LOWEST_POWER.is_finite() { x.at_most(self.zero) } else { x })
     }
 
-    /// `sum` and the exponential of any x, where the sum has one of about 1 and the weight is 1; the temperature is positive.
-    #[inline(always)]
-    pub(crate) fn add(&self, sum: V, x: V) -> V {
-        let (power, factor) = self.normal_parts(x);
-        power.mul_add_relaxed(factor, sum)
-    }
-
-    /// The exponential of any x, but 2^−120 where it is less: for sums of which one is about 1, with a weight of 1. The
+    /// `sum` and the exponential of any x, but 2^−120 where that is less, where the sum has one of about 1 and the weight is 1; the
     /// temperature is positive.
     #[inline(always)]
-    pub(crate) fn summand(&self, x: V) -> V {
-        let (power, factor) = self.normal_parts(x);
-        power * factor
-    }
-
-    /// Two factors of it.
-    #[inline(always)]
-    fn normal_parts(&self, x: V) -> (V, V) {
+    pub(crate) fn add(&self, sum: V, x: V) -> V {
         let x = x.at_least(self.nothing);
         let gridded = self.gridded(x);
         let fraction = self.fraction(x, gridded);
         let factor = self.quotient(fraction).mul_add_relaxed(fraction, V::splat(self.token, 1.0));
-        (gridded.normal_power(self.token, self.powers), factor)
+        gridded.normal_power(self.token, self.powers).mul_add_relaxed(factor, sum)
     }
 
     /// The exponential of an x for which it is a normal number.

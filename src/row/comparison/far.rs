@@ -1,8 +1,8 @@
-//! Rows that have little in common, in f32 lanes: two passes with two exponentials a class each.
+//! Rows that have little in common, in f32 lanes: two passes, and two exponentials a class.
 //!
-//! The first takes the exponentials of both rows relative to numbers about as large as the largest of each block, and sums them
-//! and their products with the logits; both KL and both entropies are sums and differences of these. The second knows the
-//! probabilities: with a = max(p, q), b = min(p, q), r = b/a and u = −ln r, total variation is ½Σ(a − b) and Jensen–Shannon
+//! The first takes the exponentials of both rows relative to numbers about as large as the largest of each block, keeps them, and
+//! sums them and their products with the logits; both KL and both entropies are sums and differences of these. The second knows
+//! the probabilities: with a = max(p, q), b = min(p, q), r = b/a and u = −ln r, total variation is ½Σ(a − b) and Jensen–Shannon
 //! ln 2 − ½Σ[(a + b)·ln(1 + r) + b·u].
 
 use super::{RowComparison, first_largest, is_accurate};
@@ -10,8 +10,9 @@ use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, lowest_narrow_log
 use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::kl::far;
-use crate::row::runs::{Step, sums};
-use crate::rows::{Block, Row};
+use crate::row::runs::{Step, pass, sums};
+use crate::row::scratch::with_scratch;
+use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
@@ -30,8 +31,28 @@ pub(super) fn compare(
     isa: Isa,
     blocks: &Blocks,
 ) -> Option<RowComparison> {
+    let classes = p.row.classes();
+    with_scratch(2 * classes, |memory| {
+        let (of_p, of_q) = memory.split_at_mut(classes);
+        compare_keeping((of_p, of_q), p, q, label, isa, blocks)
+    })
+}
+
+/// The same, with memory for the exponentials of both rows.
+fn compare_keeping(
+    (of_p, of_q): (&mut [f32], &mut [f32]),
+    p: Distribution<'_>,
+    q: Distribution<'_>,
+    label: Option<usize>,
+    isa: Isa,
+    blocks: &Blocks,
+) -> Option<RowComparison> {
     let (classes, rate) = (p.row.classes(), p.inverse_temperature);
-    let block = |start, len| isa.run(FirstSums { p: p.row.block(start, len), q: q.row.block(start, len), rate });
+    let places = [RowMut::from(&mut *of_p), RowMut::from(&mut *of_q)];
+    let block = |start, len| {
+        let kept = places.map(|place| Some(BlockMut::new(place.block(start, len))));
+        isa.run(FirstSums { p: p.row.block(start, len), q: q.row.block(start, len), rate, kept })
+    };
     // Rows that are close are mostly close in their first classes already.
     Moments::merge(&[block(0, classes.min(PROBE))], rate).filter(|probe| probe.kl() >= SMALLEST_KL)?;
     let parts = blocks.map(classes, block);
@@ -61,9 +82,12 @@ pub(super) fn compare(
     let top1_p = first_largest(p.row, parts_of(|block| block.largest.0), isa)?;
     let top1_q = first_largest(q.row, parts_of(|block| block.largest.1), isa)?;
     let confidence = |row: Row<'_>, side: Side, class: usize| (-side.sum.surprise(row.get(class), rate)).exp();
+    let kept = (Row::from(&*of_p), Row::from(&*of_q));
     let second = |start, len| {
+        let Some(Some(BlockSums { references, .. })) = parts.get(start / BLOCK) else { return [f64::NAN; 2] };
         let (p, q) = (p.row.block(start, len), q.row.block(start, len));
-        isa.run(SecondSums { p, q, rate, sums: (found.p.sum, found.q.sum) })
+        let kept = (kept.0.block(start, len), kept.1.block(start, len));
+        isa.run(SecondSums { p, q, kept, references: *references, rate, sums: (found.p.sum, found.q.sum) })
     };
     let mut totals = [0.0; 2];
     for part in blocks.map(classes, second).iter() {
@@ -173,6 +197,7 @@ struct FirstSums<'a> {
     p: Row<'a>,
     q: Row<'a>,
     rate: f64,
+    kept: [Option<BlockMut<'a, f32>>; 2],
 }
 
 impl Kernel for FirstSums<'_> {
@@ -180,7 +205,7 @@ impl Kernel for FirstSums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        let FirstSums { p, q, rate } = self;
+        let FirstSums { p, q, rate, kept } = self;
         let mut references = (far::first_largest::<S::F32>(simd, p), far::first_largest::<S::F32>(simd, q));
         let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
         let mut tries = 0;
@@ -198,7 +223,7 @@ impl Kernel for FirstSums<'_> {
                 largest: (lowest_lanes, lowest_lanes),
             };
             let blocks = [Block::new(p, lowest), Block::new(q, lowest)];
-            let [p_sum, p_x, p_y, q_sum, q_x, q_y] = sums(simd, p.classes(), blocks, &mut step);
+            let [p_sum, p_x, p_y, q_sum, q_x, q_y] = pass(simd, p.classes(), blocks, kept, &mut step);
             let largest = (step.largest.0.largest(), step.largest.1.largest());
             if tries == 0 && !(within(largest.0, references.0) && within(largest.1, references.1)) {
                 references = largest;
@@ -219,11 +244,11 @@ struct FirstStep<V: Lanes> {
     largest: (V, V),
 }
 
-impl<V: Lanes> Step<V, 2, 0, 6> for FirstStep<V> {
+impl<V: Lanes> Step<V, 2, 2, 6> for FirstStep<V> {
     const AHEAD: usize = AHEAD;
 
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 6]) -> [V; 0] {
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 6]) -> [V; 2] {
         self.largest = (self.largest.0.max(x), self.largest.1.max(y));
         let (p, q) = (self.exps.0.at(x), self.exps.1.at(y));
         let (x, y) = (x - self.references.0, y - self.references.1);
@@ -233,7 +258,7 @@ impl<V: Lanes> Step<V, 2, 0, 6> for FirstStep<V> {
         runs[3] = runs[3] + q;
         runs[4] = q.mul_add_relaxed(x, runs[4]);
         runs[5] = q.mul_add_relaxed(y, runs[5]);
-        []
+        [p, q]
     }
 }
 
@@ -241,6 +266,9 @@ impl<V: Lanes> Step<V, 2, 0, 6> for FirstStep<V> {
 struct SecondSums<'a> {
     p: Row<'a>,
     q: Row<'a>,
+    /// The exponentials, relative to `references`.
+    kept: (Row<'a>, Row<'a>),
+    references: (f64, f64),
     rate: f64,
     sums: (LogSumExp, LogSumExp),
 }
@@ -250,29 +278,40 @@ impl Kernel for SecondSums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> [f64; 2] {
-        let SecondSums { p, q, rate, sums: (p_sum, q_sum) } = self;
+        let SecondSums { p, q, kept, references, rate, sums: (p_sum, q_sum) } = self;
         let splat = |value| S::F32::splat(simd, value);
         // ln q is (y − y₀)/T + δ less what ln p is short of (x − x₀)/T, for a y₀ with a small δ, which costs no digits.
-        let own = q_sum.largest + (q_sum.ln_sum() - p_sum.ln_sum()) / rate;
+        let delta = p_sum.ln_sum() - q_sum.ln_sum();
+        let own = q_sum.largest - delta / rate;
         let reference = f64::from(own as f32);
         let mut step = SecondStep::<S::F32> {
             token: simd,
-            exp: ScaledExp::new(simd, 1.0, 0.0, 1.0),
+            weights: (
+                splat(((references.0 - p_sum.largest) * rate).exp()),
+                splat(((references.1 - q_sum.largest) * rate + delta).exp()),
+            ),
             references: (splat(p_sum.largest), splat(reference)),
             rate: splat(rate),
-            delta: splat((reference - own) * rate),
+            delta: splat((own - reference) * rate),
+            tiny: splat(TINY),
         };
         let lowest = lowest_narrow_logit(rate);
-        sums(simd, p.classes(), [Block::new(p, lowest), Block::new(q, lowest)], &mut step)
+        let blocks = [Block::new(p, lowest), Block::new(q, lowest), Block::new(kept.0, 0.0), Block::new(kept.1, 0.0)];
+        sums(simd, p.classes(), blocks, &mut step)
     }
 }
 
+/// Smaller exponentials are nothing in a sum.
+const TINY: f64 = 1e-37;
+
 struct SecondStep<V: Lanes> {
     token: V::Token,
-    exp: ScaledExp<V>,
+    /// What makes the kept exponentials probabilities, times the sum of those of p.
+    weights: (V, V),
     references: (V, V),
     rate: V,
     delta: V,
+    tiny: V,
 }
 
 /// ln(1 + r)/r on 0 ≤ r ≤ 1, lowest degree first: minimax in absolute error, 3.3e-8.
@@ -298,18 +337,17 @@ pub(super) fn horner<V: Lanes, const N: usize>(token: V::Token, x: V, coefficien
     value
 }
 
-impl<V: Lanes> Step<V, 2, 0, 2> for SecondStep<V> {
+impl<V: Lanes> Step<V, 4, 0, 2> for SecondStep<V> {
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 2]) -> [V; 0] {
-        let ln_p = (x - self.references.0) * self.rate;
-        let ln_q = (y - self.references.1).mul_add_relaxed(self.rate, self.delta);
-        let (ln_a, ln_b) = (ln_p.max(ln_q), ln_p.min(ln_q));
-        let ln_r = ln_b - ln_a;
-        let (a, r) = (self.exp.summand(ln_a), self.exp.summand(ln_r));
-        let b = a * r;
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y, p, q]: [V; 4], runs: &mut [V; 2]) -> [V; 0] {
+        let (p, q) = (p * self.weights.0, q * self.weights.1);
+        let (a, b) = (p.max(q), p.min(q));
+        let r = b.divide_relaxed(a.max(self.tiny));
+        let apart = (x - self.references.0) - (y - self.references.1);
+        let u = apart.mul_add_relaxed(self.rate, self.delta).abs();
         let logarithm = horner(self.token, r, LN_1P);
         runs[0] = ((a + b) * r).mul_add_relaxed(logarithm, runs[0]);
-        runs[0] = (-b).mul_add_relaxed(ln_r, runs[0]);
+        runs[0] = b.mul_add_relaxed(u, runs[0]);
         runs[1] = runs[1] + (a - b);
         []
     }
