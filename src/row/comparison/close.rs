@@ -5,7 +5,6 @@
 //! other classes are taken from p and q. Entropies and surprises are sums of terms ≥ 0, for which the classes below the
 //! largest are summed by themselves.
 
-use super::far::{LN_1P, horner};
 use super::{RowComparison, first_largest, is_accurate};
 use crate::row::distribution::Distribution;
 use crate::row::kl::close::Close;
@@ -13,6 +12,8 @@ use crate::row::pair::{Frame, LogRatio};
 use crate::row::runs::{Step, sums};
 use crate::rows::{Block, Row};
 use crate::simd::exp::{ScaledExp, excess_near_zero};
+use crate::simd::ln::LN_1P_QUOTIENT;
+use crate::simd::polynomial::{horner, in_lanes};
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
 
@@ -164,14 +165,14 @@ impl<V: Lanes> Step<V, 2, 0, SUMS> for CloseStep<V> {
         let mut q = p + difference;
         let mut variation = half * difference.abs();
         let mut reverse = p * (-excess).mul_add_relaxed(one + t, squared);
-        let mut shannon = p * squared * horner(token, t, JENSEN_SHANNON);
+        let mut shannon = p * squared * horner(&in_lanes(token, JENSEN_SHANNON), t);
         let u = t.abs();
         if V::any(one.lt(u)) {
             let near = u.le(one);
             let far_q = self.exps.1.at(y);
             let (larger, smaller) = (p.max(far_q), p.min(far_q));
             let r = smaller / larger.max(splat(1e-37));
-            let logarithm = r * horner(token, r, LN_1P);
+            let logarithm = r * horner(&in_lanes(token, LN_1P_QUOTIENT), r);
             let far_shannon = half * ((larger + smaller) * (splat(std::f64::consts::LN_2) - logarithm) - smaller * u);
             q = V::select(near, q, far_q);
             variation = V::select(near, variation, half * (larger - smaller));

@@ -1,7 +1,7 @@
 //! Rows that have little in common, in f32 lanes: two passes, and two exponentials a class.
 //!
-//! The first takes the exponentials of both rows relative to numbers about as large as the largest of each block, keeps them, and
-//! sums them and their products with the logits; both KL and both entropies are sums and differences of these. The second knows
+//! The first takes the exponentials of both rows relative to numbers about as large as the largest of each block, keeps those of
+//! rows that are not too wide, and sums them and their products with the logits; both KL and both entropies are sums and differences of these. The second knows
 //! the probabilities: with a = max(p, q), b = min(p, q), r = b/a and u = −ln r, total variation is ½Σ(a − b) and Jensen–Shannon
 //! ln 2 − ½Σ[(a + b)·ln(1 + r) + b·u].
 
@@ -11,9 +11,11 @@ use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::kl::far;
 use crate::row::runs::{Step, pass, sums};
-use crate::row::scratch::with_scratch;
+use crate::row::scratch::{has_scratch, with_scratch};
 use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
+use crate::simd::ln::LN_1P_QUOTIENT;
+use crate::simd::polynomial::{horner, in_lanes};
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 use crate::threads::Blocks;
 
@@ -32,15 +34,15 @@ pub(super) fn compare(
     blocks: &Blocks,
 ) -> Option<RowComparison> {
     let classes = p.row.classes();
-    with_scratch(2 * classes, |memory| {
-        let (of_p, of_q) = memory.split_at_mut(classes);
-        compare_keeping((of_p, of_q), p, q, label, isa, blocks)
-    })
+    if !has_scratch(2 * classes) {
+        return compare_keeping(None, p, q, label, isa, blocks);
+    }
+    with_scratch(2 * classes, |memory| compare_keeping(Some(memory.split_at_mut(classes)), p, q, label, isa, blocks))
 }
 
-/// The same, with memory for the exponentials of both rows.
+/// The same, with memory for the exponentials of both rows, if there is any.
 fn compare_keeping(
-    (of_p, of_q): (&mut [f32], &mut [f32]),
+    memory: Option<(&mut [f32], &mut [f32])>,
     p: Distribution<'_>,
     q: Distribution<'_>,
     label: Option<usize>,
@@ -48,10 +50,17 @@ fn compare_keeping(
     blocks: &Blocks,
 ) -> Option<RowComparison> {
     let (classes, rate) = (p.row.classes(), p.inverse_temperature);
-    let places = [RowMut::from(&mut *of_p), RowMut::from(&mut *of_q)];
+    let mut memory = memory;
+    let places = memory.as_mut().map(|(of_p, of_q)| [RowMut::from(&mut **of_p), RowMut::from(&mut **of_q)]);
     let block = |start, len| {
-        let kept = places.map(|place| Some(BlockMut::new(place.block(start, len))));
-        isa.run(FirstSums { p: p.row.block(start, len), q: q.row.block(start, len), rate, kept })
+        let (p, q) = (p.row.block(start, len), q.row.block(start, len));
+        match places {
+            Some(places) => {
+                let kept = places.map(|place| Some(BlockMut::new(place.block(start, len))));
+                isa.run(FirstSums::<2> { p, q, rate, kept })
+            }
+            None => isa.run(FirstSums::<0> { p, q, rate, kept: [] }),
+        }
     };
     // Rows that are close are mostly close in their first classes already.
     Moments::merge(&[block(0, classes.min(PROBE))], rate).filter(|probe| probe.kl() >= SMALLEST_KL)?;
@@ -82,11 +91,11 @@ fn compare_keeping(
     let top1_p = first_largest(p.row, parts_of(|block| block.largest.0), isa)?;
     let top1_q = first_largest(q.row, parts_of(|block| block.largest.1), isa)?;
     let confidence = |row: Row<'_>, side: Side, class: usize| (-side.sum.surprise(row.get(class), rate)).exp();
-    let kept = (Row::from(&*of_p), Row::from(&*of_q));
+    let kept = memory.as_ref().map(|(of_p, of_q)| (Row::from(&**of_p), Row::from(&**of_q)));
     let second = |start, len| {
         let Some(Some(BlockSums { references, .. })) = parts.get(start / BLOCK) else { return [f64::NAN; 2] };
         let (p, q) = (p.row.block(start, len), q.row.block(start, len));
-        let kept = (kept.0.block(start, len), kept.1.block(start, len));
+        let kept = kept.map(|kept| (kept.0.block(start, len), kept.1.block(start, len)));
         isa.run(SecondSums { p, q, kept, references: *references, rate, sums: (found.p.sum, found.q.sum) })
     };
     let mut totals = [0.0; 2];
@@ -193,18 +202,38 @@ struct BlockSums {
     q: [f64; 3],
 }
 
-struct FirstSums<'a> {
+struct FirstSums<'a, const W: usize> {
     p: Row<'a>,
     q: Row<'a>,
     rate: f64,
-    kept: [Option<BlockMut<'a, f32>>; 2],
+    /// Where the exponentials are to be kept: of both rows, or of none.
+    kept: [Option<BlockMut<'a, f32>>; W],
 }
 
-impl Kernel for FirstSums<'_> {
+impl Kernel for FirstSums<'_, 0> {
     type Output = Option<BlockSums>;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
+        self.sums(simd)
+    }
+}
+
+impl Kernel for FirstSums<'_, 2> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
+        self.sums(simd)
+    }
+}
+
+impl<const W: usize> FirstSums<'_, W> {
+    #[inline(always)]
+    fn sums<S: Simd>(self, simd: S) -> Option<BlockSums>
+    where
+        FirstStep<S::F32>: Step<S::F32, 2, W, 6>,
+    {
         let FirstSums { p, q, rate, kept } = self;
         let mut references = (far::first_largest::<S::F32>(simd, p), far::first_largest::<S::F32>(simd, q));
         let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
@@ -244,11 +273,10 @@ struct FirstStep<V: Lanes> {
     largest: (V, V),
 }
 
-impl<V: Lanes> Step<V, 2, 2, 6> for FirstStep<V> {
-    const AHEAD: usize = AHEAD;
-
+impl<V: Lanes> FirstStep<V> {
+    /// Adds them; the exponentials.
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 6]) -> [V; 2] {
+    fn add(&mut self, [x, y]: [V; 2], runs: &mut [V; 6]) -> [V; 2] {
         self.largest = (self.largest.0.max(x), self.largest.1.max(y));
         let (p, q) = (self.exps.0.at(x), self.exps.1.at(y));
         let (x, y) = (x - self.references.0, y - self.references.1);
@@ -262,12 +290,31 @@ impl<V: Lanes> Step<V, 2, 2, 6> for FirstStep<V> {
     }
 }
 
+impl<V: Lanes> Step<V, 2, 0, 6> for FirstStep<V> {
+    const AHEAD: usize = AHEAD;
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; 6]) -> [V; 0] {
+        self.add(lanes, runs);
+        []
+    }
+}
+
+impl<V: Lanes> Step<V, 2, 2, 6> for FirstStep<V> {
+    const AHEAD: usize = AHEAD;
+
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; 6]) -> [V; 2] {
+        self.add(lanes, runs)
+    }
+}
+
 /// Σ[(a + b)·ln(1 + r) + b·u] and Σ(a − b) of a block, times the sum of the exponentials of p.
 struct SecondSums<'a> {
     p: Row<'a>,
     q: Row<'a>,
-    /// The exponentials, relative to `references`.
-    kept: (Row<'a>, Row<'a>),
+    /// The exponentials, relative to `references`, if they were kept.
+    kept: Option<(Row<'a>, Row<'a>)>,
     references: (f64, f64),
     rate: f64,
     sums: (LogSumExp, LogSumExp),
@@ -285,7 +332,10 @@ impl Kernel for SecondSums<'_> {
         let own = q_sum.largest - delta / rate;
         let reference = f64::from(own as f32);
         let mut step = SecondStep::<S::F32> {
-            token: simd,
+            exps: (
+                ScaledExp::new(simd, rate, references.0 * rate, 1.0),
+                ScaledExp::new(simd, rate, references.1 * rate, 1.0),
+            ),
             weights: (
                 splat(((references.0 - p_sum.largest) * rate).exp()),
                 splat(((references.1 - q_sum.largest) * rate + delta).exp()),
@@ -294,10 +344,17 @@ impl Kernel for SecondSums<'_> {
             rate: splat(rate),
             delta: splat((own - reference) * rate),
             tiny: splat(TINY),
+            ln_1p: in_lanes(simd, std::hint::black_box(LN_1P_QUOTIENT)),
         };
         let lowest = lowest_narrow_logit(rate);
-        let blocks = [Block::new(p, lowest), Block::new(q, lowest), Block::new(kept.0, 0.0), Block::new(kept.1, 0.0)];
-        sums(simd, p.classes(), blocks, &mut step)
+        let (x, y) = (Block::new(p, lowest), Block::new(q, lowest));
+        match kept {
+            Some(kept) => {
+                let blocks = [x, y, Block::new(kept.0, 0.0), Block::new(kept.1, 0.0)];
+                sums(simd, p.classes(), blocks, &mut step)
+            }
+            None => sums(simd, p.classes(), [x, y], &mut step),
+        }
     }
 }
 
@@ -305,50 +362,44 @@ impl Kernel for SecondSums<'_> {
 const TINY: f64 = 1e-37;
 
 struct SecondStep<V: Lanes> {
-    token: V::Token,
+    /// Those that are kept, where they are not.
+    exps: (ScaledExp<V>, ScaledExp<V>),
     /// What makes the kept exponentials probabilities, times the sum of those of p.
     weights: (V, V),
     references: (V, V),
     rate: V,
     delta: V,
     tiny: V,
+    /// [`LN_1P_QUOTIENT`] from memory: as constants its coefficients are moved from register to register, twenty a vector.
+    ln_1p: [V; LN_1P_QUOTIENT.len()],
 }
 
-/// ln(1 + r)/r on 0 ≤ r ≤ 1, lowest degree first: minimax in absolute error, 3.3e-8.
-pub(super) const LN_1P: [f64; 9] = [
-    0.999_999_965_925_509_6,
-    -0.499_994_449_763_400_95,
-    0.333_181_217_075_331_9,
-    -0.248_353_989_885_155_44,
-    0.190_768_807_357_477_94,
-    -0.136_022_476_224_794_03,
-    0.077_516_086_740_369_41,
-    -0.029_074_064_677_494_2,
-    0.005_126_102_140_966_913,
-];
-
-/// The polynomial by Horner's rule, which takes fewest instructions.
-#[inline(always)]
-pub(super) fn horner<V: Lanes, const N: usize>(token: V::Token, x: V, coefficients: [f64; N]) -> V {
-    let mut value = V::splat(token, coefficients[N - 1]);
-    for &coefficient in coefficients[..N - 1].iter().rev() {
-        value = value.mul_add_relaxed(x, V::splat(token, coefficient));
-    }
-    value
-}
-
-impl<V: Lanes> Step<V, 4, 0, 2> for SecondStep<V> {
+impl<V: Lanes> SecondStep<V> {
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y, p, q]: [V; 4], runs: &mut [V; 2]) -> [V; 0] {
+    fn add(&self, [x, y, p, q]: [V; 4], runs: &mut [V; 2]) {
         let (p, q) = (p * self.weights.0, q * self.weights.1);
         let (a, b) = (p.max(q), p.min(q));
         let r = b.divide_relaxed(a.max(self.tiny));
         let apart = (x - self.references.0) - (y - self.references.1);
         let u = apart.mul_add_relaxed(self.rate, self.delta).abs();
-        let logarithm = horner(self.token, r, LN_1P);
-        runs[0] = ((a + b) * r).mul_add_relaxed(logarithm, runs[0]);
+        runs[0] = ((a + b) * r).mul_add_relaxed(horner(&self.ln_1p, r), runs[0]);
         runs[0] = b.mul_add_relaxed(u, runs[0]);
         runs[1] = runs[1] + (a - b);
+    }
+}
+
+impl<V: Lanes> Step<V, 4, 0, 2> for SecondStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 4], runs: &mut [V; 2]) -> [V; 0] {
+        self.add(lanes, runs);
+        []
+    }
+}
+
+impl<V: Lanes> Step<V, 2, 0, 2> for SecondStep<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; 2]) -> [V; 0] {
+        self.add([x, y, self.exps.0.at(x), self.exps.1.at(y)], runs);
         []
     }
 }

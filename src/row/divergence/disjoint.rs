@@ -11,7 +11,7 @@ use crate::row::divergence::second_pass::{Norms, Sums};
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, LogRatio, SideFrame};
 use crate::row::runs::{Step, pass};
-use crate::row::scratch::with_scratch;
+use crate::row::scratch::{has_scratch, with_scratch};
 use crate::rows::{Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
@@ -304,6 +304,11 @@ impl<V: Lanes> Step<V, 4, 2, 0> for Both<V> {
     fn step<const WHOLE: bool>(&mut self, _: usize, [x, a, y, b]: [V; 4], _: &mut [V; 0]) -> [V; 2] {
         [self.0.of(x, a), self.1.of(y, b)]
     }
+}
+
+/// Whether there is memory for the slopes of the wanted sides of rows of so many classes.
+pub(crate) fn has_slopes(classes: usize, wanted: Sides<bool>) -> bool {
+    has_scratch((usize::from(wanted.0) + usize::from(wanted.1)) * classes)
 }
 
 /// Calls `run` with memory for the slopes of the wanted sides of rows of so many classes.

@@ -99,7 +99,7 @@ enum Way {
     Probabilities,
     /// KL of logits that have little in common: f32 lanes, one pass and one for the gradients.
     Far,
-    /// Other divergences of such rows, in f32 lanes with the statistics of that pass.
+    /// Other divergences of such rows, in f32 lanes with the statistics of that pass; up to some width.
     Disjoint,
     /// Logits that have much in common: KL in one pass and one for the gradients, others with its statistics, by polynomials.
     Close,
@@ -190,7 +190,9 @@ impl<D: Divergence> Task<'_, D> {
     fn far(&self) -> Outcome {
         let Task { p, q, isa, blocks, .. } = *self;
         let wanted = self.wanted();
-        if let RowGradients { scale, p: None, q: Some(out) } = self.gradients {
+        if let RowGradients { scale, p: None, q: Some(out) } = self.gradients
+            && Far::keeps(p.row.classes())
+        {
             return match Far::with_gradient_of_q(p, q, isa, blocks, out, scale) {
                 Some((far, true)) => Outcome::Done(far.value),
                 Some((far, false)) => Outcome::Value { value: far.value, needs_wide_lanes: false },
@@ -216,11 +218,14 @@ impl<D: Divergence> Task<'_, D> {
         let Some(divergence) = self.divergence.for_disjoint_rows() else {
             return Outcome::Nothing;
         };
+        let wanted = self.wanted();
+        if !disjoint::has_slopes(p.row.classes(), wanted) {
+            return Outcome::Nothing;
+        }
         let Some(far) = self.far_if_disjoint() else {
             return Outcome::Nothing;
         };
         let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature), kl: far.value };
-        let wanted = self.wanted();
         disjoint::with_slopes(p.row.classes(), wanted, |mut slopes| {
             let sums = rows.sums(isa, blocks, slopes.places());
             let Some(Outer { value, slope }) = divergence.finish(sums.value) else {

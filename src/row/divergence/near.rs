@@ -10,6 +10,7 @@ use crate::row::pair::{Frame, LogRatio};
 use crate::row::runs::{Step, sums};
 use crate::rows::Block;
 use crate::simd::exp::ScaledExp;
+use crate::simd::polynomial::{horner, in_lanes};
 use crate::simd::{Isa, Kernel, Lanes, Simd};
 
 /// A block of two rows of logits with one temperature.
@@ -75,27 +76,6 @@ impl<V: Lanes> View<V> {
         let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
         (self.exps.0.at(x), self.log_ratio.of(x, y))
     }
-}
-
-/// The coefficients in every lane.
-#[inline(always)]
-fn in_lanes<V: Lanes, const N: usize>(token: V::Token, coefficients: [f64; N]) -> [V; N] {
-    let mut lanes = [V::splat(token, 0.0); N];
-    for (lane, coefficient) in lanes.iter_mut().zip(coefficients) {
-        *lane = V::splat(token, coefficient);
-    }
-    lanes
-}
-
-/// The polynomial with these coefficients, lowest degree first: one operation for each, and what waits for one result overlaps with
-/// what waits for others.
-#[inline(always)]
-fn horner<V: Lanes, const N: usize>(coefficients: &[V; N], t: V) -> V {
-    let mut value = coefficients[N - 1];
-    for &coefficient in coefficients[..N - 1].iter().rev() {
-        value = value.mul_add_relaxed(t, coefficient);
-    }
-    value
 }
 
 /// 1 with the sign of t; 0 for 0.

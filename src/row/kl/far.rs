@@ -16,7 +16,7 @@ use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::pair::Frame;
 use crate::row::runs::{Step, pass};
-use crate::row::scratch::with_scratch;
+use crate::row::scratch::{has_scratch, with_scratch};
 use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Kernel, Lanes, Simd};
@@ -87,7 +87,7 @@ impl Far {
         Self::merge(&[found], p.inverse_temperature).is_some_and(|far| far.value >= SMALLEST_VALUE)
     }
 
-    /// The same, and writes the gradient of q unless it cancels: whether it did.
+    /// The same for rows that are not too wide, and writes the gradient of q unless it cancels: whether it did.
     pub(crate) fn with_gradient_of_q(
         p: Distribution<'_>,
         q: Distribution<'_>,
@@ -98,12 +98,19 @@ impl Far {
     ) -> Option<(Self, bool)> {
         Self::is_likely(p, q, isa).then_some(())?;
         let (classes, rate) = (p.row.classes(), p.inverse_temperature);
-        with_scratch(2 * classes, |memory| {
+        // Of wider rows, those of p only.
+        let both = has_scratch(2 * classes);
+        with_scratch(if both { 2 * classes } else { classes }, |memory| {
             let (of_p, of_q) = memory.split_at_mut(classes);
             let (p_place, q_place) = (RowMut::from(&mut *of_p), RowMut::from(&mut *of_q));
             let parts = blocks.map(classes, |start, len| {
-                let kept = [p_place, q_place].map(|place| Some(BlockMut::new(place.block(start, len))));
-                isa.run(KeptSums { p: p.block(start, len), q: q.block(start, len), kept })
+                let (p, q) = (p.block(start, len), q.block(start, len));
+                let of_p = Some(BlockMut::new(p_place.block(start, len)));
+                if both {
+                    isa.run(KeptSums { p, q, kept: [of_p, Some(BlockMut::new(q_place.block(start, len)))] })
+                } else {
+                    isa.run(KeptSums { p, q, kept: [of_p] })
+                }
             });
             let far = Self::merge(&parts, rate).filter(Far::is_accurate)?;
             if far.q_gradient_cancels {
@@ -111,18 +118,25 @@ impl Far {
             }
             let (of_p, of_q) = (Row::from(&*of_p), Row::from(&*of_q));
             blocks.map(classes, |start, len| {
+                let Some(Some(block)) = parts.get(start / BLOCK) else { return };
                 let weight = |block: LogSumExp, row: LogSumExp| {
                     scale * rate * ((block.largest - row.largest) * rate - row.ln_sum()).exp()
                 };
-                let Some(Some(block)) = parts.get(start / BLOCK) else { return };
-                isa.run(Difference {
-                    rows: (of_p.block(start, len), of_q.block(start, len)),
-                    weights: (weight(block.p, far.p), weight(block.q, far.q)),
-                    out: out.block(start, len),
-                });
+                let of_q = if both {
+                    OfQ::Kept(of_q.block(start, len), weight(block.q, far.q))
+                } else {
+                    OfQ::Logits(q.row.block(start, len), rate, far.q.value(rate), scale * rate)
+                };
+                let (of_p, weight) = (of_p.block(start, len), weight(block.p, far.p));
+                isa.run(Difference { of_p, weight, of_q, out: out.block(start, len) });
             });
             Some((far, true))
         })
+    }
+
+    /// Whether rows of so many classes are not too wide for that.
+    pub(crate) fn keeps(classes: usize) -> bool {
+        has_scratch(classes)
     }
 
     fn merge(parts: &[Option<BlockSums>], rate: f64) -> Option<Self> {
@@ -226,14 +240,23 @@ impl<const P: bool, const Q: bool> Kernel for FarSums<'_, P, Q> {
     }
 }
 
-/// The same for the gradient of q, keeping the exponentials of both rows.
-struct KeptSums<'a> {
+/// The same for the gradient of q, keeping the exponentials of p, or of both rows.
+struct KeptSums<'a, const W: usize> {
     p: Distribution<'a>,
     q: Distribution<'a>,
-    kept: [Option<BlockMut<'a, f32>>; 2],
+    kept: [Option<BlockMut<'a, f32>>; W],
 }
 
-impl Kernel for KeptSums<'_> {
+impl Kernel for KeptSums<'_, 1> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
+        sums_of_block::<S, false, true, 1>(simd, self.p, self.q, self.kept)
+    }
+}
+
+impl Kernel for KeptSums<'_, 2> {
     type Output = Option<BlockSums>;
 
     #[inline(always)]
@@ -347,49 +370,46 @@ impl<V: Lanes, const P: bool, const Q: bool> FarStep<V, P, Q> {
         }
         [p, q]
     }
-
-    #[inline(always)]
-    fn sums(at: usize) -> bool {
-        [true, true, true, P || Q, Q, Q, P, P][at]
-    }
 }
 
-impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 0, SUMS> for FarStep<V, P, Q> {
-    const UNROLLED: usize = 2;
-    const AHEAD: usize = AHEAD;
+macro_rules! step_keeping {
+    ($w:literal, |$exponentials:ident| $kept:expr) => {
+        impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, $w, SUMS> for FarStep<V, P, Q> {
+            const UNROLLED: usize = 2;
+            const AHEAD: usize = AHEAD;
 
-    #[inline(always)]
-    fn has_sum(at: usize) -> bool {
-        Self::sums(at)
-    }
+            #[inline(always)]
+            fn has_sum(at: usize) -> bool {
+                [true, true, true, P || Q, Q, Q, P, P][at]
+            }
 
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
-        self.add(lanes, runs);
-        []
-    }
+            #[inline(always)]
+            fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; $w] {
+                let $exponentials = self.add(lanes, runs);
+                $kept
+            }
+        }
+    };
 }
 
-impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, 2, SUMS> for FarStep<V, P, Q> {
-    const UNROLLED: usize = 2;
-    const AHEAD: usize = AHEAD;
+step_keeping!(0, |_exponentials| []);
+step_keeping!(1, |exponentials| [exponentials[0]]);
+step_keeping!(2, |exponentials| exponentials);
 
-    #[inline(always)]
-    fn has_sum(at: usize) -> bool {
-        Self::sums(at)
-    }
-
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; 2] {
-        self.add(lanes, runs)
-    }
-}
-
-/// The difference of two rows of numbers, each times a weight: the second less the first.
+/// Those of q times a weight, less kept ones of p times another.
 struct Difference<'a> {
-    rows: (Row<'a>, Row<'a>),
-    weights: (f64, f64),
+    of_p: Row<'a>,
+    weight: f64,
+    of_q: OfQ<'a>,
     out: RowMut<'a>,
+}
+
+/// Exponentials of q.
+enum OfQ<'a> {
+    /// As they were kept, and the weight.
+    Kept(Row<'a>, f64),
+    /// Of these logits, with 1/T, what is taken off, and the weight.
+    Logits(Row<'a>, f64, f64, f64),
 }
 
 impl Kernel for Difference<'_> {
@@ -397,22 +417,46 @@ impl Kernel for Difference<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Difference { rows: (p, q), weights, out } = self;
+        let Difference { of_p, weight, of_q, out } = self;
         let splat = |weight| S::F32::splat(simd, weight);
-        let mut step = DifferenceStep::<S::F32> { weights: (splat(-weights.0), splat(weights.1)) };
-        let blocks = [Block::new(p, 0.0), Block::new(q, 0.0)];
-        pass(simd, p.classes(), blocks, [Some(BlockMut::new(out))], &mut step);
+        let (p, less, out) = (Block::new(of_p, 0.0), splat(-weight), [Some(BlockMut::new(out))]);
+        match of_q {
+            OfQ::Kept(q, weight) => {
+                let mut step = KeptDifference::<S::F32> { less, weight: splat(weight) };
+                pass(simd, of_p.classes(), [p, Block::new(q, 0.0)], out, &mut step);
+            }
+            OfQ::Logits(y, rate, ln_divisor, weight) => {
+                let exp = ScaledExp::<S::F32>::new(simd, rate, ln_divisor, 1.0);
+                let mut step = LogitsDifference { less, exp, weight: splat(weight) };
+                let y = Block::new(y, lowest_narrow_logit(rate));
+                pass(simd, of_p.classes(), [p, y], out, &mut step);
+            }
+        }
     }
 }
 
-struct DifferenceStep<V: Lanes> {
-    weights: (V, V),
+struct KeptDifference<V: Lanes> {
+    less: V,
+    weight: V,
 }
 
-impl<V: Lanes> Step<V, 2, 1, 0> for DifferenceStep<V> {
+impl<V: Lanes> Step<V, 2, 1, 0> for KeptDifference<V> {
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [p, q]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
-        [p.mul_add_relaxed(self.weights.0, q * self.weights.1)]
+        [p.mul_add_relaxed(self.less, q * self.weight)]
+    }
+}
+
+struct LogitsDifference<V: Lanes> {
+    less: V,
+    exp: ScaledExp<V>,
+    weight: V,
+}
+
+impl<V: Lanes> Step<V, 2, 1, 0> for LogitsDifference<V> {
+    #[inline(always)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [p, y]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
+        [p.mul_add_relaxed(self.less, self.exp.at(y) * self.weight)]
     }
 }
 

@@ -100,3 +100,21 @@ def test_slopes_of_kl_where_p_has_two_classes(name, isa):
     truth = oracle.wide(p[None], q[None]).gradient(name, "p", **default)[0]
     error = np.linalg.norm(np.asarray(gradient - truth, np.float64))
     assert error < 1e-6 * np.linalg.norm(np.asarray(truth, np.float64))
+
+
+@pytest.mark.parametrize("classes", [131_072, 131_073, 262_145])
+def test_rows_too_wide_to_be_kept(classes, isa):
+    """What a thread keeps of a row is at most 1 MiB: of both sides, of one, or of none."""
+    rng = np.random.default_rng(classes)
+    p, q = 3 * rng.standard_normal((2, 1, classes)).astype(np.float32)
+    wide = [rows.astype(np.float64) for rows in (p, q)]
+    for function, wrt in ((kldiv.kl, "q"), (kldiv.jeffreys, "q"), (kldiv.jeffreys, ("p", "q"))):
+        value, gradient = kldiv.value_and_grad(function, p, q, wrt=wrt)
+        true, true_gradient = kldiv.value_and_grad(function, *wide, wrt=wrt)
+        np.testing.assert_allclose(value, true, rtol=1e-6)
+        off = np.linalg.norm(np.subtract(gradient, true_gradient))
+        assert off <= 1e-6 * np.linalg.norm(true_gradient)
+        assert np.array_equal(function(p, q), value)
+    found, expected = kldiv.compare(p, q), kldiv.compare(*wide)
+    for name in ("kl", "reverse_kl", "jensen_shannon", "total_variation", "entropy_q"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
