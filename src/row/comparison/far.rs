@@ -243,11 +243,13 @@ impl<const W: usize> FirstSums<'_, W> {
             if !(fits_narrow_lanes(references.0, rate) && fits_narrow_lanes(references.1, rate)) {
                 return None;
             }
-            let exp = |reference: f64| ScaledExp::<S::F32>::new(simd, rate, reference * rate, 1.0);
             let lowest = lowest_narrow_logit(rate);
             let lowest_lanes = S::F32::splat(simd, lowest);
             let mut step = FirstStep {
-                exps: (exp(references.0), exp(references.1)),
+                exps: (
+                    ScaledExp::<S::F32>::new(simd, rate, references.0 * rate, 1.0),
+                    ScaledExp::<S::F32>::new(simd, rate, references.1 * rate, 1.0),
+                ),
                 references: (S::F32::splat(simd, references.0), S::F32::splat(simd, references.1)),
                 largest: (lowest_lanes, lowest_lanes),
             };

@@ -218,10 +218,9 @@ impl<D: Divergence> Task<'_, D> {
         let Some(divergence) = self.divergence.for_disjoint_rows() else {
             return Outcome::Nothing;
         };
-        let wanted = self.wanted();
-        if !disjoint::has_slopes(p.row.classes(), wanted) {
-            return Outcome::Nothing;
-        }
+        // The value stays that of this way where others write the gradients.
+        let keeps = disjoint::has_slopes(p.row.classes(), self.wanted());
+        let wanted = if keeps { self.wanted() } else { (false, false) };
         let Some(far) = self.far_if_disjoint() else {
             return Outcome::Nothing;
         };
@@ -240,7 +239,7 @@ impl<D: Divergence> Task<'_, D> {
                 let centering = (centering(sums.d_ln_p), centering(sums.d_ln_q));
                 rows.write(isa, blocks, &self.gradients, slopes.rows(), centering);
             }
-            Outcome::Done(value)
+            if keeps { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } }
         })
     }
 

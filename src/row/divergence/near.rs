@@ -257,15 +257,11 @@ impl Kernel for GradientsKernel<'_> {
                 write_sides(simd, block.blocks(), &gradients, formulas);
             }
             Form::Kink(kink) => {
-                let splat = |side: SideRule, kink: f64| {
-                    let of_sum = S::F32::splat(simd, -side.scale * side.slope_sum);
-                    (of_sum, S::F32::splat(simd, side.scale * kink))
-                };
                 let formulas = KinkGradients::<S::F32> {
                     token: simd,
                     view,
-                    p: splat(rule.p, kink),
-                    q: splat(rule.q, -kink),
+                    p: of_kink(simd, rule.p, kink),
+                    q: of_kink(simd, rule.q, -kink),
                     q_over_p: in_lanes(simd, q),
                 };
                 write_sides(simd, block.blocks(), &gradients, formulas);
@@ -283,6 +279,12 @@ fn over_p(rule: SideRule, slope: &Polynomial, probability: [f64; TERMS + 1]) -> 
     coefficients
 }
 
+/// The gradient of a side over its probability: what is the same for all classes, and what has the sign of t.
+#[inline(always)]
+fn of_kink<V: Lanes>(token: V::Token, rule: SideRule, kink: f64) -> (V, V) {
+    (V::splat(token, -rule.scale * rule.slope_sum), V::splat(token, rule.scale * kink))
+}
+
 /// The gradients over p of each side.
 struct SmoothGradients<V: Lanes> {
     view: View<V>,
@@ -298,7 +300,7 @@ impl<V: Lanes> Formulas<V> for SmoothGradients<V> {
     }
 }
 
-/// The gradient over its probability of each side: a number, and one that has the sign of t.
+/// The gradients by [`of_kink`].
 struct KinkGradients<V: Lanes> {
     token: V::Token,
     view: View<V>,

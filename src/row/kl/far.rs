@@ -418,16 +418,16 @@ impl Kernel for Difference<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Difference { of_p, weight, of_q, out } = self;
-        let splat = |weight| S::F32::splat(simd, weight);
-        let (p, less, out) = (Block::new(of_p, 0.0), splat(-weight), [Some(BlockMut::new(out))]);
+        let (p, less) = (Block::new(of_p, 0.0), S::F32::splat(simd, -weight));
+        let out = [Some(BlockMut::new(out))];
         match of_q {
             OfQ::Kept(q, weight) => {
-                let mut step = KeptDifference::<S::F32> { less, weight: splat(weight) };
+                let mut step = KeptDifference { less, weight: S::F32::splat(simd, weight) };
                 pass(simd, of_p.classes(), [p, Block::new(q, 0.0)], out, &mut step);
             }
             OfQ::Logits(y, rate, ln_divisor, weight) => {
                 let exp = ScaledExp::<S::F32>::new(simd, rate, ln_divisor, 1.0);
-                let mut step = LogitsDifference { less, exp, weight: splat(weight) };
+                let mut step = LogitsDifference { less, exp, weight: S::F32::splat(simd, weight) };
                 let y = Block::new(y, lowest_narrow_logit(rate));
                 pass(simd, of_p.classes(), [p, y], out, &mut step);
             }
