@@ -280,7 +280,8 @@ def _gradient_row(
         if norm >= _limits(dtype)[2] / 16:
             # Formulas make NaN of what is beyond the range of their dtype.
             return None
-        bound = FORMULA[wide] * (norm + scale * truth.conditioning() * _stretch(case))
+        beside = scale * truth.conditioning() * _stretch(case) + truth.formula_terms(name)
+        bound = FORMULA[wide] * (norm + beside)
     else:
         least = math.sqrt(LEAST[wide]) * scale
         bound = BOUND[wide] * (max(norm, least) + truth.gradient_relative)

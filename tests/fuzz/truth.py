@@ -42,6 +42,8 @@ class Truth:
     gradient_rounding: Callable[[str], Any] = lambda _: 0.0
     formula_rounding: Callable[[str], Any] = lambda _: 0.0
     """Of the gradient, beside it, where it is made of torch operations."""
+    formula_terms: Callable[[str], float] = lambda _: 0.0
+    """The size of what a gradient of logits is the difference of there."""
     relative: float = 0.0
     """Of the value: parts whose own relative error is bounded."""
     gradient_relative: float = 0.0
@@ -148,6 +150,17 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         # Weights again, which are not in a logarithm here.
         truth.rounding += largest * max(map(max, logarithms())) * _size(value)
         _beyond(o, truth, spaces)
+
+        def formula_terms(wrt: str) -> float:
+            side = "pq".index(wrt)
+            if spaces[side] != "logits":
+                return 0.0
+            # A power rounds off what it has in common with the others.
+            slopes = o.gradient(name, tuple(a), tuple(b), wrt, space="probs", **parameter)
+            sizes = (_size(x * slope) for x, slope in zip((a, b)[side], slopes, strict=True))
+            return math.hypot(*sizes) / temperatures[side]
+
+        truth.formula_terms = formula_terms
     if DIVERGENCES[name].kinked:
         # Rows that are the same have no kink: p = q, and the slope is 0.
         same = p == q and spaces[0] == spaces[1] and temperatures[0] == temperatures[1]
@@ -163,6 +176,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
             # Of the weights, whose difference is in every slope.
             mixed_rounding = truth.gradient_rounding
             truth.gradient_rounding = lambda wrt: 1.0 + mixed_rounding(wrt)
+        if mixed:
+            _of_rounded_gap(o, truth, (p, q), (a, b), sides, mixed)
         rounding = 1e-13 if options["wide"] else 1e-6
         _at_the_border(o, truth, p, (a, b), float(parameter["mu"]), rounding)
     steep = largest / min(order, 1.0)
@@ -178,6 +193,30 @@ def _beyond(o: ModuleType, truth: Truth, spaces: Any) -> None:
     truth.gradient = lambda wrt: (
         [o.mp.nan] * len(gradient(wrt)) if spaces["pq".index(wrt)] == "logits" else gradient(wrt)
     )
+
+
+def _of_rounded_gap(
+    o: ModuleType, truth: Truth, rows: Any, pair: Any, sides: dict[str, Any], mixed: float
+) -> None:
+    """What value and gradient get of the weight where rows meet as rounded logarithms.
+
+    A p − q is rounded by 10⁻¹⁶·p·|ln p| then, whatever it is itself, and a share in Σ |p − q| by
+    their sum over that one. The weight is in value and slopes as a factor of the difference of
+    those of both KL.
+    """
+    gap = float(sum(abs(x - y) for x, y in zip(*pair, strict=True)))
+    if gap == 0.0:
+        return
+    kinds = ("kl", "reverse_kl")
+    first, second = (float(o.divergence(kind, *rows, **sides)) for kind in kinds)
+    truth.rounding += mixed / gap * _size(first - second)
+    apart = {}
+    for wrt in "pq":
+        one, other = (wide(o.gradient(kind, *rows, wrt, **sides)) for kind in kinds)
+        with np.errstate(invalid="ignore"):
+            apart[wrt] = np.nan_to_num(np.abs(one - other), posinf=0.0)
+    without = truth.gradient_rounding
+    truth.gradient_rounding = lambda wrt: without(wrt) + mixed / gap * apart[wrt]
 
 
 def _at_the_border(
@@ -279,7 +318,9 @@ def top_k(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]
     if o.mp.isnan(truth.value):
         return truth
     # What p has elsewhere is 1 − Σp, and terms have both signs: both are rounded as some nats are.
-    nats = sum(log_of(o, x) for x in o.probabilities(q, temperature=of_q)) + float(-values.sum())
+    seen = tuple(q[index] for index in ids) if rule == "renormalize" else q
+    nats = sum(log_of(o, x) for x in o.probabilities(seen, temperature=of_q))
+    nats += float(-values.sum())
     if rule == "floor":
         nats += 100.0
     tail = max(1.0 - math.fsum(math.exp(x) for x in values), 1e-4)
