@@ -111,6 +111,15 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         sides = zip((a, b), logarithms(), strict=True)
         return sum(float(x) * ln for side, lns in sides for x, ln in zip(side, lns, strict=True))
 
+    def powers(wrt: str) -> float:
+        """The size of slopes that are powers, next to those of p = q."""
+        side = "pq".index(wrt)
+        own, kind = (a, b)[side], {"space": "probs", **parameter}
+        (usual,) = o.gradient(name, (1.0,), (1.0,), wrt, **kind)
+        slopes = o.gradient(name, tuple(a), tuple(b), wrt, **kind)
+        sizes = (_size(x * (slope - usual)) for x, slope in zip(own, slopes, strict=True))
+        return math.hypot(*sizes) / temperatures[side]
+
     def terms(wrt: str) -> float:
         side = "pq".index(wrt)
         pairs = ((x, y) for x, y in zip(a, b, strict=True) if x > 0 and y > 0)
@@ -122,8 +131,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
             # Its weights multiply the rounding of a log-ratio by the order.
             weights = _norm(truth.gradient(wrt))
             if is_power and spaces[side] == "logits":
-                # Of which more may be lost where they agree.
-                weights += _size(value) / temperatures[side]
+                # Of which all may be lost where they agree.
+                weights += powers(wrt)
             size += max((ln for _, ln in ratios), default=0.0) * weights / 4
         return size * largest
 
@@ -150,17 +159,9 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         # Weights again, which are not in a logarithm here.
         truth.rounding += largest * max(map(max, logarithms())) * _size(value)
         _beyond(o, truth, spaces)
-
-        def formula_terms(wrt: str) -> float:
-            side = "pq".index(wrt)
-            if spaces[side] != "logits":
-                return 0.0
-            # A power rounds off what it has in common with the others.
-            slopes = o.gradient(name, tuple(a), tuple(b), wrt, space="probs", **parameter)
-            sizes = (_size(x * slope) for x, slope in zip((a, b)[side], slopes, strict=True))
-            return math.hypot(*sizes) / temperatures[side]
-
-        truth.formula_terms = formula_terms
+        truth.formula_terms = lambda wrt: (
+            powers(wrt) if spaces["pq".index(wrt)] == "logits" else 0.0
+        )
     if DIVERGENCES[name].kinked:
         # Rows that are the same have no kink: p = q, and the slope is 0.
         same = p == q and spaces[0] == spaces[1] and temperatures[0] == temperatures[1]
@@ -176,8 +177,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
             # Of the weights, whose difference is in every slope.
             mixed_rounding = truth.gradient_rounding
             truth.gradient_rounding = lambda wrt: 1.0 + mixed_rounding(wrt)
-        if mixed:
-            _of_rounded_gap(o, truth, (p, q), (a, b), sides, mixed)
+        if spaces[0] != spaces[1]:
+            _of_rounded_gap(o, truth, (p, q), (a, b), sides, 1 + entropies())
         rounding = 1e-13 if options["wide"] else 1e-6
         _at_the_border(o, truth, p, (a, b), float(parameter["mu"]), rounding)
     steep = largest / min(order, 1.0)
