@@ -151,6 +151,17 @@ ROUNDED = {
 }
 
 
+def test_where_rounding_says_what_the_tail_is_an_infinity_is_no_find():
+    # The first class holds μ by 10⁻²⁰ of it: with the third, q's own class is all of the tail.
+    p, q = [1e-20, -np.inf, 0.0], [199.0, 0.0, 0.0]
+    case = Case(subject("adaptive_kl"), rows_of(p, q))
+    outcome = run(case)
+    for value in (outcome.value, np.array([np.inf]), np.array([98.5])):
+        assert bounds.check(case, dataclasses.replace(outcome, value=value)) is None
+    decided = dataclasses.replace(case, rows=rows_of([1.0, -np.inf, 0.0], q))
+    assert bounds.check(decided, Outcome(np.array([98.5]))) is not None
+
+
 @pytest.mark.parametrize("what", ROUNDED)
 def test_what_is_rounded_is_no_find_and_what_is_wrong_is_one(what):
     case = ROUNDED[what]

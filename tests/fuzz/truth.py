@@ -233,15 +233,16 @@ def _at_the_border(
     twins = any(
         x[1] != y[1] and abs(x[0] - y[0]) < rounding * x[0] for x, y in itertools.pairwise(ordered)
     )
-    if gap < rounding * sum(p) and any((x > 0) != (y > 0) for x, y in zip(p, q, strict=True)):
+    either = gap < rounding * sum(p) or twins
+    for number in sorted(p, reverse=True):
+        either = either or (0 < mu < 1 and abs(above - mu) < rounding)
+        above += number
+    if not either:
+        return
+    truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
+    if any((x > 0) != (y > 0) for x, y in zip(p, q, strict=True)):
         # Which of two directions is infinite, and which gradients are NaN, too.
         truth.undecided = dict.fromkeys(("numpy", "torch", "torch.func", "jax"), True)
-    if gap < rounding * sum(p) or twins:
-        truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
-    for number in sorted(p, reverse=True):
-        if 0 < mu < 1 and abs(above - mu) < rounding:
-            truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
-        above += number
 
 
 def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
