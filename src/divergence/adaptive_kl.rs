@@ -40,10 +40,13 @@ impl Divergence for AdaptiveKl {
         Some(Statistic::HeadOfGap { mass: self.mass })
     }
 
-    fn weighed(self, head: f64) -> Self {
+    fn weighed(self, head_per_tail: f64) -> Self {
         /// e to this is 0, also next to the largest log-ratio.
         const NONE: f64 = -1e300;
-        let weights = (head, 1.0 - head);
+        let tail = 1.0 / (1.0 + head_per_tail);
+        let head = if head_per_tail < 1.0 { head_per_tail * tail } else { 1.0 - tail };
+        // A tail that float64 does not tell from nothing next to the head weighs nothing.
+        let weights = if head == 1.0 { (1.0, 0.0) } else { (head, tail) };
         AdaptiveKl { weights, ln_weights: (weights.0.ln().max(NONE), weights.1.ln().max(NONE)), ..self }
     }
 

@@ -5,8 +5,9 @@
 pub(crate) enum Statistic {
     /// Σ min(p, q), which f32 lanes find accurately enough up to a number.
     Acceptance { narrow_up_to: f64 },
-    /// Of Σ |p − q| the share of the head of p: of its most probable classes, as few as hold this much of it. Classes that are
-    /// equally probable are in it or not together. ½ of rows that are the same.
+    /// Of Σ |p − q| what the head of p has, as a multiple of what its tail has, so that the smaller share keeps its digits. The
+    /// head are its most probable classes, as few as hold this much of it; classes that are equally probable are in it or not
+    /// together. 1 of rows that are the same.
     HeadOfGap { mass: f64 },
 }
 
@@ -23,7 +24,7 @@ impl Statistic {
                     pairs().map(|(p, q)| if (p > 0.0 && above(p) < mass) == head { (p - q).abs() } else { 0.0 }).sum()
                 };
                 let (head, tail) = (gap(true), gap(false));
-                if head + tail == 0.0 { 0.5 } else { head / (head + tail) }
+                if head + tail == 0.0 { 1.0 } else { head / tail }
             }
         }
     }

@@ -39,7 +39,7 @@ fn fields(py: Python<'_>, dtype: Dtype, found: RowClasses) -> PyResult<Bound<'_,
     let fields = PyDict::new(py);
     fields.set_item("log_probs", array_of(py, dtype, &[found.log_probs.len()], &found.log_probs)?)?;
     fields.set_item("ids", found.ids.into_pyarray(py))?;
-    fields.set_item("weights", found.weights.into_pyarray(py))?;
+    fields.set_item("weights", array_of(py, dtype, &[found.weights.len()], &found.weights)?)?;
     fields.set_item("counts", found.counts.iter().map(|&count| count as i64).collect::<Vec<_>>().into_pyarray(py))?;
     Ok(fields)
 }

@@ -76,6 +76,9 @@ def results(p, q, tiny, labels):
         options = {"space": "probs", "reduction": reduction, "weights": 1e-310}
         found.append(kldiv.cross_entropy(tiny, labels, **options).tobytes())
         found.append(kldiv.entropy(tiny.astype(np.float16), space="probs").tobytes())
+    # Either class is drawn, and the weight of one is its probability, e^(−95).
+    drawn = kldiv.sample_k(np.array([[95, 0]], np.float32), 9, power=0.0, seed=0)
+    found.append(drawn.weights.tobytes())
     return found
 
 

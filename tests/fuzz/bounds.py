@@ -277,10 +277,11 @@ def _gradient_row(
     if truth.of_few and case.front in truth.in_float64:
         bound = RELATIVE * norm + _of_difference(case, truth, 1)
     elif case.front == "torch.func":
-        if norm >= _limits(dtype)[2] / 16:
+        terms = truth.formula_terms(name)
+        if max(norm, terms) >= _limits(dtype)[2] / 16:
             # Formulas make NaN of what is beyond the range of their dtype.
             return None
-        bound = FORMULA[wide] * (norm + scale * truth.conditioning() * _stretch(case))
+        bound = FORMULA[wide] * (norm + terms + scale * truth.conditioning() * _stretch(case))
     else:
         least = math.sqrt(LEAST[wide]) * scale
         bound = BOUND[wide] * (max(norm, least) + truth.gradient_relative)

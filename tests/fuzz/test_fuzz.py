@@ -121,6 +121,63 @@ def test_a_wrong_top_k_is_found():
     assert bounds.check(refused, outcome).kind == "no error"
 
 
+def rows_of(*numbers):
+    return dict(zip("pq", (np.array([row]) for row in numbers), strict=True))
+
+
+ROUNDED = {
+    "a weight that is a quotient of rounded logarithms": Case(
+        subject("adaptive_kl"),
+        rows_of(
+            [-7.248734474182129, -0.009235413745045662], [0.0007110739693352667, 0.9908071015517278]
+        ),
+        {"space": ("log_probs", "probs"), "wrt": ("p",)},
+    ),
+    "powers that round off their differences": Case(
+        subject("alpha_divergence"),
+        rows_of([-np.inf, 9.411787986755371, 24.771608352661133], [50.78125, 9.4140625, 24.765625]),
+        {
+            "alpha": 3.0,
+            "front": "torch.func",
+            "wrt": ("p",),
+            "dtypes": dict.fromkeys("pq", "float32"),
+        },
+    ),
+    "a student's +∞ that the rule does not look at": Case(
+        next(s for s in SUBJECTS if s.name == "kl" and "rule" in s.options),
+        rows_of([0.0, -1.0, -2.0], [0.0, 1.0, np.inf]),
+        {"kept": 2, "rule": "renormalize", "front": "torch.func"},
+    ),
+}
+
+
+def test_where_rounding_says_what_the_tail_is_an_infinity_is_no_find():
+    # The first class holds μ by 10⁻²⁰ of it: with the third, q's own class is all of the tail.
+    p, q = [1e-20, -np.inf, 0.0], [199.0, 0.0, 0.0]
+    case = Case(subject("adaptive_kl"), rows_of(p, q))
+    outcome = run(case)
+    for value in (outcome.value, np.array([np.inf]), np.array([98.5])):
+        assert bounds.check(case, dataclasses.replace(outcome, value=value)) is None
+    decided = dataclasses.replace(case, rows=rows_of([1.0, -np.inf, 0.0], q))
+    assert bounds.check(decided, Outcome(np.array([98.5]))) is not None
+
+
+@pytest.mark.parametrize("what", ROUNDED)
+def test_what_is_rounded_is_no_find_and_what_is_wrong_is_one(what):
+    case = ROUNDED[what]
+    outcome = run(case)
+    for arbiter in (False, True):
+        assert bounds.check(case, outcome, arbiter=arbiter) is None
+    # Nothing is left of a difference of powers; their own size is.
+    factor = 1e6 if "alpha" in case.options else 1.001
+    wrong = dataclasses.replace(
+        outcome,
+        value=outcome.value * (1 if case.wrt else factor),
+        gradients={name: factor * gradient for name, gradient in outcome.gradients.items()},
+    )
+    assert bounds.check(case, wrong) is not None
+
+
 def test_a_find_is_made_small(monkeypatch):
     def broken(p, q, *, alpha, **options):
         value = kldiv.kl.__wrapped__ and renyi(p, q, alpha=alpha, **options)

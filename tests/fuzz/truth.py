@@ -42,6 +42,8 @@ class Truth:
     gradient_rounding: Callable[[str], Any] = lambda _: 0.0
     formula_rounding: Callable[[str], Any] = lambda _: 0.0
     """Of the gradient, beside it, where it is made of torch operations."""
+    formula_terms: Callable[[str], float] = lambda _: 0.0
+    """The size of what a gradient of logits is the difference of there."""
     relative: float = 0.0
     """Of the value: parts whose own relative error is bounded."""
     gradient_relative: float = 0.0
@@ -109,6 +111,15 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         sides = zip((a, b), logarithms(), strict=True)
         return sum(float(x) * ln for side, lns in sides for x, ln in zip(side, lns, strict=True))
 
+    def powers(wrt: str) -> float:
+        """The size of slopes that are powers, next to those of p = q."""
+        side = "pq".index(wrt)
+        own, kind = (a, b)[side], {"space": "probs", **parameter}
+        (usual,) = o.gradient(name, (1.0,), (1.0,), wrt, **kind)
+        slopes = o.gradient(name, tuple(a), tuple(b), wrt, **kind)
+        sizes = (_size(x * (slope - usual)) for x, slope in zip(own, slopes, strict=True))
+        return math.hypot(*sizes) / temperatures[side]
+
     def terms(wrt: str) -> float:
         side = "pq".index(wrt)
         pairs = ((x, y) for x, y in zip(a, b, strict=True) if x > 0 and y > 0)
@@ -120,8 +131,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
             # Its weights multiply the rounding of a log-ratio by the order.
             weights = _norm(truth.gradient(wrt))
             if is_power and spaces[side] == "logits":
-                # Of which more may be lost where they agree.
-                weights += _size(value) / temperatures[side]
+                # Of which all may be lost where they agree.
+                weights += powers(wrt)
             size += max((ln for _, ln in ratios), default=0.0) * weights / 4
         return size * largest
 
@@ -148,6 +159,9 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         # Weights again, which are not in a logarithm here.
         truth.rounding += largest * max(map(max, logarithms())) * _size(value)
         _beyond(o, truth, spaces)
+        truth.formula_terms = lambda wrt: (
+            powers(wrt) if spaces["pq".index(wrt)] == "logits" else 0.0
+        )
     if DIVERGENCES[name].kinked:
         # Rows that are the same have no kink: p = q, and the slope is 0.
         same = p == q and spaces[0] == spaces[1] and temperatures[0] == temperatures[1]
@@ -163,6 +177,8 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
             # Of the weights, whose difference is in every slope.
             mixed_rounding = truth.gradient_rounding
             truth.gradient_rounding = lambda wrt: 1.0 + mixed_rounding(wrt)
+        if spaces[0] != spaces[1]:
+            _of_rounded_gap(o, truth, (p, q), (a, b), sides, 1 + entropies())
         rounding = 1e-13 if options["wide"] else 1e-6
         _at_the_border(o, truth, p, (a, b), float(parameter["mu"]), rounding)
     steep = largest / min(order, 1.0)
@@ -180,6 +196,30 @@ def _beyond(o: ModuleType, truth: Truth, spaces: Any) -> None:
     )
 
 
+def _of_rounded_gap(
+    o: ModuleType, truth: Truth, rows: Any, pair: Any, sides: dict[str, Any], mixed: float
+) -> None:
+    """What value and gradient get of the weight where rows meet as rounded logarithms.
+
+    A p − q is rounded by 10⁻¹⁶·p·|ln p| then, whatever it is itself, and a share in Σ |p − q| by
+    their sum over that one. The weight is in value and slopes as a factor of the difference of
+    those of both KL.
+    """
+    gap = float(sum(abs(x - y) for x, y in zip(*pair, strict=True)))
+    if gap == 0.0:
+        return
+    kinds = ("kl", "reverse_kl")
+    first, second = (float(o.divergence(kind, *rows, **sides)) for kind in kinds)
+    truth.rounding += mixed / gap * _size(first - second)
+    apart = {}
+    for wrt in "pq":
+        one, other = (wide(o.gradient(kind, *rows, wrt, **sides)) for kind in kinds)
+        with np.errstate(invalid="ignore"):
+            apart[wrt] = np.nan_to_num(np.abs(one - other), posinf=0.0)
+    without = truth.gradient_rounding
+    truth.gradient_rounding = lambda wrt: without(wrt) + mixed / gap * apart[wrt]
+
+
 def _at_the_border(
     o: ModuleType, truth: Truth, numbers: Any, pair: Any, mu: float, rounding: float
 ) -> None:
@@ -193,15 +233,16 @@ def _at_the_border(
     twins = any(
         x[1] != y[1] and abs(x[0] - y[0]) < rounding * x[0] for x, y in itertools.pairwise(ordered)
     )
-    if gap < rounding * sum(p) and any((x > 0) != (y > 0) for x, y in zip(p, q, strict=True)):
+    either = gap < rounding * sum(p) or twins
+    for number in sorted(p, reverse=True):
+        either = either or (0 < mu < 1 and abs(above - mu) < rounding)
+        above += number
+    if not either:
+        return
+    truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
+    if any((x > 0) != (y > 0) for x, y in zip(p, q, strict=True)):
         # Which of two directions is infinite, and which gradients are NaN, too.
         truth.undecided = dict.fromkeys(("numpy", "torch", "torch.func", "jax"), True)
-    if gap < rounding * sum(p) or twins:
-        truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
-    for number in sorted(p, reverse=True):
-        if 0 < mu < 1 and abs(above - mu) < rounding:
-            truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
-        above += number
 
 
 def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
@@ -279,7 +320,9 @@ def top_k(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]
     if o.mp.isnan(truth.value):
         return truth
     # What p has elsewhere is 1 − Σp, and terms have both signs: both are rounded as some nats are.
-    nats = sum(log_of(o, x) for x in o.probabilities(q, temperature=of_q)) + float(-values.sum())
+    seen = tuple(q[index] for index in ids) if rule == "renormalize" else q
+    nats = sum(log_of(o, x) for x in o.probabilities(seen, temperature=of_q))
+    nats += float(-values.sum())
     if rule == "floor":
         nats += 100.0
     tail = max(1.0 - math.fsum(math.exp(x) for x in values), 1e-4)

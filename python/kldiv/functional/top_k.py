@@ -176,6 +176,6 @@ def _kept(rows: Rows, room: int, found: dict[str, Array], *, ragged: bool) -> To
         "log_probs",
         classes=classes,
         offsets=offsets,
-        weights=weights[used].astype(values.dtype) if len(weights) else None,
+        weights=weights[used] if len(weights) else None,
         checked=True,
     )

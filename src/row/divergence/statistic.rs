@@ -44,7 +44,7 @@ impl<D: Divergence> Task<'_, D> {
                 let frame = far.frame(p.inverse_temperature);
                 let gap = self.gap(|p, q| isa.run(Narrow(GapKernel::<false> { p, q, frame, smallest })));
                 if gap.head.min(gap.tail) >= LARGE {
-                    return gap.share();
+                    return gap.head_per_tail();
                 }
             }
             let found = match self.rows_in_common() {
@@ -57,14 +57,14 @@ impl<D: Divergence> Task<'_, D> {
                 let smallest = self.smallest_of_head(mass, sum, false);
                 let gap = self.gap(|p, q| isa.run(Narrow(GapKernel::<true> { p, q, frame, smallest })));
                 if !frame.hides(gap.head + gap.tail) {
-                    return gap.share();
+                    return gap.head_per_tail();
                 }
             }
         }
         match Statistics::new(p, q, isa, blocks, true, false) {
             Ok(Statistics { frame, p: sum, .. }) => {
                 let smallest = self.smallest_of_head(mass, sum, true);
-                self.gap(|p, q| isa.run(Wide(GapKernel::<true> { p, q, frame, smallest }))).share()
+                self.gap(|p, q| isa.run(Wide(GapKernel::<true> { p, q, frame, smallest }))).head_per_tail()
             }
             Err(_) => f64::NAN,
         }
@@ -96,10 +96,8 @@ struct Gap {
 }
 
 impl Gap {
-    /// That of the head.
-    fn share(self) -> f64 {
-        let both = self.head + self.tail;
-        if both == 0.0 { 0.5 } else { self.head / both }
+    fn head_per_tail(self) -> f64 {
+        if self.head + self.tail == 0.0 { 1.0 } else { self.head / self.tail }
     }
 }
 

@@ -171,3 +171,11 @@ def test_mixed_dtypes_are_read_as_they_are(isa, rng):
     mixed = kldiv.value_and_grad(kldiv.kl, p, q)
     assert np.array_equal(mixed[0], widened[0])
     assert np.array_equal(mixed[1], widened[1])
+
+
+def test_a_small_part_of_the_gap_in_the_tail_keeps_its_digits(isa):
+    """The slope of the rare class is 10⁻¹⁰·q/p, of whose factor 1 − g would have six digits."""
+    p, q = np.array([1e-300, 1.0]), np.array([1e-10, 0.1])
+    _, gradient = kldiv.value_and_grad(kldiv.adaptive_kl, p, q, wrt="p", space="probs")
+    exact = oracle.gradient("adaptive_kl", p, q, "p", space="probs", mu=0.5)
+    np.testing.assert_allclose(gradient, [float(x) for x in exact], rtol=1e-13)

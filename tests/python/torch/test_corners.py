@@ -188,6 +188,22 @@ def test_temperatures_whose_quotients_leave_the_range_of_floats(name):
     torch.testing.assert_close(masked, function(p, q, temperature=0.5), rtol=1e-5, atol=1e-7)
 
 
+def test_neg_log_acceptance_of_probabilities_whose_logarithms_are_the_same():
+    p, q = torch.tensor([1.6933909e-05]), torch.tensor([1.6933913e-05])
+    assert p < q
+    assert p.log() == q.log()
+    of_both = torch.func.grad(functools.partial(kt.neg_log_acceptance, space="probs"), (0, 1))
+    torch.testing.assert_close(of_both(p, q), (-1 / p, torch.zeros(1)))
+
+
+def test_a_small_part_of_the_gap_in_the_tail_keeps_its_digits():
+    p, q = torch.tensor([1e-30, 1.0]), torch.tensor([1e-10, 0.1])
+    leaf = p.clone().requires_grad_()
+    (exact,) = torch.autograd.grad(kt.adaptive_kl(leaf, q, space="probs"), leaf)
+    found = torch.func.grad(functools.partial(kt.adaptive_kl, space="probs"))(p, q)
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=0.0)
+
+
 @pytest.mark.parametrize("name", ["jensen_shannon-0.9", "renyi-0.2", "renyi-2.0"])
 def test_second_derivatives(name):
     function = function_of(name)

@@ -19,9 +19,10 @@ def neg_log_acceptance(parameter: Number, pair: Pair) -> Found:
 def neg_log_acceptance_of(p: Side, q: Side, normalized: bool) -> tuple[Tensor, Tensor]:
     """−ln S with S = Σ min(p, q), and where S is 0; of rows that share much −ln(1 − TV)."""
     both = p.present & q.present
-    d = torch.where(
-        both, log_ratio(p, q, both), p.present.to(p.p.dtype) - q.present.to(p.p.dtype)
-    ).detach()
+    # Logarithms may be the same where probabilities as given are not.
+    given = {p.space, q.space} == {"probs"}
+    d = p.p - q.p if given else log_ratio(p, q, both)
+    d = torch.where(both, d, p.present.to(p.p.dtype) - q.present.to(p.p.dtype)).detach()
     exists = p.present | q.present
 
     def smaller(of_p: Tensor, of_q: Tensor) -> Tensor:
@@ -31,7 +32,6 @@ def neg_log_acceptance_of(p: Side, q: Side, normalized: bool) -> tuple[Tensor, T
     share = torch.where(exists, smaller(p.p, q.p), 0.0).sum(-1)
     none = ~both.any(-1)
     # Where probabilities are found as exponentials, small ones by their logarithms.
-    given = {p.space, q.space} == {"probs"}
     enough = share > (0.0 if given else torch.finfo(share.dtype).tiny ** 0.75)
     by_logarithm = both & ~(enough | none).unsqueeze(-1)
     ln_least = torch.where(by_logarithm, smaller(p.ln, q.ln), -torch.inf)
