@@ -214,7 +214,7 @@ def with_numpy(case: Case) -> Outcome:
         outcome.fields = {
             name: np.asarray(getattr(value, name))
             for name in vars(value)
-            if name not in ("where", "labels") and getattr(value, name) is not None
+            if name not in ("where", "labels", "extra") and getattr(value, name) is not None
         }
         value = value.kl
     outcome.value = np.array(value)
