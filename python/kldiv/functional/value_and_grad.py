@@ -85,6 +85,9 @@ def value_and_grad(
         raise TypeError(
             f"value_and_grad differentiates kldiv's functions with a value a row, not {name}"
         )
+    plain = function.plain if wrt is out is grad_output is None else None  # type: ignore[attr-defined]
+    if plain is not None and (found := plain.value_and_grad(args, options)) is not None:
+        return found
     request = build(*args, **options)
     check_logits(request.rows, request.spaces)
     return differentiate(request, wrt, out, grad_output)
