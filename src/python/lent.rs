@@ -25,6 +25,15 @@ pub(super) struct Lent<'a> {
     lifetime: PhantomData<&'a [u8]>,
 }
 
+/// What memory is taken of.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Lender {
+    /// Arrays and tensors.
+    Any,
+    /// Tensors only.
+    Tensor,
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Stored {
     Rows(Dtype),
@@ -35,19 +44,15 @@ impl<'a> Lent<'a> {
     /// The memory of an array or tensor; `None` of anything else, and of one that has to be converted or refused.
     ///
     /// As everywhere in NumPy, nobody may change it meanwhile: of tensors nobody can, where the GIL is kept.
-    pub(super) fn of(value: &'a Bound<'_, PyAny>) -> Option<Self> {
+    pub(super) fn of(value: &'a Bound<'_, PyAny>, from: Lender) -> Option<Self> {
         // SAFETY: NumPy is loaded, and gives its type.
         let array = unsafe { get_type_object(value.py(), NpyTypes::PyArray_Type) };
-        if value.get_type_ptr() == array {
-            // SAFETY: the type is that of arrays itself.
-            return Self::of_array(unsafe { value.cast_unchecked::<PyUntypedArray>() });
+        if value.get_type_ptr() != array {
+            return Tensors::of(value)?.lend(value);
         }
-        Self::of_tensor(value)
-    }
-
-    /// The same, `None` of an array.
-    pub(super) fn of_tensor(value: &'a Bound<'_, PyAny>) -> Option<Self> {
-        Tensors::of(value)?.lend(value)
+        // SAFETY: the type is that of arrays itself.
+        let array = unsafe { value.cast_unchecked::<PyUntypedArray>() };
+        if from == Lender::Tensor { None } else { Self::of_array(array) }
     }
 
     fn of_array(array: &'a Bound<'_, PyUntypedArray>) -> Option<Self> {

@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyString, PyTuple};
 
 use super::arrays::wrap;
 use super::calls::ATTACHED;
-use super::lent::Lent;
+use super::lent::{Lender, Lent};
 use super::results::empty;
 use super::settings::default_isa;
 use crate::{
@@ -97,7 +97,7 @@ impl PlainCalls {
         arguments: &Bound<'py, PyTuple>,
         options: &Bound<'py, PyDict>,
     ) -> Option<Bound<'py, PyAny>> {
-        self.call(py, arguments, options, Lent::of, false).map(|(value, _)| value)
+        self.call(py, arguments, options, Lender::Any, false).map(|(value, _)| value)
     }
 
     /// The same, which declines arrays.
@@ -107,7 +107,7 @@ impl PlainCalls {
         arguments: &Bound<'py, PyTuple>,
         options: &Bound<'py, PyDict>,
     ) -> Option<Bound<'py, PyAny>> {
-        self.call(py, arguments, options, Lent::of_tensor, false).map(|(value, _)| value)
+        self.call(py, arguments, options, Lender::Tensor, false).map(|(value, _)| value)
     }
 
     /// The value, and the gradient in new memory; `None` of a call that is not plain.
@@ -117,7 +117,7 @@ impl PlainCalls {
         arguments: &Bound<'py, PyTuple>,
         options: &Bound<'py, PyDict>,
     ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let (value, gradient) = self.call(py, arguments, options, Lent::of, true)?;
+        let (value, gradient) = self.call(py, arguments, options, Lender::Any, true)?;
         Some((value, gradient?))
     }
 }
@@ -130,7 +130,7 @@ impl PlainCalls {
         py: Python<'py>,
         arguments: &Bound<'py, PyTuple>,
         given: &Bound<'py, PyDict>,
-        lent: impl for<'a> Fn(&'a Bound<'py, PyAny>) -> Option<Lent<'a>>,
+        from: Lender,
         with_gradient: bool,
     ) -> Option<Found<'py>> {
         let options = self.options(py, given)?;
@@ -139,10 +139,10 @@ impl PlainCalls {
             return None;
         }
         let first = arguments.get_borrowed_item(0).ok()?;
-        let first = lent(&first)?;
+        let first = Lent::of(&first, from)?;
         let second = if count == 2 { Some(arguments.get_borrowed_item(1).ok()?) } else { None };
         let second = match &second {
-            Some(second) => Some(lent(second)?),
+            Some(second) => Some(Lent::of(second, from)?),
             None => None,
         };
         let first_rows = first.rows()?;

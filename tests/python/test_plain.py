@@ -1,4 +1,4 @@
-"""Plain calls, which need no request: the same results to the bit, and nothing that would be refused."""
+"""Plain calls: the bits of a request, and nothing that one would convert, warn of or refuse."""
 
 import ml_dtypes
 import numpy as np

@@ -43,7 +43,8 @@ def differentiable(build: Callable[P, Request]) -> Callable[P, Value]:
         return request.call(None, {})
 
     function.request = build  # type: ignore[attr-defined]
-    function.plain = plain_calls(build.__name__, build.__kwdefaults__)  # type: ignore[attr-defined]
+    defaults = build.__kwdefaults__ or {}
+    function.plain = plain_calls(build.__name__, defaults)  # type: ignore[attr-defined]
     return show(function, inspect.signature(build).replace(return_annotation="Value"))
 
 

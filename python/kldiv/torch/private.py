@@ -6,6 +6,8 @@ with an underscore.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -77,11 +79,10 @@ def cross_entropy_of_torch(
     Without it a drop-in would have that function look again at what was looked at, which takes
     a tenth of a call for one row.
     """
-    mean = _reduction.get_enum(reduction)
-    found: Tensor = torch._C._nn.cross_entropy_loss(
-        input, target, weight, mean, ignore_index, label_smoothing
+    number: Any = _reduction.get_enum(reduction)  # of another type to torch's stubs
+    return torch._C._nn.cross_entropy_loss(
+        input, target, weight, number, ignore_index, label_smoothing
     )
-    return found
 
 
 def assert_on_device(condition: Tensor, message: str) -> None:
