@@ -17,6 +17,10 @@ use crate::{
     Rows, RowsMut, Space, Targets,
 };
 
+/// Rows × classes of the first argument up to which a call is plain, unless it is float64: it keeps the GIL, so that
+/// nobody resizes what is lent.
+const ATTACHED_NARROW: usize = 1 << 13;
+
 /// The plain calls of a function of rows.
 #[pyclass(frozen, module = "kldiv._kldiv")]
 pub(super) struct PlainCalls {
@@ -146,7 +150,8 @@ impl PlainCalls {
             None => None,
         };
         let first_rows = first.rows()?;
-        if first_rows.count().checked_mul(first_rows.classes())? > ATTACHED || may_be_probabilities(&first_rows) {
+        let most = if first_rows.dtype() == Dtype::F64 { ATTACHED } else { ATTACHED_NARROW };
+        if first_rows.count().checked_mul(first_rows.classes())? > most || may_be_probabilities(&first_rows) {
             return None;
         }
         let (_, batch_shape) = first.shape().split_last()?;

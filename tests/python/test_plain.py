@@ -82,6 +82,10 @@ def test_a_result_owns_its_memory():
         assert not np.shares_memory(one, other)
 
 
+class Own(np.ndarray):
+    """An array that may mean something else."""
+
+
 def unaligned(array):
     bits = np.zeros(array.nbytes + 1, np.uint8)[1:]
     found = bits.view(array.dtype).reshape(array.shape)
@@ -109,7 +113,7 @@ NOT_PLAIN = {
     "labels out of range": lambda z, y: (z, y + 6),
     "distributions": lambda z, y: (z, np.full_like(z, 1 / 6)),
     "a masked array": lambda z, y: (np.ma.masked_array(z), y),
-    "a matrix": lambda z, y: (np.asmatrix(z), y),
+    "an array of another type": lambda z, y: (z.view(Own), y),
     "a number": lambda z, y: (np.float32(1), y),
     "no axis": lambda z, y: (z[0, 0].reshape(()), y),
     "no rows": lambda z, y: (z[:0], y[:0]),

@@ -66,6 +66,10 @@ def reduction_of(size_average: bool | None, reduce: bool | None) -> str:
     return _reduction.legacy_get_string(size_average, reduce)
 
 
+# What torch calls reductions where it computes.
+_NUMBERS = {name: _reduction.get_enum(name) for name in ("none", "mean", "sum")}
+
+
 def cross_entropy_of_torch(
     input: Tensor,  # noqa: A002
     target: Tensor,
@@ -74,12 +78,14 @@ def cross_entropy_of_torch(
     ignore_index: int,
     label_smoothing: float,
 ) -> Tensor:
-    """What `torch.nn.functional.cross_entropy` comes to, once nothing overrides it.
+    """What `torch.nn.functional.cross_entropy` comes to, where nothing overrides it.
 
     Without it a drop-in would have that function look again at what was looked at, which takes
     a tenth of a call for one row.
     """
-    number: Any = _reduction.get_enum(reduction)  # of another type to torch's stubs
+    number: Any = _NUMBERS.get(reduction)
+    if number is None:  # which raises, or warns of another name of old
+        number = _reduction.get_enum(reduction)
     return torch._C._nn.cross_entropy_loss(
         input, target, weight, number, ignore_index, label_smoothing
     )

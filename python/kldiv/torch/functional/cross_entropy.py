@@ -65,7 +65,8 @@ def cross_entropy(
     >>> print(f"{loss.item():.6f}")
     0.265126
     """
-    if isinstance(target, _KEPT):
+    # The first question is for speed, as all up to `is_small` are few.
+    if type(target) is not Tensor and isinstance(target, TopK | TopKTensors):
         given = (weight, size_average, reduce) != (None, None, None)
         if given or ignore_index != -100 or label_smoothing != 0.0:
             raise ValueError("beside a TopK, of torch's arguments only reduction applies")
@@ -133,10 +134,6 @@ def cross_entropy(
     if value.dtype == input.dtype or widened_by_autocast(input.dtype):
         return value
     return value.to(input.dtype)
-
-
-# Made once: a union takes as long as the call of a function.
-_KEPT = (TopK, TopKTensors)
 
 
 def _is_ours(

@@ -35,9 +35,10 @@ _WIDE = (torch.float32, torch.float64)
 
 def is_small(tensor: Any) -> bool:
     """Whether a drop-in leaves the tensor to torch, for speed."""
-    if not isinstance(tensor, Tensor) or tensor.dtype not in _WIDE:
+    # Each question takes some hundredths of a call for one row.
+    if not isinstance(tensor, Tensor) or tensor.numel() >= SMALL or tensor.dtype not in _WIDE:
         return False
-    return tensor.numel() < SMALL and not is_traced()
+    return not is_traced()
 
 
 def as_number(name: str, value: Any) -> Any:
