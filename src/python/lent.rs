@@ -1,9 +1,10 @@
 //! The memory of an array or a tensor as it lies there, without an array being made of it.
 //!
-//! Tensors lend it by the interface in C of DLPack 1.2 and later, which `__dlpack_c_exchange_api__` of their type has.
+//! Tensors lend it by the interface in C of `DLPack` 1.2 and later, which `__dlpack_c_exchange_api__` of their type has.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -145,6 +146,14 @@ struct ExchangeApi {
     lend: Option<unsafe extern "C" fn(*mut c_void, *mut DlTensor) -> c_int>,
     stream: *const c_void,
 }
+
+// What a C compiler makes of the header, where pointers have eight bytes.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<DlTensor>() == 48);
+    assert!(offset_of!(DlTensor, strides) == 32);
+    assert!(offset_of!(ExchangeApi, lend) == 40);
+};
 
 const MAJOR: u32 = 1;
 const NAME: &CStr = c"dlpack_exchange_api";

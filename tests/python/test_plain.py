@@ -1,5 +1,10 @@
 """Plain calls: the bits of a request, and nothing that one would convert, warn of or refuse."""
 
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -227,6 +232,28 @@ def test_what_tensors_are_declined():
         plain.value((both[1], y), {}).tobytes()
         == kldiv.cross_entropy(-z.numpy(), y.numpy()).tobytes()
     )
+
+
+def test_structures_are_those_of_the_header_of_dlpack(tmp_path):
+    """Of the version that torch has, and laid out as a C compiler does."""
+    torch = pytest.importorskip("torch")
+    header = Path(torch.__file__).parent / "include" / "ATen" / "dlpack.h"
+    text = header.read_text(encoding="utf-8")
+    assert re.search(r"#define DLPACK_MAJOR_VERSION (\d+)", text)[1] == "1"
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("no C compiler")
+    checks = (
+        "sizeof(DLTensor) == 48",
+        "offsetof(DLTensor, strides) == 32",
+        "offsetof(DLPackExchangeAPI, dltensor_from_py_object_no_sync) == 40",
+        *("kDLCPU == 1", "kDLInt == 0", "kDLFloat == 2", "kDLBfloat == 4"),
+    )
+    program = tmp_path / "sizes.c"
+    lines = ["#include <stddef.h>", f'#include "{header}"']
+    program.write_text("\n".join([*lines, *(f'_Static_assert({x}, "{x}");' for x in checks), ""]))
+    command = [compiler, "-std=c11", "-fsyntax-only", str(program)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_under_transforms_tensors_are_refused_as_ever():
