@@ -69,38 +69,40 @@ def main() -> None:
 
 def counted(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run this file under callgrind; instructions for eight classes of each job."""
+    chosen = ["--jobs", options.jobs, "--dtypes", options.dtypes, "--rows", options.rows]
+    with tempfile.TemporaryDirectory() as folder:
+        count(__file__, folder, [*chosen, "--classes", str(options.classes)])
+        results = json.loads((Path(folder) / "jobs.json").read_text(encoding="utf-8"))
+        found = totals(folder)
+    for number, result in enumerate(results):
+        difference = found[f"{number}-many"] - found[f"{number}-few"]
+        result["instructions"] = difference / (MANY - FEW) / options.classes * 8
+    return results
+
+
+def count(script: str, folder: str, arguments: list[str]) -> None:
+    """Run a script under callgrind with ``--counted``, whose dumps go to a folder."""
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         sys.exit("instructions are counted by valgrind, which is not installed")
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "calls"
-        subprocess.run(
-            [
-                *(
-                    valgrind,
-                    "--tool=callgrind",
-                    "--instr-atstart=no",
-                    f"--callgrind-out-file={out}",
-                ),
-                *("--log-file=" + os.devnull, sys.executable, __file__),
-                *("--jobs", options.jobs, "--dtypes", options.dtypes, "--rows", options.rows),
-                *("--classes", str(options.classes), "--counted", folder),
-            ],
-            check=True,
-            # Nothing else that counts: no threads, and no memory that is asked for at random.
-            env=os.environ | {"KLDIV_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )
-        results = json.loads((Path(folder) / "jobs.json").read_text(encoding="utf-8"))
-        totals = {}
-        for path in Path(folder).glob("calls.*"):
-            text = path.read_text(encoding="utf-8", errors="replace")
-            if found := re.search(r"^desc: Trigger: .*?(\d+)-(few|many)$", text, re.MULTILINE):
-                total = re.search(r"^totals: (\d+)", text, re.MULTILINE)
-                totals[int(found[1]), found[2]] = int(total[1]) if total else 0
-    for number, result in enumerate(results):
-        difference = totals[number, "many"] - totals[number, "few"]
-        result["instructions"] = difference / (MANY - FEW) / options.classes * 8
-    return results
+    out = f"--callgrind-out-file={Path(folder) / 'calls'}"
+    tool = (valgrind, "--tool=callgrind", "--instr-atstart=no", out, "--log-file=" + os.devnull)
+    # Nothing else that counts: no threads, and no memory that is asked for at random.
+    environment = os.environ | {"KLDIV_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [*tool, sys.executable, script, *arguments, "--counted", folder]
+    subprocess.run(command, check=True, env=environment)
+
+
+def totals(folder: str) -> dict[str, int]:
+    """Instructions of each dump, by its name."""
+    found = {}
+    for path in Path(folder).glob("calls.*"):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        name = re.search(r"^desc: Trigger: .*?(\S+)$", text, re.MULTILINE)
+        total = re.search(r"^totals: (\d+)", text, re.MULTILINE)
+        if name and total:
+            found[name[1]] = int(total[1])
+    return found
 
 
 def count_here(options: argparse.Namespace) -> None:

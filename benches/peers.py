@@ -91,7 +91,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "small": {
         "shapes": QUICK_SHAPES,
         "dtypes": "float32,bfloat16",
-        "jobs": f"{ROW_JOBS},js,js+grad",
+        "jobs": f"{ROW_JOBS},js,js+grad,kl+autograd,cross_entropy+autograd",
         "peers": "torch",
         "tensors": True,
         "repeats": 100,

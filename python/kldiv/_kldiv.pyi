@@ -220,6 +220,7 @@ __all__ = [
     "TEMPERATURE",
     "Divergence",
     "Parameter",
+    "PlainCalls",
     "Rule",
     "build_info",
     "check_rule",
@@ -242,6 +243,7 @@ __all__ = [
     "logsumexp",
     "lowest_kept",
     "pairwise",
+    "plain_calls",
     "pointwise_kl",
     "sample_k",
     "set_num_threads",
@@ -251,6 +253,28 @@ __all__ = [
     "uld",
     "xla_handlers",
 ]
+
+class PlainCalls:
+    """The calls of a function that need no request: few rows in arrays or tensors, as they are.
+
+    Options are numbers and names, and logits no probabilities, as far as a look at some tells. All
+    methods give `None` for any other call, and for one that fails.
+    """
+
+    def value(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> _Values | None: ...
+    def value_of_tensors(
+        self, arguments: tuple[Any, ...], options: dict[str, Any]
+    ) -> _Values | None:
+        """`None` of arrays."""
+
+    def value_and_grad(
+        self, arguments: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[_Values, NDArray[np.floating]] | None:
+        """With the gradient that `value_and_grad` has by default, in new memory."""
+
+def plain_calls(name: str, defaults: dict[str, Any]) -> PlainCalls | None:
+    """Those of the function of a name, whose keywords have these defaults; `None` where all need one."""
+
 DIVERGENCES: Mapping[str, Divergence]
 RULES: Mapping[str, Rule]
 TEMPERATURE: Parameter

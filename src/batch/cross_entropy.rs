@@ -129,6 +129,9 @@ pub(crate) fn rows_with_labels(
     let Some((labels, ignore_index)) = labels.zip(ignore_index) else {
         return Ok(None);
     };
+    if !labels.contains(&ignore_index) {
+        return Ok(None);
+    }
     let keep = labels.iter().enumerate().map(|(row, &label)| label != ignore_index && options.keeps(row));
     memory::collected(keep).map(Some)
 }

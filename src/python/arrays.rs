@@ -143,19 +143,28 @@ impl Reducer<'_> {
         })
     }
 
-    /// The result in the dtype of the values: one number as a scalar, one for each row as an array over the batch.
+    /// The result, in the dtype of the values.
     pub(super) fn wrap<'py>(
         &self,
         py: Python<'py>,
         rows: &Operand<'_>,
         reduced: &Reduced,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (shape, dtype) = (rows.batch_shape(), self.dtype_name);
-        match (reduced.result, &reduced.rows[..]) {
-            (Some(number), _) => scalar_of(py, dtype, number),
-            (None, &[number]) if shape.is_empty() => scalar_of(py, dtype, number),
-            (None, rows) => array_of(py, dtype, shape, rows),
-        }
+        wrap(py, self.dtype_name, rows.batch_shape(), reduced)
+    }
+}
+
+/// A result in a dtype: one number as a scalar, one for each row as an array over the batch.
+pub(super) fn wrap<'py>(
+    py: Python<'py>,
+    dtype: Dtype,
+    batch_shape: &[usize],
+    reduced: &Reduced,
+) -> PyResult<Bound<'py, PyAny>> {
+    match (reduced.result, &reduced.rows[..]) {
+        (Some(number), _) => scalar_of(py, dtype, number),
+        (None, &[number]) if batch_shape.is_empty() => scalar_of(py, dtype, number),
+        (None, rows) => array_of(py, dtype, batch_shape, rows),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 
 /// Rows × classes up to which a call keeps the GIL. Giving it away and looking for signals takes 0.2 µs, a fifth of the
 /// fastest of such calls; the slowest take some tens of microseconds, in which nobody misses the GIL.
-const ATTACHED: usize = 1 << 11;
+pub(super) const ATTACHED: usize = 1 << 11;
 
 /// Runs `call` on a batch of the size of `rows`.
 pub(super) fn detached<R: Send>(

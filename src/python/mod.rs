@@ -8,6 +8,8 @@ mod calls;
 mod coded;
 mod descriptions;
 mod kept_sets;
+mod lent;
+mod plain;
 mod results;
 mod settings;
 mod sparse;
@@ -29,6 +31,8 @@ mod _kldiv {
     use super::descriptions::infinite_where;
     #[pymodule_export]
     use super::kept_sets::{gather_kept_log_probs, kept_entropy, lowest_kept, sample_k, top_k};
+    #[pymodule_export]
+    use super::plain::{PlainCalls, plain_calls};
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, isa, set_num_threads};
     #[pymodule_export]

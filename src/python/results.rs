@@ -6,7 +6,7 @@
 use std::ptr;
 
 use numpy::npyffi::{NpyTypes, PY_ARRAY_API, PyArrayObject, get_type_object};
-use numpy::{Element, PyArrayDescrMethods};
+use numpy::{Element, PyArrayDescr, PyArrayDescrMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -58,14 +58,37 @@ fn array<'py, T: Element>(
     if shape.iter().product::<usize>() != numbers.len() {
         return Err(PyValueError::new_err(format!("{} numbers are not an array of shape {shape:?}", numbers.len())));
     }
+    let array = new_array(py, shape, T::get_dtype(py))?;
+    let elements: *mut T = data(&array).cast();
+    for (index, &number) in numbers.iter().enumerate() {
+        // SAFETY: the array has an element for each number, in C order, aligned, and is known to nobody else.
+        unsafe { elements.add(index).write(convert(number)) };
+    }
+    Ok(array)
+}
+
+/// A new array of float64 or of float32 in C order, of any numbers.
+pub(super) fn empty<'py>(py: Python<'py>, dtype: Dtype, shape: &[usize]) -> PyResult<Bound<'py, PyAny>> {
+    match dtype {
+        Dtype::F64 => new_array(py, shape, f64::get_dtype(py)),
+        _ => new_array(py, shape, f32::get_dtype(py)),
+    }
+}
+
+/// Where the elements of an array are.
+pub(super) fn data(array: &Bound<'_, PyAny>) -> *mut u8 {
+    // SAFETY: what is asked is an array of this module, and alive.
+    unsafe { (*array.as_ptr().cast::<PyArrayObject>()).fields.data.cast() }
+}
+
+fn new_array<'py>(py: Python<'py>, shape: &[usize], dtype: Bound<'py, PyArrayDescr>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: NumPy reads as many lengths as it is told, and takes the reference to the descriptor. The array is a new
-    // reference, or null where an exception is set. It has an element for each number, in C order, aligned, and is known
-    // to nobody else.
+    // reference, or null where an exception is set.
     unsafe {
         let array = PY_ARRAY_API.PyArray_NewFromDescr(
             py,
             get_type_object(py, NpyTypes::PyArray_Type),
-            T::get_dtype(py).into_dtype_ptr(),
+            dtype.into_dtype_ptr(),
             shape.len() as i32,
             shape.as_ptr().cast_mut().cast(),
             ptr::null_mut(),
@@ -73,11 +96,6 @@ fn array<'py, T: Element>(
             0,
             ptr::null_mut(),
         );
-        let array = Bound::from_owned_ptr_or_err(py, array)?;
-        let data: *mut T = (*array.as_ptr().cast::<PyArrayObject>()).fields.data.cast();
-        for (index, &number) in numbers.iter().enumerate() {
-            data.add(index).write(convert(number));
-        }
-        Ok(array)
+        Bound::from_owned_ptr_or_err(py, array)
     }
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any, ParamSpec
 
 from kldiv._arrays import Array
+from kldiv._kldiv import PlainCalls, plain_calls
 from kldiv._outputs import (
     Output,
     apart,
@@ -27,17 +28,23 @@ P = ParamSpec("P")
 def differentiable(build: Callable[P, Request]) -> Callable[P, Value]:
     """Make a public function of one that builds a request.
 
-    `value_and_grad` finds the request behind the function in its attribute ``request``. What is
-    shown of the function is its own signature, of a value.
+    `value_and_grad` finds the request behind the function in its attribute ``request``, and in
+    ``plain`` its calls that need none. What is shown of the function is its own signature, of a
+    value.
     """
 
     @functools.wraps(build)
     def function(*args: P.args, **kwargs: P.kwargs) -> Value:
+        plain: PlainCalls | None = function.plain  # type: ignore[attr-defined]
+        if plain is not None and (found := plain.value(args, kwargs)) is not None:
+            return found
         request = build(*args, **kwargs)
         check_logits(request.rows, request.spaces)
         return request.call(None, {})
 
     function.request = build  # type: ignore[attr-defined]
+    defaults = build.__kwdefaults__ or {}
+    function.plain = plain_calls(build.__name__, defaults)  # type: ignore[attr-defined]
     return show(function, inspect.signature(build).replace(return_annotation="Value"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from kldiv._arrays import Array
+from kldiv._kldiv import PlainCalls
 from kldiv._probabilities import check_logits
 from kldiv._reducer import Value
 from kldiv._requests import differentiate
@@ -85,6 +86,11 @@ def value_and_grad(
         raise TypeError(
             f"value_and_grad differentiates kldiv's functions with a value a row, not {name}"
         )
+    plain: PlainCalls | None = function.plain  # type: ignore[attr-defined]
+    if plain is not None and wrt is None and out is None and grad_output is None:
+        found = plain.value_and_grad(args, options)
+        if found is not None:
+            return found
     request = build(*args, **options)
     check_logits(request.rows, request.spaces)
     return differentiate(request, wrt, out, grad_output)

@@ -22,7 +22,7 @@ from kldiv.torch.functional.top_k import TopKTensors, top_k_loss
 from kldiv.torch.ops.cross_entropy import cross_entropy as label_loss
 from kldiv.torch.ops.cross_entropy import soft_cross_entropy as soft_loss
 from kldiv.torch.ops.modes import are_plain, is_traced
-from kldiv.torch.private import has_transforms, reduction_of
+from kldiv.torch.private import cross_entropy_of_torch, has_transforms, reduction_of
 
 
 def cross_entropy(
@@ -65,7 +65,8 @@ def cross_entropy(
     >>> print(f"{loss.item():.6f}")
     0.265126
     """
-    if isinstance(target, TopK | TopKTensors):
+    # The first question is for speed, as all up to `is_small` are few.
+    if type(target) is not Tensor and isinstance(target, TopK | TopKTensors):
         given = (weight, size_average, reduce) != (None, None, None)
         if given or ignore_index != -100 or label_smoothing != 0.0:
             raise ValueError("beside a TopK, of torch's arguments only reduction applies")
@@ -104,6 +105,11 @@ def cross_entropy(
         return result
     if size_average is not None or reduce is not None:
         reduction = reduction_of(size_average, reduce)
+    if is_small(input):
+        # What torch's function would come to, of arguments of which it looks at no other.
+        return cross_entropy_of_torch(
+            input, target, weight, reduction, ignore_index, label_smoothing
+        )
     if not _is_ours(input, target, weight, ignore_index, reduction, label_smoothing):
         return functional.cross_entropy(
             input,
@@ -141,7 +147,7 @@ def _is_ours(
     """Whether the extension computes it; everything else is left to torch, errors among it."""
     if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
         return False
-    if input.device.type != "cpu" or target.device != input.device or is_small(input):
+    if input.device.type != "cpu" or target.device != input.device:
         return False
     if input.dtype not in FLOATING or input.dim() == 0 or input.numel() == 0:
         return False

@@ -30,12 +30,15 @@ FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # Elements of float32 and float64 below which the losses of torch are faster than a call of the
 # extension from autograd, which takes some 90 µs.
 SMALL = 1 << 16
+_WIDE = (torch.float32, torch.float64)
 
 
-def is_small(tensor: Tensor) -> bool:
+def is_small(tensor: Any) -> bool:
     """Whether a drop-in leaves the tensor to torch, for speed."""
-    wide = tensor.dtype in (torch.float32, torch.float64)
-    return wide and tensor.numel() < SMALL and not is_traced()
+    # Each question takes some hundredths of a call for one row.
+    if not isinstance(tensor, Tensor) or tensor.numel() >= SMALL or tensor.dtype not in _WIDE:
+        return False
+    return not is_traced()
 
 
 def as_number(name: str, value: Any) -> Any:

@@ -199,7 +199,7 @@ class Loss:
             if want:
                 tensor = named[name]
                 gradients[position], operands[name] = new_tensor(tensor.shape, tensor.dtype)
-        return _value(call.run(grad_output, operands), call.value_dtype), gradients
+        return as_value(call.run(grad_output, operands), call.value_dtype), gradients
 
     # Shapes only.
 
@@ -370,7 +370,7 @@ def _kept(ctx: Any) -> Named:
     return {**ctx.named, **dict(zip(ctx.tensors, ctx.saved_tensors, strict=True))}
 
 
-def _value(value: Any, dtype: torch.dtype) -> Tensor:
+def as_value(value: Any, dtype: torch.dtype) -> Tensor:
     """A result of the extension as a tensor."""
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value).to(dtype)

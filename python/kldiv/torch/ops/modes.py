@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from kldiv.torch import private
 
 
 def is_traced() -> bool:
     """Whether calls are recorded, so that numbers cannot be looked at."""
-    return torch.compiler.is_compiling() or private.is_tracing()
+    return is_compiling() or private.is_tracing()
 
 
 def composes() -> bool:
