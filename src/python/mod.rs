@@ -7,7 +7,9 @@ mod arrays;
 mod calls;
 mod coded;
 mod descriptions;
+mod freed;
 mod kept_sets;
+mod pages;
 mod results;
 mod settings;
 mod sparse;
@@ -20,13 +22,15 @@ use pyo3::prelude::*;
 mod _kldiv {
     #[pymodule_export]
     use super::calls::{
-        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, linear, log_softmax, logsumexp,
-        pairwise, pointwise_kl, stream,
+        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, linear, log_softmax,
+        logsumexp, pairwise, pointwise_kl, stream,
     };
     #[pymodule_export]
     use super::coded::{clipped_kl, decode_log_probs, encode_log_probs};
     #[pymodule_export]
     use super::descriptions::infinite_where;
+    #[pymodule_export]
+    use super::freed::{empty, empty_cache};
     #[pymodule_export]
     use super::kept_sets::{gather_kept_log_probs, kept_entropy, lowest_kept, sample_k, top_k};
     #[pymodule_export]
@@ -43,6 +47,7 @@ mod _kldiv {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::settings::read_environment()?;
+        super::freed::read_environment()?;
         super::descriptions::add(module)?;
         super::sparse::add(module)
     }

@@ -6,12 +6,10 @@
 //! * [`c_api`]: the interface in C; [`frame`]: a call in Rust.
 //! * [`parts`]: the arguments of a call, and the elements of `jax.vmap`.
 //! * [`functions`]: one call of the crate for each.
-//! * [`pages`]: the memory of large results.
 
 mod c_api;
 mod frame;
 mod functions;
-mod pages;
 mod parts;
 
 use std::ffi::{CString, c_void};
@@ -25,6 +23,7 @@ use pyo3::types::PyDict;
 use self::c_api::{CallFrame, Code};
 use self::frame::{Frame, Refusal, malformed};
 use self::parts::{Call, Part};
+use super::pages;
 use super::settings::default_isa;
 use crate::threads::float_environment;
 use crate::{Error, Execution};
