@@ -236,10 +236,11 @@ impl Allocator {
 
 /// A new array in C order, whose memory is kept for another one when it is freed.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "a tuple of Python becomes a vector")]
 pub(super) fn empty<'py>(
     py: Python<'py>,
     shape: Vec<isize>,
-    dtype: Bound<'py, PyArrayDescr>,
+    dtype: &Bound<'py, PyArrayDescr>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let rank = shape.len() as c_int;
     // SAFETY: NumPy reads as many lengths as it is told, and takes the reference to the descriptor. The array is a new reference,

@@ -140,7 +140,7 @@ class Handler:
 
 def _foreign(
     target: str, shapes: Sequence[jax.ShapeDtypeStruct], attributes: dict[str, Any], in_place: int
-) -> Callable[..., tuple[jax.Array, ...]]:
+) -> Callable[..., Sequence[jax.Array]]:
     """A call of a handler, whose first results are written over the first operands."""
     aliases = {position: position for position in range(in_place)}
     call = functools.partial(
@@ -166,7 +166,7 @@ def _foreign(
         found = _foreign(target, of_all, attributes, in_place)(*wide)
         return found, (True,) * len(found)
 
-    return mapped  # type: ignore[no-any-return]
+    return mapped
 
 
 @jax.custom_jvp
@@ -180,13 +180,12 @@ def unfused(array: jax.Array) -> jax.Array:
     def by_handler(array: jax.Array) -> jax.Array:
         call = jax.ffi.ffi_call(
             "kldiv_unfused",
-            shape_of(array.shape, array.dtype),
+            (shape_of(array.shape, array.dtype),),
             vmap_method="expand_dims",
             input_output_aliases={0: 0},
         )
-        found: jax.Array = call(
-            array, operands="found", results="same", rank=max(array.ndim, 1), reduction="none"
-        )
+        attributes = {"operands": "found", "results": "same", "rank": array.ndim}
+        (found,) = call(array, reduction="none", **attributes)
         return found
 
     same: jax.Array = jax.lax.platform_dependent(array, cpu=by_handler, default=lambda one: one)
