@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from kldiv import _optional, functional
 from kldiv import estimators as estimators
 from kldiv._kldiv import build_info as build_info
+from kldiv._kldiv import empty_cache as empty_cache
 from kldiv._kldiv import get_num_threads as get_num_threads
 from kldiv._kldiv import isa as isa
 from kldiv._kldiv import set_num_threads as set_num_threads
@@ -47,6 +48,7 @@ if not TYPE_CHECKING:
         "TopK",
         "build_info",
         "compare",
+        "empty_cache",
         "estimators",
         "get_num_threads",
         "isa",

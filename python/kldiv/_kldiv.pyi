@@ -230,6 +230,8 @@ __all__ = [
     "decode_log_probs",
     "distillation",
     "divergence",
+    "empty",
+    "empty_cache",
     "encode_log_probs",
     "entropy",
     "gather_kept_log_probs",
@@ -473,6 +475,10 @@ def stream(
     past_caches: bool = False,
     isa: str | None = None,
 ) -> None: ...
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """An array that holds anything, whose memory is kept for the next when it is freed."""
+
+def empty_cache() -> None: ...
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 def isa() -> str: ...

@@ -8,17 +8,23 @@ overlaps it. Outputs that overlap each other, or themselves, are refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from kldiv import _kldiv
 from kldiv._arrays import Array, Operand, Rows, classes_last, floating_name, has_unit_stride
 
 # To find out whether two strided views share a byte is a search; views that people make are
 # decided within some tens of steps, 1 µs.
 SEARCH = 10_000
+
+# Bytes of a result from which on its memory is kept when it is freed: of less, new memory takes no
+# longer than 20 µs to write.
+KEPT = 1 << 20
 
 
 @dataclass(slots=True)
@@ -41,9 +47,16 @@ class Output(Operand):
         return self.array
 
 
+def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array that holds anything; a large one leaves its memory to the next when it is freed."""
+    if dtype.itemsize * math.prod(shape) < KEPT:
+        return np.empty(shape, dtype)
+    return _kldiv.empty(shape, dtype)
+
+
 def fresh_output(rows: Rows, dtype: np.dtype[Any]) -> Output:
     """A new array of the argument's shape."""
-    array = np.empty(rows.shape, dtype)
+    array = new_array(rows.shape, dtype)
     if rows.axis == array.ndim - 1:
         name = floating_name(dtype)
         assert name is not None
@@ -131,7 +144,7 @@ def _output(result: Array, memory: Array, axis: int, *, direct: bool) -> Output:
     """An output in `memory`, written by the extension where that is `direct`."""
     scratch = None
     if not (direct and (not memory.ndim or has_unit_stride(memory))):
-        memory = np.empty(memory.shape, memory.dtype)
+        memory = new_array(memory.shape, memory.dtype)
         scratch = np.moveaxis(memory, -1, axis)
     name = floating_name(memory.dtype)
     assert name is not None

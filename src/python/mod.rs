@@ -7,8 +7,10 @@ mod arrays;
 mod calls;
 mod coded;
 mod descriptions;
+mod freed;
 mod kept_sets;
 mod lent;
+mod pages;
 mod plain;
 mod results;
 mod settings;
@@ -30,6 +32,8 @@ mod _kldiv {
     #[pymodule_export]
     use super::descriptions::infinite_where;
     #[pymodule_export]
+    use super::freed::{empty, empty_cache};
+    #[pymodule_export]
     use super::kept_sets::{gather_kept_log_probs, kept_entropy, lowest_kept, sample_k, top_k};
     #[pymodule_export]
     use super::plain::{PlainCalls, plain_calls};
@@ -47,6 +51,7 @@ mod _kldiv {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::settings::read_environment()?;
+        super::freed::read_environment()?;
         super::descriptions::add(module)?;
         super::sparse::add(module)
     }

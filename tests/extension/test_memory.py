@@ -50,6 +50,7 @@ def resident(field):
 
 
 def peak(call):
+    kldiv.empty_cache()
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = resident("VmRSS")

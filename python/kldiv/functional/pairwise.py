@@ -20,6 +20,7 @@ from kldiv._arrays import (
     classes_last,
     result_dtype,
 )
+from kldiv._outputs import new_array
 from kldiv._probabilities import NegativeProbabilityWarning, check_logits, was_shown
 from kldiv._reducer import Value
 from kldiv._requests import (
@@ -164,7 +165,7 @@ def pairwise(
     check_logits(arguments, spaces[: len(arguments)])
     counts = math.prod(p_rows.batch_shape), math.prod(columns.batch_shape)
     dtype = result_dtype(p_rows, columns)
-    out = np.empty(counts, dtype)
+    out = new_array(counts, dtype)
     q_operand = None if q is None else columns
     _kldiv.pairwise(
         kind, parameter, p_rows, q_operand, spaces, temperatures, Operand(out, dtype.name)

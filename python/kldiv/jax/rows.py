@@ -10,8 +10,10 @@ thread that runs the callback.
 
 The gradients for an upstream gradient of 1 are found with the value, in one read of the rows, and
 multiplied by the upstream gradient later. In 16 bits that would round them twice, and lose what a
-scale of the loss is to keep: there, unless the upstream gradient is 1, or a power of 2 in bfloat16,
-they are computed again. XLA knows which where that gradient is a constant, and keeps one way only.
+scale of the loss is to keep. There they are found for the upstream gradient that such a call had
+last (``src/python/xla/upstream.rs``), and computed again, in the same memory, where it is another.
+A callback does not guess: it finds those for 1, which are computed again unless the upstream
+gradient is 1, or a power of 2 in bfloat16.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import kldiv
+from kldiv._outputs import new_array
 from kldiv._requests import Request, differentiate
-from kldiv.jax.handlers import Handler, Place, shape_of
+from kldiv.jax.handlers import Handler, Place, shape_of, unfused
 from kldiv.jax.top_k import Constant, checked
 
 Arrays = tuple[Any, ...]
@@ -122,7 +125,7 @@ class Call:
         Of `log_softmax`, whose upstream gradient has classes, the value is left out.
         """
         given = self.arguments(arrays)
-        outs = tuple(np.empty(given[name].shape, given[name].dtype) for name in wrt)
+        outs = tuple(new_array(given[name].shape, given[name].dtype) for name in wrt)
         if self.name == "log_softmax":
             # −Σ t ln softmax(z) has the gradient softmax(z) Σt − t: here with t = −grad_output.
             given = {"logits": given.pop("z"), "targets": -grad_output, **given}
@@ -216,7 +219,7 @@ def _by_callback(
             ]
             found = compute(*one)
         else:
-            found = tuple(np.empty(lead + shape.shape, shape.dtype) for shape in shapes)
+            found = tuple(new_array(lead + shape.shape, shape.dtype) for shape in shapes)
             for index in np.ndindex(lead):
                 each = compute(*(_at(a, index, own) for a, own in zip(arrays, leads, strict=True)))
                 for out, value in zip(found, each, strict=True):
@@ -270,41 +273,80 @@ def _forward(call: Call, *given: Any) -> tuple[jax.Array, Any]:
     exact = any(map(is_traced, arrays)) and all(one.dtype.itemsize > 2 for one in shapes.values())
     if not wrt or call.name == "log_softmax" or not (call.reduces or exact):
         # The upstream gradient has classes, or is one number a row, which is seldom 1.
-        return evaluate(call, *arrays), (arrays, dict.fromkeys(wrt))
+        return evaluate(call, *arrays), (arrays, dict.fromkeys(wrt), None)
+
+    of_value = call.result(arrays)
+    results = {"value": of_value, **shapes}
+    guesses = not exact and call.handler is not None
+    if guesses:
+        results["scale"] = shape_of((), of_value.dtype)
 
     def compute(*arrays: Any) -> Arrays:
-        return call.differentiated(wrt, None, arrays)
+        found = call.differentiated(wrt, None, arrays)
+        return (*found, np.ones((), of_value.dtype)) if guesses else found
 
-    value, *found = _run(call, compute, {"value": call.result(arrays), **shapes}, {}, arrays)
+    value, *found = _run(call, compute, results, {}, arrays)
+    scale = found.pop() if guesses else None
     # Keys are part of the structure of a residual, which JAX takes for static.
-    return value, (() if exact else arrays, dict(zip(wrt, found, strict=True)))
+    return value, (() if exact else arrays, dict(zip(wrt, found, strict=True)), scale)
 
 
 def _backward(call: Call, residuals: Any, grad_output: Any) -> Arrays:
-    arrays, saved = residuals
+    arrays, saved, scale = residuals
     wrt = tuple(name for name, _ in call.places if name in saved)
     gradients: dict[str, Any] = {}
     if wrt and not isinstance(grad_output, jax.custom_derivatives.SymbolicZero):
         found = tuple(saved[name] for name in wrt)
         if not arrays:
             factor = grad_output if call.reduces else jnp.expand_dims(grad_output, call.axis)
-            found = _multiplied(found, factor)
+            found = tuple(map(unfused, _multiplied(found, factor)))
         elif found[0] is None:
             found = _gradients(call, wrt, grad_output, arrays)
         elif not any(map(is_traced, (grad_output, *found, *arrays))):
             if grad_output != 1:
                 found = _gradients(call, wrt, grad_output, arrays)
+        elif scale is None:
+            found = _exact_or_again(call, wrt, found, grad_output, arrays)
         else:
-            found = jax.lax.cond(
-                _is_exact(found, grad_output),
-                lambda found, grad_output, _: _multiplied(found, grad_output),
-                lambda _, *given: _gradients(call, wrt, *given),
-                found,
-                grad_output,
-                arrays,
-            )
+            found = _found_or_again(call, wrt, found, scale, grad_output, arrays)
         gradients = dict(zip(wrt, found, strict=True))
     return tuple(gradients.get(name) for name, _ in call.places)
+
+
+def _exact_or_again(
+    call: Call, wrt: tuple[str, ...], found: Arrays, grad_output: Any, arrays: Arrays
+) -> Arrays:
+    """The gradients for an upstream gradient of 1, multiplied if that is exact."""
+    result: Arrays = jax.lax.cond(
+        _is_exact(found, grad_output),
+        lambda found, grad_output, _: _multiplied(found, grad_output),
+        lambda _, *given: _gradients(call, wrt, *given),
+        found,
+        grad_output,
+        arrays,
+    )
+    return result
+
+
+def _found_or_again(
+    call: Call, wrt: tuple[str, ...], found: Arrays, scale: Any, grad_output: Any, arrays: Arrays
+) -> Arrays:
+    """The gradients found for an upstream gradient of `scale`, computed again if it is another."""
+    handler = call.handler
+    assert handler is not None
+
+    def on_cpu(found: Arrays, scale: Any, grad_output: Any, arrays: Arrays) -> Arrays:
+        results = call.gradient_shapes(wrt, arrays)
+        return handler(results, {"scale": scale, "grad_output": grad_output}, arrays, found)
+
+    def elsewhere(found: Arrays, _: Any, grad_output: Any, arrays: Arrays) -> Arrays:
+        # Those of a callback are for 1.
+        return _exact_or_again(call, wrt, found, grad_output, arrays)
+
+    result: Arrays = jax.lax.platform_dependent(
+        found, scale, grad_output, arrays, cpu=on_cpu, default=elsewhere
+    )
+    return result
 
 
 def _multiplied(found: Arrays, factor: Any) -> Arrays:

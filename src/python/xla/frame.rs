@@ -1,6 +1,7 @@
 //! A call that XLA makes, as Rust sees it: buffers and attributes, each checked before it is read.
 
 use std::ffi::c_int;
+use std::hash::{Hash, Hasher};
 
 use super::c_api::{self, data_type};
 use crate::{Dtype, Error};
@@ -136,6 +137,23 @@ impl<'a> Frame<'a> {
             None => Ok(None),
             Some(Attribute::Integer(number)) => Ok(Some(number)),
             Some(_) => malformed(format!("the attribute {name} is no int64")),
+        }
+    }
+
+    /// Of what a call for value and gradients and one for gradients alone have in common.
+    pub(super) fn hash_of_loss(&self, hasher: &mut impl Hasher) {
+        for (name, attribute) in &self.attributes {
+            match attribute {
+                _ if ["operands", "results"].contains(name) => {}
+                Attribute::Number(number) => (name, number.to_bits()).hash(hasher),
+                Attribute::Integer(number) => (name, number).hash(hasher),
+                Attribute::Text(text) => (name, text).hash(hasher),
+            }
+        }
+        for (name, buffer) in &self.results {
+            if !["value", "scale"].contains(name) {
+                (name, &buffer.dims).hash(hasher);
+            }
         }
     }
 

@@ -94,3 +94,8 @@ pub(super) fn gather_log_probs(part: &Part<'_>, execution: &Execution<'_>) -> Re
     let values: Vec<f64> = reduced.rows.iter().map(|value| 0.0 - value).collect();
     part.write_values(&values)
 }
+
+/// The operand, in its own memory: XLA does not make one loop of what comes before and what comes after.
+pub(super) fn unfused(part: &Part<'_>, _: &Execution<'_>) -> Result<(), Refusal> {
+    if part.is_in_place("found", "same") { Ok(()) } else { malformed("the result has memory of its own") }
+}

@@ -6,13 +6,13 @@
 //! * [`c_api`]: the interface in C; [`frame`]: a call in Rust.
 //! * [`parts`]: the arguments of a call, and the elements of `jax.vmap`.
 //! * [`functions`]: one call of the crate for each.
-//! * [`pages`]: the memory of large results.
+//! * [`upstream`]: upstream gradients of 16-bit losses, before they are known.
 
 mod c_api;
 mod frame;
 mod functions;
-mod pages;
 mod parts;
+mod upstream;
 
 use std::ffi::{CString, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +25,7 @@ use pyo3::types::PyDict;
 use self::c_api::{CallFrame, Code};
 use self::frame::{Frame, Refusal, malformed};
 use self::parts::{Call, Part};
+use super::pages;
 use super::settings::default_isa;
 use crate::threads::float_environment;
 use crate::{Error, Execution};
@@ -51,7 +52,7 @@ macro_rules! handlers {
     };
 }
 
-handlers! { divergence cross_entropy entropy logsumexp log_softmax gather_log_probs }
+handlers! { divergence cross_entropy entropy logsumexp log_softmax gather_log_probs unfused }
 
 /// The handlers of XLA's typed foreign function interface, by the names of their functions.
 #[pyfunction]
@@ -131,7 +132,13 @@ unsafe fn execute(frame: &CallFrame, function: Function) -> Result<(), Refusal> 
             pages::prefer_huge(result.data, result.bytes());
         }
         let execution = Execution { isa: default_isa(), threads: crate::num_threads(), interrupted: &|| false };
-        call.parts().try_for_each(|part| function(&part, &execution))
+        call.parts().try_for_each(|part| {
+            if part.is_found()? {
+                return Ok(());
+            }
+            function(&part, &execution)?;
+            part.write_scale()
+        })
     })
 }
 

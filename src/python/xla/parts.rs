@@ -1,12 +1,14 @@
 //! The elements of a call that `jax.vmap` made of many: all rows as one batch, or one part for each element.
 
 use super::frame::{Buffer, Frame, Refusal, Stored, malformed};
+use super::upstream::Last;
 use crate::{Error, Reduced, Reduction, RowOptions, Rows, RowsMut, memory};
 
 /// Operands with a row, or an entry, for each row of the batch.
 ///
-/// `upstream` is an upstream gradient that has classes, `out` a value that has.
-const ROWS: [&str; 7] = ["p", "q", "logits", "targets", "z", "upstream", "out"];
+/// `upstream` is an upstream gradient that has classes, `out` a value that has, `found` gradients that were computed before, and
+/// `same` a result that is its operand.
+const ROWS: [&str; 9] = ["p", "q", "logits", "targets", "z", "upstream", "out", "found", "same"];
 const OVER_BATCH: [&str; 3] = ["labels", "where", "weights"];
 
 /// What is the same for all parts of a call.
@@ -19,6 +21,8 @@ pub(super) struct Call<'a> {
     lead: Vec<usize>,
     /// Whether all of them are one batch: nothing is reduced, and what is no array of rows is the same for all.
     folded: bool,
+    /// The upstream gradient that gradients are computed for, where it is not known yet.
+    guess: Option<f64>,
 }
 
 impl<'a> Call<'a> {
@@ -28,7 +32,8 @@ impl<'a> Call<'a> {
             _ => return malformed("the rank of rows is no positive integer"),
         };
         let reduction = Reduction::from_name(frame.text("reduction")?)?;
-        let mut call = Call { frame, rank, reduction, lead: Vec::new(), folded: reduction == Reduction::None };
+        let guess = frame.result("scale").map(|_| Last::of(frame).get());
+        let mut call = Call { frame, rank, reduction, lead: Vec::new(), folded: reduction == Reduction::None, guess };
         // All results have all elements of `jax.vmap`, an operand those or one.
         let Some((first, buffer)) = frame.results.first() else { return malformed("nothing is asked for") };
         call.lead = call.lead_of(first, buffer)?.to_vec();
@@ -140,6 +145,30 @@ impl Part<'_> {
         // SAFETY: the element lies inside the array.
         let data = unsafe { buffer.data.offset(offset) };
         View { data, stored: buffer.stored, shape: shape.split_off(lead), strides: strides.split_off(lead) }
+    }
+
+    /// Whether the gradients that were computed before are those for the upstream gradient that there is now.
+    pub(super) fn is_found(&self) -> Result<bool, Refusal> {
+        let Some(scale) = self.number("scale")? else { return Ok(false) };
+        let upstream = self.needed("grad_output")?;
+        if upstream.is_finite() {
+            Last::of(self.call.frame).set(upstream);
+        }
+        let frame = self.call.frame;
+        let pairs = frame.results.iter().zip(&frame.operands);
+        Ok(scale == upstream
+            && pairs.into_iter().all(|(result, operand)| operand.0 == "found" && is_same(&result.1, &operand.1)))
+    }
+
+    /// Says which upstream gradient the gradients are for.
+    pub(super) fn write_scale(&self) -> Result<(), Refusal> {
+        self.call.guess.map_or(Ok(()), |scale| self.write("scale", &[scale]))
+    }
+
+    /// Whether a result is in the memory of an operand.
+    pub(super) fn is_in_place(&self, operand: &str, result: &str) -> bool {
+        let frame = self.call.frame;
+        frame.operand(operand).zip(frame.result(result)).is_some_and(|(one, other)| is_same(one, other))
     }
 
     /// An array of rows, to read.
@@ -275,14 +304,19 @@ impl Part<'_> {
 
     /// Writes the values of rows, if they are asked for.
     pub(super) fn write_values(&self, numbers: &[f64]) -> Result<(), Refusal> {
-        let Some(buffer) = self.call.frame.result("value") else { return Ok(()) };
-        let View { data, stored, shape, .. } = self.view("value", buffer);
+        self.write("value", numbers)
+    }
+
+    /// Writes a result, if it is asked for.
+    fn write(&self, name: &str, numbers: &[f64]) -> Result<(), Refusal> {
+        let Some(buffer) = self.call.frame.result(name) else { return Ok(()) };
+        let View { data, stored, shape, .. } = self.view(name, buffer);
         if shape.iter().product::<usize>() != numbers.len() {
-            return malformed(format!("{} numbers are no value of shape {shape:?}", numbers.len()));
+            return malformed(format!("{} numbers are no {name} of shape {shape:?}", numbers.len()));
         }
-        let Stored::Floating(dtype) = stored else { return malformed("the value is not floating") };
+        let Stored::Floating(dtype) = stored else { return malformed(format!("the {name} is not floating")) };
         // SAFETY: the elements of a part lie one after the other in the buffer, which is the result's alone: as one row.
-        let row = unsafe { RowsMut::from_raw_parts(data, dtype, numbers.len(), &[1], &[0], "value")? };
+        let row = unsafe { RowsMut::from_raw_parts(data, dtype, numbers.len(), &[1], &[0], "out")? };
         // SAFETY: it is written here only.
         let row = unsafe { row.row(0) };
         for (index, &number) in numbers.iter().enumerate() {
@@ -301,12 +335,21 @@ pub(super) struct Sides {
 
 impl Sides {
     pub(super) fn of(part: &Part<'_>) -> Result<Self, Refusal> {
-        Ok(Sides { keep: part.marks()?, weights: part.numbers("weights")?, grad_output: part.numbers("grad_output")? })
+        let grad_output = match part.call.guess {
+            Some(scale) => Some(vec![scale]),
+            None => part.numbers("grad_output")?,
+        };
+        Ok(Sides { keep: part.marks()?, weights: part.numbers("weights")?, grad_output })
     }
 
     pub(super) fn keep(&self) -> Option<&[bool]> {
         self.keep.as_deref()
     }
+}
+
+/// Whether two buffers are the same memory.
+fn is_same(one: &Buffer, other: &Buffer) -> bool {
+    (one.stored, &one.dims) == (other.stored, &other.dims) && (one.data == other.data || one.bytes() == 0)
 }
 
 /// An integer or boolean in memory.
