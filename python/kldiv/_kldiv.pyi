@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -256,6 +256,7 @@ __all__ = [
     "xla_handlers",
 ]
 
+@final
 class PlainCalls:
     """The calls of a function that need no request: few rows in arrays or tensors, as they are.
 
