@@ -156,8 +156,17 @@ ROUNDED = {
             "wrt": ("q",),
             "dtypes": dict.fromkeys("pq", "float32"),
             "weights": np.array([3e-41]),
-            "grad_output": np.array([1e6]),
+            "reduction": "sum",
+            "grad_output": np.array(1e6),
         },
+    ),
+    "a mixture with KL of rows in two spaces": Case(
+        subject("lk_hybrid"),
+        rows_of(
+            [0.20000000298023224] * 5,
+            [-6.027463e-06, 7.465863e-06, -5.606538e-06, 6.64872e-06, -2.382456e-07],
+        ),
+        {"space": ("probs", "logits"), "wrt": ("q",), "eta": 0.0},
     ),
 }
 
