@@ -113,8 +113,8 @@ def _check(case: Case, outcome: Outcome, arbiter: bool) -> Find | None:
     upstream = np.ones(count, np.longdouble)
     if case.grad_output is not None:
         upstream = upstream * case.grad_output.astype(np.longdouble)
-    factors = weights / (divisor or 1) * upstream
-    return _gradients(case, outcome.gradients, known, factors) or _mass(case, outcome, known)
+    factors = weights / (divisor or 1), upstream
+    return _gradients(case, outcome.gradients, known, *factors) or _mass(case, outcome, known)
 
 
 def _mass(case: Case, outcome: Outcome, known: dict[int, Truth]) -> Find | None:
@@ -131,7 +131,8 @@ def _mass(case: Case, outcome: Outcome, known: dict[int, Truth]) -> Find | None:
     wrong = _wrong(got, expected, allowed, outcome.mass.dtype)
     if wrong.any():
         return Find(_kind("mass", got, expected, wrong), got, expected, allowed)
-    found = _gradients(case, outcome.mass_gradients, masses, np.ones(case.shape[0], np.longdouble))
+    ones = np.ones(case.shape[0], np.longdouble)
+    found = _gradients(case, outcome.mass_gradients, masses, ones, ones)
     return found and replace(found, kind=f"mass, {found.kind}")
 
 
@@ -240,7 +241,11 @@ def _stretch(case: Case) -> float:
 
 
 def _gradients(
-    case: Case, gradients: dict[str, Array], known: dict[int, Truth], factors: Array
+    case: Case,
+    gradients: dict[str, Array],
+    known: dict[int, Truth],
+    factors: Array,
+    upstream: Array,
 ) -> Find | None:
     for name, gradient in gradients.items():
         wanted = _gradient_dtypes(case, name)
@@ -258,15 +263,17 @@ def _gradients(
                 if got.any():
                     return Find(f"gradient {name} of a row left out", got, np.zeros(len(got)))
                 continue
-            found = _gradient_row(case, known[row], name, got, factors[row], gradient.dtype)
+            given = factors[row], upstream[row]
+            found = _gradient_row(case, known[row], name, got, *given, gradient.dtype)
             if found is not None:
                 return found
     return None
 
 
 def _gradient_row(
-    case: Case, truth: Truth, name: str, got: Array, factor: Any, dtype: Any
+    case: Case, truth: Truth, name: str, got: Array, weight: Any, upstream: Any, dtype: Any
 ) -> Find | None:
+    factor = weight * upstream
     wide = case.is_wide or case.front in truth.in_float64
     expected = truth.gradient(name)
     finite = np.isfinite(expected)
@@ -292,6 +299,9 @@ def _gradient_row(
     if case.front == "torch.func":
         rounded = rounded + truth.formula_rounding(name)
     more = ROUNDINGS * rounded * np.abs(factor)
+    if case.front in ("torch", "jax") and dtype.name != "float16":
+        # Stored before it is multiplied by the upstream gradient, perhaps as a subnormal number.
+        more = more + _limits(dtype)[1] * np.abs(upstream)
     bound, expected = bound * np.abs(factor), expected * factor
     # Slopes before they are multiplied; torch stores them before it knows the upstream gradient.
     before = max(1.0, 1 / abs(factor)) if factor else 1.0

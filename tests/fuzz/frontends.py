@@ -95,6 +95,9 @@ def fit(case: Case) -> Case:
                 o[name] = o[name].astype(np.int64)
         if case.front == "jax":
             layouts = {}
+        if case.front == "jax" and case.subject.jax is not None:
+            rows = {k: _within_xla(v, case.dtype_of(k)) for k, v in case.rows.items()}
+            case = replace(case, rows=rows)
         if case.front in ("torch.func", "jax"):
             # torch's own operations lose them.
             o.pop("flush", None)
@@ -159,6 +162,12 @@ def _within_torch(rows: np.ndarray, dtype: str, temperature: float) -> np.ndarra
     size = np.abs(rows)
     rows = np.where((size > largest) & np.isfinite(rows), np.sign(rows) * largest, rows)
     return np.where((size > 0) & (size < smallest), np.sign(rows) * smallest, rows)
+
+
+def _within_xla(rows: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers that are no subnormal ones, which are 0 in XLA's own operations."""
+    smallest = 2.0**-1022 if dtype == "float64" else 2.0**-126
+    return np.where(np.abs(rows) < smallest, 0.0, rows)
 
 
 class _OnIsa:

@@ -12,7 +12,7 @@ import oracle
 from fuzz import bounds, search, shrink
 from fuzz.calls import Outcome
 from fuzz.case import Case, cases, make
-from fuzz.frontends import run
+from fuzz.frontends import fit, run
 from fuzz.subjects import SUBJECTS
 from samples import GENERAL
 
@@ -148,7 +148,36 @@ ROUNDED = {
         rows_of([0.0, -1.0, -2.0], [0.0, 1.0, np.inf]),
         {"kept": 2, "rule": "renormalize", "front": "torch.func"},
     ),
+    "a subnormal gradient, before an upstream one multiplies it": Case(
+        subject("kl"),
+        PLAIN,
+        {
+            "front": "torch",
+            "wrt": ("q",),
+            "dtypes": dict.fromkeys("pq", "float32"),
+            "weights": np.array([3e-41]),
+            "reduction": "sum",
+            "grad_output": np.array(1e6),
+        },
+    ),
+    "a mixture with KL of rows in two spaces": Case(
+        subject("lk_hybrid"),
+        rows_of(
+            [0.20000000298023224] * 5,
+            [-6.027463e-06, 7.465863e-06, -5.606538e-06, 6.64872e-06, -2.382456e-07],
+        ),
+        {"space": ("probs", "logits"), "wrt": ("q",), "eta": 0.0},
+    ),
 }
+
+
+def test_xla_has_no_subnormal_numbers():
+    kept = next(s for s in SUBJECTS if s.name == "entropy" and "top_k" in s.options)
+    case = Case(kept, {"p": np.array([[0.0, 3e-314]])}, {"top_k": 1})
+    assert fit(case).rows["p"].any()
+    case = fit(case.with_options(front="jax"))
+    assert not case.rows["p"].any()
+    assert bounds.check(case, run(case)) is None
 
 
 def test_where_rounding_says_what_the_tail_is_an_infinity_is_no_find():

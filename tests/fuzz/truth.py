@@ -165,11 +165,22 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
     if DIVERGENCES[name].kinked:
         # Rows that are the same have no kink: p = q, and the slope is 0.
         same = p == q and spaces[0] == spaces[1] and temperatures[0] == temperatures[1]
+        # A mixture with KL has in it what that is the difference of.
+        of_kl = truth.gradient_rounding if name == "lk_hybrid" else lambda _: 0.0
         truth.gradient_rounding = lambda wrt: (
-            0.0
-            if same
-            else _kinks(
-                wrt, spaces, temperatures, a, b, *logarithms(), 1e-13 if options["wide"] else 1e-6
+            of_kl(wrt)
+            + (
+                0.0
+                if same
+                else _kinks(
+                    wrt,
+                    spaces,
+                    temperatures,
+                    a,
+                    b,
+                    *logarithms(),
+                    1e-13 if options["wide"] else 1e-6,
+                )
             )
         )
     if name == "adaptive_kl":
