@@ -22,8 +22,8 @@ use pyo3::prelude::*;
 mod _kldiv {
     #[pymodule_export]
     use super::calls::{
-        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, linear, log_softmax,
-        logsumexp, pairwise, pointwise_kl, stream,
+        compare, cross_entropy, distillation, divergence, entropy, gather_log_probs, linear, log_softmax, logsumexp,
+        pairwise, pointwise_kl, stream,
     };
     #[pymodule_export]
     use super::coded::{clipped_kl, decode_log_probs, encode_log_probs};
