@@ -6,14 +6,19 @@ installed. `prepare` makes the call for a job, or gives None for what the librar
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import kldiv
-from jobs import Array, Call, Inputs, Job, as_tensor
+from jobs import WEIGHT, Array, Call, Inputs, Job, as_tensor
+
+GROUPS = 8
+"""Parts of a batch, of a `jax.vmap` or a `jax.lax.scan`."""
 
 
 def _widened(array: Array) -> Array:
@@ -116,17 +121,58 @@ class Jax:
             value = jax.jit(function)
             return lambda: (value(second, first).block_until_ready(), None)
 
-        def total(q: Any, p: Any) -> tuple[Any, Any]:
-            rows = function(q, p)
-            return rows.sum(), rows
-
-        both = jax.jit(jax.value_and_grad(total, has_aux=True))
+        if job.form is not None:
+            loss = jax.jit(self._in_form(job, len(inputs.p)))
+            return lambda: (None, jax.block_until_ready(loss(second, first))[1])
+        both = jax.jit(jax.value_and_grad(self._total(job), has_aux=True))
 
         def backward() -> tuple[Any, Any]:
             (_, value), gradient = jax.block_until_ready(both(second, first))
             return value, gradient
 
         return backward
+
+    def _total(self, job: Job) -> Callable[..., Any]:
+        """Give the sum over the rows, and their values beside it."""
+        function = self._function(job)
+
+        def total(q: Any, p: Any) -> tuple[Any, Any]:
+            rows = function(q, p)
+            return rows.sum(), rows
+
+        return total
+
+    def _mean(self, job: Job) -> Callable[..., Any]:
+        """Give the mean over the rows."""
+        function = self._function(job)
+        return lambda q, p: function(q, p).mean()
+
+    def _in_form(self, job: Job, rows: int) -> Callable[..., Any]:
+        """Give value and gradient of a weighted mean, inside of what the job says."""
+        jax, mean = self.jax, self._mean(job)
+        groups = math.gcd(rows, GROUPS)
+
+        def in_groups(array: Any) -> Any:
+            return array.reshape(groups, -1, *array.shape[1:])
+
+        def weighted(q: Any, p: Any) -> Any:
+            return WEIGHT * mean(q, p)
+
+        def mapped(q: Any, p: Any) -> Any:
+            return WEIGHT * jax.vmap(mean)(in_groups(q), in_groups(p)).mean()
+
+        def scanned(q: Any, p: Any) -> tuple[Any, Any]:
+            both = jax.value_and_grad(lambda q, p: weighted(q, p) / groups)
+
+            def step(so_far: Any, part: Any) -> tuple[Any, Any]:
+                value, gradient = both(*part)
+                return so_far + value, gradient
+
+            value, gradients = jax.lax.scan(step, 0.0, (in_groups(q), in_groups(p)))
+            return value, gradients.reshape(q.shape)
+
+        forms = {"weighted": jax.value_and_grad(weighted), "vmap": jax.value_and_grad(mapped)}
+        return scanned if job.form == "scan" else forms[str(job.form)]
 
     def _function(self, job: Job) -> Callable[..., Any]:
         """Give the function of what is differentiated, and of what is held constant."""
@@ -167,7 +213,14 @@ class KldivJax(Jax):
         ours = self.functions[job.function]
         if job.function == "cross_entropy":
             return ours
-        return lambda q, p: ours(p, q, space=job.space)
+        return lambda q, p, **options: ours(p, q, space=job.space, **options)
+
+    def _total(self, job: Job) -> Callable[..., Any]:
+        function = self._function(job)
+        return lambda q, p: (function(q, p, reduction="sum"), None)
+
+    def _mean(self, job: Job) -> Callable[..., Any]:
+        return functools.partial(self._function(job), reduction="mean")
 
 
 class SciPy:

@@ -183,6 +183,7 @@ BLOCKS: dict[str, Callable[[Runs], Any]] = {
     "model": model,
     "small": with_sources("small", report.small_calls, 3),
     "autograd": with_sources("autograd", report.autograd, 3),
+    "jax": with_sources("jax", report.in_jax, 3),
     "distillation": distillation,
     "accuracy": lambda found: accuracy_tables.lines(found["accuracy"]),
     "scale-rates": scale.rates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,14 @@ TRUE_ELEMENTS = 1 << 20
 KEPT = 64
 """Classes that a teacher kept as top-k has."""
 
+WEIGHT = 0.3
+"""Of a loss among others: no power of two, so that a product with it is rounded."""
+FORMS = {
+    "weighted": f"times {WEIGHT}",
+    "vmap": f"times {WEIGHT}, under vmap with a reshape",
+    "scan": f"times {WEIGHT}, in a scan",
+}
+
 COMPARED = ("kl", "reverse_kl", "jensen_shannon", "total_variation")
 
 
@@ -50,6 +59,8 @@ class Job:
     """What the classes of the teacher but the `KEPT` most probable are taken for."""
     autograd: bool = False
     """Whether kldiv too is differentiated by torch, as a sum over the rows."""
+    form: str | None = None
+    """What of JAX the gradient of `WEIGHT` times a mean over the rows is inside of, of `FORMS`."""
 
     @property
     def reads(self) -> int:
@@ -123,6 +134,20 @@ TOP_K = [
     if not described.samples
 ]
 """KL from a teacher kept as top-k, by every rule."""
+IN_JAX = [
+    Job(
+        f"{key}+{form}",
+        f"{title}, {words}",
+        key,
+        gradient=True,
+        peers=("jax", "kldiv_jax"),
+        form=form,
+    )
+    for key, title in (("kl", "KL and ∂q"), ("cross_entropy", "cross-entropy and ∂z"))
+    for form, words in FORMS.items()
+]
+"""What programs in JAX put around a loss."""
+JOBS += IN_JAX
 JOBS += [job for job in FAMILY if job.key not in {known.key for known in JOBS}]
 JOBS += TOP_K
 
@@ -185,6 +210,10 @@ class Inputs:
     def truth(self, job: Job) -> tuple[Array, Array | None]:
         """Value and gradient of those rows, by the oracle of the tests."""
         at = self.rows_with_truth
+        if job.form is not None:
+            value, gradient = self.truth(dataclasses.replace(job, form=None))
+            assert gradient is not None
+            return value, gradient * (WEIGHT / len(self.p))
         if job.function == "cross_entropy":
             z, labels = self.q[at], self.labels[at]
             value = oracle.wide_cross_entropy(z, labels)
@@ -273,8 +302,12 @@ def ours(job: Job, inputs: Inputs, *, fresh: bool = False, tensors: bool = False
         arguments, keywords = (inputs.kept, q), {"rule": job.rule}
     if not job.gradient:
         return lambda: (function(*arguments, **keywords), None)
+    if job.form is not None:
+        keywords |= {"reduction": "mean", "grad_output": WEIGHT}
     if not fresh:
         keywords["out"] = inputs.out
+    if job.form is not None:
+        return lambda: (None, kldiv.value_and_grad(function, *arguments, **keywords)[1])
     return lambda: kldiv.value_and_grad(function, *arguments, **keywords)
 
 

@@ -37,7 +37,7 @@ import report
 import runs
 from accuracy import DTYPES
 from contenders import CONTENDERS, installed, versions
-from jobs import FAMILY, JOBS, TOP_K, Call, Inputs, Job, errors, limits, ours
+from jobs import FAMILY, IN_JAX, JOBS, TOP_K, Call, Inputs, Job, errors, limits, ours
 
 SHAPES = "1x1000,8x1000,1x262144,32x50257,512x32000,256x128256,64x262144"
 QUICK_SHAPES = "1x1000,8x1000"
@@ -106,7 +106,12 @@ NAMED: dict[str, dict[str, Any]] = {
     "jax": {
         "shapes": "512x32000,256x128256",
         "dtypes": "float32,bfloat16",
-        "jobs": "kl,kl+grad,js,js+grad,cross_entropy,cross_entropy+grad",
+        "jobs": ",".join(
+            [
+                *("kl", "kl+grad", "js", "js+grad", "cross_entropy", "cross_entropy+grad"),
+                *(job.key for job in IN_JAX),
+            ]
+        ),
         "peers": "jax,kldiv_jax",
     },
     # How the time grows.
@@ -159,7 +164,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small shapes and few repeats")
     parser.add_argument("--shapes", help=f"default: {SHAPES}")
     parser.add_argument("--dtypes", help=f"of {', '.join(DTYPES)}")
-    parser.add_argument("--jobs", default=",".join(keys), help=f"of {', '.join(keys)}")
+    usual = ",".join(job.key for job in JOBS if job.form is None)
+    parser.add_argument("--jobs", default=usual, help=f"of {', '.join(keys)}")
     parser.add_argument("--peers", help=f"of {', '.join(CONTENDERS)}, or none")
     parser.add_argument("--threads", help="counts, separated by commas; default: those there are")
     parser.add_argument("--noise", type=float, help="q is p plus so much noise; default: another p")

@@ -236,6 +236,24 @@ def autograd(run: Run) -> Table:
             yield title, shape(each), each["dtype"], duration(ours["seconds"]), *cells
 
 
+def in_jax(run: Run) -> Table:
+    """Lay out times in JAX against those of NumPy's call, gradients in new memory on all sides."""
+    contenders = run["header"]["contenders"]
+    yield "job", "shape", "dtype", "kldiv, NumPy", "with out=", *contenders.values()
+    for _, results in by_shape(run):
+        for each in results:
+            given = each["entries"]["kldiv"]
+            ours = each["entries"].get("kldiv, fresh", given)
+            others = _others(run, each)
+            cells = (
+                f"{significant(ratio(ours, others[name]))} ×" if name in others else ""
+                for name in contenders
+            )
+            beside = duration(given["seconds"]) if ours is not given else ""
+            first = each["title"], shape(each), each["dtype"]
+            yield *first, duration(ours["seconds"]), beside, *cells
+
+
 def ratio(ours: Entry, theirs: Entry) -> float:
     """How many times our time they take."""
     stated: float | None = theirs.get("ratio")
@@ -252,7 +270,8 @@ def versus(ours: Entry, theirs: Entry | None) -> str:
     """Give the ratio of times, and the error of theirs."""
     if theirs is None or "failed" in theirs:
         return ""
-    return f"{significant(ratio(ours, theirs))}× ({theirs['error']:.0e})"
+    error = f" ({theirs['error']:.0e})" if "error" in theirs else ""
+    return f"{significant(ratio(ours, theirs))}×{error}"
 
 
 def duration(seconds: float) -> str:

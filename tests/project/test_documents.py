@@ -83,7 +83,8 @@ SMALL = {
     "close": "--shapes 2x17 --dtypes float32 --peers torch --threads 1",
     "small": "--shapes 1x17 --dtypes float32 --threads 1",
     "autograd": "--shapes 1x17 --dtypes float32 --peers torch --threads 1",
-    "jax": "--shapes 1x17 --dtypes float32 --jobs kl+grad,cross_entropy --threads 1",
+    "jax": "--shapes 4x17 --dtypes float32 --threads 1 "
+    "--jobs kl+grad,cross_entropy,kl+weighted,kl+vmap,cross_entropy+scan",
     "rows": "--shapes 1x17,2x17",
     "classes": "--shapes 2x3,2x17",
     "threads": "--shapes 2x17 --threads 1,2",
@@ -122,6 +123,7 @@ def test_runs_become_tables_and_pictures(tmp_path, monkeypatch, capsys):
         "libraries",
         "small",
         "autograd",
+        "jax",
     ):
         header, _, *lines = [line for line in document.BLOCKS[name](found) if line.startswith("|")]
         assert lines
