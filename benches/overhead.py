@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import kldiv
+import kldiv.torch
 import report
 from contenders import Torch
 from instructions import control, count, totals
