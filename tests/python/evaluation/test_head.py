@@ -126,10 +126,11 @@ def test_rows_left_out_and_rows_without_a_label(rng):
     for mask in (where, np.zeros((3, 4), bool)):
         found = pair.compare_blocks(p, q, labels, where=mask)
         expected = kldiv.compare(*z, labels, where=mask)
-        for field in dataclasses.fields(expected):
-            ours, theirs = getattr(found, field.name), getattr(expected, field.name)
+        names = [field.name for field in dataclasses.fields(expected) if field.name != "extra"]
+        for name in names:
+            ours, theirs = getattr(found, name), getattr(expected, name)
             assert ours.dtype == theirs.dtype
-            np.testing.assert_allclose(ours, theirs, rtol=1e-9, err_msg=field.name)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, err_msg=name)
     assert np.isnan(pair.compare_blocks(p, q).kl).sum() == 1
     assert pair.compare_blocks(p[:0], q[:0]).kl.shape == (0, 4)
 
