@@ -119,16 +119,15 @@ impl Far {
             let (of_p, of_q) = (Row::from(&*of_p), Row::from(&*of_q));
             blocks.map(classes, |start, len| {
                 let Some(Some(block)) = parts.get(start / BLOCK) else { return };
-                let weight = |block: LogSumExp, row: LogSumExp| {
-                    scale * rate * ((block.largest - row.largest) * rate - row.ln_sum()).exp()
-                };
+                let weight =
+                    |block: LogSumExp, row: LogSumExp| ((block.largest - row.largest) * rate - row.ln_sum()).exp();
                 let of_q = if both {
                     OfQ::Kept(of_q.block(start, len), weight(block.q, far.q))
                 } else {
-                    OfQ::Logits(q.row.block(start, len), rate, far.q.value(rate), scale * rate)
+                    OfQ::Logits(q.row.block(start, len), rate, far.q.value(rate))
                 };
                 let (of_p, weight) = (of_p.block(start, len), weight(block.p, far.p));
-                isa.run(Difference { of_p, weight, of_q, out: out.block(start, len) });
+                isa.run(Difference { of_p, weight, of_q, scale: scale * rate, out: out.block(start, len) });
             });
             Some((far, true))
         })
@@ -396,20 +395,22 @@ step_keeping!(0, |_exponentials| []);
 step_keeping!(1, |exponentials| [exponentials[0]]);
 step_keeping!(2, |exponentials| exponentials);
 
-/// Those of q times a weight, less kept ones of p times another.
+/// (q − p)·scale: the scale last, so that it multiplies the same numbers whatever it is.
 struct Difference<'a> {
+    /// Kept exponentials, and the weight that makes them p.
     of_p: Row<'a>,
     weight: f64,
     of_q: OfQ<'a>,
+    scale: f64,
     out: RowMut<'a>,
 }
 
-/// Exponentials of q.
+/// What q is made of.
 enum OfQ<'a> {
-    /// As they were kept, and the weight.
+    /// Kept exponentials, and their weight.
     Kept(Row<'a>, f64),
-    /// Of these logits, with 1/T, what is taken off, and the weight.
-    Logits(Row<'a>, f64, f64, f64),
+    /// Logits, with 1/T and what is taken off.
+    Logits(Row<'a>, f64, f64),
 }
 
 impl Kernel for Difference<'_> {
@@ -417,17 +418,18 @@ impl Kernel for Difference<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Difference { of_p, weight, of_q, out } = self;
-        let (p, less) = (Block::new(of_p, 0.0), S::F32::splat(simd, -weight));
+        let Difference { of_p, weight, of_q, scale, out } = self;
+        let p = Block::new(of_p, 0.0);
+        let (less, scale) = (S::F32::splat(simd, -weight), S::F32::splat(simd, scale));
         let out = [Some(BlockMut::new(out))];
         match of_q {
             OfQ::Kept(q, weight) => {
-                let mut step = KeptDifference { less, weight: S::F32::splat(simd, weight) };
+                let mut step = KeptDifference { less, weight: S::F32::splat(simd, weight), scale };
                 pass(simd, of_p.classes(), [p, Block::new(q, 0.0)], out, &mut step);
             }
-            OfQ::Logits(y, rate, ln_divisor, weight) => {
+            OfQ::Logits(y, rate, ln_divisor) => {
                 let exp = ScaledExp::<S::F32>::new(simd, rate, ln_divisor, 1.0);
-                let mut step = LogitsDifference { less, exp, weight: S::F32::splat(simd, weight) };
+                let mut step = LogitsDifference { less, exp, scale };
                 let y = Block::new(y, lowest_narrow_logit(rate));
                 pass(simd, of_p.classes(), [p, y], out, &mut step);
             }
@@ -438,25 +440,26 @@ impl Kernel for Difference<'_> {
 struct KeptDifference<V: Lanes> {
     less: V,
     weight: V,
+    scale: V,
 }
 
 impl<V: Lanes> Step<V, 2, 1, 0> for KeptDifference<V> {
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [p, q]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
-        [p.mul_add_relaxed(self.less, q * self.weight)]
+        [self.scale * p.mul_add_relaxed(self.less, q * self.weight)]
     }
 }
 
 struct LogitsDifference<V: Lanes> {
     less: V,
     exp: ScaledExp<V>,
-    weight: V,
+    scale: V,
 }
 
 impl<V: Lanes> Step<V, 2, 1, 0> for LogitsDifference<V> {
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [p, y]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
-        [p.mul_add_relaxed(self.less, self.exp.at(y) * self.weight)]
+        [self.scale * p.mul_add_relaxed(self.less, self.exp.at(y))]
     }
 }
 
