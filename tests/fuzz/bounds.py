@@ -16,8 +16,9 @@ from . import classes
 from .calls import Outcome, flat, full_shape
 from .case import Case
 from .exact import wide as wide_numbers
+from .roundings import EPS
 from .subjects import truths
-from .truth import EPS, Truth
+from .truth import Truth
 
 Array = np.ndarray[Any, Any]
 

@@ -11,7 +11,8 @@ import numpy as np
 from . import contents
 from .case import Case, draw_dtypes
 from .contents import log_uniform
-from .truth import UNDECIDED, Truth
+from .roundings import UNDECIDED
+from .truth import Truth
 
 Array = np.ndarray[Any, Any]
 

@@ -14,7 +14,8 @@ import kldiv
 from .case import Case, draw_rows
 from .contents import log_uniform
 from .options import AT_ONCE, near
-from .truth import UNDECIDED, Truth, log_of
+from .roundings import UNDECIDED, log_of
+from .truth import Truth
 
 Array = np.ndarray[Any, Any]
 

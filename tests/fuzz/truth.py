@@ -6,7 +6,6 @@ the relative bound of a dtype.
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -19,12 +18,16 @@ import numpy as np
 from kldiv._kldiv import DIVERGENCES
 
 from .exact import wide
-
-EPS = float(np.finfo(np.float64).eps)
-
-
-UNDECIDED = 1e200
-"""What is rounded where either of two results is right."""
+from .roundings import (
+    EPS,
+    at_the_border,
+    kinks,
+    log_of,
+    of_rounded_gap,
+    rounded_logarithms,
+    rounded_powers,
+    size,
+)
 
 
 @dataclass
@@ -117,7 +120,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         own, kind = (a, b)[side], {"space": "probs", **parameter}
         (usual,) = o.gradient(name, (1.0,), (1.0,), wrt, **kind)
         slopes = o.gradient(name, tuple(a), tuple(b), wrt, **kind)
-        sizes = (_size(x * (slope - usual)) for x, slope in zip(own, slopes, strict=True))
+        sizes = (size(x * (slope - usual)) for x, slope in zip(own, slopes, strict=True))
         return math.hypot(*sizes) / temperatures[side]
 
     def terms(wrt: str) -> float:
@@ -138,7 +141,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
 
     truth.terms = terms
     if name == "renyi":
-        truth.relative = _rounded_powers(o, a, b, parameter["alpha"])
+        truth.relative = rounded_powers(o, a, b, parameter["alpha"])
     if given:
         moved = sum(abs(float(x) - float(y)) for x, y in zip(a, b, strict=True))
         mixed = 1 + entropies() if spaces[0] != spaces[1] else 0.0
@@ -146,7 +149,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
         truth.rounding = (moved + one + mixed) / min(order, 1.0)
         if mixed:
             # Every logarithm that the two spaces meet as is rounded.
-            truth.gradient_rounding = lambda wrt: _rounded_logarithms(
+            truth.gradient_rounding = lambda wrt: rounded_logarithms(
                 truth,
                 wrt,
                 spaces,
@@ -157,7 +160,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
             )
     if is_power:
         # Weights again, which are not in a logarithm here.
-        truth.rounding += largest * max(map(max, logarithms())) * _size(value)
+        truth.rounding += largest * max(map(max, logarithms())) * size(value)
         _beyond(o, truth, spaces)
         truth.formula_terms = lambda wrt: (
             powers(wrt) if spaces["pq".index(wrt)] == "logits" else 0.0
@@ -172,7 +175,7 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
             + (
                 0.0
                 if same
-                else _kinks(
+                else kinks(
                     wrt,
                     spaces,
                     temperatures,
@@ -189,9 +192,9 @@ def divergence(o: ModuleType, name: str, row: dict[str, Any], options: dict[str,
             mixed_rounding = truth.gradient_rounding
             truth.gradient_rounding = lambda wrt: 1.0 + mixed_rounding(wrt)
         if spaces[0] != spaces[1]:
-            _of_rounded_gap(o, truth, (p, q), (a, b), sides, 1 + entropies())
+            of_rounded_gap(o, truth, (p, q), (a, b), sides, 1 + entropies())
         rounding = 1e-13 if options["wide"] else 1e-6
-        _at_the_border(o, truth, p, (a, b), float(parameter["mu"]), rounding)
+        at_the_border(o, truth, p, (a, b), float(parameter["mu"]), rounding)
     steep = largest / min(order, 1.0)
     truth.conditioning = lambda: (1 + entropies() + sum(map(max, logarithms()))) * steep
     return truth
@@ -205,113 +208,6 @@ def _beyond(o: ModuleType, truth: Truth, spaces: Any) -> None:
     truth.gradient = lambda wrt: (
         [o.mp.nan] * len(gradient(wrt)) if spaces["pq".index(wrt)] == "logits" else gradient(wrt)
     )
-
-
-def _of_rounded_gap(
-    o: ModuleType, truth: Truth, rows: Any, pair: Any, sides: dict[str, Any], mixed: float
-) -> None:
-    """What value and gradient get of the weight where rows meet as rounded logarithms.
-
-    A p − q is rounded by 10⁻¹⁶·p·|ln p| then, whatever it is itself, and a share in Σ |p − q| by
-    their sum over that one. The weight is in value and slopes as a factor of the difference of
-    those of both KL.
-    """
-    gap = float(sum(abs(x - y) for x, y in zip(*pair, strict=True)))
-    if gap == 0.0:
-        return
-    kinds = ("kl", "reverse_kl")
-    first, second = (float(o.divergence(kind, *rows, **sides)) for kind in kinds)
-    truth.rounding += mixed / gap * _size(first - second)
-    apart = {}
-    for wrt in "pq":
-        one, other = (wide(o.gradient(kind, *rows, wrt, **sides)) for kind in kinds)
-        with np.errstate(invalid="ignore"):
-            apart[wrt] = np.nan_to_num(np.abs(one - other), posinf=0.0)
-    without = truth.gradient_rounding
-    truth.gradient_rounding = lambda wrt: without(wrt) + mixed / gap * apart[wrt]
-
-
-def _at_the_border(
-    o: ModuleType, truth: Truth, numbers: Any, pair: Any, mu: float, rounding: float
-) -> None:
-    """Where rounding says what is in the head of p.
-
-    Where the classes above hold μ, where p is as good as q, and where classes are all but equal.
-    """
-    (p, q), above = pair, o.mp.zero
-    gap = sum(abs(x - y) for x, y in zip(p, q, strict=True))
-    ordered = sorted(zip(p, numbers, strict=True), reverse=True)
-    twins = any(
-        x[1] != y[1] and abs(x[0] - y[0]) < rounding * x[0] for x, y in itertools.pairwise(ordered)
-    )
-    either = gap < rounding * sum(p) or twins
-    for number in sorted(p, reverse=True):
-        either = either or (0 < mu < 1 and abs(above - mu) < rounding)
-        above += number
-    if not either:
-        return
-    truth.rounding, truth.gradient_rounding = UNDECIDED, lambda _: UNDECIDED
-    if any((x > 0) != (y > 0) for x, y in zip(p, q, strict=True)):
-        # Which of two directions is infinite, and which gradients are NaN, too.
-        truth.undecided = dict.fromkeys(("numpy", "torch", "torch.func", "jax"), True)
-
-
-def _rounded_powers(o: ModuleType, a: Any, b: Any, alpha: float) -> float:
-    """What 10⁻¹⁵·α·|ln p| of each power makes of ln Σ p^α q^(1−α), relative to the bound of f64."""
-    order = o.mp.mpf(alpha)
-    pairs = [(o.mp.log(x), o.mp.log(y)) for x, y in zip(a, b, strict=True) if x > 0 and y > 0]
-    if not pairs or alpha == 1:
-        return 0.0
-    powers = [o.mp.exp(order * x + (1 - order) * y) for x, y in pairs]
-    lns = [float(power * max(abs(x), abs(y))) for power, (x, y) in zip(powers, pairs, strict=True)]
-    total = float(o.mp.fsum(powers))
-    if not 0 < total < math.inf or max(lns) < 100 * total:
-        return 0.0
-    return 1e-2 * alpha * sum(lns) / total / abs(alpha - 1)
-
-
-def log_of(o: ModuleType, x: Any) -> float:
-    """|ln x| as a float, and 0 for 0."""
-    if x <= 0:
-        return 0.0
-    double = float(x)
-    return abs(math.log(double)) if double > 1e-300 else abs(float(o.mp.log(x)))
-
-
-def _rounded_logarithms(
-    truth: Truth,
-    wrt: str,
-    spaces: Any,
-    temperatures: Any,
-    ln_a: Any,
-    ln_b: Any,
-    mixed: float,
-    order: float,
-) -> Any:
-    side = "pq".index(wrt)
-    if spaces[side] == "logits":
-        return order * mixed / temperatures[side]
-    gradient = np.nan_to_num(np.abs(wide(truth.gradient(wrt))), posinf=0.0)
-    return order * (mixed + (1 + gradient) * (np.array(ln_a) + np.array(ln_b)))
-
-
-def _kinks(
-    wrt: str, spaces: Any, temperatures: Any, a: Any, b: Any, ln_a: Any, ln_b: Any, rounding: float
-) -> Any:
-    """Classes whose p and q agree to rounding may get either sign."""
-    if spaces[0] == spaces[1] == "probs":
-        return 0.0
-    side = "pq".index(wrt)
-    near = np.array(
-        [
-            abs(x - y) <= rounding * max(x, y) * (1 + ln_x + ln_y)
-            for x, y, ln_x, ln_y in zip(a, b, ln_a, ln_b, strict=True)
-        ]
-    )
-    own = np.array([float(x) for x in (a, b)[side]])
-    if spaces[side] == "logits":
-        return float((near * own).sum()) / temperatures[side] / EPS
-    return near * (own if spaces[side] == "log_probs" else 1.0) / EPS
 
 
 def top_k(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:
@@ -374,7 +270,7 @@ def cross_entropy(o: ModuleType, name: str, row: dict[str, Any], options: dict[s
     # A capped logit is a rounded number.
     capped = _cap(logits, kept.get("softcap")) / temperature
     # Beyond, it does not tell which of two logits is the larger.
-    capped = math.inf if capped * EPS > 1e-3 else capped * min(total, _size(truth.value))
+    capped = math.inf if capped * EPS > 1e-3 else capped * min(total, size(truth.value))
     truth.rounding += capped
     if "targets" in row or smoothing:
         capped = max(1.0, _cap(logits, kept.get("softcap")) / temperature) * total
@@ -498,8 +394,8 @@ def distillation(o: ModuleType, name: str, row: dict[str, Any], options: dict[st
     truth.gradient_relative = scaled * _norm(one.gradient("q")) + (
         float(1 - mix) * _norm(other.gradient("logits")) if other else 0.0
     )
-    truth.relative = scaled * _size(one.value) + (
-        float(1 - mix) * _size(other.value) if other else 0.0
+    truth.relative = scaled * size(one.value) + (
+        float(1 - mix) * size(other.value) if other else 0.0
     )
     truth.rounding = scaled * one.rounding + (float(1 - mix) * other.rounding if other else 0.0)
     truth.gradient_rounding = lambda wrt: (
@@ -516,12 +412,8 @@ def _mixed(factor: Any, x: Any, rest: Any, y: Any, o: ModuleType) -> Any:
     return o.mp.fsum(parts) if parts else o.mp.zero
 
 
-def _size(x: Any) -> float:
-    return abs(float(x)) if math.isfinite(float(x)) else 0.0
-
-
 def _norm(x: Any) -> float:
-    return math.hypot(*(_size(v) for v in x))
+    return math.hypot(*(size(v) for v in x))
 
 
 def comparison(o: ModuleType, name: str, row: dict[str, Any], options: dict[str, Any]) -> Truth:

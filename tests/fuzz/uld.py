@@ -13,7 +13,8 @@ from . import contents
 from .case import Case, draw_dtypes
 from .contents import log_uniform
 from .options import near
-from .truth import EPS, Truth, log_of
+from .roundings import EPS, log_of
+from .truth import Truth
 
 Array = np.ndarray[Any, Any]
 

@@ -7,7 +7,8 @@
 use crate::divergence::{Class, Disjoint, DisjointFacts, DisjointPair, DisjointView};
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::lowest_narrow_logit;
-use crate::row::divergence::second_pass::{Norms, Sums};
+use crate::row::divergence::second_pass::Sums;
+use crate::row::divergence::slope_sums::{SUMS, add_slope, has_sum, in_units};
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, LogRatio, SideFrame};
 use crate::row::runs::{Step, pass};
@@ -152,14 +153,14 @@ macro_rules! sums_kernel {
             fn run<S: Simd>(self, simd: S) -> Sums {
                 let SumsKernel(rows, outputs) = self;
                 let mut step = DisjointStep::<S::F32, D::View<S::F32>, $p, $q>(View::new(simd, &rows));
-                named(pass(simd, rows.p.row.classes(), rows.blocks(), outputs, &mut step))
+                in_units(pass(simd, rows.p.row.classes(), rows.blocks(), outputs, &mut step), 1.0, 1.0, 1.0)
             }
         }
 
         impl<V: Lanes, W: DisjointView<V>> Step<V, 2, $w, SUMS> for DisjointStep<V, W, $p, $q> {
             #[inline(always)]
             fn has_sum(at: usize) -> bool {
-                [true, $p, $p, $p, $p, $q, $q, $q, $q][at]
+                has_sum::<$p, $q>(at)
             }
 
             #[inline(always)]
@@ -175,20 +176,6 @@ sums_kernel!(false, false, 0, |_| []);
 sums_kernel!(false, true, 1, |class: Class<V>| [class.d_ln_q]);
 sums_kernel!(true, false, 1, |class: Class<V>| [class.d_ln_p]);
 sums_kernel!(true, true, 2, |class: Class<V>| [class.d_ln_p, class.d_ln_q]);
-
-/// Σf; Σa, Σa², Σa·p and Σp² for the slopes a of p; the same of q.
-const SUMS: usize = 9;
-
-fn named([value, d_ln_p, p_slopes, p_cross, pp, d_ln_q, q_slopes, q_cross, qq]: [f64; SUMS]) -> Sums {
-    Sums {
-        value,
-        d_ln_p,
-        d_ln_q,
-        p_norms: Norms { slopes: p_slopes, cross: p_cross, probabilities: pp },
-        q_norms: Norms { slopes: q_slopes, cross: q_cross, probabilities: qq },
-        ..Sums::default()
-    }
-}
 
 /// Adds classes to the sums.
 struct DisjointStep<V: Lanes, W, const P: bool, const Q: bool>(View<V, W>);
@@ -206,14 +193,6 @@ impl<V: Lanes, W: DisjointView<V>, const P: bool, const Q: bool> DisjointStep<V,
         }
         class
     }
-}
-
-#[inline(always)]
-fn add_slope<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V) {
-    runs[at] = runs[at] + slope;
-    runs[at + 1] = slope.mul_add_relaxed(slope, runs[at + 1]);
-    runs[at + 2] = slope.mul_add_relaxed(probability, runs[at + 2]);
-    runs[at + 3] = probability.mul_add_relaxed(probability, runs[at + 3]);
 }
 
 /// One side and its slopes.

@@ -7,7 +7,7 @@
 //! * [`passes`]: the general way; [`first_pass`]: the statistics of two rows; [`second_pass`]: the loops over their classes.
 //! * [`statistic`]: what of two rows the weights of a divergence depend on, found before it; [`head`]: the most probable classes of one.
 //! * [`disjoint`]: rows that have little in common.
-//! * [`near`]: rows that have much in common; [`series`]: what is computed of their classes.
+//! * [`near`]: rows that have much in common; [`series`]: what is computed of their classes; [`slope_sums`]: what both sum.
 //! * [`gradient_writer`]: the gradient in the space of what was passed.
 
 mod disjoint;
@@ -18,6 +18,7 @@ mod near;
 mod passes;
 pub(crate) mod second_pass;
 mod series;
+mod slope_sums;
 mod statistic;
 
 use crate::divergence::{Disjoint, Divergence, Outer};

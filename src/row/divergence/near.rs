@@ -3,8 +3,9 @@
 
 use crate::row::distribution::Distribution;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
-use crate::row::divergence::second_pass::{Norms, Sums};
+use crate::row::divergence::second_pass::Sums;
 use crate::row::divergence::series::{Form, Polynomial, Series, Smooth, TERMS};
+use crate::row::divergence::slope_sums::{SUMS, add_slope, has_sum, in_units};
 use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::pair::{Frame, LogRatio};
 use crate::row::runs::{Step, sums};
@@ -84,40 +85,6 @@ fn sign<V: Lanes>(token: V::Token, t: V) -> V {
     /// No log-ratio but 0 is so small that the product is below 1.
     const LARGE: f64 = 1e38;
     (t * V::splat(token, LARGE)).min(V::splat(token, 1.0)).max(V::splat(token, -1.0))
-}
-
-/// Σf̃; Σa, Σa², Σa·p and Σp² for the slopes a of p; the same of q.
-const SUMS: usize = 9;
-
-/// Which of the sums there are.
-#[inline(always)]
-const fn has_sum<const P: bool, const Q: bool>(at: usize) -> bool {
-    [true, P, P, P, P, Q, Q, Q, Q][at]
-}
-
-/// What lanes summed of values and slopes in units of their own.
-fn in_units(found: [f64; SUMS], of_values: f64, of_p: f64, of_q: f64) -> Sums {
-    let norms = |at: usize, unit: f64| Norms {
-        slopes: unit * unit * found[at],
-        cross: unit * found[at + 1],
-        probabilities: found[at + 2],
-    };
-    Sums {
-        value: of_values * found[0],
-        d_ln_p: of_p * found[1],
-        p_norms: norms(2, of_p),
-        d_ln_q: of_q * found[5],
-        q_norms: norms(6, of_q),
-        ..Sums::default()
-    }
-}
-
-#[inline(always)]
-fn add_slope<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V) {
-    runs[at] = runs[at] + slope;
-    runs[at + 1] = slope.mul_add_relaxed(slope, runs[at + 1]);
-    runs[at + 2] = slope.mul_add_relaxed(probability, runs[at + 2]);
-    runs[at + 3] = probability.mul_add_relaxed(probability, runs[at + 3]);
 }
 
 /// Sums of a block, with those of the slopes of p, of q, or both.

@@ -14,6 +14,7 @@ use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, largest, lowest_n
 use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::{Formulas, RowGradients, write_sides};
+use crate::row::kl::difference::{Difference, OfQ};
 use crate::row::pair::Frame;
 use crate::row::runs::{Step, pass};
 use crate::row::scratch::{has_scratch, with_scratch};
@@ -394,74 +395,6 @@ macro_rules! step_keeping {
 step_keeping!(0, |_exponentials| []);
 step_keeping!(1, |exponentials| [exponentials[0]]);
 step_keeping!(2, |exponentials| exponentials);
-
-/// (q − p)·scale: the scale last, so that it multiplies the same numbers whatever it is.
-struct Difference<'a> {
-    /// Kept exponentials, and the weight that makes them p.
-    of_p: Row<'a>,
-    weight: f64,
-    of_q: OfQ<'a>,
-    scale: f64,
-    out: RowMut<'a>,
-}
-
-/// What q is made of.
-enum OfQ<'a> {
-    /// Kept exponentials, and their weight.
-    Kept(Row<'a>, f64),
-    /// Logits, with 1/T and what is taken off.
-    Logits(Row<'a>, f64, f64),
-}
-
-impl Kernel for Difference<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Difference { of_p, weight, of_q, scale, out } = self;
-        let p = Block::new(of_p, 0.0);
-        let (less, scale) = (S::F32::splat(simd, -weight), S::F32::splat(simd, scale));
-        let out = [Some(BlockMut::new(out))];
-        match of_q {
-            OfQ::Kept(q, weight) => {
-                let mut step = KeptDifference { less, weight: S::F32::splat(simd, weight), scale };
-                pass(simd, of_p.classes(), [p, Block::new(q, 0.0)], out, &mut step);
-            }
-            OfQ::Logits(y, rate, ln_divisor) => {
-                let exp = ScaledExp::<S::F32>::new(simd, rate, ln_divisor, 1.0);
-                let mut step = LogitsDifference { less, exp, scale };
-                let y = Block::new(y, lowest_narrow_logit(rate));
-                pass(simd, of_p.classes(), [p, y], out, &mut step);
-            }
-        }
-    }
-}
-
-struct KeptDifference<V: Lanes> {
-    less: V,
-    weight: V,
-    scale: V,
-}
-
-impl<V: Lanes> Step<V, 2, 1, 0> for KeptDifference<V> {
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [p, q]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
-        [self.scale * p.mul_add_relaxed(self.less, q * self.weight)]
-    }
-}
-
-struct LogitsDifference<V: Lanes> {
-    less: V,
-    exp: ScaledExp<V>,
-    scale: V,
-}
-
-impl<V: Lanes> Step<V, 2, 1, 0> for LogitsDifference<V> {
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [p, y]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
-        [self.scale * p.mul_add_relaxed(self.less, self.exp.at(y))]
-    }
-}
 
 struct FarGradients<'a> {
     p: Distribution<'a>,

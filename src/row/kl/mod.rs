@@ -1,6 +1,6 @@
 //! KL of two rows in one pass over them.
 //!
-//! * [`far`]: rows of logits that have little in common, by plain sums.
+//! * [`far`]: rows of logits that have little in common, by plain sums; [`difference`]: the gradient q − p from what they keep.
 //! * [`close`]: rows of logits that have much in common; [`close_gradients`]: its gradients; [`outlook`]: what some of the
 //!   largest classes tell about a block.
 //! * [`probabilities`]: rows of probabilities taken as given.
@@ -8,6 +8,7 @@
 
 pub(crate) mod close;
 mod close_gradients;
+mod difference;
 pub(crate) mod far;
 mod outlook;
 pub(crate) mod pointwise;
