@@ -7,9 +7,10 @@
     python benches/peers.py --from run.json --markdown     the tables of a run, without running
 
 Every contender gets the same inputs. For each job: two warm-ups of each, then rounds in which they
-take turns, and the median. The limit of a job is the time in which kldiv's threads move its
-data and compute nothing. Errors are against the oracle of the tests. ``jobs.py`` says what is
-computed, ``contenders.py`` how the others do it; those that are not installed are left blank.
+take turns, each round in another order, and the median. The limit of a job is the time in which
+kldiv's threads move its data and compute nothing. Errors are against the oracle of the tests.
+``jobs.py`` says what is computed, ``contenders.py`` how the others do it; those that are not
+installed are left blank.
 `NAMED` has the runs of the documents; ``document.py`` makes tables and pictures of what is kept.
 """
 
@@ -20,6 +21,7 @@ import gc
 import itertools
 import json
 import math
+import random
 import shlex
 import statistics
 import sys
@@ -277,8 +279,11 @@ def result(
             if not name.startswith("limit"):
                 found[name] |= errors(job, inputs, truth, value)
         gc.collect()  # quick, since what importing the libraries made is frozen
+        order = list(timers.items())
         for turn in range(repeats):
-            for name, (number, times) in timers.items():
+            # What was in the caches, and how busy memory is, depends on who was there before.
+            random.Random(turn).shuffle(order)
+            for name, (number, times) in order:
                 if turn < times:
                     found[name]["times"].append(timed(calls[name], number))
     for name in timers:
