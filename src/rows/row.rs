@@ -90,7 +90,12 @@ unsafe impl Send for RowMut<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for RowMut<'_> {}
 
-impl RowMut<'_> {
+impl<'a> RowMut<'a> {
+    /// What was written, to read while nobody writes.
+    pub(crate) fn written(self) -> Row<'a> {
+        Row { data: self.data, dtype: self.dtype, classes: self.classes, lifetime: PhantomData }
+    }
+
     /// The classes `start..start + len`.
     #[inline]
     pub(crate) fn block(self, start: usize, len: usize) -> Self {
@@ -119,7 +124,7 @@ impl RowMut<'_> {
 
     /// Element `index`.
     pub(crate) fn get(self, index: usize) -> f64 {
-        Row { data: self.data, dtype: self.dtype, classes: self.classes, lifetime: PhantomData }.get(index)
+        self.written().get(index)
     }
 
     /// Sets element `index`.

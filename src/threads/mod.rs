@@ -11,7 +11,7 @@ pub(crate) mod float_environment;
 mod pool;
 mod process;
 
-pub(crate) use blocks::Blocks;
+pub(crate) use blocks::{Blocks, Partials};
 pub(crate) use driver::Driver;
 pub use driver::Execution;
 pub use pool::{MAX_THREADS, num_threads, set_num_threads};

@@ -7,13 +7,15 @@
 //! * [`passes`]: the general way; [`first_pass`]: the statistics of two rows; [`second_pass`]: the loops over their classes.
 //! * [`statistic`]: what of two rows the weights of a divergence depend on, found before it; [`head`]: the most probable classes of one.
 //! * [`disjoint`]: rows that have little in common.
-//! * [`near`]: rows that have much in common; [`series`]: what is computed of their classes; [`slope_sums`]: what both sum.
+//! * [`near`]: rows that have much in common; [`series`]: what is computed of their classes.
+//! * [`slope_sums`]: what both sum; [`kept_slopes`]: their gradients.
 //! * [`gradient_writer`]: the gradient in the space of what was passed.
 
 mod disjoint;
 pub(crate) mod first_pass;
 mod gradient_writer;
 pub(crate) mod head;
+mod kept_slopes;
 mod near;
 mod passes;
 pub(crate) mod second_pass;
@@ -23,8 +25,9 @@ mod statistic;
 
 use crate::divergence::{Disjoint, Divergence, Outer};
 use crate::row::distribution::{Distribution, Space};
-use crate::row::divergence::disjoint::{Centering, DisjointRows};
+use crate::row::divergence::disjoint::DisjointRows;
 use crate::row::divergence::first_pass::{NoStatistics, Statistics};
+use crate::row::divergence::kept_slopes::{Centering, has_slopes, with_slopes};
 use crate::row::divergence::passes::{Call, Near, NearBlocks};
 use crate::row::divergence::series::Series;
 use crate::row::gradients::RowGradients;
@@ -220,14 +223,14 @@ impl<D: Divergence> Task<'_, D> {
             return Outcome::Nothing;
         };
         // The value stays that of this way where others write the gradients.
-        let keeps = disjoint::has_slopes(p.row.classes(), self.wanted());
+        let keeps = has_slopes(p.row.classes(), self.wanted());
         let wanted = if keeps { self.wanted() } else { (false, false) };
         let Some(far) = self.far_if_disjoint() else {
             return Outcome::Nothing;
         };
         let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature), kl: far.value };
-        disjoint::with_slopes(p.row.classes(), wanted, |mut slopes| {
-            let sums = rows.sums(isa, blocks, slopes.places());
+        with_slopes(p.row.classes(), wanted, |slopes| {
+            let sums = rows.sums(isa, blocks, slopes);
             let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
                 return Outcome::Nothing;
             };
@@ -238,7 +241,7 @@ impl<D: Divergence> Task<'_, D> {
                 let scale = self.gradients.scale * slope * p.inverse_temperature;
                 let centering = |slope_sum| Centering { scale, slope_sum };
                 let centering = (centering(sums.d_ln_p), centering(sums.d_ln_q));
-                rows.write(isa, blocks, &self.gradients, slopes.rows(), centering);
+                rows.write(isa, blocks, &self.gradients, slopes, centering);
             }
             if keeps { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } }
         })
@@ -246,10 +249,19 @@ impl<D: Divergence> Task<'_, D> {
 
     fn close_kl(&self, wide: bool) -> Outcome {
         let Task { p, q, isa, blocks, .. } = *self;
-        let Some(close) = Close::new(p, q, isa, blocks, wide, self.wanted().0) else {
-            return Outcome::Nothing;
+        // Without the gradient of q nothing that is kept is of use.
+        let (close, written) = if !wide && self.wanted().1 && Close::keeps(p.row.classes()) {
+            match Close::with_gradients(p, q, isa, blocks, &self.gradients) {
+                Some(found) => found,
+                None => return Outcome::Nothing,
+            }
+        } else {
+            let Some(close) = Close::new(p, q, isa, blocks, wide, self.wanted().0) else {
+                return Outcome::Nothing;
+            };
+            let written = close.write(p, q, isa, blocks, wide, &self.gradients);
+            (close, written)
         };
-        let written = close.write(p, q, isa, blocks, wide, &self.gradients);
         let value = close.value;
         if written { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } }
     }
@@ -272,12 +284,13 @@ impl<D: Divergence> Task<'_, D> {
             return Outcome::Nothing;
         };
         let statistics = Statistics::of_close_rows(close, p.inverse_temperature);
-        let near = series.as_ref().map(|series| Near {
-            series,
-            blocks: NearBlocks::Spans(&close.spans),
-            wanted: self.wanted(),
-        });
-        Call { divergence, p, q, isa, blocks, wide: false, statistics, near }.finish(self.gradients)
+        let (classes, wanted) = (p.row.classes(), self.wanted());
+        let kept = if series.is_some() && has_slopes(classes, wanted) { wanted } else { (false, false) };
+        with_slopes(classes, kept, |slopes| {
+            let blocks_near = NearBlocks::Spans(&close.spans);
+            let near = series.as_ref().map(|series| Near { series, blocks: blocks_near, wanted, slopes });
+            Call { divergence, p, q, isa, blocks, wide: false, statistics, near }.finish(self.gradients)
+        })
     }
 
     fn passes(&self, wide: bool) -> Outcome {

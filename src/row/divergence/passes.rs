@@ -7,6 +7,7 @@ use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::Outcome;
 use crate::row::divergence::first_pass::Statistics;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
+use crate::row::divergence::kept_slopes::{Places, Sides};
 use crate::row::divergence::near::NearBlock;
 use crate::row::divergence::second_pass::{
     Gauge, InMode, LARGEST_PARTS, LargestClass, Mode, SecondPass, SlopesAt, Sums,
@@ -36,7 +37,9 @@ pub(crate) struct Near<'a> {
     pub(crate) series: &'a Series,
     pub(crate) blocks: NearBlocks<'a>,
     /// Of which sides gradients are wanted.
-    pub(crate) wanted: (bool, bool),
+    pub(crate) wanted: Sides<bool>,
+    /// Where their slopes are kept; without, gradients are written class by class.
+    pub(crate) slopes: Places<'a>,
 }
 
 /// In which blocks all log-ratios are within reach.
@@ -49,6 +52,14 @@ pub(crate) enum NearBlocks<'a> {
 }
 
 impl Near<'_> {
+    fn keeps_slopes(&self) -> bool {
+        self.slopes.0.is_some() || self.slopes.1.is_some()
+    }
+
+    fn slopes(&self, start: usize, len: usize) -> Places<'_> {
+        (self.slopes.0.map(|side| side.block(start, len)), self.slopes.1.map(|side| side.block(start, len)))
+    }
+
     /// Whether it may be so in the block that starts there.
     fn may_be(&self, start: usize) -> bool {
         let index = start / BLOCK;
@@ -337,12 +348,18 @@ impl<D: Divergence> Call<'_, D> {
             let (p, q, frame) = (self.p.block(start, len), self.q.block(start, len), self.statistics.frame);
             if let Some(near) = self.near.filter(|near| near.may_be(start)) {
                 let block = NearBlock { p, q, frame, series: near.series };
-                if let Some((outputs, rule)) = gradients {
-                    block.write(self.isa, outputs, rule);
-                    return (Sums::default(), true);
-                }
-                if let Some(sums) = block.sums(self.isa, near.wanted) {
-                    return (sums, true);
+                let slopes = near.slopes(start, len);
+                match gradients {
+                    Some((outputs, rule)) if near.keeps_slopes() => {
+                        block.write(self.isa, slopes, outputs, rule);
+                        return (Sums::default(), true);
+                    }
+                    Some(_) => {}
+                    None => {
+                        if let Some(sums) = block.sums(self.isa, near.wanted, slopes) {
+                            return (sums, true);
+                        }
+                    }
                 }
             }
             (self.pass_over(SecondPass { divergence: self.divergence, p, q, frame, gauge, gradients }, mode), false)

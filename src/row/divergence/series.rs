@@ -83,6 +83,14 @@ const LARGEST_TERMS: f64 = 4.0;
 const SCALES: std::ops::RangeInclusive<f64> = 1e-12..=1e12;
 
 impl Series {
+    /// What slopes of p and of q are multiples of.
+    pub(crate) fn units(&self) -> (f64, f64) {
+        match &self.form {
+            Form::Smooth(smooth) => (smooth.d_ln_p.scale, smooth.d_ln_q.scale),
+            &Form::Kink(kink) => (kink, -kink),
+        }
+    }
+
     /// `None` where no polynomial of this degree does. Of the rows only their temperature matters.
     pub(crate) fn new<D: Divergence>(
         divergence: D,

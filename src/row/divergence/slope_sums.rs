@@ -1,16 +1,115 @@
-//! What f32 lanes sum of a divergence and of its slopes.
+//! What f32 lanes sum of a divergence and of its slopes, which are kept where they are asked for.
 
+use crate::divergence::Class;
+use crate::row::divergence::kept_slopes::{Places, Sides};
 use crate::row::divergence::second_pass::{Norms, Sums};
-use crate::simd::Lanes;
+use crate::row::runs::{Step, pass};
+use crate::rows::{Block, BlockMut};
+use crate::simd::{Isa, Kernel, Lanes, Simd};
 
-/// Σf, or Σf̃; Σa, Σa², Σa·p and Σp² for the slopes a of p; the same of q.
+/// What is computed of a class: value and slopes, and p and q or multiples of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<V> {
+    pub(crate) class: Class<V>,
+    pub(crate) probabilities: Sides<V>,
+}
+
+/// How it is computed of two numbers.
+pub(crate) trait Formula<V: Lanes> {
+    /// `#[inline(always)]`; what is not asked for is dropped by the compiler.
+    fn terms(&mut self, x: V, y: V) -> Terms<V>;
+}
+
+/// A block of two rows with its formula.
+pub(crate) trait Summed: Copy {
+    /// Of a vector of classes.
+    type Formula<V: Lanes<Scalar = f32>>: Formula<V>;
+
+    /// To be read, padded with classes that add nothing.
+    fn blocks(&self) -> [Block<'_, f32>; 2];
+    /// `#[inline(always)]`.
+    fn formula<S: Simd>(&self, simd: S) -> Self::Formula<S::F32>;
+    /// The sums, of which the formula may have units of its own; `None` where it was not for these classes. `#[inline(always)]`.
+    fn found<S: Simd>(&self, formula: Self::Formula<S::F32>, sums: [f64; SUMS]) -> Option<Sums>;
+}
+
+/// Σf and, of the wanted sides, sums and norms of the slopes, which are written where there is a place for them.
+pub(crate) fn sums_of_block<B: Summed>(
+    block: B,
+    classes: usize,
+    isa: Isa,
+    wanted: Sides<bool>,
+    places: Places<'_>,
+) -> Option<Sums> {
+    let (of_p, of_q) = (places.0.map(BlockMut::new), places.1.map(BlockMut::new));
+    match wanted {
+        (false, false) => isa.run(SumsKernel::<B, false, false, 0>(block, classes, [])),
+        (false, true) => isa.run(SumsKernel::<B, false, true, 1>(block, classes, [of_q])),
+        (true, false) => isa.run(SumsKernel::<B, true, false, 1>(block, classes, [of_p])),
+        (true, true) => isa.run(SumsKernel::<B, true, true, 2>(block, classes, [of_p, of_q])),
+    }
+}
+
+/// Σf; Σa, Σa², Σa·p and Σp² for the slopes a of p; the same of q.
 pub(crate) const SUMS: usize = 9;
 
-/// Which of the sums there are.
-#[inline(always)]
-pub(crate) const fn has_sum<const P: bool, const Q: bool>(at: usize) -> bool {
-    [true, P, P, P, P, Q, Q, Q, Q][at]
+/// Sums of a block of so many classes, with those of the slopes of p, of q, or both, which are written to the `W` outputs.
+struct SumsKernel<'a, B, const P: bool, const Q: bool, const W: usize>(B, usize, [Option<BlockMut<'a, f32>>; W]);
+
+/// Adds classes to the sums.
+struct SumsStep<F, const P: bool, const Q: bool>(F);
+
+impl<F, const P: bool, const Q: bool> SumsStep<F, P, Q> {
+    #[inline(always)]
+    fn add<V: Lanes>(&mut self, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> Class<V>
+    where
+        F: Formula<V>,
+    {
+        let Terms { class, probabilities } = self.0.terms(x, y);
+        runs[0] = runs[0] + class.value;
+        if P {
+            add_slope(runs, 1, class.d_ln_p, probabilities.0);
+        }
+        if Q {
+            add_slope(runs, 5, class.d_ln_q, probabilities.1);
+        }
+        class
+    }
 }
+
+macro_rules! sums_kernel {
+    ($p:literal, $q:literal, $w:literal, |$class:ident| $kept:expr) => {
+        impl<B: Summed> Kernel for SumsKernel<'_, B, $p, $q, $w> {
+            type Output = Option<Sums>;
+
+            #[inline(always)]
+            fn run<S: Simd>(self, simd: S) -> Option<Sums> {
+                let SumsKernel(block, classes, outputs) = self;
+                let mut step = SumsStep::<B::Formula<S::F32>, $p, $q>(block.formula(simd));
+                let sums = pass(simd, classes, block.blocks(), outputs, &mut step);
+                block.found::<S>(step.0, sums)
+            }
+        }
+
+        impl<V: Lanes, F: Formula<V>> Step<V, 2, $w, SUMS> for SumsStep<F, $p, $q> {
+            #[inline(always)]
+            fn has_sum(at: usize) -> bool {
+                [true, $p, $p, $p, $p, $q, $q, $q, $q][at]
+            }
+
+            #[inline(always)]
+            fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; $w] {
+                let $class = self.add(lanes, runs);
+                $kept
+            }
+        }
+    };
+}
+
+sums_kernel!(false, false, 0, |_class| []);
+sums_kernel!(false, true, 1, |class| [class.d_ln_q]);
+sums_kernel!(true, false, 1, |class| [class.d_ln_p]);
+sums_kernel!(true, true, 2, |class| [class.d_ln_p, class.d_ln_q]);
 
 /// What lanes summed of values and slopes in units of their own.
 pub(crate) fn in_units(found: [f64; SUMS], of_values: f64, of_p: f64, of_q: f64) -> Sums {
@@ -31,7 +130,7 @@ pub(crate) fn in_units(found: [f64; SUMS], of_values: f64, of_p: f64, of_q: f64)
 
 /// Adds a slope of a side, whose first sum is `at`.
 #[inline(always)]
-pub(crate) fn add_slope<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V) {
+fn add_slope<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V) {
     runs[at] = runs[at] + slope;
     runs[at + 1] = slope.mul_add_relaxed(slope, runs[at + 1]);
     runs[at + 2] = slope.mul_add_relaxed(probability, runs[at + 2]);

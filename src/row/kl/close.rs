@@ -19,14 +19,16 @@ use crate::row::distribution::scan::{fits_narrow_lanes, holds_finite_below, larg
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::RowGradients;
 use crate::row::kl::close_gradients::CloseGradients;
+use crate::row::kl::difference::{Difference, Factored, Minuend};
 use crate::row::kl::outlook::{Outlook, outlook};
 use crate::row::pair::{Frame, LARGEST_NARROW_DELTA, LogRatio};
-use crate::row::runs::{Step, sums};
+use crate::row::runs::{Step, pass};
+use crate::row::scratch::{has_scratch, with_scratch};
 use crate::row::two_floats::TwoFloats;
-use crate::rows::{BLOCK, Block};
+use crate::rows::{BLOCK, Block, BlockMut, RowMut};
 use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
-use crate::simd::{Isa, LaneKernel, Lanes, Scalar};
-use crate::threads::Blocks;
+use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Scalar, Simd};
+use crate::threads::{Blocks, Partials};
 use smallvec::SmallVec;
 
 /// What the pass finds.
@@ -104,6 +106,9 @@ impl BlockSums {
     }
 }
 
+/// Of all blocks; `None` for those of other kinds of rows.
+type Parts = Partials<Option<BlockSums>>;
+
 /// Sums for the gradient of p.
 #[derive(Clone, Copy, Debug, Default)]
 struct Norms {
@@ -127,18 +132,82 @@ impl Close {
         wide: bool,
         p_gradient: bool,
     ) -> Option<Self> {
-        let mut center = None;
-        for _ in 0..TRIES {
-            let parts = blocks.map(p.row.classes(), |start, len| {
+        let by_blocks = |center| {
+            blocks.map(p.row.classes(), |start, len| {
                 let (p, q) = (p.block(start, len), q.block(start, len));
                 if p_gradient {
                     isa.run_lanes(wide, CloseSums::<true> { p, q, center })
                 } else {
                     isa.run_lanes(wide, CloseSums::<false> { p, q, center })
                 }
-            });
-            match Self::merge(&parts, p.inverse_temperature, wide)? {
-                Found::Accurate(close) => return Some(close),
+            })
+        };
+        Self::of_blocks(by_blocks, p.inverse_temperature, wide).map(|(close, _)| close)
+    }
+
+    /// The same in f32 lanes, and writes the gradients, unless that of p cancels: whether it did. Of rows of so many classes that
+    /// their weights and differences are kept.
+    ///
+    /// With t = d + h, the gradient of q is made of what was summed: e^(−h)·w·(e^(−t) − 1) + (e^(−h) − 1)·w, but for Σw. Neither of
+    /// the two is much larger than their sum, as the center is where p·t is least.
+    pub(crate) fn with_gradients(
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        isa: Isa,
+        blocks: &Blocks,
+        gradients: &RowGradients<'_>,
+    ) -> Option<(Self, bool)> {
+        let (classes, rate) = (p.row.classes(), p.inverse_temperature);
+        with_scratch(2 * classes, |memory| {
+            let (weights, differences) = memory.split_at_mut(classes);
+            let places = [RowMut::from(weights), RowMut::from(differences)];
+            let by_blocks = |center| {
+                blocks.map(classes, |start, len| {
+                    let (p, q) = (p.block(start, len), q.block(start, len));
+                    let kept = places.map(|place| place.block(start, len));
+                    if gradients.p.is_some() {
+                        isa.run(KeptSums(CloseSums::<true> { p, q, center }, kept))
+                    } else {
+                        isa.run(KeptSums(CloseSums::<false> { p, q, center }, kept))
+                    }
+                })
+            };
+            let (close, parts) = Self::of_blocks(by_blocks, rate, false)?;
+            // First what needs the logits, which the other may be written over.
+            let of_p = RowGradients { q: None, ..*gradients };
+            if of_p.p.is_some() && !close.write(p, q, isa, blocks, false, &of_p) {
+                return Some((close, false));
+            }
+            if let Some(out) = gradients.q {
+                blocks.map(classes, |start, len| {
+                    let Some(Some(block)) = parts.get(start / BLOCK) else { return };
+                    let weight = ((block.p.largest - close.p.largest) * rate - close.p.ln_sum()).exp();
+                    let h = block.center.minus(close.delta);
+                    let [weights, differences] = places.map(|place| place.written().block(start, len));
+                    isa.run(Difference {
+                        from: Minuend::Kept(Factored(differences, weight * (-h).exp())),
+                        less: Factored(weights, -weight * (-h).exp_m1()),
+                        scale: gradients.scale * rate,
+                        out: out.block(start, len),
+                    });
+                });
+            }
+            Some((close, true))
+        })
+    }
+
+    /// Whether there is memory for that.
+    pub(crate) fn keeps(classes: usize) -> bool {
+        has_scratch(2 * classes)
+    }
+
+    /// Passes over all blocks, about centers of their own and then about better ones.
+    fn of_blocks(by_blocks: impl Fn(Option<TwoFloats>) -> Parts, rate: f64, wide: bool) -> Option<(Self, Parts)> {
+        let mut center = None;
+        for _ in 0..TRIES {
+            let parts = by_blocks(center);
+            match Self::merge(&parts, rate, wide)? {
+                Found::Accurate(close) => return Some((close, parts)),
                 Found::Delta(delta) => center = Some(delta),
             }
         }
@@ -282,6 +351,34 @@ impl<const P: bool> LaneKernel for CloseSums<'_, P> {
 
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token) -> Option<BlockSums> {
+        self.over_classes::<V, 0>(token, [])
+    }
+}
+
+/// The same in f32 lanes, keeping w and w·(e^(−t) − 1).
+struct KeptSums<'a, const P: bool>(CloseSums<'a, P>, [RowMut<'a>; 2]);
+
+impl<const P: bool> Kernel for KeptSums<'_, P> {
+    type Output = Option<BlockSums>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
+        let [of_p, difference] = self.1;
+        self.0.over_classes::<S::F32, 2>(simd, [Some(BlockMut::new(of_p)), Some(BlockMut::new(difference))])
+    }
+}
+
+impl<const P: bool> CloseSums<'_, P> {
+    #[inline(always)]
+    fn over_classes<V: Lanes, const W: usize>(
+        self,
+        token: V::Token,
+        kept: [Option<BlockMut<'_, V::Scalar>>; W],
+    ) -> Option<BlockSums>
+    where
+        CloseStep<V, P, true>: Step<V, 2, W, SUMS>,
+        CloseStep<V, P, false>: Step<V, 2, W, SUMS>,
+    {
         let CloseSums { p, q, center } = self;
         let (p, q, rate) = (p.row, q.row, p.inverse_temperature);
         let (top, center, steady) = if let Some(center) = center {
@@ -323,10 +420,10 @@ impl<const P: bool> LaneKernel for CloseSums<'_, P> {
         let blocks = [Block::new(p, absent), Block::new(q, absent - center.value() / rate)];
         let (found, extremes) = if steady {
             let mut step = CloseStep::<V, P, true> { view, extremes };
-            (sums(token, p.classes(), blocks, &mut step), step.extremes)
+            (pass(token, p.classes(), blocks, kept, &mut step), step.extremes)
         } else {
             let mut step = CloseStep::<V, P, false> { view, extremes };
-            (sums(token, p.classes(), blocks, &mut step), step.extremes)
+            (pass(token, p.classes(), blocks, kept, &mut step), step.extremes)
         };
         let [sum, difference, excess, cross, pp, cross_p, cross_cross] = found;
         let (largest_t, smallest_t) = (extremes.largest_t.largest(), -(-extremes.smallest_t).largest());
@@ -379,30 +476,51 @@ struct CloseStep<V: Lanes, const P: bool, const STEADY: bool> {
     extremes: Extremes<V>,
 }
 
-impl<V: Lanes, const P: bool, const STEADY: bool> Step<V, 2, 0, SUMS> for CloseStep<V, P, STEADY> {
-    // The next block, whose scan has nothing to compute while it waits for memory.
-    const AHEAD: usize = BLOCK;
-
+impl<V: Lanes, const P: bool, const STEADY: bool> CloseStep<V, P, STEADY> {
+    /// Adds them; w, and w·(e^(−t) − 1).
     #[inline(always)]
-    fn has_sum(at: usize) -> bool {
-        P || at < 3 || (at == 3 && V::Scalar::WIDE)
-    }
-
-    #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
+    fn add<const WHOLE: bool>(&mut self, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 2] {
         if WHOLE {
-            self.view.add::<P, STEADY>(runs, &mut self.extremes, x, y);
+            self.view.add::<P, STEADY>(runs, &mut self.extremes, x, y)
         } else {
             // Of few classes, none of whose rounding another makes up for.
-            self.view.add::<P, false>(runs, &mut self.extremes, x, y);
+            self.view.add::<P, false>(runs, &mut self.extremes, x, y)
         }
-        []
     }
 }
 
+macro_rules! step_keeping {
+    ($w:literal, |$found:ident| $kept:expr) => {
+        impl<V: Lanes, const P: bool, const STEADY: bool> Step<V, 2, $w, SUMS> for CloseStep<V, P, STEADY> {
+            // The next block, whose scan has nothing to compute while it waits for memory.
+            const AHEAD: usize = BLOCK;
+
+            #[inline(always)]
+            fn has_sum(at: usize) -> bool {
+                P || at < 3 || (at == 3 && V::Scalar::WIDE)
+            }
+
+            #[inline(always)]
+            fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; $w] {
+                let $found = self.add::<WHOLE>(lanes, runs);
+                $kept
+            }
+        }
+    };
+}
+
+step_keeping!(0, |_found| []);
+step_keeping!(2, |found| found);
+
 impl<V: Lanes> View<V> {
     #[inline(always)]
-    fn add<const P: bool, const STEADY: bool>(&self, runs: &mut [V; SUMS], extremes: &mut Extremes<V>, x: V, y: V) {
+    fn add<const P: bool, const STEADY: bool>(
+        &self,
+        runs: &mut [V; SUMS],
+        extremes: &mut Extremes<V>,
+        x: V,
+        y: V,
+    ) -> [V; 2] {
         if V::Scalar::WIDE {
             // Not the complement: NaN must stay NaN.
             let absent = V::and(x.le(self.lowest), y.le(self.lowest));
@@ -412,7 +530,9 @@ impl<V: Lanes> View<V> {
             extremes.smallest_t = extremes.smallest_t.min(t);
             let w = exp(self.token, (x - self.top) * self.rate);
             let decay = Decay::new(self.token, t);
-            return Self::add_terms::<P>(runs, w, w * t, w * decay.expm1, w * decay.excess);
+            let difference = w * decay.expm1;
+            Self::add_terms::<P>(runs, w, w * t, difference, w * decay.excess);
+            return [w, difference];
         }
         let one = V::splat(self.token, 1.0);
         // Steady blocks have no −∞.
@@ -431,6 +551,7 @@ impl<V: Lanes> View<V> {
             extremes.largest_y = extremes.largest_y.max(y);
         }
         Self::add_terms::<P>(runs, w, cross, difference, excess);
+        [w, difference]
     }
 
     /// Adds w, w·(e^(−t) − 1) and w·g(t), and norms made of w and w·t.

@@ -1,4 +1,4 @@
-//! The gradient q − p of rows that have little in common, from exponentials that are kept.
+//! The gradient q − p from what was kept of the pass before.
 
 use crate::row::distribution::scan::lowest_narrow_logit;
 use crate::row::runs::{Step, pass};
@@ -6,22 +6,21 @@ use crate::rows::{Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Kernel, Lanes, Simd};
 
-/// (q − p)·scale: the scale last, so that it multiplies the same numbers whatever it is.
+/// (from − less)·scale: the scale last, so that it multiplies the same numbers whatever it is.
 pub(crate) struct Difference<'a> {
-    /// Kept exponentials, and the weight that makes them p.
-    pub(crate) of_p: Row<'a>,
-    pub(crate) weight: f64,
-    pub(crate) of_q: OfQ<'a>,
+    pub(crate) from: Minuend<'a>,
+    pub(crate) less: Factored<'a>,
     pub(crate) scale: f64,
     pub(crate) out: RowMut<'a>,
 }
 
-/// What q is made of.
-pub(crate) enum OfQ<'a> {
-    /// Kept exponentials, and their weight.
-    Kept(Row<'a>, f64),
-    /// Logits, with 1/T and what is taken off.
-    Logits(Row<'a>, f64, f64),
+/// Kept numbers times a factor.
+pub(crate) struct Factored<'a>(pub(crate) Row<'a>, pub(crate) f64);
+
+pub(crate) enum Minuend<'a> {
+    Kept(Factored<'a>),
+    /// The exponentials of logits, with 1/T and what is taken off.
+    ExpOf(Row<'a>, f64, f64),
 }
 
 impl Kernel for Difference<'_> {
@@ -29,47 +28,46 @@ impl Kernel for Difference<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Difference { of_p, weight, of_q, scale, out } = self;
-        let p = Block::new(of_p, 0.0);
-        let (less, scale) = (S::F32::splat(simd, -weight), S::F32::splat(simd, scale));
-        let out = [Some(BlockMut::new(out))];
-        match of_q {
-            OfQ::Kept(q, weight) => {
-                let mut step = KeptDifference { less, weight: S::F32::splat(simd, weight), scale };
-                pass(simd, of_p.classes(), [p, Block::new(q, 0.0)], out, &mut step);
+        let Difference { from, less: Factored(less, factor), scale, out } = self;
+        let classes = less.classes();
+        let (minus, scale) = (S::F32::splat(simd, -factor), S::F32::splat(simd, scale));
+        let (less, out) = (Block::new(less, 0.0), [Some(BlockMut::new(out))]);
+        match from {
+            Minuend::Kept(Factored(kept, factor)) => {
+                let mut step = FromKept { factor: S::F32::splat(simd, factor), minus, scale };
+                pass(simd, classes, [less, Block::new(kept, 0.0)], out, &mut step);
             }
-            OfQ::Logits(y, rate, ln_divisor) => {
+            Minuend::ExpOf(logits, rate, ln_divisor) => {
                 let exp = ScaledExp::<S::F32>::new(simd, rate, ln_divisor, 1.0);
-                let mut step = LogitsDifference { less, exp, scale };
-                let y = Block::new(y, lowest_narrow_logit(rate));
-                pass(simd, of_p.classes(), [p, y], out, &mut step);
+                let mut step = FromLogits { exp, minus, scale };
+                pass(simd, classes, [less, Block::new(logits, lowest_narrow_logit(rate))], out, &mut step);
             }
         }
     }
 }
 
-struct KeptDifference<V: Lanes> {
-    less: V,
-    weight: V,
+struct FromKept<V: Lanes> {
+    factor: V,
+    minus: V,
     scale: V,
 }
 
-impl<V: Lanes> Step<V, 2, 1, 0> for KeptDifference<V> {
+impl<V: Lanes> Step<V, 2, 1, 0> for FromKept<V> {
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [p, q]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
-        [self.scale * p.mul_add_relaxed(self.less, q * self.weight)]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [less, kept]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
+        [self.scale * less.mul_add_relaxed(self.minus, kept * self.factor)]
     }
 }
 
-struct LogitsDifference<V: Lanes> {
-    less: V,
+struct FromLogits<V: Lanes> {
     exp: ScaledExp<V>,
+    minus: V,
     scale: V,
 }
 
-impl<V: Lanes> Step<V, 2, 1, 0> for LogitsDifference<V> {
+impl<V: Lanes> Step<V, 2, 1, 0> for FromLogits<V> {
     #[inline(always)]
-    fn step<const WHOLE: bool>(&mut self, _: usize, [p, y]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
-        [self.scale * p.mul_add_relaxed(self.less, self.exp.at(y))]
+    fn step<const WHOLE: bool>(&mut self, _: usize, [less, logit]: [V; 2], _: &mut [V; 0]) -> [V; 1] {
+        [self.scale * less.mul_add_relaxed(self.minus, self.exp.at(logit))]
     }
 }

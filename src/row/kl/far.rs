@@ -14,7 +14,7 @@ use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, largest, lowest_n
 use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::{Formulas, RowGradients, write_sides};
-use crate::row::kl::difference::{Difference, OfQ};
+use crate::row::kl::difference::{Difference, Factored, Minuend};
 use crate::row::pair::Frame;
 use crate::row::runs::{Step, pass};
 use crate::row::scratch::{has_scratch, with_scratch};
@@ -122,13 +122,13 @@ impl Far {
                 let Some(Some(block)) = parts.get(start / BLOCK) else { return };
                 let weight =
                     |block: LogSumExp, row: LogSumExp| ((block.largest - row.largest) * rate - row.ln_sum()).exp();
-                let of_q = if both {
-                    OfQ::Kept(of_q.block(start, len), weight(block.q, far.q))
+                let from = if both {
+                    Minuend::Kept(Factored(of_q.block(start, len), weight(block.q, far.q)))
                 } else {
-                    OfQ::Logits(q.row.block(start, len), rate, far.q.value(rate))
+                    Minuend::ExpOf(q.row.block(start, len), rate, far.q.value(rate))
                 };
-                let (of_p, weight) = (of_p.block(start, len), weight(block.p, far.p));
-                isa.run(Difference { of_p, weight, of_q, scale: scale * rate, out: out.block(start, len) });
+                let less = Factored(of_p.block(start, len), weight(block.p, far.p));
+                isa.run(Difference { from, less, scale: scale * rate, out: out.block(start, len) });
             });
             Some((far, true))
         })
