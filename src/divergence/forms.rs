@@ -29,6 +29,11 @@ pub(crate) trait Divergence: Copy + Send + Sync {
     /// Whether a class that the other row lacks has a finite slope, [`lone_slopes`](Divergence::lone_slopes).
     const HAS_LONE_SLOPES: bool = false;
 
+    /// c, where f̃ − c·|p − q| is smooth: of those of first order, which have a kink where p = q.
+    fn kink(self) -> f64 {
+        0.0
+    }
+
     /// What of the two rows its weights depend on. It is measured before anything else.
     fn statistic(self) -> Option<Statistic> {
         None

@@ -55,6 +55,10 @@ impl Divergence for LkHybrid {
         (mix(kl.0, variation.0), mix(kl.1, variation.1), mix(kl.2, variation.2))
     }
 
+    fn kink(self) -> f64 {
+        0.5 * self.weights.1
+    }
+
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let (token, kl, variation) = (pair.token, Kl.class(pair), TotalVariation.class(pair));

@@ -50,6 +50,10 @@ impl Divergence for NegLogAcceptance {
         Outer { value: -(-sum).ln(), slope: -1.0 / sum }
     }
 
+    fn kink(self) -> f64 {
+        0.5
+    }
+
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let Some(largest) = self.largest else { return TotalVariation.class(pair) };

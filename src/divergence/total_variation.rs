@@ -31,6 +31,10 @@ impl Divergence for TotalVariation {
         (0.5 * (p - q).abs(), half_sign * p, -half_sign * q)
     }
 
+    fn kink(self) -> f64 {
+        0.5
+    }
+
     #[inline(always)]
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V> {
         let half_sign = Self::half_sign(pair);

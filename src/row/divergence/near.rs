@@ -31,6 +31,10 @@ impl<'a> NearBlock<'a> {
         match &self.series.form {
             Form::Smooth(smooth) => sums_of_block(SmoothBlock { block: self, smooth }, classes, isa, wanted, places),
             &Form::Kink(kink) => sums_of_block(KinkBlock { block: self, kink }, classes, isa, wanted, places),
+            Form::Kinked(smooth, kink) => {
+                let smooth = SmoothBlock { block: self, smooth };
+                sums_of_block(KinkedBlock { smooth, kink: *kink }, classes, isa, wanted, places)
+            }
         }
     }
 
@@ -147,6 +151,13 @@ impl<V: Lanes> Formula<V> for SmoothFormula<V> {
     #[inline(always)]
     fn terms(&mut self, x: V, y: V) -> Terms<V> {
         let (p, t) = self.view.of(x, y);
+        self.of(p, t)
+    }
+}
+
+impl<V: Lanes> SmoothFormula<V> {
+    #[inline(always)]
+    fn of(&self, p: V, t: V) -> Terms<V> {
         let moment = p * t;
         let class = Class {
             value: moment * t * horner(&self.value, t),
@@ -196,6 +207,59 @@ impl<V: Lanes> Formula<V> for KinkFormula<V> {
         let (sign, q) = (sign(self.token, t), p + difference);
         let class = Class { value: difference.abs(), d_ln_p: sign * p, d_ln_q: sign * q };
         Terms { class, probabilities: (p, q) }
+    }
+}
+
+/// A block of rows whose f̃ is both.
+#[derive(Clone, Copy)]
+struct KinkedBlock<'a> {
+    smooth: SmoothBlock<'a>,
+    kink: f64,
+}
+
+struct KinkedFormula<V: Lanes> {
+    token: V::Token,
+    smooth: SmoothFormula<V>,
+    /// The kink in the units of value and slopes.
+    kinks: [V; 3],
+}
+
+impl Summed for KinkedBlock<'_> {
+    type Formula<V: Lanes<Scalar = f32>> = KinkedFormula<V>;
+
+    #[inline(always)]
+    fn blocks(&self) -> [Block<'_, f32>; 2] {
+        self.smooth.blocks()
+    }
+
+    #[inline(always)]
+    fn formula<S: Simd>(&self, simd: S) -> KinkedFormula<S::F32> {
+        let Smooth { value, d_ln_p, d_ln_q } = self.smooth.smooth;
+        let kink = |scale: f64| S::F32::splat(simd, self.kink / scale);
+        let kinks = [kink(value.scale), kink(d_ln_p.scale), kink(-d_ln_q.scale)];
+        KinkedFormula { token: simd, smooth: self.smooth.formula(simd), kinks }
+    }
+
+    #[inline(always)]
+    fn found<S: Simd>(&self, formula: KinkedFormula<S::F32>, sums: [f64; SUMS]) -> Option<Sums> {
+        self.smooth.found::<S>(formula.smooth, sums)
+    }
+}
+
+impl<V: Lanes> Formula<V> for KinkedFormula<V> {
+    #[inline(always)]
+    fn terms(&mut self, x: V, y: V) -> Terms<V> {
+        let (p, t) = self.smooth.view.of(x, y);
+        let Terms { class, probabilities } = self.smooth.of(p, t);
+        // Not the difference of p and q, which rounds it.
+        let difference = p * t * horner(&self.smooth.view.growth, t);
+        let (sign, [value, d_ln_p, d_ln_q]) = (sign(self.token, t), self.kinks);
+        let class = Class {
+            value: difference.abs().mul_add_relaxed(value, class.value),
+            d_ln_p: (sign * p).mul_add_relaxed(d_ln_p, class.d_ln_p),
+            d_ln_q: (sign * probabilities.1).mul_add_relaxed(d_ln_q, class.d_ln_q),
+        };
+        Terms { class, probabilities }
     }
 }
 

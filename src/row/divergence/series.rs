@@ -38,6 +38,8 @@ pub(crate) enum Form {
     Smooth(Smooth),
     /// This number times |p − q|.
     Kink(f64),
+    /// Both.
+    Kinked(Smooth, f64),
 }
 
 /// f̃ and its slopes.
@@ -86,7 +88,7 @@ impl Series {
     /// What slopes of p and of q are multiples of.
     pub(crate) fn units(&self) -> (f64, f64) {
         match &self.form {
-            Form::Smooth(smooth) => (smooth.d_ln_p.scale, smooth.d_ln_q.scale),
+            Form::Smooth(smooth) | Form::Kinked(smooth, _) => (smooth.d_ln_p.scale, smooth.d_ln_q.scale),
             &Form::Kink(kink) => (kink, -kink),
         }
     }
@@ -103,27 +105,23 @@ impl Series {
             let samples = isa.run(Samples { divergence, p, q, reach });
             let growth = ratios(reach).map(|t| (-t).exp_m1());
             let fit = |order: i32, samples: &[f64; POINTS]| Polynomial::fitted(reach, order, samples);
-            let form = if D::FIRST_ORDER {
-                Form::Kink(kink_of(&samples.value, &growth)?)
-            } else {
-                Form::Smooth(Smooth {
+            let smooth = |samples: &Sampled| {
+                Some(Smooth {
                     value: fit(2, &samples.value)?,
                     d_ln_p: fit(1, &samples.d_ln_p)?,
                     d_ln_q: fit(1, &samples.d_ln_q)?,
                 })
             };
+            let form = if D::FIRST_ORDER {
+                let kink = divergence.kink();
+                let rest = samples.without_kink(kink, &growth);
+                if rest.is_nothing_to(&samples) { Form::Kink(kink) } else { Form::Kinked(smooth(&rest)?, kink) }
+            } else {
+                Form::Smooth(smooth(&samples)?)
+            };
             Some(Series { reach, growth: fit(1, &growth)?, form })
         })
     }
-}
-
-/// What of |p − q| a function is, if nothing else.
-fn kink_of(function: &[f64; POINTS], growth: &[f64; POINTS]) -> Option<f64> {
-    /// Of that.
-    const ROUNDING: f64 = 1e-12;
-    let kink = function[0] / growth[0].abs();
-    let same = |(value, growth): (&f64, &f64)| (value - kink * growth.abs()).abs() <= ROUNDING * value.abs();
-    function.iter().zip(growth).all(same).then_some(kink)
 }
 
 /// Of nodes and points between them, for log-ratios up to `reach`.
@@ -206,6 +204,28 @@ struct Sampled {
     value: [f64; POINTS],
     d_ln_p: [f64; POINTS],
     d_ln_q: [f64; POINTS],
+}
+
+impl Sampled {
+    /// Less `kink`·|p − q|, given q − p.
+    fn without_kink(&self, kink: f64, growth: &[f64; POINTS]) -> Self {
+        let value = std::array::from_fn(|at| self.value[at] - kink * growth[at].abs());
+        // Where q is smaller, p is what |p − q| grows with.
+        let slope = |at: usize| -kink.copysign(kink * growth[at]);
+        Sampled {
+            value,
+            d_ln_p: std::array::from_fn(|at| self.d_ln_p[at] - slope(at)),
+            d_ln_q: std::array::from_fn(|at| self.d_ln_q[at] + slope(at) * (1.0 + growth[at])),
+        }
+    }
+
+    /// Whether it is but the rounding of something else.
+    fn is_nothing_to(&self, other: &Self) -> bool {
+        /// Of that.
+        const ROUNDING: f64 = 1e-12;
+        let nothing = |(rest, value): (&f64, &f64)| rest.abs() <= ROUNDING * value.abs();
+        self.value.iter().zip(&other.value).all(nothing)
+    }
 }
 
 impl<D: Divergence> Kernel for Samples<'_, D> {
