@@ -11,6 +11,7 @@
 //! | [`Decay`]'s `excess` | 6.9 ULP | 8.0 ULP |
 //! | [`Decay::deficit`] | 6.8 ULP | 7.6 ULP |
 
+use super::polynomial::{horner, in_lanes};
 use super::vector::{LOWEST_SUMMED_POWER, Lanes, Scalar};
 use crate::element::Element;
 
@@ -174,6 +175,31 @@ impl<V: Lanes> ScaledExp<V> {
             quotient = quotient.mul_add_relaxed(fraction, V::splat(self.token, coefficient));
         }
         quotient
+    }
+}
+
+/// [`excess_near_zero`] by coefficients that lie in memory, where an instruction takes them from, and not broadcast by one each: for
+/// loops that need all registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Excess<V>([V; EXCESS_TERMS]);
+
+/// The coefficients of f32 lanes.
+const EXCESS_TERMS: usize = 8;
+
+impl<V: Lanes> Excess<V> {
+    #[inline(always)]
+    pub(crate) fn new(token: V::Token) -> Self {
+        let mut coefficients = [0.0; EXCESS_TERMS];
+        for (to, from) in coefficients.iter_mut().zip(V::Scalar::EXCESS) {
+            *to = *from;
+        }
+        Excess(in_lanes(token, std::hint::black_box(coefficients)))
+    }
+
+    /// Over d².
+    #[inline(always)]
+    pub(crate) fn quotient(&self, d: V) -> V {
+        horner(&self.0, d)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::row::kl::close::Close;
 use crate::row::pair::{Frame, LogRatio};
 use crate::row::runs::{Step, sums};
 use crate::rows::{Block, Row};
-use crate::simd::exp::{ScaledExp, excess_near_zero};
+use crate::simd::exp::{Excess, ScaledExp};
 use crate::simd::ln::LN_1P_QUOTIENT;
 use crate::simd::polynomial::{horner, in_lanes};
 use crate::simd::{Isa, Kernel, Lanes, Simd};
@@ -122,6 +122,8 @@ impl Kernel for BlockSums<'_> {
             log_ratio: LogRatio::new(simd, rate, frame.delta),
             top: S::F32::splat(simd, frame.p.reference),
             largest: (lowest, lowest),
+            excess: Excess::new(simd),
+            shannon: in_lanes(simd, std::hint::black_box(JENSEN_SHANNON)),
         };
         let blocks = [Block::new(p, f64::NEG_INFINITY), Block::new(q, f64::NEG_INFINITY)];
         let sums = sums(simd, p.classes(), blocks, &mut step);
@@ -135,6 +137,9 @@ struct CloseStep<V: Lanes> {
     log_ratio: LogRatio<V>,
     top: V,
     largest: (V, V),
+    /// g, over t².
+    excess: Excess<V>,
+    shannon: [V; JENSEN_SHANNON.len()],
 }
 
 /// Jensen–Shannon of a class with log-ratio t over p·t², |t| ≤ 1, lowest degree first: minimax in absolute error, 1.6e-9.
@@ -159,16 +164,16 @@ impl<V: Lanes> Step<V, 2, 0, SUMS> for CloseStep<V> {
         let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
         let t = self.log_ratio.of(x, y);
         let p = self.exps.0.at(x);
-        let excess = excess_near_zero(token, t);
-        let difference = p * (excess - t);
         let squared = t * t;
+        let excess = squared * self.excess.quotient(t);
+        let difference = p * (excess - t);
         let mut q = p + difference;
         let mut variation = half * difference.abs();
         let mut reverse = p * (-excess).mul_add_relaxed(one + t, squared);
-        let mut shannon = p * squared * horner(&in_lanes(token, JENSEN_SHANNON), t);
-        let u = t.abs();
-        if V::any(one.lt(u)) {
-            let near = u.le(one);
+        let mut shannon = p * squared * horner(&self.shannon, t);
+        // |t| ≤ 1 where t² ≤ 1.
+        if V::any(one.lt(squared)) {
+            let (near, u) = (squared.le(one), t.abs());
             let far_q = self.exps.1.at(y);
             let (larger, smaller) = (p.max(far_q), p.min(far_q));
             let r = smaller / larger.max(splat(1e-37));

@@ -26,7 +26,7 @@ use crate::row::runs::{Step, pass};
 use crate::row::scratch::{has_scratch, with_scratch};
 use crate::row::two_floats::TwoFloats;
 use crate::rows::{BLOCK, Block, BlockMut, RowMut};
-use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
+use crate::simd::exp::{Decay, Excess, ScaledExp, exp};
 use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Scalar, Simd};
 use crate::threads::{Blocks, Partials};
 use smallvec::SmallVec;
@@ -413,6 +413,7 @@ impl<const P: bool> CloseSums<'_, P> {
                 ScaledExp::new(token, rate, top * rate, 1.0),
                 ScaledExp::new(token, rate, top * rate - center.value(), 1.0),
             ),
+            excess: Excess::new(token),
         };
         let extremes = Extremes { largest_t: zero, smallest_t: zero, largest_y: view.lowest };
         // Classes past the end have no weight, and t = 0: in f64 lanes as classes that neither row has.
@@ -468,6 +469,8 @@ struct View<V: Lanes> {
     log_ratio: LogRatio<V>,
     /// w, and w·e^(−t) from y; in f32 lanes.
     exps: (ScaledExp<V>, ScaledExp<V>),
+    /// g.
+    excess: Excess<V>,
 }
 
 /// Adds classes to the sums.
@@ -540,10 +543,12 @@ impl<V: Lanes> View<V> {
         let t = if STEADY { self.log_ratio.without_error(x, y) } else { self.log_ratio.of(x, y) };
         let w = self.exps.0.at(x);
         let cross = w * t;
-        let mut excess = w * excess_near_zero(self.token, t);
+        // |t| ≤ 1 where t² ≤ 1.
+        let squared = t * t;
+        let mut excess = w * (squared * self.excess.quotient(t));
         let mut difference = excess - cross;
-        if V::any(one.lt(t.abs())) {
-            let (near, apart) = (t.abs().le(one), self.exps.1.at(y) - w);
+        if V::any(one.lt(squared)) {
+            let (near, apart) = (squared.le(one), self.exps.1.at(y) - w);
             difference = V::select(near, difference, apart);
             excess = V::select(near, excess, apart + cross);
             extremes.largest_t = extremes.largest_t.max(t);

@@ -7,7 +7,7 @@ use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::pair::{Frame, LogRatio};
 use crate::row::two_floats::TwoFloats;
 use crate::rows::Block;
-use crate::simd::exp::{Decay, ScaledExp, excess_near_zero, exp};
+use crate::simd::exp::{Decay, Excess, ScaledExp, exp};
 use crate::simd::{LaneKernel, Lanes, Scalar};
 
 pub(crate) struct CloseGradients<'a> {
@@ -35,6 +35,7 @@ impl LaneKernel for CloseGradients<'_> {
             from_mean: LogRatio::new(token, rate, self.mean),
             scale: V::splat(token, self.gradients.scale * rate),
             rate: V::splat(token, rate),
+            excess: Excess::new(token),
         };
         // Any logit in range pads.
         let absent = self.frame.p.reference;
@@ -54,6 +55,7 @@ struct KlGradients<V: Lanes> {
     from_mean: LogRatio<V>,
     scale: V,
     rate: V,
+    excess: Excess<V>,
 }
 
 impl<V: Lanes> Formulas<V> for KlGradients<V> {
@@ -72,9 +74,11 @@ impl<V: Lanes> Formulas<V> for KlGradients<V> {
         let (x, y) = (self.exps.0.bounded(x), self.exps.1.bounded(y));
         let d = self.log_ratio.of(x, y);
         let p = self.exps.0.at(x);
-        let mut difference = p * (excess_near_zero(token, d) - d);
-        if V::any(one.lt(d.abs())) {
-            difference = V::select(d.abs().le(one), difference, self.exps.1.at(y) - p);
+        // |d| ≤ 1 where d² ≤ 1.
+        let squared = d * d;
+        let mut difference = p * squared.mul_add_relaxed(self.excess.quotient(d), -d);
+        if V::any(one.lt(squared)) {
+            difference = V::select(squared.le(one), difference, self.exps.1.at(y) - p);
         }
         (self.scale * p * self.from_mean.of(x, y), self.scale * difference)
     }
