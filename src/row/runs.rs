@@ -115,7 +115,7 @@ pub(crate) fn pass<V: Lanes, S: Step<V, R, W, N>, const R: usize, const W: usize
     let mut pass = Pass { token, blocks, outputs, memory, totals: [Total::<V>::zero(token); N] };
     let mut start = 0;
     // What is only written is stored as it is to be, without a detour.
-    let only_output = if V::STORES_OTHERWISE && N == 0 && W == 1 { outputs[0] } else { None };
+    let only_output = if V::HAS_SHORT_CUTS && N == 0 && W == 1 { outputs[0] } else { None };
     match only_output.map(|output| (output.dtype(), output.first_aligned::<V>())) {
         Some((_, Some(first))) if first + V::N <= classes => {
             // The first vector covers what comes before the first aligned one.

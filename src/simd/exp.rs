@@ -5,7 +5,7 @@
 //! | function | f32 | f64 |
 //! | --- | --- | --- |
 //! | [`exp`] | 1.4 ULP | 1.3 ULP |
-//! | [`ScaledExp`] | 2.5 ULP | – |
+//! | [`ScaledExp`] | 2.5 ULP | 3.0 ULP |
 //! | [`Decay`]'s `exp` | 1.1 ULP | 1.0 ULP |
 //! | [`Decay`]'s `expm1` | 1.7 ULP | 2.0 ULP |
 //! | [`Decay`]'s `excess` | 6.9 ULP | 8.0 ULP |
@@ -54,7 +54,10 @@ pub(crate) fn saturating_exp<V: Lanes>(token: V::Token, x: V) -> V {
 /// Largest |x·log2(e)/T| of a row's maximum that [`ScaledExp`] takes in f32 lanes; rows reach down to twice this.
 pub(crate) const LARGEST_EXPONENT: f64 = 65_536.0; // 2^16: sums of three such numbers are below the grid's 2^18
 
-/// e^(x/T − c)·w for a constant c and weight w, in f32 lanes.
+/// log2(e) less its f64.
+const LOG2_E_LOW: f64 = 2.035_527_374_093_103_3e-17;
+
+/// e^(x/T − c)·w for a constant c and weight w.
 ///
 /// Its error does not grow with |x|: the part of x·log2(e)/T on a grid (the steps of [`Lanes::Powers`]) never meets the rest,
 /// which the fused multiply-add gives from the exact product. The constant and the weight are in the table.
@@ -80,16 +83,23 @@ impl<V: Lanes> ScaledExp<V> {
     pub(crate) fn new(token: V::Token, inverse_temperature: f64, ln_divisor: f64, weight: f64) -> Self {
         let rate = inverse_temperature * std::f64::consts::LOG2_E;
         let high = V::Scalar::from_f64(rate).to_f64();
+        let low = if V::Scalar::WIDE {
+            inverse_temperature.mul_add(std::f64::consts::LOG2_E, -rate) + inverse_temperature * LOG2_E_LOW
+        } else {
+            rate - high
+        };
         let log2_divisor = ln_divisor * std::f64::consts::LOG2_E;
         let exponent = log2_divisor.round();
+        // What the product is rounded by shows in f64 lanes.
+        let lost = ln_divisor.mul_add(std::f64::consts::LOG2_E, -log2_divisor) + ln_divisor * LOG2_E_LOW;
         let splat = |value| V::splat(token, value);
         // In the order of the logits, which a negative rate turns round.
         let logit = |power: f64| (exponent + power).max(-2.0 * LARGEST_EXPONENT) / rate;
         ScaledExp {
             token,
-            rate: (splat(high), splat(rate - high)),
+            rate: (splat(high), splat(low)),
             grid: splat(V::grid() - exponent),
-            powers: V::powers(token, weight * (exponent - log2_divisor).exp2()),
+            powers: V::powers(token, weight * (exponent - log2_divisor - lost).exp2()),
             floor: splat(-2.0 * LARGEST_EXPONENT / rate),
             zero: splat(logit(V::LOWEST_POWER)),
             nothing: splat(logit(LOWEST_SUMMED_POWER)),

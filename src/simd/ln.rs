@@ -35,7 +35,7 @@ pub(crate) fn atanh_tail<V: Lanes>(token: V::Token, s: V) -> V {
     s * squared * squared.polynomial(token, V::Scalar::ATANH)
 }
 
-/// 2 atanh s − 2s for |s| ≤ 1/3, in f32 lanes.
+/// 2 atanh s − 2s for |s| ≤ 1/3.
 #[inline(always)]
 pub(crate) fn atanh_tail_on_third<V: Lanes>(token: V::Token, s: V) -> V {
     let squared = s * s;

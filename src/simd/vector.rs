@@ -157,7 +157,21 @@ impl Scalar for f64 {
     // f64 lanes reduce first.
     const EXCESS: &'static [f64] = &[0.5];
     const LN_DEFICIT: &'static [f64] = &[0.5];
-    const LN_RATIO: &'static [f64] = &[0.0];
+    // At Chebyshev's nodes: 6e-17.
+    const LN_RATIO: &'static [f64] = &[
+        0.666_666_666_666_666_6,
+        0.400_000_000_000_000_13,
+        0.285_714_285_714_219_4,
+        0.222_222_222_233_319_86,
+        0.181_818_180_860_056_55,
+        0.153_846_202_538_041_63,
+        0.133_331_769_491_381_79,
+        0.117_679_977_672_410_35,
+        0.104_803_992_343_652_74,
+        0.099_420_248_965_547_35,
+        0.063_341_108_517_702_46,
+        0.152_312_626_194_289_84,
+    ];
     // Minimax in relative error, 3.3e-18.
     const ATANH: &'static [f64] = &[
         0.333_333_333_333_333_3,
@@ -191,8 +205,21 @@ pub(super) const EXP2_WHOLE: &[f64] = &[
     0.001_338_144_120_541_609_6,
     0.000_154_173_336_589_599_36,
 ];
-/// f64 lanes take exponentials to the base e only.
-pub(super) const EXP2_WIDE: &[f64] = &[std::f64::consts::LN_2];
+/// For whole steps in f64 lanes: 5e-17.
+pub(super) const EXP2_WIDE: &[f64] = &[
+    std::f64::consts::LN_2,
+    0.240_226_506_959_100_72,
+    0.055_504_108_664_821_625,
+    0.009_618_129_107_628_48,
+    0.001_333_355_814_640_647,
+    0.000_154_035_303_933_707_34,
+    1.525_273_384_155_677_3e-5,
+    1.321_548_680_870_556_3e-6,
+    1.017_805_708_773_394_1e-7,
+    7.054_897_304_155_5e-9,
+    4.455_817_908_336_065e-10,
+    2.572_932_417_736_230_5e-11,
+];
 /// 1.5·2^52, where a unit in the last place is 1.
 pub(super) const WIDE_GRID: f64 = 6_755_399_441_055_744.0;
 
@@ -306,8 +333,9 @@ pub(crate) trait Lanes:
     type Logarithms: Copy;
     /// Number of lanes, at most [`MAX_LANES`].
     const N: usize;
-    /// Whether loops are worth compiling that store vectors past the caches, or rounded.
-    const STORES_OTHERWISE: bool = true;
+    /// Whether loops are worth compiling that are faster than others that do as well: which store vectors past the caches, or
+    /// rounded, and those of f64 lanes for rows that have little in common.
+    const HAS_SHORT_CUTS: bool = true;
     /// The lowest exponent that [`Lanes::power`] takes.
     const LOWEST_POWER: f64 = f64::NEG_INFINITY;
     /// Coefficients of (2^f − 1) / f on half a step of the table to both sides, lowest degree first.

@@ -34,15 +34,18 @@ pub(super) fn compare(
     blocks: &Blocks,
 ) -> Option<RowComparison> {
     let classes = p.row.classes();
-    if !has_scratch(2 * classes) {
+    if !has_scratch(2 * classes, false) {
         return compare_keeping(None, p, q, label, isa, blocks);
     }
-    with_scratch(2 * classes, |memory| compare_keeping(Some(memory.split_at_mut(classes)), p, q, label, isa, blocks))
+    with_scratch(2 * classes, false, |memory| {
+        let places = [memory.block(0, classes), memory.block(classes, classes)];
+        compare_keeping(Some(places), p, q, label, isa, blocks)
+    })
 }
 
 /// The same, with memory for the exponentials of both rows, if there is any.
 fn compare_keeping(
-    memory: Option<(&mut [f32], &mut [f32])>,
+    places: Option<[RowMut<'_>; 2]>,
     p: Distribution<'_>,
     q: Distribution<'_>,
     label: Option<usize>,
@@ -50,8 +53,6 @@ fn compare_keeping(
     blocks: &Blocks,
 ) -> Option<RowComparison> {
     let (classes, rate) = (p.row.classes(), p.inverse_temperature);
-    let mut memory = memory;
-    let places = memory.as_mut().map(|(of_p, of_q)| [RowMut::from(&mut **of_p), RowMut::from(&mut **of_q)]);
     let block = |start, len| {
         let (p, q) = (p.row.block(start, len), q.row.block(start, len));
         match places {
@@ -91,7 +92,7 @@ fn compare_keeping(
     let top1_p = first_largest(p.row, parts_of(|block| block.largest.0), isa)?;
     let top1_q = first_largest(q.row, parts_of(|block| block.largest.1), isa)?;
     let confidence = |row: Row<'_>, side: Side, class: usize| (-side.sum.surprise(row.get(class), rate)).exp();
-    let kept = memory.as_ref().map(|(of_p, of_q)| (Row::from(&**of_p), Row::from(&**of_q)));
+    let kept = places.map(|[of_p, of_q]| (of_p.written(), of_q.written()));
     let second = |start, len| {
         let Some(Some(BlockSums { references, .. })) = parts.get(start / BLOCK) else { return [f64::NAN; 2] };
         let (p, q) = (p.row.block(start, len), q.row.block(start, len));

@@ -1,4 +1,4 @@
-//! Values and slopes of two rows of logits that have little in common, in f32 lanes.
+//! Values and slopes of two rows of logits that have little in common.
 //!
 //! There p and q themselves are accurate enough, without the care that [`Pair`](crate::divergence::Pair) takes of close rows. The
 //! statistics are those that [`far`](crate::row::kl::far) found.
@@ -6,14 +6,14 @@
 use crate::divergence::{Disjoint, DisjointFacts, DisjointPair, DisjointView};
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::lowest_narrow_logit;
-use crate::row::divergence::kept_slopes::{self, Centering, Places, SideSlopes, Sides};
+use crate::row::divergence::kept_slopes::{Centering, Places, SideSlopes, Sides, WriteGradients};
 use crate::row::divergence::second_pass::Sums;
 use crate::row::divergence::slope_sums::{Formula, SUMS, Summed, Terms, in_units, sums_of_block};
 use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, LogRatio, SideFrame};
 use crate::rows::Block;
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, Lanes, Simd};
+use crate::simd::{Isa, Lanes, Scalar};
 use crate::threads::Blocks;
 
 /// Two rows of logits with little in common, or a block of them.
@@ -25,6 +25,8 @@ pub(crate) struct DisjointRows<'a, D> {
     pub(crate) frame: Frame,
     /// KL(p‖q).
     pub(crate) kl: f64,
+    /// Whether f64 lanes take them.
+    pub(crate) wide: bool,
 }
 
 impl<D: Disjoint> DisjointRows<'_, D> {
@@ -43,7 +45,7 @@ impl<D: Disjoint> DisjointRows<'_, D> {
         let wanted = (slopes.0.is_some(), slopes.1.is_some());
         let parts = blocks.map(self.p.row.classes(), |start, len| {
             let places = (slopes.0.map(|side| side.block(start, len)), slopes.1.map(|side| side.block(start, len)));
-            sums_of_block(self.block(start, len), len, isa, wanted, places)
+            sums_of_block(self.block(start, len), len, isa, self.wide, wanted, places)
         });
         let sums = parts.iter().flatten().fold(Sums::default(), |all, &part| all.merge(part));
         // a − p·Σa is a − wp·(Σa/w).
@@ -70,38 +72,41 @@ impl<D: Disjoint> DisjointRows<'_, D> {
         });
         blocks.map(self.p.row.classes(), |start, len| {
             let [p, q] = [p, q].map(|side| side.map(|side| side.block(start, len)));
-            kept_slopes::write(isa, (p, q), gradients.block(start, len));
+            let gradients = gradients.block(start, len);
+            isa.run_lanes(self.wide, WriteGradients { sides: (p, q), gradients });
         });
     }
 }
 
 impl<D: Disjoint> Summed for DisjointRows<'_, D> {
-    type Formula<V: Lanes<Scalar = f32>> = View<V, D::View<V>>;
+    const WIDE: bool = true;
+
+    type Formula<V: Lanes> = View<V, D::View<V>>;
 
     /// Padded with logits of probability 0.
     #[inline(always)]
-    fn blocks(&self) -> [Block<'_, f32>; 2] {
+    fn blocks<T: Scalar>(&self) -> [Block<'_, T>; 2] {
         let lowest = lowest_narrow_logit(self.p.inverse_temperature);
         [Block::new(self.p.row, lowest), Block::new(self.q.row, lowest)]
     }
 
     #[inline(always)]
-    fn formula<S: Simd>(&self, simd: S) -> View<S::F32, D::View<S::F32>> {
+    fn formula<V: Lanes>(&self, token: V::Token) -> View<V, D::View<V>> {
         let DisjointRows { divergence, p, frame, kl, .. } = *self;
         let rate = p.inverse_temperature;
         let facts = DisjointFacts { inverse_temperature: rate, delta: frame.delta.value(), kl };
         let weights = divergence.weights();
-        let exp = |side: SideFrame, weight: f64| side.weighted_exp(simd, rate, weight);
+        let exp = |side: SideFrame, weight: f64| side.weighted_exp(token, rate, weight);
         View {
-            token: simd,
+            token,
             exps: (exp(frame.p, weights.0), exp(frame.q, weights.1)),
-            log_ratio: LogRatio::new(simd, rate, frame.delta),
-            of_divergence: divergence.view::<S::F32>(simd, facts),
+            log_ratio: LogRatio::new(token, rate, frame.delta),
+            of_divergence: divergence.view::<V>(token, facts),
         }
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&self, _: Self::Formula<S::F32>, sums: [f64; SUMS]) -> Option<Sums> {
+    fn found<V: Lanes>(&self, _: Self::Formula<V>, sums: [f64; SUMS]) -> Option<Sums> {
         Some(in_units(sums, 1.0, 1.0, 1.0))
     }
 }

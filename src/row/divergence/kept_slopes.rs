@@ -1,5 +1,5 @@
-//! Gradients of logits, (a − p·Σa) times a number, from slopes a that were kept when they were summed, in f32 lanes: one
-//! exponential, and nothing of the divergence.
+//! Gradients of logits, (a − p·Σa) times a number, from slopes a that were kept when they were summed: one exponential, and
+//! nothing of the divergence.
 
 use crate::row::distribution::scan::lowest_narrow_logit;
 use crate::row::gradients::RowGradients;
@@ -8,7 +8,7 @@ use crate::row::runs::{Step, pass};
 use crate::row::scratch::{has_scratch, with_scratch};
 use crate::rows::{Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, Kernel, Lanes, Simd};
+use crate::simd::{LaneKernel, Lanes, Scalar};
 
 /// Of p, and of q.
 pub(crate) type Sides<T> = (T, T);
@@ -41,7 +41,7 @@ impl<'a> SideSlopes<'a> {
 
     /// To read: the logits, padded with those of probability 0, and the slopes.
     #[inline(always)]
-    fn blocks(self) -> [Block<'a, f32>; 2] {
+    fn blocks<T: Scalar>(self) -> [Block<'a, T>; 2] {
         [Block::new(self.row, lowest_narrow_logit(self.rate)), Block::new(self.slopes, 0.0)]
     }
 
@@ -56,31 +56,27 @@ impl<'a> SideSlopes<'a> {
 }
 
 /// Writes the gradients of a block.
-pub(crate) fn write(isa: Isa, sides: Sides<Option<SideSlopes<'_>>>, gradients: RowGradients<'_>) {
-    isa.run(GradientsKernel { sides, gradients });
+pub(crate) struct WriteGradients<'a> {
+    pub(crate) sides: Sides<Option<SideSlopes<'a>>>,
+    pub(crate) gradients: RowGradients<'a>,
 }
 
-struct GradientsKernel<'a> {
-    sides: Sides<Option<SideSlopes<'a>>>,
-    gradients: RowGradients<'a>,
-}
-
-impl Kernel for GradientsKernel<'_> {
+impl LaneKernel for WriteGradients<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<V: Lanes>(self, token: V::Token) {
         let (of_p, of_q) = (self.gradients.p.map(BlockMut::new), self.gradients.q.map(BlockMut::new));
         match self.sides {
             (Some(p), Some(q)) => {
-                let mut step = Both(p.centered::<S::F32>(simd), q.centered::<S::F32>(simd));
+                let mut step = Both(p.centered::<V>(token), q.centered::<V>(token));
                 let ([x, a], [y, b]) = (p.blocks(), q.blocks());
                 // All that is read of a class is read before either gradient is written, which may be over either row.
-                pass(simd, p.row.classes(), [x, a, y, b], [of_p, of_q], &mut step);
+                pass(token, p.row.classes(), [x, a, y, b], [of_p, of_q], &mut step);
             }
             (Some(side), None) | (None, Some(side)) => {
-                let mut step = One(side.centered::<S::F32>(simd));
-                pass(simd, side.row.classes(), side.blocks(), [of_p.or(of_q)], &mut step);
+                let mut step = One(side.centered::<V>(token));
+                pass(token, side.row.classes(), side.blocks(), [of_p.or(of_q)], &mut step);
             }
             (None, None) => {}
         }
@@ -118,18 +114,17 @@ impl<V: Lanes> Step<V, 4, 2, 0> for Both<V> {
     }
 }
 
-/// Whether there is memory for the slopes of the wanted sides of rows of so many classes.
-pub(crate) fn has_slopes(classes: usize, wanted: Sides<bool>) -> bool {
-    has_scratch((usize::from(wanted.0) + usize::from(wanted.1)) * classes)
+/// Whether there is memory for the slopes of the wanted sides of rows of so many classes, found in f32 or in f64 lanes.
+pub(crate) fn has_slopes(classes: usize, wanted: Sides<bool>, wide: bool) -> bool {
+    has_scratch((usize::from(wanted.0) + usize::from(wanted.1)) * classes, wide)
 }
 
 /// Calls `run` with places for the slopes of the wanted sides of rows of so many classes.
-pub(crate) fn with_slopes<R>(classes: usize, wanted: Sides<bool>, run: impl FnOnce(Places<'_>) -> R) -> R {
+pub(crate) fn with_slopes<R>(classes: usize, wanted: Sides<bool>, wide: bool, run: impl FnOnce(Places<'_>) -> R) -> R {
     let of_p = if wanted.0 { classes } else { 0 };
     let of_q = if wanted.1 { classes } else { 0 };
-    with_scratch(of_p + of_q, |memory| {
-        let (p, q) = memory.split_at_mut(of_p);
-        run((wanted.0.then(|| RowMut::from(p)), wanted.1.then(|| RowMut::from(q))))
+    with_scratch(of_p + of_q, wide, |memory| {
+        run((wanted.0.then(|| memory.block(0, of_p)), wanted.1.then(|| memory.block(of_p, of_q))))
     })
 }
 

@@ -81,7 +81,8 @@ pub(crate) fn divergence_of_known<D: Divergence>(
         p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
     let many = D::IS_KL || p.row.classes() > FEW;
     let narrow = one_rate && many && p.allows_narrow_lanes() && q.allows_narrow_lanes();
-    let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow, known };
+    let plain_wide = one_rate && many && !narrow;
+    let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow, plain_wide, known };
     if D::HAS_STATISTIC
         && let Some(statistic) = divergence.statistic()
     {
@@ -101,9 +102,9 @@ pub(crate) fn divergence_of_known<D: Divergence>(
 enum Way {
     /// KL of probabilities taken as given, in one pass: the value.
     Probabilities,
-    /// KL of logits that have little in common: f32 lanes, one pass and one for the gradients.
+    /// KL of logits that have little in common: one pass and one for the gradients.
     Far,
-    /// Other divergences of such rows, in f32 lanes with the statistics of that pass; up to some width.
+    /// Other divergences of such rows, with the statistics of that pass; up to some width.
     Disjoint,
     /// Logits that have much in common: KL in one pass and one for the gradients, others with its statistics, by polynomials.
     Close,
@@ -138,6 +139,8 @@ struct Task<'a, D> {
     one_rate: bool,
     /// Whether f32 lanes may take them.
     narrow: bool,
+    /// Whether f64 lanes may take them in the ways of rows that have little in common.
+    plain_wide: bool,
     known: &'a Known,
 }
 
@@ -168,9 +171,9 @@ impl<D: Divergence> Task<'_, D> {
         let wide = lost || asked;
         match way {
             Way::Probabilities if D::IS_KL => self.probabilities(),
-            Way::Far if D::IS_KL && !wide => self.far(),
+            Way::Far if D::IS_KL && (!wide || self.plain_wide) => self.far(),
             // Also of divergences whose parameters ask for f64 lanes otherwise.
-            Way::Disjoint if !D::IS_KL && self.narrow => self.disjoint(),
+            Way::Disjoint if !D::IS_KL && (self.narrow || self.plain_wide) => self.disjoint(),
             Way::Close if D::IS_KL && self.one_rate => self.close_kl(wide),
             Way::Close if !D::IS_KL && !lost => self.close(asked),
             Way::Passes if !wide => self.passes(false),
@@ -192,19 +195,19 @@ impl<D: Divergence> Task<'_, D> {
     }
 
     fn far(&self) -> Outcome {
-        let Task { p, q, isa, blocks, .. } = *self;
+        let Task { p, q, isa, blocks, plain_wide: wide, .. } = *self;
         let wanted = self.wanted();
         if let RowGradients { scale, p: None, q: Some(out) } = self.gradients
-            && Far::keeps(p.row.classes())
+            && Far::keeps(p.row.classes(), wide)
         {
-            return match Far::with_gradient_of_q(p, q, isa, blocks, out, scale) {
+            return match Far::with_gradient_of_q(p, q, isa, blocks, wide, out, scale) {
                 Some((far, true)) => Outcome::Done(far.value),
                 Some((far, false)) => Outcome::Value { value: far.value, needs_wide_lanes: false },
                 None => Outcome::Nothing,
             };
         }
-        match Far::new(p, q, isa, blocks, wanted) {
-            Some(far) if wanted == (false, false) || far.write(p, q, isa, blocks, &self.gradients) => {
+        match Far::new(p, q, isa, blocks, wide, wanted) {
+            Some(far) if wanted == (false, false) || far.write(p, q, isa, blocks, wide, &self.gradients) => {
                 Outcome::Done(far.value)
             }
             Some(far) => Outcome::Value { value: far.value, needs_wide_lanes: false },
@@ -213,23 +216,24 @@ impl<D: Divergence> Task<'_, D> {
     }
 
     fn far_if_disjoint(&self) -> Option<Far> {
-        let Task { p, q, isa, blocks, .. } = *self;
-        *self.known.far.get_or_init(|| Far::new(p, q, isa, blocks, (false, false)).filter(Far::is_disjoint))
+        let Task { p, q, isa, blocks, plain_wide: wide, .. } = *self;
+        let found = || Far::new(p, q, isa, blocks, wide, (false, false)).filter(Far::is_disjoint);
+        *self.known.far.get_or_init(found)
     }
 
     fn disjoint(&self) -> Outcome {
-        let Task { p, q, isa, blocks, .. } = *self;
+        let Task { p, q, isa, blocks, plain_wide: wide, .. } = *self;
         let Some(divergence) = self.divergence.for_disjoint_rows() else {
             return Outcome::Nothing;
         };
         // The value stays that of this way where others write the gradients.
-        let keeps = has_slopes(p.row.classes(), self.wanted());
+        let keeps = has_slopes(p.row.classes(), self.wanted(), wide);
         let wanted = if keeps { self.wanted() } else { (false, false) };
         let Some(far) = self.far_if_disjoint() else {
             return Outcome::Nothing;
         };
-        let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature), kl: far.value };
-        with_slopes(p.row.classes(), wanted, |slopes| {
+        let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature), kl: far.value, wide };
+        with_slopes(p.row.classes(), wanted, wide, |slopes| {
             let sums = rows.sums(isa, blocks, slopes);
             let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
                 return Outcome::Nothing;
@@ -285,8 +289,8 @@ impl<D: Divergence> Task<'_, D> {
         };
         let statistics = Statistics::of_close_rows(close, p.inverse_temperature);
         let (classes, wanted) = (p.row.classes(), self.wanted());
-        let kept = if series.is_some() && has_slopes(classes, wanted) { wanted } else { (false, false) };
-        with_slopes(classes, kept, |slopes| {
+        let kept = if series.is_some() && has_slopes(classes, wanted, false) { wanted } else { (false, false) };
+        with_slopes(classes, kept, false, |slopes| {
             let blocks_near = NearBlocks::Spans(&close.spans);
             let near = series.as_ref().map(|series| Near { series, blocks: blocks_near, wanted, slopes });
             Call { divergence, p, q, isa, blocks, wide: false, statistics, near }.finish(self.gradients)

@@ -3,7 +3,7 @@
 use crate::divergence::Class;
 use crate::row::distribution::Distribution;
 use crate::row::divergence::gradient_writer::Rule;
-use crate::row::divergence::kept_slopes::{self, Centering, Places, SideSlopes, Sides};
+use crate::row::divergence::kept_slopes::{Centering, Places, SideSlopes, Sides, WriteGradients};
 use crate::row::divergence::second_pass::Sums;
 use crate::row::divergence::series::{Form, Series, Smooth, TERMS};
 use crate::row::divergence::slope_sums::{Formula, SUMS, Summed, Terms, in_units, sums_of_block};
@@ -12,7 +12,7 @@ use crate::row::pair::{Frame, LogRatio};
 use crate::rows::Block;
 use crate::simd::exp::ScaledExp;
 use crate::simd::polynomial::{horner, in_lanes};
-use crate::simd::{Isa, Lanes, Simd};
+use crate::simd::{Isa, Lanes, Narrow, Scalar};
 
 /// A block of two rows of logits with one temperature.
 #[derive(Clone, Copy)]
@@ -29,11 +29,13 @@ impl<'a> NearBlock<'a> {
     pub(crate) fn sums(self, isa: Isa, wanted: Sides<bool>, places: Places<'_>) -> Option<Sums> {
         let classes = self.p.row.classes();
         match &self.series.form {
-            Form::Smooth(smooth) => sums_of_block(SmoothBlock { block: self, smooth }, classes, isa, wanted, places),
-            &Form::Kink(kink) => sums_of_block(KinkBlock { block: self, kink }, classes, isa, wanted, places),
+            Form::Smooth(smooth) => {
+                sums_of_block(SmoothBlock { block: self, smooth }, classes, isa, false, wanted, places)
+            }
+            &Form::Kink(kink) => sums_of_block(KinkBlock { block: self, kink }, classes, isa, false, wanted, places),
             Form::Kinked(smooth, kink) => {
                 let smooth = SmoothBlock { block: self, smooth };
-                sums_of_block(KinkedBlock { smooth, kink: *kink }, classes, isa, wanted, places)
+                sums_of_block(KinkedBlock { smooth, kink: *kink }, classes, isa, false, wanted, places)
             }
         }
     }
@@ -56,12 +58,12 @@ impl<'a> NearBlock<'a> {
                     })
                 },
             );
-        kept_slopes::write(isa, (p, q), gradients);
+        isa.run(Narrow(WriteGradients { sides: (p, q), gradients }));
     }
 
     /// To read, padded with logits of probability 0 and log-ratio 0.
     #[inline(always)]
-    fn blocks(&self) -> [Block<'a, f32>; 2] {
+    fn blocks<T: Scalar>(&self) -> [Block<'a, T>; 2] {
         let rate = self.p.inverse_temperature;
         let absent = self.frame.p.reference - 2000.0 / rate;
         [Block::new(self.p.row, absent), Block::new(self.q.row, absent - self.frame.delta.value() / rate)]
@@ -122,26 +124,28 @@ struct SmoothFormula<V: Lanes> {
 }
 
 impl Summed for SmoothBlock<'_> {
-    type Formula<V: Lanes<Scalar = f32>> = SmoothFormula<V>;
+    const WIDE: bool = false;
+
+    type Formula<V: Lanes> = SmoothFormula<V>;
 
     #[inline(always)]
-    fn blocks(&self) -> [Block<'_, f32>; 2] {
+    fn blocks<T: Scalar>(&self) -> [Block<'_, T>; 2] {
         self.block.blocks()
     }
 
     #[inline(always)]
-    fn formula<S: Simd>(&self, simd: S) -> SmoothFormula<S::F32> {
+    fn formula<V: Lanes>(&self, token: V::Token) -> SmoothFormula<V> {
         let Smooth { value, d_ln_p, d_ln_q } = self.smooth;
         SmoothFormula {
-            view: View::new(simd, &self.block),
-            value: in_lanes(simd, value.coefficients),
-            d_ln_p: in_lanes(simd, d_ln_p.coefficients),
-            d_ln_q: in_lanes(simd, d_ln_q.coefficients),
+            view: View::new(token, &self.block),
+            value: in_lanes(token, value.coefficients),
+            d_ln_p: in_lanes(token, d_ln_p.coefficients),
+            d_ln_q: in_lanes(token, d_ln_q.coefficients),
         }
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&self, formula: SmoothFormula<S::F32>, sums: [f64; SUMS]) -> Option<Sums> {
+    fn found<V: Lanes>(&self, formula: SmoothFormula<V>, sums: [f64; SUMS]) -> Option<Sums> {
         let Smooth { value, d_ln_p, d_ln_q } = self.smooth;
         self.block.within_reach(&formula.view, in_units(sums, value.scale, d_ln_p.scale, d_ln_q.scale))
     }
@@ -181,20 +185,22 @@ struct KinkFormula<V: Lanes> {
 }
 
 impl Summed for KinkBlock<'_> {
-    type Formula<V: Lanes<Scalar = f32>> = KinkFormula<V>;
+    const WIDE: bool = false;
+
+    type Formula<V: Lanes> = KinkFormula<V>;
 
     #[inline(always)]
-    fn blocks(&self) -> [Block<'_, f32>; 2] {
+    fn blocks<T: Scalar>(&self) -> [Block<'_, T>; 2] {
         self.block.blocks()
     }
 
     #[inline(always)]
-    fn formula<S: Simd>(&self, simd: S) -> KinkFormula<S::F32> {
-        KinkFormula { token: simd, view: View::new(simd, &self.block) }
+    fn formula<V: Lanes>(&self, token: V::Token) -> KinkFormula<V> {
+        KinkFormula { token, view: View::new(token, &self.block) }
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&self, formula: KinkFormula<S::F32>, sums: [f64; SUMS]) -> Option<Sums> {
+    fn found<V: Lanes>(&self, formula: KinkFormula<V>, sums: [f64; SUMS]) -> Option<Sums> {
         self.block.within_reach(&formula.view, in_units(sums, self.kink, self.kink, -self.kink))
     }
 }
@@ -225,24 +231,26 @@ struct KinkedFormula<V: Lanes> {
 }
 
 impl Summed for KinkedBlock<'_> {
-    type Formula<V: Lanes<Scalar = f32>> = KinkedFormula<V>;
+    const WIDE: bool = false;
+
+    type Formula<V: Lanes> = KinkedFormula<V>;
 
     #[inline(always)]
-    fn blocks(&self) -> [Block<'_, f32>; 2] {
+    fn blocks<T: Scalar>(&self) -> [Block<'_, T>; 2] {
         self.smooth.blocks()
     }
 
     #[inline(always)]
-    fn formula<S: Simd>(&self, simd: S) -> KinkedFormula<S::F32> {
+    fn formula<V: Lanes>(&self, token: V::Token) -> KinkedFormula<V> {
         let Smooth { value, d_ln_p, d_ln_q } = self.smooth.smooth;
-        let kink = |scale: f64| S::F32::splat(simd, self.kink / scale);
+        let kink = |scale: f64| V::splat(token, self.kink / scale);
         let kinks = [kink(value.scale), kink(d_ln_p.scale), kink(-d_ln_q.scale)];
-        KinkedFormula { token: simd, smooth: self.smooth.formula(simd), kinks }
+        KinkedFormula { token, smooth: self.smooth.formula(token), kinks }
     }
 
     #[inline(always)]
-    fn found<S: Simd>(&self, formula: KinkedFormula<S::F32>, sums: [f64; SUMS]) -> Option<Sums> {
-        self.smooth.found::<S>(formula.smooth, sums)
+    fn found<V: Lanes>(&self, formula: KinkedFormula<V>, sums: [f64; SUMS]) -> Option<Sums> {
+        self.smooth.found::<V>(formula.smooth, sums)
     }
 }
 

@@ -1,11 +1,11 @@
-//! What f32 lanes sum of a divergence and of its slopes, which are kept where they are asked for.
+//! Sums of a divergence and of its slopes, which are kept where they are asked for.
 
 use crate::divergence::Class;
 use crate::row::divergence::kept_slopes::{Places, Sides};
 use crate::row::divergence::second_pass::{Norms, Sums};
 use crate::row::runs::{Step, pass};
-use crate::rows::{Block, BlockMut};
-use crate::simd::{Isa, Kernel, Lanes, Simd};
+use crate::rows::{Block, BlockMut, RowMut};
+use crate::simd::{Isa, LaneKernel, Lanes, Narrow, Scalar, Wide};
 
 /// What is computed of a class: value and slopes, and p and q or multiples of them.
 #[derive(Clone, Copy)]
@@ -22,15 +22,18 @@ pub(crate) trait Formula<V: Lanes> {
 
 /// A block of two rows with its formula.
 pub(crate) trait Summed: Copy {
+    /// Whether f64 lanes ever take it.
+    const WIDE: bool;
+
     /// Of a vector of classes.
-    type Formula<V: Lanes<Scalar = f32>>: Formula<V>;
+    type Formula<V: Lanes>: Formula<V>;
 
     /// To be read, padded with classes that add nothing.
-    fn blocks(&self) -> [Block<'_, f32>; 2];
+    fn blocks<T: Scalar>(&self) -> [Block<'_, T>; 2];
     /// `#[inline(always)]`.
-    fn formula<S: Simd>(&self, simd: S) -> Self::Formula<S::F32>;
+    fn formula<V: Lanes>(&self, token: V::Token) -> Self::Formula<V>;
     /// The sums, of which the formula may have units of its own; `None` where it was not for these classes. `#[inline(always)]`.
-    fn found<S: Simd>(&self, formula: Self::Formula<S::F32>, sums: [f64; SUMS]) -> Option<Sums>;
+    fn found<V: Lanes>(&self, formula: Self::Formula<V>, sums: [f64; SUMS]) -> Option<Sums>;
 }
 
 /// Σf and, of the wanted sides, sums and norms of the slopes, which are written where there is a place for them.
@@ -38,23 +41,28 @@ pub(crate) fn sums_of_block<B: Summed>(
     block: B,
     classes: usize,
     isa: Isa,
+    wide: bool,
     wanted: Sides<bool>,
     places: Places<'_>,
 ) -> Option<Sums> {
-    let (of_p, of_q) = (places.0.map(BlockMut::new), places.1.map(BlockMut::new));
     match wanted {
-        (false, false) => isa.run(SumsKernel::<B, false, false, 0>(block, classes, [])),
-        (false, true) => isa.run(SumsKernel::<B, false, true, 1>(block, classes, [of_q])),
-        (true, false) => isa.run(SumsKernel::<B, true, false, 1>(block, classes, [of_p])),
-        (true, true) => isa.run(SumsKernel::<B, true, true, 2>(block, classes, [of_p, of_q])),
+        (false, false) => run::<B, _>(isa, wide, SumsKernel::<B, false, false, 0>(block, classes, [])),
+        (false, true) => run::<B, _>(isa, wide, SumsKernel::<B, false, true, 1>(block, classes, [places.1])),
+        (true, false) => run::<B, _>(isa, wide, SumsKernel::<B, true, false, 1>(block, classes, [places.0])),
+        (true, true) => run::<B, _>(isa, wide, SumsKernel::<B, true, true, 2>(block, classes, [places.0, places.1])),
     }
+}
+
+/// What f64 lanes never take is not compiled for them.
+fn run<B: Summed, K: LaneKernel>(isa: Isa, wide: bool, kernel: K) -> K::Output {
+    if B::WIDE && wide { isa.run(Wide(kernel)) } else { isa.run(Narrow(kernel)) }
 }
 
 /// Σf; Σa, Σa², Σa·p and Σp² for the slopes a of p; the same of q.
 pub(crate) const SUMS: usize = 9;
 
 /// Sums of a block of so many classes, with those of the slopes of p, of q, or both, which are written to the `W` outputs.
-struct SumsKernel<'a, B, const P: bool, const Q: bool, const W: usize>(B, usize, [Option<BlockMut<'a, f32>>; W]);
+struct SumsKernel<'a, B, const P: bool, const Q: bool, const W: usize>(B, usize, [Option<RowMut<'a>>; W]);
 
 /// Adds classes to the sums.
 struct SumsStep<F, const P: bool, const Q: bool>(F);
@@ -79,15 +87,22 @@ impl<F, const P: bool, const Q: bool> SumsStep<F, P, Q> {
 
 macro_rules! sums_kernel {
     ($p:literal, $q:literal, $w:literal, |$class:ident| $kept:expr) => {
-        impl<B: Summed> Kernel for SumsKernel<'_, B, $p, $q, $w> {
+        impl<B: Summed> LaneKernel for SumsKernel<'_, B, $p, $q, $w> {
             type Output = Option<Sums>;
 
             #[inline(always)]
-            fn run<S: Simd>(self, simd: S) -> Option<Sums> {
-                let SumsKernel(block, classes, outputs) = self;
-                let mut step = SumsStep::<B::Formula<S::F32>, $p, $q>(block.formula(simd));
-                let sums = pass(simd, classes, block.blocks(), outputs, &mut step);
-                block.found::<S>(step.0, sums)
+            fn run<V: Lanes>(self, token: V::Token) -> Option<Sums> {
+                if V::Scalar::WIDE && !V::HAS_SHORT_CUTS {
+                    return None;
+                }
+                let SumsKernel(block, classes, places) = self;
+                let mut outputs = [None; $w];
+                for (output, place) in outputs.iter_mut().zip(places) {
+                    *output = place.map(BlockMut::new);
+                }
+                let mut step = SumsStep::<B::Formula<V>, $p, $q>(block.formula::<V>(token));
+                let sums = pass(token, classes, block.blocks(), outputs, &mut step);
+                block.found::<V>(step.0, sums)
             }
         }
 

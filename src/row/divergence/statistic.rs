@@ -17,36 +17,40 @@ impl<D: Divergence> Task<'_, D> {
     pub(super) fn measure(&self, statistic: Statistic) -> f64 {
         match statistic {
             Statistic::Acceptance { narrow_up_to } => {
-                let narrowly = self.narrow.then(|| self.acceptance(self.one_rate, true));
+                let narrowly = self.narrow.then(|| self.acceptance(true));
                 let enough = narrowly.filter(|&acceptance| acceptance <= narrow_up_to);
-                // In f64 lanes, close rows have no way of their own to it.
-                enough.unwrap_or_else(|| self.acceptance(false, false))
+                enough.unwrap_or_else(|| self.acceptance(false))
             }
             Statistic::HeadOfGap { mass } => self.head_of_gap(mass),
         }
     }
 
     /// Σ min(p, q).
-    fn acceptance(&self, one_rate: bool, narrow: bool) -> f64 {
-        let Task { p, q, isa, blocks, known, .. } = *self;
+    fn acceptance(&self, narrow: bool) -> f64 {
+        let Task { p, q, isa, blocks, known, plain_wide, .. } = *self;
         let gradients = RowGradients { scale: 1.0, p: None, q: None };
-        let task = Task { divergence: NegLogAcceptance::NEW, p, q, isa, blocks, gradients, one_rate, narrow, known };
+        // In f64 lanes, close rows have no way of their own to it.
+        let one_rate = narrow && self.one_rate;
+        let divergence = NegLogAcceptance::NEW;
+        let task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow, plain_wide, known };
         (-task.run()).exp()
     }
 
     fn head_of_gap(&self, mass: f64) -> f64 {
         /// Σ |p − q| of the head and of the tail from which on the differences of p and q themselves will do.
         const LARGE: f64 = 0.25;
-        let Task { p, q, isa, blocks, .. } = *self;
-        if self.narrow {
-            if let Some(far) = self.far_if_disjoint() {
-                let smallest = self.smallest_of_head(mass, far.p(), false);
-                let frame = far.frame(p.inverse_temperature);
-                let gap = self.gap(|p, q| isa.run(Narrow(GapKernel::<false> { p, q, frame, smallest })));
-                if gap.head.min(gap.tail) >= LARGE {
-                    return gap.head_per_tail();
-                }
+        let Task { p, q, isa, blocks, plain_wide: wide, .. } = *self;
+        if (self.narrow || wide)
+            && let Some(far) = self.far_if_disjoint()
+        {
+            let smallest = self.smallest_of_head(mass, far.p(), wide);
+            let frame = far.frame(p.inverse_temperature);
+            let gap = self.gap(|p, q| isa.run_lanes(wide, GapKernel::<false> { p, q, frame, smallest }));
+            if gap.head.min(gap.tail) >= LARGE {
+                return gap.head_per_tail();
             }
+        }
+        if self.narrow {
             let found = match self.rows_in_common() {
                 Some(close) => Some((close.frame(p.inverse_temperature), close.p)),
                 None => Statistics::new(p, q, isa, blocks, false, true)

@@ -27,7 +27,7 @@ use crate::row::scratch::{has_scratch, with_scratch};
 use crate::row::two_floats::TwoFloats;
 use crate::rows::{BLOCK, Block, BlockMut, RowMut};
 use crate::simd::exp::{Decay, Excess, ScaledExp, exp};
-use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Scalar, Simd};
+use crate::simd::{Isa, Kernel, LaneKernel, Lanes, Narrow, Scalar, Simd};
 use crate::threads::{Blocks, Partials};
 use smallvec::SmallVec;
 
@@ -158,9 +158,8 @@ impl Close {
         gradients: &RowGradients<'_>,
     ) -> Option<(Self, bool)> {
         let (classes, rate) = (p.row.classes(), p.inverse_temperature);
-        with_scratch(2 * classes, |memory| {
-            let (weights, differences) = memory.split_at_mut(classes);
-            let places = [RowMut::from(weights), RowMut::from(differences)];
+        with_scratch(2 * classes, false, |memory| {
+            let places = [memory.block(0, classes), memory.block(classes, classes)];
             let by_blocks = |center| {
                 blocks.map(classes, |start, len| {
                     let (p, q) = (p.block(start, len), q.block(start, len));
@@ -184,12 +183,12 @@ impl Close {
                     let weight = ((block.p.largest - close.p.largest) * rate - close.p.ln_sum()).exp();
                     let h = block.center.minus(close.delta);
                     let [weights, differences] = places.map(|place| place.written().block(start, len));
-                    isa.run(Difference {
+                    isa.run(Narrow(Difference {
                         from: Minuend::Kept(Factored(differences, weight * (-h).exp())),
                         less: Factored(weights, -weight * (-h).exp_m1()),
                         scale: gradients.scale * rate,
                         out: out.block(start, len),
-                    });
+                    }));
                 });
             }
             Some((close, true))
@@ -198,7 +197,7 @@ impl Close {
 
     /// Whether there is memory for that.
     pub(crate) fn keeps(classes: usize) -> bool {
-        has_scratch(2 * classes)
+        has_scratch(2 * classes, false)
     }
 
     /// Passes over all blocks, about centers of their own and then about better ones.

@@ -4,7 +4,7 @@ use crate::row::distribution::scan::lowest_narrow_logit;
 use crate::row::runs::{Step, pass};
 use crate::rows::{Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Kernel, Lanes, Simd};
+use crate::simd::{LaneKernel, Lanes};
 
 /// (from − less)·scale: the scale last, so that it multiplies the same numbers whatever it is.
 pub(crate) struct Difference<'a> {
@@ -23,24 +23,24 @@ pub(crate) enum Minuend<'a> {
     ExpOf(Row<'a>, f64, f64),
 }
 
-impl Kernel for Difference<'_> {
+impl LaneKernel for Difference<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<V: Lanes>(self, token: V::Token) {
         let Difference { from, less: Factored(less, factor), scale, out } = self;
         let classes = less.classes();
-        let (minus, scale) = (S::F32::splat(simd, -factor), S::F32::splat(simd, scale));
+        let (minus, scale) = (V::splat(token, -factor), V::splat(token, scale));
         let (less, out) = (Block::new(less, 0.0), [Some(BlockMut::new(out))]);
         match from {
             Minuend::Kept(Factored(kept, factor)) => {
-                let mut step = FromKept { factor: S::F32::splat(simd, factor), minus, scale };
-                pass(simd, classes, [less, Block::new(kept, 0.0)], out, &mut step);
+                let mut step = FromKept { factor: V::splat(token, factor), minus, scale };
+                pass(token, classes, [less, Block::new(kept, 0.0)], out, &mut step);
             }
             Minuend::ExpOf(logits, rate, ln_divisor) => {
-                let exp = ScaledExp::<S::F32>::new(simd, rate, ln_divisor, 1.0);
+                let exp = ScaledExp::<V>::new(token, rate, ln_divisor, 1.0);
                 let mut step = FromLogits { exp, minus, scale };
-                pass(simd, classes, [less, Block::new(logits, lowest_narrow_logit(rate))], out, &mut step);
+                pass(token, classes, [less, Block::new(logits, lowest_narrow_logit(rate))], out, &mut step);
             }
         }
     }

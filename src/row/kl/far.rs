@@ -1,4 +1,4 @@
-//! KL of two rows of logits that have little in common: plain sums in f32 lanes, one exponential a logit, one pass.
+//! KL of two rows of logits that have little in common: plain sums, one exponential a logit, one pass.
 //!
 //! The value is Σp(x − y)/T less the difference of the two log-sum-exp. Its error is that of the exponentials, relative
 //! to Σp|d| + 1 ≤ value + 3 (where q > p, p|d| ≤ q − p), so that it serves for large values only; smaller ones have
@@ -10,6 +10,7 @@
 //!
 //! Other divergences of rows that have nothing in common take their probabilities from here.
 
+use crate::element::Element;
 use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
 use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
@@ -20,7 +21,7 @@ use crate::row::runs::{Step, pass};
 use crate::row::scratch::{has_scratch, with_scratch};
 use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, Kernel, Lanes, Simd};
+use crate::simd::{Isa, LaneKernel, Lanes, Scalar};
 use crate::threads::Blocks;
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
@@ -65,26 +66,27 @@ impl Far {
         q: Distribution<'_>,
         isa: Isa,
         blocks: &Blocks,
+        wide: bool,
         wanted: (bool, bool),
     ) -> Option<Self> {
-        Self::is_likely(p, q, isa).then_some(())?;
+        Self::is_likely(p, q, isa, wide).then_some(())?;
         let parts = blocks.map(p.row.classes(), |start, len| {
             let (p, q) = (p.block(start, len), q.block(start, len));
             match wanted {
-                (false, false) => isa.run(FarSums::<false, false> { p, q }),
-                (false, true) => isa.run(FarSums::<false, true> { p, q }),
-                (true, false) => isa.run(FarSums::<true, false> { p, q }),
-                (true, true) => isa.run(FarSums::<true, true> { p, q }),
+                (false, false) => isa.run_lanes(wide, FarSums::<false, false> { p, q }),
+                (false, true) => isa.run_lanes(wide, FarSums::<false, true> { p, q }),
+                (true, false) => isa.run_lanes(wide, FarSums::<true, false> { p, q }),
+                (true, true) => isa.run_lanes(wide, FarSums::<true, true> { p, q }),
             }
         });
         Self::merge(&parts, p.inverse_temperature).filter(Far::is_accurate)
     }
 
     /// Rows that are close are mostly close in their first classes already.
-    fn is_likely(p: Distribution<'_>, q: Distribution<'_>, isa: Isa) -> bool {
+    fn is_likely(p: Distribution<'_>, q: Distribution<'_>, isa: Isa, wide: bool) -> bool {
         let first = p.row.classes().min(PROBE);
         let (p, q) = (p.block(0, first), q.block(0, first));
-        let found = isa.run(FarSums::<false, false> { p, q });
+        let found = isa.run_lanes(wide, FarSums::<false, false> { p, q });
         Self::merge(&[found], p.inverse_temperature).is_some_and(|far| far.value >= SMALLEST_VALUE)
     }
 
@@ -94,49 +96,47 @@ impl Far {
         q: Distribution<'_>,
         isa: Isa,
         blocks: &Blocks,
+        wide: bool,
         out: RowMut<'_>,
         scale: f64,
     ) -> Option<(Self, bool)> {
-        Self::is_likely(p, q, isa).then_some(())?;
+        Self::is_likely(p, q, isa, wide).then_some(())?;
         let (classes, rate) = (p.row.classes(), p.inverse_temperature);
         // Of wider rows, those of p only.
-        let both = has_scratch(2 * classes);
-        with_scratch(if both { 2 * classes } else { classes }, |memory| {
-            let (of_p, of_q) = memory.split_at_mut(classes);
-            let (p_place, q_place) = (RowMut::from(&mut *of_p), RowMut::from(&mut *of_q));
+        let both = has_scratch(2 * classes, wide);
+        with_scratch(if both { 2 * classes } else { classes }, wide, |memory| {
+            let of_p = memory.block(0, classes);
+            let of_q = both.then(|| memory.block(classes, classes));
             let parts = blocks.map(classes, |start, len| {
                 let (p, q) = (p.block(start, len), q.block(start, len));
-                let of_p = Some(BlockMut::new(p_place.block(start, len)));
-                if both {
-                    isa.run(KeptSums { p, q, kept: [of_p, Some(BlockMut::new(q_place.block(start, len)))] })
-                } else {
-                    isa.run(KeptSums { p, q, kept: [of_p] })
+                let of_p = of_p.block(start, len);
+                match of_q {
+                    Some(of_q) => isa.run_lanes(wide, KeptSums { p, q, kept: [of_p, of_q.block(start, len)] }),
+                    None => isa.run_lanes(wide, KeptSums { p, q, kept: [of_p] }),
                 }
             });
             let far = Self::merge(&parts, rate).filter(Far::is_accurate)?;
             if far.q_gradient_cancels {
                 return Some((far, false));
             }
-            let (of_p, of_q) = (Row::from(&*of_p), Row::from(&*of_q));
             blocks.map(classes, |start, len| {
                 let Some(Some(block)) = parts.get(start / BLOCK) else { return };
                 let weight =
                     |block: LogSumExp, row: LogSumExp| ((block.largest - row.largest) * rate - row.ln_sum()).exp();
-                let from = if both {
-                    Minuend::Kept(Factored(of_q.block(start, len), weight(block.q, far.q)))
-                } else {
-                    Minuend::ExpOf(q.row.block(start, len), rate, far.q.value(rate))
+                let from = match of_q {
+                    Some(of_q) => Minuend::Kept(Factored(of_q.written().block(start, len), weight(block.q, far.q))),
+                    None => Minuend::ExpOf(q.row.block(start, len), rate, far.q.value(rate)),
                 };
-                let less = Factored(of_p.block(start, len), weight(block.p, far.p));
-                isa.run(Difference { from, less, scale: scale * rate, out: out.block(start, len) });
+                let less = Factored(of_p.written().block(start, len), weight(block.p, far.p));
+                isa.run_lanes(wide, Difference { from, less, scale: scale * rate, out: out.block(start, len) });
             });
             Some((far, true))
         })
     }
 
     /// Whether rows of so many classes are not too wide for that.
-    pub(crate) fn keeps(classes: usize) -> bool {
-        has_scratch(classes)
+    pub(crate) fn keeps(classes: usize, wide: bool) -> bool {
+        has_scratch(classes, wide)
     }
 
     fn merge(parts: &[Option<BlockSums>], rate: f64) -> Option<Self> {
@@ -206,6 +206,7 @@ impl Far {
         q: Distribution<'_>,
         isa: Isa,
         blocks: &Blocks,
+        wide: bool,
         gradients: &RowGradients<'_>,
     ) -> bool {
         if (gradients.p.is_some() && self.p_gradient_cancels) || (gradients.q.is_some() && self.q_gradient_cancels) {
@@ -213,13 +214,16 @@ impl Far {
         }
         let rate = p.inverse_temperature;
         blocks.map(p.row.classes(), |start, len| {
-            isa.run(FarGradients {
-                p: p.block(start, len),
-                q: q.block(start, len),
-                ln_divisors: (self.p.value(rate), self.q.value(rate)),
-                offset: self.delta + self.value,
-                gradients: gradients.block(start, len),
-            });
+            isa.run_lanes(
+                wide,
+                FarGradients {
+                    p: p.block(start, len),
+                    q: q.block(start, len),
+                    ln_divisors: (self.p.value(rate), self.q.value(rate)),
+                    offset: self.delta + self.value,
+                    gradients: gradients.block(start, len),
+                },
+            );
         });
         true
     }
@@ -231,12 +235,12 @@ struct FarSums<'a, const P: bool, const Q: bool> {
     q: Distribution<'a>,
 }
 
-impl<const P: bool, const Q: bool> Kernel for FarSums<'_, P, Q> {
+impl<const P: bool, const Q: bool> LaneKernel for FarSums<'_, P, Q> {
     type Output = Option<BlockSums>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        sums_of_block::<S, P, Q, 0>(simd, self.p, self.q, [])
+    fn run<V: Lanes>(self, token: V::Token) -> Option<BlockSums> {
+        sums_of_block::<V, P, Q, 0>(token, self.p, self.q, [])
     }
 }
 
@@ -244,40 +248,43 @@ impl<const P: bool, const Q: bool> Kernel for FarSums<'_, P, Q> {
 struct KeptSums<'a, const W: usize> {
     p: Distribution<'a>,
     q: Distribution<'a>,
-    kept: [Option<BlockMut<'a, f32>>; W],
+    kept: [RowMut<'a>; W],
 }
 
-impl Kernel for KeptSums<'_, 1> {
+impl LaneKernel for KeptSums<'_, 1> {
     type Output = Option<BlockSums>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        sums_of_block::<S, false, true, 1>(simd, self.p, self.q, self.kept)
+    fn run<V: Lanes>(self, token: V::Token) -> Option<BlockSums> {
+        let [of_p] = self.kept;
+        sums_of_block::<V, false, true, 1>(token, self.p, self.q, [Some(BlockMut::new(of_p))])
     }
 }
 
-impl Kernel for KeptSums<'_, 2> {
+impl LaneKernel for KeptSums<'_, 2> {
     type Output = Option<BlockSums>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Option<BlockSums> {
-        sums_of_block::<S, false, true, 2>(simd, self.p, self.q, self.kept)
+    fn run<V: Lanes>(self, token: V::Token) -> Option<BlockSums> {
+        let [of_p, of_q] = self.kept;
+        let kept = [Some(BlockMut::new(of_p)), Some(BlockMut::new(of_q))];
+        sums_of_block::<V, false, true, 2>(token, self.p, self.q, kept)
     }
 }
 
 #[inline(always)]
-fn sums_of_block<S: Simd, const P: bool, const Q: bool, const W: usize>(
-    simd: S,
+fn sums_of_block<V: Lanes, const P: bool, const Q: bool, const W: usize>(
+    token: V::Token,
     p: Distribution<'_>,
     q: Distribution<'_>,
-    kept: [Option<BlockMut<'_, f32>>; W],
+    kept: [Option<BlockMut<'_, V::Scalar>>; W],
 ) -> Option<BlockSums>
 where
-    FarStep<S::F32, P, Q>: Step<S::F32, 2, W, SUMS>,
+    FarStep<V, P, Q>: Step<V, 2, W, SUMS>,
 {
     let (p, q, rate) = (p.row, q.row, p.inverse_temperature);
-    let references = (first_largest::<S::F32>(simd, p), first_largest::<S::F32>(simd, q));
-    let block = BlockAt::<S::F32> { token: simd, p, q, rate, references };
+    let references = (first_largest::<V>(token, p), first_largest::<V>(token, q));
+    let block = BlockAt::<V> { token, p, q, rate, references };
     let (found, largest) = block.run::<P, Q, W>(kept);
     let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
     if within(largest.0, references.0) && within(largest.1, references.1) {
@@ -307,7 +314,17 @@ impl<V: Lanes> BlockAt<'_, V> {
     {
         let BlockAt { token, p, q, rate, references } = *self;
         // A masked block, or NaN and +∞ where the maximum shows them; elsewhere the sums do.
-        if !(fits_narrow_lanes(references.0, rate) && fits_narrow_lanes(references.1, rate)) {
+        if V::Scalar::WIDE && !V::HAS_SHORT_CUTS {
+            return (None, references);
+        }
+        let fits = |reference: f64| {
+            if V::Scalar::WIDE {
+                (reference * rate).abs() <= LARGEST_WIDE_NUMBER
+            } else {
+                fits_narrow_lanes(reference, rate)
+            }
+        };
+        if !(fits(references.0) && fits(references.1)) {
             return (None, references);
         }
         // Pads the last vector: both exponentials and the difference are 0.
@@ -331,6 +348,9 @@ impl<V: Lanes> BlockAt<'_, V> {
         (found, (largest.0.largest(), largest.1.largest()))
     }
 }
+
+/// Largest reference in f64 lanes, in nats: its product with 1/T is rounded by 1e-14, and so are all exponentials of a block.
+const LARGEST_WIDE_NUMBER: f64 = 100.0;
 
 /// Number of sums; without norms the first three.
 const SUMS: usize = 8;
@@ -405,25 +425,25 @@ struct FarGradients<'a> {
     gradients: RowGradients<'a>,
 }
 
-impl Kernel for FarGradients<'_> {
+impl LaneKernel for FarGradients<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<V: Lanes>(self, token: V::Token) {
         let rate = self.p.inverse_temperature;
         // As in a `LogRatio`: 1/T is rounded, and what is taken off its multiple by the same factor.
-        let narrow_rate = f64::from(rate as f32);
-        let splat = |value| S::F32::splat(simd, value);
-        let formulas = KlGradients::<S::F32> {
-            p_exp: ScaledExp::new(simd, rate, self.ln_divisors.0, 1.0),
-            q_exp: ScaledExp::new(simd, rate, self.ln_divisors.1, 1.0),
+        let rounded_rate = V::Scalar::from_f64(rate).to_f64();
+        let splat = |value| V::splat(token, value);
+        let formulas = KlGradients::<V> {
+            p_exp: ScaledExp::new(token, rate, self.ln_divisors.0, 1.0),
+            q_exp: ScaledExp::new(token, rate, self.ln_divisors.1, 1.0),
             scale: splat(self.gradients.scale * rate),
-            rate: splat(narrow_rate),
-            offset: splat(-self.offset * (narrow_rate / rate)),
+            rate: splat(rounded_rate),
+            offset: splat(-self.offset * (rounded_rate / rate)),
         };
         let lowest = lowest_narrow_logit(rate);
         let blocks = [Block::new(self.p.row, lowest), Block::new(self.q.row, lowest)];
-        write_sides(simd, blocks, &self.gradients, formulas);
+        write_sides(token, blocks, &self.gradients, formulas);
     }
 }
 

@@ -178,7 +178,7 @@ where
     type Powers = Self;
     type Logarithms = ();
     const N: usize = N;
-    const STORES_OTHERWISE: bool = HARDWARE_FMA;
+    const HAS_SHORT_CUTS: bool = HARDWARE_FMA;
     const EXP2: &'static [f64] = if T::WIDE { EXP2_WIDE } else { EXP2_WHOLE };
     const LN_STEP: &'static [f64] = LN_WHOLE;
 
