@@ -32,7 +32,6 @@ pub(crate) struct Series {
 }
 
 /// What f̃ is.
-#[expect(clippy::large_enum_variant, reason = "there is one of them for a row")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
     Smooth(Smooth),
