@@ -38,7 +38,7 @@ def rows(kind):
             q[:, 5_000] += [2, -3]
         case "masked":
             p[:, 4_000:4_100] = q[:, 4_000:4_100] = -np.inf
-            q += 3
+            q[1] += 3  # then their log-ratios are out of reach
         case "peaked":
             p[:, 17] += [8, 14]
             q[:, 17] += [8, 14]
