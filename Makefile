@@ -6,7 +6,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test test-examples quick check derived format lint rust python fuzz examples bench docs clean
+.PHONY: help demo test test-examples quick check derived format lint rust python fuzz examples bench docs site clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
 	@echo "make examples run the experiments of examples/ in full"
 	@echo "make bench   measure the speed of every kernel (a few minutes)"
+	@echo "make site    make the site of docs/, the docstrings and the crate, in site/"
 	@echo "make docs    make the tables and pictures of the documents, of the runs in benches/results"
 
 $(BIN)/maturin:
@@ -112,5 +113,18 @@ bench:
 docs: $(VENV)/.built $(VENV)/.test
 	$(BIN)/python benches/document.py
 
+# What the site is made with.
+$(VENV)/.docs: pyproject.toml $(VENV)/.built
+	$(INSTALL) '.[docs]'
+	@touch $@
+
+# A warning is an error, as a link to what is not there is one.
+site: $(VENV)/.docs
+	cargo doc --no-deps --quiet
+	rm -rf site docs/reference/generated
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs -d target/doctrees . site
+	cp -r $(or $(CARGO_TARGET_DIR),target)/doc site/crate
+	@echo "made site/index.html"
+
 clean:
-	rm -rf target $(VENV) python/kldiv/*.so
+	rm -rf target site docs/reference/generated $(VENV) python/kldiv/*.so
