@@ -6,7 +6,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test test-examples quick check derived format lint rust python fuzz examples bench docs site clean
+.PHONY: help demo test test-examples quick check derived format lint lint-rustfmt lint-clippy lint-ruff lint-mypy lint-stubs rust python fuzz examples bench docs site clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
@@ -73,13 +73,24 @@ format: $(VENV)/.test
 derived: $(VENV)/.test
 	$(BIN)/python tests/derived.py
 
-lint: $(VENV)/.built $(VENV)/.test
+# Each is a hook of .pre-commit-config.yaml, too.
+lint: lint-rustfmt lint-clippy lint-ruff lint-mypy lint-stubs
+
+lint-rustfmt:
 	cargo fmt --check
+
+lint-clippy: $(VENV)/.built
 	cargo clippy --all-targets --quiet -- -D warnings
 	cargo clippy --all-targets --features python --quiet -- -D warnings
+
+lint-ruff: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+
+lint-mypy: $(VENV)/.test
 	$(BIN)/mypy
+
+lint-stubs: $(VENV)/.test
 	$(BIN)/python -m mypy.stubtest kldiv._kldiv
 
 rust:

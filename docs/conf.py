@@ -8,6 +8,7 @@ the site is made nor when it is read, and it can be read from a disk.
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,31 @@ html_show_search_summary = False
 
 
 def with_signature(
-    _app: Any, _what: str, _name: str, found: Any, _options: Any, signature: str, returns: str
+    _app: Any, what: str, _name: str, found: Any, _options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Show a function's signature a line shorter: without annotations, which its text has."""
+    """Show a function's signature without annotations, which its text has."""
     if not inspect.isfunction(found) or signature is None:
         return None
-    parameters = inspect.signature(found).parameters.values()
+    parameters = list(inspect.signature(found).parameters.values())
+    if what == "method":
+        del parameters[0]
     bare = inspect.Signature([one.replace(annotation=one.empty) for one in parameters])
     return str(bare), returns
+
+
+def with_names_on_one_line(
+    _app: Any, _what: str, _name: str, _found: Any, _options: Any, lines: list[str]
+) -> None:
+    """Join lists of parameters that go on, to ``a, b,`` and ``c, d``, on the next line."""
+    for place in reversed(range(len(lines) - 1)):
+        if re.fullmatch(r"(?:\w+, )*\w+,", lines[place]) and re.fullmatch(
+            r"[\w, ]+", lines[place + 1]
+        ):
+            lines[place : place + 2] = [f"{lines[place]} {lines[place + 1]}"]
 
 
 def setup(app: Any) -> None:
     """Tell Sphinx of what is above."""
     app.connect("autodoc-process-signature", with_signature)
+    # Before napoleon, which reads sections line by line.
+    app.connect("autodoc-process-docstring", with_names_on_one_line, priority=400)
