@@ -5,9 +5,9 @@
 Stubs of `kldiv.torch`, `kldiv.jax` and `kldiv.dask`: a function that adopts its signature is known
 to Python when it runs; editors and type checkers read files, and find the same there. The tables of
 divergences in docs/functions.md and its Chinese form: signatures, and the formulas of the
-docstrings. The table of their properties in docs/divergences.md, the columns of positions in
-docs/evaluation.md, and the estimators in docs/estimators.md, with what examples/estimators.py
-measured.
+docstrings; their names in the site's reference. The table of their properties in
+docs/divergences.md, the columns of positions in docs/evaluation.md, and the estimators in
+docs/estimators.md, with what examples/estimators.py measured.
 """
 
 import importlib
@@ -315,6 +315,14 @@ def teachers():
     )
 
 
+def reference(page):
+    """A page of the site's reference, with every divergence in its list."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = "".join(f"   {name}\n" for name in (*DIVERGENCES, "uld"))
+    section = re.compile(r"(## Divergences\n.*?:nosignatures:\n\n).*?(?=```)", re.DOTALL)
+    return section.sub(lambda found: found[1] + names, text, count=1)
+
+
 def filled(document, *tables):
     """A document with tables between the comments that have their names."""
     text = (ROOT / document).read_text(encoding="utf-8")
@@ -348,6 +356,10 @@ FILES = {
     **{
         document: (lambda document=document: with_table(document))
         for document in (*TABLES, "docs/divergences.md")
+    },
+    **{
+        f"docs/reference/{page}.md": (lambda page=page: reference(f"docs/reference/{page}.md"))
+        for page in ("kldiv", *HEADERS)
     },
     "docs/evaluation.md": columns,
     "docs/estimators.md": estimators,
