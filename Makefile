@@ -6,7 +6,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test test-examples quick check derived format lint lint-rustfmt lint-clippy lint-ruff lint-mypy lint-stubs rust python fuzz examples bench docs site clean
+.PHONY: help demo test test-examples quick check derived format lint rust python fuzz examples bench docs clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
@@ -17,10 +17,10 @@ help:
 	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS= SUBJECT="
 	@echo "make format  format the code"
 	@echo "make derived  write the stubs and tables that are made of the package"
+	@echo "make site    make the site of docs/, the docstrings and the crate, in site/"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
 	@echo "make examples run the experiments of examples/ in full"
 	@echo "make bench   measure the speed of every kernel (a few minutes)"
-	@echo "make site    make the site of docs/, the docstrings and the crate, in site/"
 	@echo "make docs    make the tables and pictures of the documents, of the runs in benches/results"
 
 $(BIN)/maturin:
@@ -74,6 +74,7 @@ derived: $(VENV)/.test
 	$(BIN)/python tests/derived.py
 
 # Each is a hook of .pre-commit-config.yaml, too.
+.PHONY: lint-rustfmt lint-clippy lint-ruff lint-mypy lint-stubs
 lint: lint-rustfmt lint-clippy lint-ruff lint-mypy lint-stubs
 
 lint-rustfmt:
@@ -130,6 +131,7 @@ $(VENV)/.docs: pyproject.toml $(VENV)/.built
 	@touch $@
 
 # A warning is an error, as a link to what is not there is one.
+.PHONY: site
 site: $(VENV)/.docs
 	cargo doc --no-deps --quiet
 	rm -rf site docs/reference/generated

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import kldiv
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs/_ext"))
 
 project = "kldiv"
 author = "The kldiv contributors"
@@ -33,6 +35,7 @@ include_patterns = [
 exclude_patterns = [".*", "target", "dist", "site", "benches", "src", "tests", "examples/output"]
 
 extensions = [
+    "commands",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

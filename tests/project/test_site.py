@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import typer.main
 
 import browser
 import kldiv
@@ -18,6 +19,7 @@ import kldiv.estimators
 import kldiv.jax
 import kldiv.teachers
 import kldiv.torch
+from kldiv.cli.app import app
 
 pytest.importorskip("sphinx")
 pytestmark = pytest.mark.slow
@@ -124,6 +126,16 @@ def test_signatures_and_docstrings_are_shown(site):
         text = re.sub(r"<[^>]*>", "", text)
         assert "(p, q, *, space='logits', normalize=False, temperature=1.0" in unescape(text)
         assert "Kullback–Leibler divergence of q from p" in text
+
+
+def test_every_option_of_every_command_is_shown(site):
+    page = (site / "docs/reference/commands.html").read_text(encoding="utf-8")
+    text = unescape(re.sub(r"<[^>]*>", "", page))
+    for name, command in typer.main.get_command(app).commands.items():
+        assert f"kldiv {name}" in text
+        for one in command.params:
+            assert getattr(one, "hidden", False) or one.help in " ".join(text.split())
+            assert all(option in text for option in one.opts if option.startswith("-"))
 
 
 @pytest.fixture(scope="module")
