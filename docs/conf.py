@@ -60,6 +60,8 @@ napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+# Two hyphens begin an option, also in the text of a command's help.
+smartquotes = False
 # In a docstring a name between single backticks is one of the package, an option, or foreign.
 default_role = "py:obj"
 

@@ -26,13 +26,12 @@ from kldiv._signatures import NUMPY_ONLY
 from kldiv.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = "docs/reference/"
 DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.md", "docs/*.md", "docs/*/*.md", "examples/README.md", ".github/*.md")
     for path in ROOT.glob(pattern)
 )
-"""All of them; those of the reference hold lists of names, which the site makes pages of."""
+"""All of them."""
 FROM_BEGINNING_TO_END = [
     name for name in DOCUMENTS if name == "docs/tutorial.md" or name.startswith("docs/how-to/")
 ]
