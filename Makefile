@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS= SUBJECT="
 	@echo "make format  format the code"
 	@echo "make derived  write the stubs and tables that are made of the package"
+	@echo "make site    make the site of docs/, the docstrings and the crate, in site/"
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
 	@echo "make examples run the experiments of examples/ in full"
 	@echo "make bench   measure the speed of every kernel (a few minutes)"
@@ -72,13 +73,25 @@ format: $(VENV)/.test
 derived: $(VENV)/.test
 	$(BIN)/python tests/derived.py
 
-lint: $(VENV)/.built $(VENV)/.test
+# Each is a hook of .pre-commit-config.yaml, too.
+.PHONY: lint-rustfmt lint-clippy lint-ruff lint-mypy lint-stubs
+lint: lint-rustfmt lint-clippy lint-ruff lint-mypy lint-stubs
+
+lint-rustfmt:
 	cargo fmt --check
+
+lint-clippy: $(VENV)/.built
 	cargo clippy --all-targets --quiet -- -D warnings
 	cargo clippy --all-targets --features python --quiet -- -D warnings
+
+lint-ruff: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+
+lint-mypy: $(VENV)/.test
 	$(BIN)/mypy
+
+lint-stubs: $(VENV)/.test
 	$(BIN)/python -m mypy.stubtest kldiv._kldiv
 
 rust:
@@ -112,5 +125,19 @@ bench:
 docs: $(VENV)/.built $(VENV)/.test
 	$(BIN)/python benches/document.py
 
+# What the site is made with.
+$(VENV)/.docs: pyproject.toml $(VENV)/.built
+	$(INSTALL) '.[docs]'
+	@touch $@
+
+# A warning is an error, as a link to what is not there is one.
+.PHONY: site
+site: $(VENV)/.docs
+	cargo doc --no-deps --quiet
+	rm -rf site docs/reference/generated
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs -d target/doctrees . site
+	cp -r $(or $(CARGO_TARGET_DIR),target)/doc site/crate
+	@echo "made site/index.html"
+
 clean:
-	rm -rf target $(VENV) python/kldiv/*.so
+	rm -rf target site docs/reference/generated $(VENV) python/kldiv/*.so

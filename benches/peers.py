@@ -59,7 +59,7 @@ ROW_JOBS = "kl,kl+grad,cross_entropy,cross_entropy+grad"
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CLASSES = (1_000, 4_096, 16_384, 32_000, 65_536, 128_256, 262_144)
 NAMED: dict[str, dict[str, Any]] = {
-    # All functions at the largest shape, of which the README shows a part.
+    # All functions at the largest shape, of which README.md shows a part.
     "main": {
         "shapes": "256x128256",
         "dtypes": "float32,float16,bfloat16",

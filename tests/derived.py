@@ -4,9 +4,10 @@
 
 Stubs of `kldiv.torch`, `kldiv.jax` and `kldiv.dask`: a function that adopts its signature is known
 to Python when it runs; editors and type checkers read files, and find the same there. The tables of
-divergences of both READMEs: signatures, and the formulas of the docstrings. The table of their
-properties in docs/divergences.md, the columns of positions in docs/evaluation.md, and the
-estimators in docs/estimators.md, with what examples/estimators.py measured.
+divergences in docs/functions.md and its Chinese form: signatures, and the formulas of the
+docstrings; their names in the site's reference. The table of their properties in
+docs/divergences.md, the columns of positions in docs/evaluation.md, and the estimators in
+docs/estimators.md, with what examples/estimators.py measured.
 """
 
 import importlib
@@ -31,8 +32,8 @@ HEADERS = {
 SUBMODULES = {"torch": ("estimators",), "jax": ("estimators",)}
 """Public modules of a companion, each with a stub of its own."""
 TABLES = {
-    "README.md": ("| divergence | per row |", " with ", "; `{}` = {:g} is `{}`"),
-    "README.zh.md": ("| 散度 | 每行的值 |", "，", "；`{}` = {:g} 时就是 `{}`"),
+    "docs/functions.md": ("| divergence | per row |", " with ", "; `{}` = {:g} is `{}`"),
+    "docs/zh/functions.md": ("| 散度 | 每行的值 |", "，", "；`{}` = {:g} 时就是 `{}`"),
 }
 """The head of the table, the word for "with", and what is said of special values."""
 LARGEST = {math.log(2): "ln 2"}
@@ -91,8 +92,8 @@ def table(document):
         formula = (
             summary.partition(", ")[2].removesuffix(".").replace("``", "`").replace(" with ", comma)
         )
-        # A bar would end the cell.
-        formula = formula.replace("|", r"\|")
+        # A bar would end the cell; in a docstring it has a backslash already.
+        formula = formula.replace(r"\|", "|").replace("|", r"\|")
         call = f"{name}(p, q)"
         if (parameter := described.parameter) is not None:
             default = "" if parameter.default is None else f"={parameter.default:g}"
@@ -314,6 +315,14 @@ def teachers():
     )
 
 
+def reference(page):
+    """A page of the site's reference, with every divergence in its list."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = "".join(f"   {name}\n" for name in (*DIVERGENCES, "uld"))
+    section = re.compile(r"(## Divergences\n.*?:nosignatures:\n\n).*?(?=```)", re.DOTALL)
+    return section.sub(lambda found: found[1] + names, text, count=1)
+
+
 def filled(document, *tables):
     """A document with tables between the comments that have their names."""
     text = (ROOT / document).read_text(encoding="utf-8")
@@ -347,6 +356,10 @@ FILES = {
     **{
         document: (lambda document=document: with_table(document))
         for document in (*TABLES, "docs/divergences.md")
+    },
+    **{
+        f"docs/reference/{page}.md": (lambda page=page: reference(f"docs/reference/{page}.md"))
+        for page in ("kldiv", *HEADERS)
     },
     "docs/evaluation.md": columns,
     "docs/estimators.md": estimators,

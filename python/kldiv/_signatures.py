@@ -90,6 +90,8 @@ def docstring(
     if found is None:
         raise ValueError(f"the docstring of {source}.{name} has no example of two rows of numbers")
     p, q, options, number = found.groups()
+    # Its references are left out, as are its examples.
+    text = re.sub(r" \[\d+\]_", "", text)
     for left_out in WITHOUT:
         text = re.sub(rf"^{left_out} : .*\n(?: +.*\n)+", "", text, flags=re.M)
         text = re.sub(rf"(?<=, ){left_out}, ", "", text)

@@ -61,7 +61,7 @@ class Comparison:
     jensen_shannon: Array
     """Jensen–Shannon divergence, β = ½."""
     total_variation: Array
-    """½ Σ |p − q|."""
+    r"""½ Σ \|p − q\|."""
     entropy_p: Array
     """Entropy of p."""
     entropy_q: Array

@@ -55,7 +55,7 @@ def adaptive_kl(
     rule: str | tuple[str, float] | None = None,
     temper_after: bool = False,
 ) -> da.Array:
-    r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|."""
+    r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head \|p − q\| / Σ \|p − q\|."""
 
 def alpha_divergence(
     p: Any,
@@ -231,7 +231,7 @@ def lk_hybrid(
     rule: str | tuple[str, float] | None = None,
     temper_after: bool = False,
 ) -> da.Array:
-    r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q))."""
+    r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ \|p − q\| with λ = e^(−η Σ min(p, q))."""
 
 def log_softmax(
     z: Any,

@@ -117,7 +117,7 @@ def pairwise(
     Notes
     -----
     The time is proportional to M·N·V, half of it for a symmetric divergence of rows from
-    themselves. Rows of logits that are close (Σ|p − q| below 0.05), rows with probabilities below
+    themselves. Rows of logits that are close (Σ \|p−q\| below 0.05), rows with probabilities below
     1e-130, and those of which a sum cancels, are computed as two rows are, in up to seven times
     the time; so are all pairs of `lk_hybrid` and `adaptive_kl`, whose weights are found from the
     two rows first.

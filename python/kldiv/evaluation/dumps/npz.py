@@ -6,6 +6,7 @@ no piece can be found: they are read in order.
 
 from __future__ import annotations
 
+import errno
 import math
 import zipfile
 import zlib
@@ -171,6 +172,11 @@ def read_members(path: Path) -> dict[str, Member]:
             }
     except _CORRUPT as error:
         raise DumpError(f"{path} is no readable .npz file: {error}") from None
+    except OSError as error:
+        # Of an offset that no file has, which the directory of the archive names.
+        if error.errno != errno.EINVAL:
+            raise
+        raise DumpError(f"{path} is no readable .npz file: {error.strerror}") from None
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Member:

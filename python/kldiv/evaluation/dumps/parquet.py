@@ -164,10 +164,13 @@ class guard:  # noqa: N801 - as contextlib names its own
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if kind is None or issubclass(kind, (DumpError, MemoryError, GeneratorExit)):
             return
-        if issubclass(kind, Exception) and kind.__module__.startswith("pyarrow"):
-            raise DumpError(f"{self._path} is no readable Parquet file: {error}") from None
+        why = " ".join(str(error).split())
+        # Names of columns are bytes of the file, which need not be text.
+        strange = kind.__module__.startswith("pyarrow") or issubclass(kind, UnicodeError)
+        if issubclass(kind, Exception) and strange:
+            raise DumpError(f"{self._path} is no readable Parquet file: {why}") from None
         if issubclass(kind, OSError) and not getattr(error, "errno", None):
-            raise DumpError(f"{self._path} cannot be read: {error}") from None
+            raise DumpError(f"{self._path} cannot be read: {why}") from None
 
 
 def open_file(path: Path) -> Any:
@@ -186,7 +189,7 @@ def _columns(
     lists = {
         name: _DTYPES[str(type.value_type)]
         for name, type in types.items()  # noqa: A001
-        if "list" in str(type) and str(type.value_type) in _DTYPES
+        if "list" in str(type) and str(getattr(type, "value_type", None)) in _DTYPES
     }
     if key is not None:
         if key not in lists:
@@ -223,7 +226,9 @@ def _list_length(file: Any, column: str, schema: Any, path: Path) -> int:
     fixed = getattr(schema.field(column).type, "list_size", None)
     if fixed is not None:
         return int(fixed)
-    batch = next(file.iter_batches(1, columns=[column], use_threads=False))
+    batch = next(file.iter_batches(1, columns=[column], use_threads=False), None)
+    if batch is None:
+        raise DumpError(f"{path}:{column} holds no row, where its file says that it does")
     length = batch.column(0).value_lengths()[0].as_py()
     if length is None:
         raise DumpError(f"{path}:{column} holds null in row 0; expected a list of numbers")

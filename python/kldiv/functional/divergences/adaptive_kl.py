@@ -27,7 +27,7 @@ def adaptive_kl(
     rule: Rule | None = None,
     temper_after: bool = False,
 ) -> Request:
-    r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head |p − q| / Σ |p − q|.
+    r"""Adaptive KL, g·KL(p‖q) + (1 − g)·KL(q‖p) with g = Σ_head \|p − q\| / Σ \|p − q\|.
 
     The head are the most probable classes of the teacher p, as few as hold μ of it: those with
     less than μ in all classes that are more probable. Classes that are equally probable are in it,

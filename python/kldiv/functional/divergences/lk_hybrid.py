@@ -27,7 +27,7 @@ def lk_hybrid(
     rule: Rule | None = None,
     temper_after: bool = False,
 ) -> Request:
-    r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ |p − q| with λ = e^(−η Σ min(p, q)).
+    r"""KL and total variation, λ·KL(p‖q) + (1 − λ)·½ Σ \|p − q\| with λ = e^(−η Σ min(p, q)).
 
     What drafts of speculative decoding are trained with [1]_: `kl` where they are far from their
     teacher p, and the more tokens are accepted, the more `total_variation`, which is one less the
