@@ -1,8 +1,8 @@
 """Test a wheel as users get it: in fresh environments, without the repository.
 
 ``python tests/installed.py dist PYTHON…`` installs the wheel of a folder with each interpreter, and
-runs ``kldiv demo`` and the fast tests of the sdist beside it in a bare folder, from which the sources
-of the package are taken away. ``--sdist`` has pip build the sdist instead.
+runs ``kldiv demo`` and the fast tests of the sdist beside it in a bare folder, from which the
+sources of the package are taken away. ``--sdist`` has pip build the sdist instead.
 """
 
 from __future__ import annotations

@@ -27,10 +27,12 @@ DOCUMENTS = (
     "docs/article.md",
     "docs/estimators.md",
     "docs/evaluation.md",
+    "docs/install.md",
     "docs/report.md",
     "docs/scale.md",
     "docs/teachers.md",
     "docs/torch.md",
+    "docs/versions.md",
     "examples/README.md",
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")

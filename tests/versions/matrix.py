@@ -72,19 +72,13 @@ CASES = (
     Case("jax-newest", ("jax", "numpy"), (*at_newest("jax"), "dask[array]", "optax"), JAX),
     Case(
         "evaluation-oldest",
-        ("polars", "pyarrow", "zarr", "dask", "altair", "typer", "numpy"),
-        (*at_oldest("cli", "dask", "formats", "report"), *_EVALUATED),
+        ("polars", "pyarrow", "zarr", "dask", "altair", "typer", "transformers", "torch"),
+        (*at_oldest("cli", "dask", "formats", "report", "models"), *_EVALUATED),
         EVALUATION,
     ),
     Case(
-        "models-oldest",
-        ("transformers", "torch"),
-        (*at_oldest("cli", "models"), *_EVALUATED),
-        MODELS,
-    ),
-    Case(
         "models-newest",
-        ("transformers", "torch"),
+        ("transformers", "accelerate", "gguf", "torch"),
         (*at_newest("cli", "models"), *_EVALUATED),
         MODELS,
     ),
