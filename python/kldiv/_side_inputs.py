@@ -155,9 +155,11 @@ def _within_int64(array: Array, ignore_index: int | None) -> tuple[Array, int | 
     """Labels beyond int64 as others that are out of range, or ignored, like them."""
     # No batch has 2⁶³ − 2 classes.
     beyond = _LARGEST - 1 if ignore_index == _LARGEST else _LARGEST
-    bounded = np.where(array > _LARGEST, beyond, np.where(array < _SMALLEST, _SMALLEST, array))
+    above, below = array > _LARGEST, array < _SMALLEST
+    bounded: Array = np.where(above | below, 0, array).astype(_INT64)
+    bounded[above], bounded[below] = beyond, _SMALLEST
     if ignore_index is not None and not _SMALLEST <= ignore_index <= _LARGEST:
-        bounded = np.where(array == ignore_index, _SMALLEST, bounded)
+        bounded[array == ignore_index] = _SMALLEST
         ignore_index = _SMALLEST
     return bounded, ignore_index
 

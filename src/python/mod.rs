@@ -20,7 +20,7 @@ mod xla;
 
 use pyo3::prelude::*;
 
-#[pymodule]
+#[pymodule(gil_used = false)]
 mod _kldiv {
     #[pymodule_export]
     use super::calls::{

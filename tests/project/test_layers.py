@@ -89,3 +89,10 @@ def test_names_that_torch_does_not_document_are_in_one_file():
     )
     users = {path.name for path in package.rglob("*.py") if private.search(path.read_text())}
     assert users == {"private.py"}
+
+
+def test_types_are_asked_for_by_tuples_where_torch_compiles():
+    """``isinstance(x, A | B)`` stops `torch.compile` up to 2.9."""
+    package = SOURCE.parent / "python" / "kldiv" / "torch"
+    union = re.compile(r"isinstance\([^()]*\|")
+    assert not [path.name for path in package.rglob("*.py") if union.search(path.read_text())]

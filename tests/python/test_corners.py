@@ -12,6 +12,7 @@ import pytest
 
 import kldiv
 from corners import CORNERS, KNOWN
+from jax_precision import enable_x64
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -149,7 +150,7 @@ def by_jax(corner):
         count = len(arrays[0])
         arrays = [np.concatenate([a, np.repeat(a[:1], ROWS - count, axis=0)]) for a in arrays]
     # float64 for the numbers that are traced: the arrays have dtypes of their own.
-    with jax.enable_x64(True):
+    with enable_x64(True):
         run = _compiled(corner.function, tuple(corner.arrays), corner.wrt, static)
         if "temperature" in corner.options:
             # Without `jax.jit`: there are too many of these to compile.

@@ -10,6 +10,7 @@ jax = pytest.importorskip("jax")
 
 import kldiv.jax  # noqa: E402
 import kldiv.torch as kt  # noqa: E402
+from jax_precision import enable_x64  # noqa: E402
 
 BETAS = (0.0, 0.3, 1.0)
 
@@ -54,7 +55,7 @@ def test_every_front_end_has_the_rule(rows, beta):
     ):
         torch.testing.assert_close(found, expected)
         torch.testing.assert_close(torch.autograd.grad(found.sum(), student)[0], slope)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         for weight in (beta, jax.numpy.asarray(beta)):
             found = jax.jit(
                 lambda p, q, b: kldiv.jax.jensen_shannon(p, q, beta=b, endpoints="trl"),

@@ -7,6 +7,7 @@ import scipy.stats
 
 import kldiv
 import oracle
+from jax_precision import enable_x64
 from oracle import INF, NAN, mp
 from samples import GENERAL, USUAL, identity
 
@@ -47,7 +48,7 @@ def by_formula(name, arrays, options):
 
 
 def by_jax(name, arrays, options):
-    with jax.enable_x64(True):
+    with enable_x64(True):
         function = getattr(kldiv.jax, name)
         value, pull = jax.vjp(lambda *a: function(*a, **options), *map(jnp.asarray, arrays))
         return value, pull(jnp.ones_like(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sysconfig
 from collections.abc import Callable, Collection
 from typing import Any, ParamSpec
 
@@ -23,6 +24,10 @@ from kldiv._requests.request import Request
 from kldiv._signatures import show
 
 P = ParamSpec("P")
+
+# A plain call reads memory that only the GIL keeps others from resizing meanwhile: a free-threaded
+# Python has none, also where an old module has turned the GIL on.
+_HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def differentiable(build: Callable[P, Request]) -> Callable[P, Value]:
@@ -44,7 +49,8 @@ def differentiable(build: Callable[P, Request]) -> Callable[P, Value]:
 
     function.request = build  # type: ignore[attr-defined]
     defaults = build.__kwdefaults__ or {}
-    function.plain = plain_calls(build.__name__, defaults)  # type: ignore[attr-defined]
+    plain = plain_calls(build.__name__, defaults) if _HAS_GIL else None
+    function.plain = plain  # type: ignore[attr-defined]
     return show(function, inspect.signature(build).replace(return_annotation="Value"))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import kldiv
+from jax_precision import enable_x64
 from sampled_tokens import COMBINED, LN_P, LN_Q, NAMES, SPECIAL, tokens
 
 jax = pytest.importorskip("jax")
@@ -30,10 +31,11 @@ def test_values_and_gradients_are_those_of_numpy(name, options, reduction):
     def loss(p, q):
         return function(name)(p, q, **options)
 
-    np.testing.assert_allclose(loss(p, q), expected, rtol=1e-6)
+    # The tokens of k1 have signs: of terms of about 1, their rounding in float32 is left.
+    np.testing.assert_allclose(loss(p, q), expected, rtol=1e-6, atol=2e-7)
     compiled = jax.jit(jax.value_and_grad(lambda p, q: loss(p, q).sum(), argnums=(0, 1)))
     value, found = compiled(p, q)
-    np.testing.assert_allclose(value, expected.sum(), rtol=1e-6)
+    np.testing.assert_allclose(value, expected.sum(), rtol=1e-6, atol=2e-7)
     np.testing.assert_allclose(found[0], gradients[0], rtol=1e-6)
     np.testing.assert_allclose(found[1], gradients[1], rtol=1e-6)
 
@@ -71,7 +73,7 @@ def test_clamps_are_of_the_dtype_of_the_values(name):
     """Under ``jax_enable_x64`` a Python number is a float64 array."""
     p, q = np.float32([-1.0, -2.0]), np.float32([-1.5, -1.0])
     options = {"straight_through": True, "clamp_log_ratio": 0.75, "clamp": 0.25}
-    with jax.enable_x64(True):
+    with enable_x64(True):
         value, pull_back = jax.vjp(lambda q: function(name)(p, q, **options), q)
         (slope,) = pull_back(np.ones_like(value))
     assert value.dtype == slope.dtype == np.float32
@@ -91,7 +93,7 @@ def test_accuracy_in_float32():
 def test_a_bound_does_not_widen_float32():
     p, q, where, _, _ = (np.float32(x) for x in tokens())
     options = {"straight_through": True, "clamp": 3.0, "clamp_log_ratio": 5.0, "where": where != 0}
-    with jax.enable_x64(True):
+    with enable_x64(True):
         value, gradient = jax.value_and_grad(lambda q: kj.estimators.k1(p, q, **options).sum())(q)
     assert value.dtype == gradient.dtype == np.float32
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp  # noqa: E402
 
 import kldiv  # noqa: E402
 import kldiv.jax as kj  # noqa: E402
+from jax_precision import enable_x64  # noqa: E402
 from kldiv.jax import handlers, kept_sets  # noqa: E402
 from samples import GENERAL  # noqa: E402
 
@@ -28,7 +29,7 @@ STRUCTURES = Path(__file__).resolve().parents[3] / "src" / "python" / "xla" / "c
 
 @pytest.fixture(scope="module", autouse=True)
 def both_precisions():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

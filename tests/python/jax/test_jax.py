@@ -12,6 +12,7 @@ from jax.test_util import check_grads  # noqa: E402
 import kldiv  # noqa: E402
 import kldiv.jax as kj  # noqa: E402
 import oracle  # noqa: E402
+from jax_precision import enable_x64  # noqa: E402
 from samples import GENERAL  # noqa: E402
 
 FUNCTIONS = {**GENERAL, "reverse_kl": {"temperature": 2.0}}
@@ -19,7 +20,7 @@ FUNCTIONS = {**GENERAL, "reverse_kl": {"temperature": 2.0}}
 
 @pytest.fixture(scope="module", autouse=True)
 def both_precisions():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 
@@ -332,7 +333,7 @@ def test_labels_of_any_integer_dtype(dtype, wide):
     labels = np.array([44, 100, 156 if dtype != np.int8 else 7], dtype)
     for ignore_index in (-100, 300, 100):
         expected = kldiv.cross_entropy(z, labels.astype(np.int64), ignore_index=ignore_index)
-        with jax.enable_x64(wide):
+        with enable_x64(wide):
             call = functools.partial(kj.cross_entropy, ignore_index=ignore_index)
             for found in (call(z, labels), jax.jit(call)(z, jnp.asarray(labels))):
                 np.testing.assert_array_equal(found, expected)
@@ -342,7 +343,7 @@ def test_labels_of_any_integer_dtype(dtype, wide):
 
 def test_labels_that_jax_would_narrow():
     z, labels = jnp.zeros((1, 3)), np.array([2**32 + 1])
-    with jax.enable_x64(False):
+    with enable_x64(False):
         with pytest.raises(IndexError, match="label 4294967297 in row 0 is out of range"):
             kj.cross_entropy(z, labels)
         with pytest.raises(ValueError, match="targets holds 4294967297, which int32 cannot hold"):

@@ -8,13 +8,14 @@ import jax.numpy as jnp  # noqa: E402
 
 import kldiv  # noqa: E402
 import kldiv.jax as kj  # noqa: E402
+from jax_precision import enable_x64  # noqa: E402
 
 CLASSES, K = 12, 5
 
 
 @pytest.fixture(scope="module", autouse=True)
 def both_precisions():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

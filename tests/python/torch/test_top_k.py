@@ -141,7 +141,8 @@ def test_compiled_code_takes_tensors(dtype):
     kldiv.torch.kl(top_k, eager, rule="tail", reduction="mean").backward()
     assert value.item() == kldiv.torch.kl(top_k, eager, rule="tail", reduction="mean").item()
     torch.testing.assert_close(z.grad, eager.grad)
-    with pytest.raises(Exception, match="top_k_tensors"):
+    # torch 2.6 says that something was raised, and not what.
+    with pytest.raises(Exception, match=r"top_k_tensors|^Observed exception\n"):
         torch.compile(lambda z: kldiv.torch.kl(top_k, z, rule="tail"), fullgraph=True)(z)
 
 

@@ -160,7 +160,7 @@ class Sketch:
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
                 "percentiles of more positions than exact need datasketches: "
-                "pip install 'kldiv[eval]'",
+                "pip install datasketches",
                 name="datasketches",
             ) from None
         self._digest = tdigest_double(compression)

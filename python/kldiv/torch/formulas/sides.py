@@ -103,4 +103,4 @@ def _divided(
 
 def is_one(number: Number) -> bool:
     """Whether a number is known to be 1."""
-    return isinstance(number, float | int) and number == 1.0
+    return isinstance(number, (float, int)) and number == 1.0

@@ -66,7 +66,7 @@ def cross_entropy(
     0.265126
     """
     # The first question is for speed, as all up to `is_small` are few.
-    if type(target) is not Tensor and isinstance(target, TopK | TopKTensors):
+    if type(target) is not Tensor and isinstance(target, (TopK, TopKTensors)):
         given = (weight, size_average, reduce) != (None, None, None)
         if given or ignore_index != -100 or label_smoothing != 0.0:
             raise ValueError("beside a TopK, of torch's arguments only reduction applies")
@@ -104,7 +104,19 @@ def cross_entropy(
         )
         return result
     if size_average is not None or reduce is not None:
-        reduction = reduction_of(size_average, reduce)
+        known = reduction_of(size_average, reduce)
+        if known is None:
+            return functional.cross_entropy(
+                input,
+                target,
+                weight,
+                size_average,
+                ignore_index,
+                reduce,
+                reduction,
+                label_smoothing,
+            )
+        reduction = known
     if is_small(input):
         # What torch's function would come to, of arguments of which it looks at no other.
         return cross_entropy_of_torch(

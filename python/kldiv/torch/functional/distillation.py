@@ -35,7 +35,7 @@ from kldiv.torch.functional.rows import (
 from kldiv.torch.functional.top_k import TopKTensors, top_k_loss
 from kldiv.torch.ops.distillation import DistillationInPlace, distillation
 from kldiv.torch.ops.modes import are_plain, composes, is_traced
-from kldiv.torch.private import base_of
+from kldiv.torch.private import base_of, knows_what_is_overwritten
 
 VOCABULARIES = ("equal", "truncate")
 OPTIONS = {"beta": "beta", "alpha": "order", "mu": "mu", "eta": "eta"}
@@ -168,7 +168,7 @@ def distillation_loss(
        (2015). :doi:`10.48550/arXiv.1503.02531`
     """
     kept, dense = None, student_logits
-    if isinstance(teacher_logits, TopK | TopKTensors):
+    if isinstance(teacher_logits, (TopK, TopKTensors)):
         kept = teacher_logits
     else:
         check_no_rule(rule, temper_after)
@@ -406,6 +406,8 @@ def _same_width(student: Tensor, teacher: Tensor, vocabulary: str) -> tuple[Tens
 def _in_place(
     given: Tensor, student: Tensor, teacher: Tensor, rows: RowOptions, options: tuple[object, ...]
 ) -> Tensor:
+    if not knows_what_is_overwritten():
+        raise ValueError("inplace=True is for a torch that says what a tensor is a view of")
     refused = None
     base = base_of(student)
     if is_traced() or composes() or not are_plain([student]):

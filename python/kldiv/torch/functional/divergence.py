@@ -102,7 +102,7 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
         for name in parameters:
             raise TypeError(f"{kind}() got an unexpected keyword argument {name!r}")
         options = RowOptions(where, weights, reduction, denominator)
-        if isinstance(p, TopK | TopKTensors):
+        if isinstance(p, (TopK, TopKTensors)):
             return top_k_loss(
                 chosen,
                 parameter,
@@ -137,7 +137,7 @@ def _on_tensors(kind: str) -> Callable[..., Tensor]:
 
 def sides(space: Any, temperature: Any) -> tuple[tuple[str, str], tuple[Any, Any]]:
     """Space and temperature of p and of q."""
-    single = not isinstance(temperature, tuple | list)
+    single = not isinstance(temperature, (tuple, list))
     given = [
         as_temperature("temperature", one) for one in ([temperature] if single else temperature)
     ]

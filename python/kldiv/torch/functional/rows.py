@@ -85,7 +85,7 @@ def as_temperature(name: str, value: Any) -> Any:
 
 def as_flag(name: str, value: Any) -> bool:
     """True or False."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
 
@@ -139,7 +139,7 @@ def as_labels(name: str, labels: Tensor, ignore_index: Any) -> tuple[Tensor, int
     wide = formulas.widened(labels)
     if ignored is not None and not representable:
         # A label of uint64 that int64 cannot be: as one that is out of range too.
-        wide, ignored = torch.where(labels.view(torch.int64) == ignored - 2**64, -1, wide), -1
+        wide, ignored = torch.where(labels.to(torch.int64) == ignored - 2**64, -1, wide), -1
     return wide, ignored
 
 

@@ -94,7 +94,7 @@ def _ids(id_map: Any, device: torch.device) -> tuple[Tensor | None, Tensor | Non
 
 def _as_ids(ids: Any, device: torch.device) -> Tensor:
     if not isinstance(ids, Tensor):
-        empty = isinstance(ids, list | tuple) and not ids
+        empty = isinstance(ids, (list, tuple)) and not ids
         ids = torch.as_tensor(ids, device=device, dtype=torch.int64 if empty else None)
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise TypeError(f"id_map has ids of dtype {ids.dtype}; expected integers")
