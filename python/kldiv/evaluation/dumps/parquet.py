@@ -223,7 +223,9 @@ def _list_length(file: Any, column: str, schema: Any, path: Path) -> int:
     fixed = getattr(schema.field(column).type, "list_size", None)
     if fixed is not None:
         return int(fixed)
-    batch = next(file.iter_batches(1, columns=[column], use_threads=False))
+    batch = next(file.iter_batches(1, columns=[column], use_threads=False), None)
+    if batch is None or not len(batch):
+        raise DumpError(f"{path} holds no row, but says that it does")
     length = batch.column(0).value_lengths()[0].as_py()
     if length is None:
         raise DumpError(f"{path}:{column} holds null in row 0; expected a list of numbers")

@@ -64,7 +64,10 @@ def read_lengths(path: Path) -> Lengths:
             raise DumpError(f"{path} has shape {array.shape}; expected one length a sequence")
         pairs: list[tuple[int, str | None]] = [(int(length), None) for length in array]
     else:
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise DumpError(f"{path} is not text in UTF-8") from None
         pairs = _of_json(text, path) if path.suffix.lower() == ".json" else _of_text(text, path)
     return Lengths(
         str(path),

@@ -193,7 +193,7 @@ def probe(path: Path) -> bool:
     try:
         with opened(path) as file:
             beginning = file.read(PROBED)
-    except (OSError, EOFError):
+    except (OSError, DumpError):
         return False
     return b"logprob" in beginning or beginning.lstrip().startswith(b"[")
 
