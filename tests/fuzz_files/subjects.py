@@ -96,7 +96,8 @@ def from_a_pipe(path: Path) -> None:
 def top_k(path: Path) -> None:
     """`kldiv.TopK.load`."""
     found = kldiv.TopK.load(path)
-    assert found.coverage().shape == found.batch_shape
+    if found.is_normalized:
+        assert found.coverage().shape == found.batch_shape
     if found.classes < 1000 and found.rows < 1000:
         found.to_dense(fill=0.0)
 

@@ -366,6 +366,8 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
         raise DumpError(
             f"{name} is no table of positions: it has no column {', '.join(sorted(missing))}"
         )
+    if not {"kl", "kl_lower"} & set(frame.columns):
+        raise DumpError(f"{name} has neither column kl nor kl_lower")
     for one in frame.columns:
         if one in COLUMNS and frame.schema[one] != COLUMNS[one].dtype:
             raise DumpError(

@@ -73,7 +73,9 @@ class Compression:
         except KeyError as error:
             raise ValueError(f"config lacks {error}, of DistillKit's compression") from None
         except (TypeError, AttributeError, OverflowError):
-            raise ValueError(f"config is {str(config)[:200]!r}; expected DistillKit's compression") from None
+            raise ValueError(
+                f"config is {str(config)[:200]!r}; expected DistillKit's compression"
+            ) from None
         sound = (
             2 <= made.classes < 1 << 62
             and 0 <= made.exact <= made.k <= made.classes
@@ -82,7 +84,9 @@ class Compression:
             and all(term in ("sqrt", "exp") or type(term) is int for term in made.terms)
         )
         if not sound:
-            raise ValueError(f"config is {str(dict(config))[:200]}, which no distribution is compressed by")
+            raise ValueError(
+                f"config is {str(dict(config))[:200]}, which no distribution is compressed by"
+            )
         return made
 
     @property
@@ -249,10 +253,9 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        of_arrow = type(error).__module__.startswith("pyarrow") and not isinstance(
-            error, MemoryError
-        )
-        # The library's own have no number.
+        of_arrow = type(error).__module__.startswith("pyarrow")
+        # Errors of the system have a number; names of columns are decoded without one of its own.
+        of_arrow |= isinstance(error, UnicodeDecodeError)
         if of_arrow or (isinstance(error, OSError) and error.errno is None):
             what = "is no Parquet file that can be read"
             raise ValueError(f"{os.fspath(path)} {what}: {one_line(str(error))}") from None

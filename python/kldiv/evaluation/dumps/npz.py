@@ -28,6 +28,7 @@ from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES, FLOATING, StoredAr
 from kldiv.evaluation.dumps.writing import Source, npy_header, write_bytes
 
 SUFFIXES = (".npz",)
+MOST_COMPRESSED = 1100
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Memb
     with archive.open(info) as file:
         shape, fortran_order, dtype = read_header(file, f"{path}:{key}")
         header = file.tell()
+    # What deflate can do at most, and the directory of an archive may claim anything.
+    if info.file_size > MOST_COMPRESSED * path.stat().st_size:
+        raise DumpError(
+            f"{path}:{key} says that it is {info.file_size:,} bytes, which it cannot be"
+        )
     if info.file_size < header + math.prod(shape) * dtype.itemsize and not dtype.hasobject:
         raise DumpError(
             f"{path}:{key} is truncated: {info.file_size:,} bytes, but its header describes "

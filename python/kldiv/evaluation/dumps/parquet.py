@@ -162,9 +162,10 @@ class guard:  # noqa: N801 - as contextlib names its own
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if kind is None or issubclass(kind, (DumpError, MemoryError, GeneratorExit)):
+        if kind is None or issubclass(kind, (DumpError, GeneratorExit)):
             return
-        if issubclass(kind, Exception) and kind.__module__.startswith("pyarrow"):
+        of_arrow = kind.__module__.startswith("pyarrow") or kind is UnicodeDecodeError
+        if issubclass(kind, Exception) and of_arrow:
             raise DumpError(f"{self._path} is no readable Parquet file: {error}") from None
         if issubclass(kind, OSError) and not getattr(error, "errno", None):
             raise DumpError(f"{self._path} cannot be read: {error}") from None
@@ -186,7 +187,7 @@ def _columns(
     lists = {
         name: _DTYPES[str(type.value_type)]
         for name, type in types.items()  # noqa: A001
-        if "list" in str(type) and str(type.value_type) in _DTYPES
+        if "list" in str(type) and str(getattr(type, "value_type", "")) in _DTYPES
     }
     if key is not None:
         if key not in lists:
