@@ -31,6 +31,13 @@ pub enum Error {
         /// Classes in a row.
         classes: usize,
     },
+    /// Rows of an array whose classes do not lie one after the other in memory.
+    ClassStride {
+        /// The role of the array.
+        argument: &'static str,
+        /// Elements from a class to the next.
+        stride: isize,
+    },
     /// A parameter outside its domain.
     Parameter {
         /// Its name.
@@ -157,6 +164,12 @@ impl fmt::Display for Error {
             }
             Error::PartialRow { len, classes } => {
                 write!(f, "{len} elements are not whole rows of {classes} classes")
+            }
+            Error::ClassStride { argument, stride } => {
+                write!(
+                    f,
+                    "the classes of {argument} are {stride} elements apart; expected its last axis to have stride 1"
+                )
             }
             Error::Parameter { name, value, domain } => write!(f, "{name} must be {domain}, got {}", Number(*value)),
             Error::Weight { argument, index, value } => {

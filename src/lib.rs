@@ -24,6 +24,35 @@
 //! }
 //! ```
 //!
+//! # Arrays
+//!
+//! With the feature `ndarray`, [`Rows`] and [`RowsMut`] are made of the arrays of that crate, of any number of axes, of which
+//! the last is that of the classes; slices and reversed arrays are read and written where they are. [`Rows::array_of`] gives
+//! values the shape of the batch.
+//!
+#![cfg_attr(feature = "ndarray", doc = "```")]
+#![cfg_attr(not(feature = "ndarray"), doc = "```ignore")]
+//! use kldiv::{Execution, Gradients, Kind, PairOfRows, RowOptions, Rows, RowsMut, divergence};
+//! use ndarray::{Array2, array, s};
+//!
+//! fn main() -> Result<(), kldiv::Error> {
+//!     let teacher = array![[1.0_f32, 2.0, 0.5, 9.0], [-1.0, 0.0, 3.0, 9.0]];
+//!     let student = array![[0.9_f32, 2.1, 0.5], [-1.0, 0.5, 2.0]];
+//!     // The fourth column is padding: rows are a slice of wider ones.
+//!     let pair = PairOfRows::logits(Rows::try_from(teacher.slice(s![.., ..3]))?, Rows::try_from(&student)?);
+//!     let mut gradient = Array2::<f32>::zeros(student.dim());
+//!     let outputs = Gradients { q: Some(RowsMut::try_from(&mut gradient)?), ..Gradients::default() };
+//!
+//!     let kl = divergence(Kind::Kl, &pair, RowOptions::default(), outputs, &Execution::default())?;
+//!
+//!     let kl = pair.rows.1.array_of(kl.rows)?;
+//!     println!("{kl} {gradient}");
+//!     assert!((kl.sum() - 2.0 * 0.045_892_4).abs() < 1e-6);
+//!     assert!(gradient.row(0).sum().abs() < 1e-6);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! The Python package of the same name is this crate built with the feature `python`.
 
 mod batch;

@@ -5,9 +5,12 @@
 //!
 //! * [`axes`]: where rows lie in memory.
 //! * [`row`]: one row as it is stored; [`block`]: a block of it as kernels see it; [`patched`]: one with numbers replaced.
+//! * `ndarray`: rows of the arrays of that crate.
 
 mod axes;
 mod block;
+#[cfg(feature = "ndarray")]
+mod ndarray;
 mod patched;
 mod row;
 
@@ -46,7 +49,7 @@ impl<'a> Rows<'a> {
     /// [`Error::NoClasses`] for `classes == 0`, [`Error::PartialRow`] if `data` does not divide into rows.
     pub fn new<E: Element>(data: &'a [E], classes: usize) -> Result<Self, Error> {
         let count = whole_rows(data.len(), classes)?;
-        let stride = (classes * E::DTYPE.size()) as isize;
+        let stride = stride_of::<E>(classes);
         // SAFETY: the slice holds `count` rows of `classes` elements at this stride.
         Ok(unsafe { Self::from_raw_parts(data.as_ptr().cast(), E::DTYPE, classes, &[count], &[stride]) })
     }
@@ -125,7 +128,7 @@ impl<'a> RowsMut<'a> {
     /// [`Error::NoClasses`] for `classes == 0`, [`Error::PartialRow`] if `data` does not divide into rows.
     pub fn new<E: Element>(data: &'a mut [E], classes: usize) -> Result<Self, Error> {
         let count = whole_rows(data.len(), classes)?;
-        let stride = (classes * E::DTYPE.size()) as isize;
+        let stride = stride_of::<E>(classes);
         // SAFETY: the slice holds `count` rows of `classes` elements at this stride, borrowed for `'a`.
         unsafe { Self::from_raw_parts(data.as_mut_ptr().cast(), E::DTYPE, classes, &[count], &[stride], "out") }
     }
@@ -201,6 +204,11 @@ impl<'a> RowsMut<'a> {
         self.past_caches =
             bytes >= LARGE && self.dtype.size() >= 4 && inputs.iter().all(|rows| !std::ptr::eq(rows.data, self.data));
     }
+}
+
+/// Bytes from a row to the next. Without a row, the number of classes can be one whose bytes cannot be counted.
+fn stride_of<E: Element>(classes: usize) -> isize {
+    classes.wrapping_mul(E::DTYPE.size()) as isize
 }
 
 fn whole_rows(len: usize, classes: usize) -> Result<usize, Error> {

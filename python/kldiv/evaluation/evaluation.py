@@ -24,6 +24,7 @@ from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.parquet import OF_POSITIONS
 from kldiv.evaluation.dumps.protocol import DumpError
+from kldiv.evaluation.parquet_tables import reading
 from kldiv.evaluation.positions import NO_TOKEN
 from kldiv.evaluation.statistics.rows import column, has
 from kldiv.evaluation.whole_file import whole_file
@@ -358,25 +359,28 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
     """
     name = os.fspath(path)
     check_exists(Path(name), (".parquet",))
-    try:
+    with reading(name):
         frame = pl.read_parquet(name)
         about = pl.read_parquet_metadata(name).get(PARQUET_KEY)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        reason = str(error).splitlines()[0]
-        raise DumpError(f"{name} is not a readable Parquet file: {reason}") from None
     if missing := OF_POSITIONS - set(frame.columns):
         raise DumpError(
             f"{name} is no table of positions: it has no column {', '.join(sorted(missing))}"
         )
+    if not {"kl", "kl_lower"} & set(frame.columns):
+        raise DumpError(f"{name} has neither column kl nor kl_lower")
     for one in frame.columns:
         if one in COLUMNS and frame.schema[one] != COLUMNS[one].dtype:
             raise DumpError(
                 f"column {one} of {name} has dtype {frame.schema[one]}, "
                 f"expected {COLUMNS[one].dtype}"
             )
-    return Evaluation(frame, json.loads(about) if about else {})
+    try:
+        kept = json.loads(about) if about else {}
+    except (ValueError, RecursionError):
+        kept = None
+    if not isinstance(kept, dict):
+        raise DumpError(f"{name} says of its table what is no JSON of kldiv")
+    return Evaluation(frame, kept)
 
 
 def in_order(frame: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -247,7 +248,7 @@ def score_sequences(
                             f"in row {start.positions + done + error.row[0]}"
                         ) from None
                     except (IndexError, ValueError) as error:
-                        raise DumpError(f"{sequences[0].name}: {error}") from None
+                        raise DumpError(f"{_place(reference, sequences[0])}: {error}") from None
                     if marks.floor is not None:
                         found["kl_floor"] = _given(marks.floor, given, marks.names[2], count)
                     table.add(place, sequences[0], row, count, truth, where, found)
@@ -338,6 +339,12 @@ def _labels_of(sequences: list[Sequence], dumps: list[Dump], number: int) -> Arr
     return labels
 
 
+def _place(dump: Dump, sequence: Sequence) -> str:
+    """How messages call a sequence: with its file, if that is not in its name."""
+    inside = Path(dump.name).name in sequence.name
+    return sequence.name if inside else f"{dump.name}, {sequence.name}"
+
+
 def _given(values: Array, part: slice, name: str, count: int) -> Array:
     """What was given for some positions, which must be there."""
     found = values[part]
@@ -359,7 +366,7 @@ class _Table:
     def __init__(self, first: int = 0) -> None:
         """`first` is the number of the first sequence."""
         self.first = first
-        self.parts: dict[str, list[Array]] = {}
+        self.parts: list[dict[str, Array]] = []
         self.names: list[str] = []
 
     def add(
@@ -379,13 +386,17 @@ class _Table:
         found["position"] = sequence.first + np.arange(start, start + count)
         if labels is not None:
             found["token"] = labels
+        part = {}
         for name, values in found.items():
             kept = values if where is None else values[where]
-            self.parts.setdefault(name, []).append(np.array(kept, COLUMNS[name].dtype.to_python()))
+            part[name] = np.array(kept, COLUMNS[name].dtype.to_python())
+        self.parts.append(part)
 
     def frame(self, blocks: int | None = None) -> pl.DataFrame:
         """The table, or what its first blocks make of it."""
-        columns = {name: np.concatenate(parts[:blocks]) for name, parts in self.parts.items()}
+        parts = self.parts[:blocks]
+        there = {name for part in parts for name in part}
+        columns = {name: np.concatenate([_column(part, name) for part in parts]) for name in there}
         frame = pl.DataFrame(
             {
                 name: pl.Series(name, columns[name]).cast(COLUMNS[name].dtype)
@@ -407,3 +418,11 @@ class _Table:
                 if name in frame.columns
             )
         return frame
+
+
+def _column(part: dict[str, Array], name: str) -> Array:
+    """A column of some positions; of sequences without labels, beside others with, no tokens."""
+    if name in part:
+        return part[name]
+    count = len(part["sequence"])
+    return np.full(count, NO_TOKEN) if name == "token" else np.full(count, np.nan)

@@ -90,7 +90,7 @@ def read_results(path: str | os.PathLike[str]) -> list[Result]:
     check_exists(Path(name), (".json",))
     try:
         content = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DumpError(f"{name} is no JSON: {reason}") from None
     if not isinstance(content, dict):

@@ -14,6 +14,7 @@ from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.safetensors import SafetensorsFile
 from kldiv.evaluation.dumps.stored_arrays import Content
+from kldiv.evaluation.parquet_tables import reading
 
 FLOOR = Content("kl", "floating numbers", frozenset({"float64", "float32", "float16"}))
 
@@ -42,6 +43,9 @@ def read_sequence_labels(name: str) -> list[str] | dict[str, str]:
         raise DumpError(f"{name} is not text in UTF-8") from None
     except json.JSONDecodeError as error:
         raise DumpError(f"{name} is not JSON: line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError):
+        # Of integers of too many digits, and what is nested too deeply.
+        raise DumpError(f"{name} is no JSON that can be read") from None
     labels = text.split("\n")
     if labels and not labels[-1]:
         labels.pop()
@@ -66,15 +70,14 @@ def read_floor(name: str) -> Array:
     """
     path = Path(name)
     if path.suffix == ".parquet":
-        try:
+        with reading(name):
             frame = pl.read_parquet(path)
-        except pl.exceptions.PolarsError as error:
-            reason = str(error).splitlines()[0]
-            raise DumpError(f"{name} is not a readable Parquet file: {reason}") from None
         if "kl" not in frame.columns:
             raise DumpError(f"{name} has no column kl")
         if "candidate" in frame.columns and frame["candidate"].n_unique() > 1:
             raise DumpError(f"{name} is of several candidates, a floor is of one")
+        if not frame.schema["kl"].is_numeric():
+            raise DumpError(f"{name} holds {frame.schema['kl']} in its column kl, not numbers")
         kl: Array = frame["kl"].cast(pl.Float64).to_numpy()
         return kl
     if path.suffix == ".npy":

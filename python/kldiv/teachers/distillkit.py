@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from kldiv import _arrays, _optional
 from kldiv._arrays import Array
+from kldiv._text import one_line
 from kldiv._top_k import checks
 from kldiv._top_k.container import TopK
 
@@ -70,8 +72,10 @@ class Compression:
             )
         except KeyError as error:
             raise ValueError(f"config lacks {error}, of DistillKit's compression") from None
-        except TypeError:
-            raise ValueError(f"config is {config!r}; expected DistillKit's compression") from None
+        except (TypeError, AttributeError, OverflowError):
+            raise ValueError(
+                f"config is {str(config)[:200]!r}; expected DistillKit's compression"
+            ) from None
         sound = (
             2 <= made.classes < 1 << 62
             and 0 <= made.exact <= made.k <= made.classes
@@ -80,7 +84,9 @@ class Compression:
             and all(term in ("sqrt", "exp") or type(term) is int for term in made.terms)
         )
         if not sound:
-            raise ValueError(f"config is {dict(config)!r}, which no distribution is compressed by")
+            raise ValueError(
+                f"config is {str(dict(config))[:200]}, which no distribution is compressed by"
+            )
         return made
 
     @property
@@ -213,28 +219,54 @@ def from_distillkit(
     """
     parquet = _optional.module("pyarrow.parquet")
     given = config if isinstance(config, Mapping) else _read(Path(config))
-    with parquet.ParquetFile(os.fspath(path)) as file:
+    with _reading(path), parquet.ParquetFile(os.fspath(path)) as file:
         names = file.schema_arrow.names
         raw = RAW_IDS in names and RAW_LOG_PROBS in names
         pair = (RAW_IDS, RAW_LOG_PROBS) if raw else (INDICES, LOG_PROBS)
         if not set(pair) <= set(names):
             legacy = "; packed_indices are of its older compression" if "coeffs" in names else ""
             raise ValueError(
-                f"{path} has the columns {', '.join(names)}; expected {INDICES} and {LOG_PROBS}, "
+                f"{path} has the columns {one_line(', '.join(names))}; expected {INDICES} and {LOG_PROBS}, "
                 f"or {RAW_IDS} and {RAW_LOG_PROBS}{legacy}"
             )
-        if raw and "d" not in given:
-            raise ValueError("config lacks 'd', the number of classes")
-        compression = None if raw else Compression.of(given)
+        try:
+            compression = None if raw else Compression.of(given)
+            classes = _classes(given) if compression is None else compression.classes
+        except ValueError as error:
+            if isinstance(config, Mapping):
+                raise
+            raise ValueError(f"{os.fspath(config)}: {error}") from None
         number = 0
         for batch in file.iter_batches(_SAMPLES, columns=list(pair)):
             columns = [batch.column(batch.schema.names.index(name)) for name in pair]
             for ids, values in zip(*columns, strict=True):
                 try:
-                    yield _sample(ids, values, compression, int(given["d"]), normalized)
+                    yield _sample(ids, values, compression, classes, normalized)
                 except ValueError as error:
                     raise ValueError(f"{path}, sample {number}: {error}") from None
                 number += 1
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in what pyarrow says of a broken one."""
+    try:
+        yield
+    except Exception as error:
+        of_arrow = type(error).__module__.startswith("pyarrow")
+        # Errors of the system have a number; names of columns are decoded without one of its own.
+        of_arrow |= isinstance(error, UnicodeDecodeError)
+        if of_arrow or (isinstance(error, OSError) and error.errno is None):
+            what = "is no Parquet file that can be read"
+            raise ValueError(f"{os.fspath(path)} {what}: {one_line(str(error))}") from None
+        raise
+
+
+def _classes(config: Mapping[str, Any]) -> int:
+    classes = config.get("d")
+    if type(classes) is not int or not 2 <= classes < 1 << 62:
+        raise ValueError("config lacks 'd', the number of classes")
+    return classes
 
 
 def _sample(
@@ -295,12 +327,18 @@ def _dtype(name: Any) -> np.dtype[Any]:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    found = (
-        json.loads(text)
-        if path.suffix.lower() == ".json"
-        else _optional.module("yaml").safe_load(text)
-    )
+    yaml = None if path.suffix.lower() == ".json" else _optional.module("yaml")
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if yaml is None else yaml.safe_load(text)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text in UTF-8") from None
+    except Exception as error:
+        # YAML's own, and what makes numbers, dates and keys of its scalars, raise what they like.
+        if isinstance(error, OSError | MemoryError):
+            raise
+        kind = "JSON" if yaml is None else "YAML"
+        raise ValueError(f"{path} is no {kind} that can be read: {one_line(str(error))}") from None
     if not isinstance(found, Mapping):
         raise ValueError(f"{path} holds no configuration of a compression")
     return found

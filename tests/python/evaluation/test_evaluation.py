@@ -314,3 +314,15 @@ def test_candidates_of_which_one_has_more_classes(rng):
     assert result[1].positions.drop("candidate").equals(alone.drop("candidate"))
     assert result.summary(0).lost_mass is None
     assert "mass of q not scored" in str(result)
+
+
+def test_labels_of_some_sequences_only(tmp_path, rng):
+    rows = {f"logits_{i}": rng.normal(size=(4, 7)) for i in range(3)}
+    np.savez(tmp_path / "a.npz", **rows, labels_1=np.array([1, 2, 3, -100]))
+    np.savez(tmp_path / "b.npz", **{name: array + 0.1 * array**2 for name, array in rows.items()})
+    table = kldiv.evaluate(tmp_path / "a.npz", tmp_path / "b.npz").positions
+    assert table["token"].to_list() == [None] * 4 + [1, 2, 3] + [None] * 5
+    known = [4, 5, 6]
+    assert np.flatnonzero(table["nll_p"].is_not_null()).tolist() == known
+    labelled = kldiv.compare(rows["logits_1"], rows["logits_1"], np.array([1, 2, 3, -100]))
+    np.testing.assert_array_equal(table["nll_p"][known], labelled.nll_p[:3])

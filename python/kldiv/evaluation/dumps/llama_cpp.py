@@ -32,6 +32,8 @@ SCALED = frozenset({"_logits_", "_logits2"})
 _HEADER_BYTES = MAGIC_BYTES + 3 * 4
 # A gigabyte of them: more than anyone has evaluated on. A larger number is a damaged header.
 _MOST_TOKENS = 1 << 28
+# Four times as many as any vocabulary has. Of a pipe, a row of more would be waited for in vain.
+_MOST_CLASSES = 1 << 22
 # Rounding lifts a log-probability of 0 by less. Beyond it, what was read is something else.
 _LARGEST_LOG_PROB = 0.01
 
@@ -350,9 +352,9 @@ class _Source:
 
 def _read_header(source: _Source, size: int | None) -> tuple[Header, Array]:
     """Header and token ids of a file of `size` bytes."""
-    start = np.empty(_HEADER_BYTES, np.uint8)
-    length = source.read_up_to(start)
-    magic = start[: min(length, MAGIC_BYTES)].tobytes()
+    beginning = np.empty(_HEADER_BYTES, np.uint8)
+    length = source.read_up_to(beginning)
+    magic = beginning[: min(length, MAGIC_BYTES)].tobytes()
     if magic not in MAGICS:
         known = ", ".join(sorted(magic.decode() for magic in MAGICS))
         raise DumpError(
@@ -360,18 +362,23 @@ def _read_header(source: _Source, size: int | None) -> tuple[Header, Array]:
         )
     if length < _HEADER_BYTES:
         raise DumpError(f"{source.name} is cut off at byte {length}, in its header")
-    context, classes, chunks = (int(number) for number in start[MAGIC_BYTES:].view("<i4"))
+    context, classes, chunks = (int(number) for number in beginning[MAGIC_BYTES:].view("<i4"))
     header = Header(magic.decode(), context, classes, chunks)
-    if context < 3 or classes < 1 or chunks < 1 or context * chunks > _MOST_TOKENS:
+    sound = context >= 3 and chunks >= 1 and context * chunks <= _MOST_TOKENS
+    if not (sound and 1 <= classes <= _MOST_CLASSES):
         raise DumpError(f"{source.name} has a damaged header: {header}")
     if size is not None and size < header.rows_start:
         raise DumpError(
             f"{source.name} is cut off at {header.where(size)}; its header ({header}) "
             f"describes {header.file_bytes:,} bytes"
         )
-    stored = np.empty(4 * context * chunks, np.uint8)
-    source.fill(stored, header)
-    tokens = stored.view("<i4").astype(np.int64)
+    # As they come: of a damaged header there may be more than memory, which a pipe does not tell.
+    pieces = []
+    for start in range(0, 4 * context * chunks, BLOCK_BYTES):
+        piece = np.empty(min(4 * context * chunks - start, BLOCK_BYTES), np.uint8)
+        source.fill(piece, header)
+        pieces.append(piece.view("<i4"))
+    tokens = np.concatenate(pieces).astype(np.int64)
     bad = (tokens < 0) | (tokens >= classes)
     if bad.any():
         at = int(bad.argmax())

@@ -11,7 +11,7 @@ import numpy as np
 
 from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name
 from kldiv.evaluation.dumps.protocol import DumpError, Kind
-from kldiv.evaluation.dumps.stored_arrays import LOGITS, Content, StoredArray
+from kldiv.evaluation.dumps.stored_arrays import LOGITS, Content, StoredArray, is_countable
 from kldiv.evaluation.dumps.writing import Source, npy_header, write_bytes
 
 MAGIC = b"\x93NUMPY"
@@ -56,8 +56,8 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
             # Of headers that Python 2 wrote.
             warnings.simplefilter("ignore")
             shape, fortran_order, dtype = read(file)
-        if min(shape, default=0) < 0:
-            raise ValueError("a negative length")
+        if min(shape, default=0) < 0 or not is_countable(shape, dtype.itemsize):
+            raise ValueError("a negative length, or more than can be counted")
     except OSError:
         raise
     except Exception:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES, FLOATING, StoredAr
 from kldiv.evaluation.dumps.writing import Source, npy_header, write_bytes
 
 SUFFIXES = (".npz",)
-_CORRUPT = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+MOST_COMPRESSED = 1100
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,17 @@ class Member:
 
     def _decompressed(self, step: int) -> Iterator[Array]:
         count, width = math.prod(self.shape[:-1]), self.shape[-1]
-        try:
-            with (
-                self.path.open("rb") as raw,
-                zipfile.ZipFile(raw) as archive,
-                archive.open(f"{self.key}.npy") as file,
-            ):
-                read_header(file, self.name)
-                for start in range(0, count, step):
-                    block = np.empty((min(step, count - start), width), self.dtype)
-                    self._fill(file, block)
-                    yield block
-        except _CORRUPT as error:
-            raise DumpError(f"{self.path} is corrupt, in array {self.key!r}: {error}") from None
+        with (
+            _reading(f"{self.path} is corrupt, in array {self.key!r}"),
+            self.path.open("rb") as raw,
+            zipfile.ZipFile(raw) as archive,
+            archive.open(f"{self.key}.npy") as file,
+        ):
+            read_header(file, self.name)
+            for start in range(0, count, step):
+                block = np.empty((min(step, count - start), width), self.dtype)
+                self._fill(file, block)
+                yield block
 
     def _fill(self, file: Any, block: Array) -> None:
         left = block.view(np.uint8).reshape(-1).data
@@ -109,6 +107,20 @@ class Member:
             if not (length := file.readinto(left)):
                 raise DumpError(f"{self.name} ends before its last row")
             left = left[length:]
+
+
+@contextmanager
+def _reading(problem: str) -> Iterator[None]:
+    """Make a `DumpError` of what a broken archive raises, by whatever it is compressed with."""
+    try:
+        yield
+    except DumpError:
+        raise
+    except Exception as error:
+        # Places before the beginning of a file are invalid arguments.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise DumpError(f"{problem}: {str(error) or type(error).__name__}") from None
 
 
 def probe(path: Path) -> bool:
@@ -157,26 +169,22 @@ def read_members(path: Path) -> dict[str, Member]:
     DumpError
         For a file that is no such archive.
     """
-    try:
-        with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
-            infos = archive.infolist()
-            names: set[str] = set()
-            for info in infos:
-                if info.filename in names:
-                    raise DumpError(f"{path} holds {info.filename!r} twice")
-                names.add(info.filename)
-            return {
-                info.filename.removesuffix(".npy"): _member(archive, info, path)
-                for info in infos
-                if info.filename.endswith(".npy")
-            }
-    except _CORRUPT as error:
-        raise DumpError(f"{path} is no readable .npz file: {error}") from None
-    except OSError as error:
-        # Of an offset that no file has, which the directory of the archive names.
-        if error.errno != errno.EINVAL:
-            raise
-        raise DumpError(f"{path} is no readable .npz file: {error.strerror}") from None
+    with (
+        _reading(f"{path} is no readable .npz file"),
+        path.open("rb") as raw,
+        zipfile.ZipFile(raw) as archive,
+    ):
+        infos = archive.infolist()
+        names: set[str] = set()
+        for info in infos:
+            if info.filename in names:
+                raise DumpError(f"{path} holds {info.filename!r} twice")
+            names.add(info.filename)
+        return {
+            info.filename.removesuffix(".npy"): _member(archive, info, path)
+            for info in infos
+            if info.filename.endswith(".npy")
+        }
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Member:
@@ -184,6 +192,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Memb
     with archive.open(info) as file:
         shape, fortran_order, dtype = read_header(file, f"{path}:{key}")
         header = file.tell()
+    # What deflate can do at most, and the directory of an archive may claim anything.
+    if info.file_size > MOST_COMPRESSED * path.stat().st_size:
+        raise DumpError(
+            f"{path}:{key} says that it is {info.file_size:,} bytes, which it cannot be"
+        )
     if info.file_size < header + math.prod(shape) * dtype.itemsize and not dtype.hasobject:
         raise DumpError(
             f"{path}:{key} is truncated: {info.file_size:,} bytes, but its header describes "

@@ -162,7 +162,7 @@ class guard:  # noqa: N801 - as contextlib names its own
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if kind is None or issubclass(kind, (DumpError, MemoryError, GeneratorExit)):
+        if kind is None or issubclass(kind, (DumpError, GeneratorExit)):
             return
         why = " ".join(str(error).split())
         # Names of columns are bytes of the file, which need not be text.
@@ -227,7 +227,7 @@ def _list_length(file: Any, column: str, schema: Any, path: Path) -> int:
     if fixed is not None:
         return int(fixed)
     batch = next(file.iter_batches(1, columns=[column], use_threads=False), None)
-    if batch is None:
+    if batch is None or not len(batch):
         raise DumpError(f"{path}:{column} holds no row, where its file says that it does")
     length = batch.column(0).value_lengths()[0].as_py()
     if length is None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from kldiv._arrays import Array
+from kldiv._text import one_line
 
 Kind = Literal["logits", "log_probs", "probs", "hidden_states", "top_k"]
 DENSE: frozenset[Kind] = frozenset({"logits", "log_probs", "probs"})
@@ -19,6 +20,9 @@ class DumpError(ValueError):
 
     The message is one line that names the file, the offset or sequence where that helps, and why.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)

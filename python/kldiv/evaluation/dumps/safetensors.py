@@ -20,7 +20,13 @@ import numpy as np
 from kldiv.evaluation.dumps import keys
 from kldiv.evaluation.dumps.dense import DenseDump, Part, kind_by_name, labels_beside
 from kldiv.evaluation.dumps.protocol import DumpError, Kind, Sequence
-from kldiv.evaluation.dumps.stored_arrays import FLOATING, LOGITS, Content, StoredArray
+from kldiv.evaluation.dumps.stored_arrays import (
+    FLOATING,
+    LOGITS,
+    Content,
+    StoredArray,
+    is_countable,
+)
 from kldiv.evaluation.dumps.writing import Source, write_bytes
 
 SUFFIXES = (".safetensors",)
@@ -91,14 +97,16 @@ def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     unreadable = DumpError(f"{path} has no readable safetensors header")
     try:
         tensors = json.loads(header)
-        metadata = dict(tensors.pop("__metadata__", None) or {})
+        said = dict(tensors.pop("__metadata__", None) or {})
+        # The format has texts only.
+        metadata = {name: text for name, text in said.items() if isinstance(text, str)}
         entries = {}
         for name, tensor in tensors.items():
             shape = tuple(map(operator.index, tensor["shape"]))
             begin, end = map(operator.index, tensor["data_offsets"])
             dtype = str(tensor["dtype"])
             size = DTYPES[dtype].itemsize if dtype in DTYPES else None
-            if begin < 0 or min(shape, default=0) < 0:
+            if begin < 0 or min(shape, default=0) < 0 or not is_countable(shape, size or 1):
                 raise unreadable
             if size is not None and end - begin != math.prod(shape) * size:
                 raise unreadable
@@ -173,7 +181,7 @@ def chosen(
 def _first(metadata: Mapping[str, str], name: str) -> int:
     """How many tokens come before the first row, as `kldiv convert` notes it."""
     text = metadata.get(f"first.{name}", "0")
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
 def _choose(path: Path, entries: Mapping[str, Entry], tensor: str | None, content: Content) -> str:

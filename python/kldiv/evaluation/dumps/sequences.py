@@ -32,10 +32,10 @@ class Lengths:
 
     def __post_init__(self) -> None:
         for number, length in enumerate(self.lengths):
-            if length < 1:
+            if not 1 <= length < 1 << 62:
                 raise DumpError(
                     f"{self.source} says that sequence {number} has {length} positions; expected "
-                    "at least 1"
+                    "at least 1, and fewer than can be counted"
                 )
         if not self.lengths:
             raise DumpError(f"{self.source} holds no length")
@@ -64,7 +64,10 @@ def read_lengths(path: Path) -> Lengths:
             raise DumpError(f"{path} has shape {array.shape}; expected one length a sequence")
         pairs: list[tuple[int, str | None]] = [(int(length), None) for length in array]
     else:
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise DumpError(f"{path} is not text in UTF-8") from None
         pairs = _of_json(text, path) if path.suffix.lower() == ".json" else _of_text(text, path)
     return Lengths(
         str(path),
@@ -79,7 +82,7 @@ def _of_text(text: str, path: Path) -> list[tuple[int, str | None]]:
         words = line.split(maxsplit=1)
         if not words or words[0].startswith("#"):
             continue
-        if not (words[0].isascii() and words[0].isdigit()):
+        if not (words[0].isascii() and words[0].isdigit() and len(words[0]) < 20):
             raise DumpError(f"{path} has {line.strip()!r} in line {number}; expected LENGTH [NAME]")
         pairs.append((int(words[0]), words[1].strip() if len(words) > 1 else None))
     return pairs

@@ -38,6 +38,14 @@ def open(  # noqa: A001 - of every format
     return dump.noting(name=str(path))
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        # Names that are too long, or hold what none does.
+        return False
+
+
 def read_index(index: Path) -> tuple[dict[str, safetensors.Entry], dict[str, str]]:
     """The tensors of an index, where they are.
 
@@ -48,15 +56,18 @@ def read_index(index: Path) -> tuple[dict[str, safetensors.Entry], dict[str, str
     """
     try:
         weight_map = json.loads(index.read_bytes())["weight_map"]
-        files = {str(name): str(file) for name, file in weight_map.items()}
+        files = {name: file for name, file in weight_map.items() if isinstance(file, str)}
+        if len(files) < len(weight_map):
+            raise TypeError("a file whose name is no text")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise DumpError(f"{index} is no index of safetensors: it has no weight_map") from None
     headers = {}
     metadata: dict[str, str] = {}
     for file in dict.fromkeys(files.values()):
         shard = index.parent / file
-        if not shard.is_file():
-            raise DumpError(f"{index} names {file}, which is not beside it")
+        # Of an index from elsewhere, that is no way to files that it did not come with.
+        if Path(file).is_absolute() or ".." in Path(file).parts or not _is_file(shard):
+            raise DumpError(f"{index} names {file[:200]}, which is not beside it")
         headers[file], said = safetensors.read_header(shard)
         metadata |= said
     entries = {}

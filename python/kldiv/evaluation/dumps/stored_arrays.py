@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -48,6 +49,11 @@ FLOATING = frozenset({"float64", "float32", "float16", "bfloat16"})
 LOGITS = Content("logits", "floating numbers", FLOATING)
 LABELS = Content("labels", "integers", _INTEGERS)
 MASK = Content("where", "booleans, or integers 0 and 1", _INTEGERS | {"bool"})
+
+
+def is_countable(shape: tuple[int, ...], itemsize: int) -> bool:
+    """Whether an array of a shape can be, with as many elements on the axes that have some."""
+    return len(shape) <= 32 and math.prod(filter(None, shape)) * itemsize <= sys.maxsize
 
 
 @dataclass(frozen=True)

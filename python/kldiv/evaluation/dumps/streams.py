@@ -23,6 +23,8 @@ from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES, LOGITS
 
 STDIN = "-"
 PIPE_BYTES = 1 << 20
+# Four times as many as any vocabulary has. A pipe does not tell that there are not so many.
+_WIDEST = 1 << 22
 
 
 def is_stream(name: str) -> bool:
@@ -193,6 +195,8 @@ class NpyStream:
             raise DumpError(f"{where} is in Fortran order, which cannot be read from a pipe")
         if not shape or not math.prod(shape):
             raise DumpError(f"{where} has shape {shape}, without a logit")
+        if shape[-1] > _WIDEST:
+            raise DumpError(f"{where} has rows of {shape[-1]:,} numbers, more than any vocabulary")
         return _Header(shape, dtype)
 
 

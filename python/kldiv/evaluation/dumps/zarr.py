@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES, FLOATING
 from kldiv.evaluation.dumps.writing import Source, check_dtype
 
 SUFFIXES = (".zarr",)
+LARGE_CHUNK = 1 << 26
+MOST_COMPRESSED = 10_000
+"""Times that a chunk may be larger than all that is stored, where it is large: it is in memory as a whole."""
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -66,11 +70,10 @@ class ZarrRows:
     def _read(self, where: tuple[Any, ...]) -> Array:
         try:
             return np.asarray(self.stored[where])
-        except MemoryError:
-            raise
         except Exception as error:
             # Codecs raise what they like.
-            raise DumpError(f"{self.name} cannot be read: {error}") from None
+            reason = str(error) or type(error).__name__
+            raise DumpError(f"{self.name} cannot be read: {reason}") from None
 
     def all(self) -> Array:
         """The whole array."""
@@ -150,6 +153,12 @@ def _check(rows: ZarrRows) -> None:
     if rows.dtype.name not in FLOATING:
         raise DumpError(f"{rows.name} has dtype {rows.dtype}; expected floating numbers as logits")
     there, all_of_them = rows.stored.nchunks_initialized, rows.stored.nchunks
+    chunk = math.prod(rows.stored.chunks) * rows.dtype.itemsize
+    if chunk > LARGE_CHUNK and chunk > MOST_COMPRESSED * rows.stored.nbytes_stored():
+        raise DumpError(
+            f"{rows.name} has chunks of {list(rows.stored.chunks)} numbers, which the bytes that "
+            "are stored cannot be: its metadata is damaged"
+        )
     if there < all_of_them:
         raise DumpError(
             f"{rows.name} lacks {all_of_them - there:,} of its {all_of_them:,} chunks; where they "

@@ -12,6 +12,8 @@ from typing import Any
 
 import polars as pl
 
+from kldiv.evaluation.parquet_tables import reading
+
 KEY = "kldiv.block"
 _CANDIDATE = "candidate"
 
@@ -54,16 +56,17 @@ class Finished:
             For bytes of something else.
         """
         try:
-            frame = pl.read_parquet(BytesIO(data))
-            about = json.loads(pl.read_parquet_metadata(BytesIO(data))[KEY])
-        except (pl.exceptions.PolarsError, OSError, KeyError) as error:
-            raise ValueError(str(error).splitlines()[0]) from None
-        tables = [
-            frame.filter(pl.col(_CANDIDATE) == number).select(columns)
-            for number, columns in enumerate(about["columns"])
-        ]
-        warned = [(category, text) for category, text in about["warned"]]
-        return cls(tables, about["positions"], warned), about
+            with reading("it"):
+                frame = pl.read_parquet(BytesIO(data))
+                about = json.loads(pl.read_parquet_metadata(BytesIO(data))[KEY])
+                tables = [
+                    frame.filter(pl.col(_CANDIDATE) == number).select(columns)
+                    for number, columns in enumerate(about["columns"])
+                ]
+            warned = [(str(category), str(text)) for category, text in about["warned"]]
+            return cls(tables, int(about["positions"]), warned), about
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"it lacks what a block has ({type(error).__name__})") from None
 
 
 @contextmanager

@@ -81,8 +81,8 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            if old["name"] != new["name"]:
-                return f"{label} {old['name']} there, {new['name']} here"
+            if old.get("name") != new["name"]:
+                return f"{label} {old.get('name')} there, {new['name']} here"
             return f"{new['name']} has changed since"
         if label in ("head", "candidate heads", "labels", "where", "floor"):
             if not old or not new:

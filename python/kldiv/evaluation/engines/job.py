@@ -156,4 +156,5 @@ class Engine(Protocol):
 def joined(finished: dict[int, Finished]) -> list[pl.DataFrame]:
     """The tables of blocks, in their order, by candidate."""
     in_order = [finished[number].tables for number in sorted(finished)]
-    return [pl.concat(tables) for tables in zip(*in_order, strict=True)]
+    # Of sequences without labels there are no columns of tokens.
+    return [pl.concat(tables, how="diagonal") for tables in zip(*in_order, strict=True)]

@@ -54,7 +54,7 @@ class WorkDirectory:
     @staticmethod
     def positions_of_a_block(path: str | os.PathLike[str]) -> int | None:
         """How many positions its blocks have, where a run was begun there."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             return int(json.loads((Path(path) / RUN).read_bytes())[BLOCK])
         return None
 
@@ -154,7 +154,7 @@ class WorkDirectory:
         try:
             before = json.loads(path.read_bytes())
             form = before.pop("form")
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise EngineError(f"{path} does not describe a run of kldiv") from None
         if form != _FORM:
             raise EngineError(f"{self.path} is of another version of kldiv")

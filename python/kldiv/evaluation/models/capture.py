@@ -249,7 +249,7 @@ def _is_capture(path: Path) -> bool:
     try:
         found = json.loads((path / NAME).read_bytes())
         return isinstance(found, dict) and found.get("format") == FORMAT
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -15,6 +15,7 @@ from kldiv.evaluation.dumps.keys import natural
 from kldiv.evaluation.dumps.names import check_exists, listed
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.server_json.files import LINES, WHOLE, extension, opened, responses
+from kldiv.evaluation.parquet_tables import reading
 
 PARQUET = ".parquet"
 PLAIN = (".txt", ".text", ".md", ".rst", ".raw", ".log")
@@ -152,7 +153,7 @@ def _field(strings: list[str]) -> str | None:
 
 
 def _of_parquet(path: Path, name: str, column: str | None) -> Iterator[Document]:
-    try:
+    with reading(str(path)):
         with path.open("rb") as file:
             schema = pl.read_parquet_schema(file)
         strings = [key for key, dtype in schema.items() if dtype == pl.String]
@@ -169,6 +170,3 @@ def _of_parquet(path: Path, name: str, column: str | None) -> Iterator[Document]
             part = rows.slice(start, PARQUET_ROWS).collect()[column]
             for row, text in enumerate(part, start):
                 yield Document(f"{name} row {row}", text or "")
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise DumpError(f"{path} is not a readable Parquet file: {reason}") from None

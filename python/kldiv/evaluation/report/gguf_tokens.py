@@ -60,7 +60,7 @@ def read_tokens(path: Path) -> list[bytes]:
         raise DumpError(f"{path} has {len(tokens):,} tokens, and types of {len(types):,}")
     spell = spelled_by_bytes if kind == "gpt2" else spelled_by_pieces
     return [
-        token.encode() if kind in LITERAL else spell(token)
+        token.encode("utf-8", "surrogateescape") if kind in LITERAL else spell(token)
         for token, kind in zip(tokens, types, strict=True)
     ]
 

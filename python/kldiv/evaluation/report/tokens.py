@@ -89,7 +89,10 @@ def _opened(path: Path) -> Tokens:
         ) from None
     try:
         return FastTokens(str(path), Tokenizer.from_file(str(path)))
-    except Exception as error:  # the library has no class of its own
+    except BaseException as error:
+        # The library has no class of its own, and of some files it panics, which is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split())[:200]
         raise DumpError(f"{path} is no tokenizer.json and no GGUF file: {reason}") from None
 

@@ -122,7 +122,7 @@ _START = r"(?<![\w.%(/])"
 _DELTA = r"(?:Δ|[^\w\s:]{1,3}|Î\S?)p"
 _NUMBER = r"[-+]?(?:nan(?:\(ind\))?|inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_CHUNK = re.compile(r"^\s*(\d+)\s+\d+\.\d+ (?:±|\+/-)")
+_CHUNK = re.compile(r"^\s*(\d{1,9})\s+\d+\.\d+ (?:±|\+/-)")
 
 
 def _pattern(line: _Line) -> re.Pattern[str]:

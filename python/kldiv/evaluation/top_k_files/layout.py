@@ -105,7 +105,7 @@ def described(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """What a file says of itself; None of one that is no such file."""
     try:
         found = json.loads(metadata[KEY])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
 

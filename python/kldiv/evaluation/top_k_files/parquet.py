@@ -110,7 +110,7 @@ class Stored:
             said = Described.of(found, path)
             types = {field.name: field.type for field in file.schema_arrow}
             for name in ("ids", said.kind):
-                if name not in types or "list" not in str(types[name]):
+                if name not in types or not hasattr(types[name], "value_type"):
                     raise DumpError(f"{path} lacks the column {name!r} of its top-k rows")
             dtype = np.dtype(types[said.kind].value_type.to_pandas_dtype())
             if dtype.name not in _DTYPES or "int" not in str(types["ids"].value_type):

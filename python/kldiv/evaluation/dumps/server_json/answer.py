@@ -84,7 +84,7 @@ def rows_of(answer: Answer, name: str) -> Rows:
         For numbers that are no log-probabilities of different tokens.
     """
     n, width = len(answer.ids), max(map(len, answer.ids), default=0)
-    own = np.array(answer.own, np.int64).reshape(n)
+    own = _ids([[x] for x in answer.own], 1, name).reshape(n)
     own_log_probs = _numbers([[x] for x in answer.own_log_prob], 1, name)
     listed = _numbers(answer.log_probs, width, name)
     ids = _ids(answer.ids, width, name)

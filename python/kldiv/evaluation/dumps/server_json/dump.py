@@ -18,6 +18,8 @@ from kldiv.evaluation.dumps.stored_arrays import BLOCK_BYTES
 
 PROBED = 1 << 20
 """Bytes of a file in which log-probabilities are looked for."""
+MOST_TOKENS = 1 << 31
+"""That come before the first: more is no context."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class ServerJson:
                         f"{here} is no response of {reader.name} that can be read: {said}"
                     ) from None
                 for answer in answers:
+                    if not 0 <= answer.first < MOST_TOKENS:
+                        raise DumpError(f"{here} says that {answer.first:,} tokens come before")
                     yield _Text(f"{here} {answer.part}".rstrip(), reader.name, answer)
 
 
@@ -193,7 +197,7 @@ def probe(path: Path) -> bool:
     try:
         with opened(path) as file:
             beginning = file.read(PROBED)
-    except (OSError, EOFError):
+    except (OSError, DumpError):
         return False
     return b"logprob" in beginning or beginning.lstrip().startswith(b"[")
 

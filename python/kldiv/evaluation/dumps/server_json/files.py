@@ -7,7 +7,7 @@ import gc
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -34,16 +34,53 @@ def extension(path: Path) -> str:
 def opened(path: Path) -> IO[bytes]:
     """The file's bytes, decompressed."""
     if path.suffix.lower() == ".gz":
-        return cast(IO[bytes], _Gzip(path.open("rb")))
+        return cast(IO[bytes], _Gzip(path))
     return path.open("rb")
 
 
-class _Gzip(gzip.GzipFile):
-    """Decompressed bytes of a file, which is closed with them."""
+MOST_COMPRESSED = 200
+"""Times that what is decompressed may be as large as what is read, beyond a first `_UNCHECKED`."""
+_UNCHECKED = 1 << 23
+_PIECE = 1 << 20
 
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(fileobj=file)
-        self._compressed = file
+
+class _Gzip(gzip.GzipFile):
+    """Decompressed bytes of a file, which is closed with them; `DumpError` for a broken one."""
+
+    def __init__(self, path: Path) -> None:
+        self._compressed = path.open("rb")
+        super().__init__(fileobj=self._compressed)
+        self._path = path
+
+    def read(self, size: int | None = -1) -> bytes:
+        """So many bytes, or all, some at a time: of few bytes there may be more than fit memory."""
+        if size is not None and size >= 0:
+            return self._some(size)
+        return b"".join(iter(lambda: self._some(_PIECE), b""))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """The next line, whole."""
+        pieces = [self._some(_PIECE, super().readline)]
+        while pieces[-1] and not pieces[-1].endswith(b"\n"):
+            pieces.append(self._some(_PIECE, super().readline))
+        return b"".join(pieces)
+
+    def _some(self, size: int, read: Callable[[int], bytes] | None = None) -> bytes:
+        with self._checked():
+            return super().read(size) if read is None else read(size)
+
+    @contextlib.contextmanager
+    def _checked(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            reason = f"{self._path} is cut off or is no gzip file: {error}"
+            raise DumpError(reason) from None
+        if self.tell() > max(_UNCHECKED, MOST_COMPRESSED * self._compressed.tell()):
+            raise DumpError(
+                f"{self._path} decompresses to more than {MOST_COMPRESSED} times its bytes, which "
+                "no text does"
+            )
 
     def close(self) -> None:
         super().close()
@@ -93,16 +130,13 @@ def parsed(text: bytes) -> Any:
 
 
 def _texts(path: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        with opened(path) as file:
-            if extension(path) in LINES:
-                for number, line in enumerate(file, 1):
-                    if not line.isspace():
-                        yield f"{path}:{number}", line
-            elif (text := file.read()) and not text.isspace():
-                yield str(path), text
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DumpError(f"{path} is cut off or is no gzip file: {error}") from None
+    with opened(path) as file:
+        if extension(path) in LINES:
+            for number, line in enumerate(file, 1):
+                if not line.isspace():
+                    yield f"{path}:{number}", line
+        elif (text := file.read()) and not text.isspace():
+            yield str(path), text
 
 
 def _reason(error: Exception, text: bytes) -> str:
