@@ -25,6 +25,8 @@ from versions.table import DOCUMENT, text
 
 FOLDER = ROOT / "build" / "versions"
 MARKS = ("-m", "not slow")
+# Old versions of one library use what new ones of another will take away.
+DEPRECATIONS = ("-W", "default::DeprecationWarning")
 
 
 def main() -> None:
@@ -76,7 +78,8 @@ def run(case: Case, wheel: Path, *, keep: bool) -> Result:
     install(python, *TOOLS, *(spelled(one, wheel) for one in case.packages))
     install(python, "--no-deps", str(wheel))
     report.unlink(missing_ok=True)
-    command = [python, "-m", "pytest", *MARKS, f"--junitxml={report}", "--tb=short", *case.tests]
+    options = (*MARKS, *DEPRECATIONS, f"--junitxml={report}", "--tb=short")
+    command = [python, "-m", "pytest", *options, *case.tests]
     subprocess.run(command, cwd=ROOT, check=False)
     result = {
         "python": sys.version.split()[0],

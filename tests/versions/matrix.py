@@ -62,13 +62,11 @@ _EVALUATED = ("aiohttp", "matplotlib", "pandas", "playwright")
 
 CASES = (
     Case("numpy-oldest", ("numpy",), at_oldest() + _FRONT_END, NUMPY),
-    Case("numpy-newest", ("numpy",), at_newest() + _FRONT_END, NUMPY),
     Case("torch-oldest", ("torch", "numpy"), at_oldest("torch"), TORCH),
     Case("torch-2.9", ("torch", "numpy"), ("torch==2.9.1", *_FRONT_END), TORCH),
     Case("torch-2.12", ("torch", "numpy"), ("torch==2.12.1", *_FRONT_END), TORCH),
     Case("torch-newest", ("torch", "numpy"), at_newest("torch"), TORCH),
     Case("jax-oldest", ("jax", "numpy"), (*at_oldest("jax"), "dask[array]", "optax"), JAX),
-    Case("jax-0.7", ("jax", "numpy"), ("jax==0.7.2", *_FRONT_END, "dask[array]", "optax"), JAX),
     Case("jax-newest", ("jax", "numpy"), (*at_newest("jax"), "dask[array]", "optax"), JAX),
     Case(
         "evaluation-oldest",

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -58,7 +58,8 @@ def progress(description: str, total: int | None, *, long: bool = False) -> Iter
         transient=True,
         disable=not terminal,
     )
-    with bar:
+    # Where nothing is shown, rich before 15 ends with an empty line all the same.
+    with bar if terminal else nullcontext():
         task = bar.add_task(description, total=total, speed="…")
         rate.show = lambda: bar.update(task, completed=rate.rows, speed=rate.speed())
         yield rate
