@@ -236,7 +236,7 @@ def zarrs() -> Iterator[Tree]:
 
 
 def top_k_files() -> Iterator[Tree]:
-    """Rows of the most probable classes: alike and ragged, with everything that may be beside them."""
+    """Rows of the most probable classes, alike and ragged, with what may be beside them."""
     rng = np.random.default_rng(2)
     logits = rng.normal(size=(2, 4, 50)).astype(np.float32)
     kept = kldiv.top_k(logits, 5)
