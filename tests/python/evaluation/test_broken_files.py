@@ -293,6 +293,16 @@ def test_a_table_without_a_divergence(tmp_path):
         read_positions(tmp_path / "a.parquet")
 
 
+def test_a_table_with_a_position_twice(tmp_path):
+    kldiv.evaluate(np.ones((2, 3)), np.ones((2, 3))).write_positions(tmp_path / "a.parquet")
+    frame = pl.read_parquet(tmp_path / "a.parquet")
+    frame.with_columns(position=pl.lit(7).cast(frame.schema["position"])).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    with pytest.raises(DumpError, match=r"a\.parquet: position 7 of sequence 0 is there twice"):
+        read_positions(tmp_path / "a.parquet")
+
+
 def test_a_log_with_more_digits_than_a_number_has(tmp_path):
     (tmp_path / "a.log").write_text(f"  {DIGITS} 1.5 ± 0.1\n")
     with pytest.raises(DumpError, match=r"a\.log"):
