@@ -150,6 +150,7 @@ pub fn call(data: &[u8]) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm a public function")]
 fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
     let available: Vec<Isa> = Isa::available().collect();
     let threads = bytes.of(&[1, 2, 3, 1, 0, 257]);
@@ -185,7 +186,7 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
     let keep = options.keep;
     match bytes.below(22) {
         0..4 => {
-            check(divergence(bytes.kind(), &pair, options, gradients, execution).map(|found| found.rows.len()), rows)
+            check(divergence(bytes.kind(), &pair, options, gradients, execution).map(|found| found.rows.len()), rows);
         }
         4 => {
             let found =
@@ -237,7 +238,10 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
             }
         }
         11 => {
-            check(gather_log_probs(&p_rows, &labels, temperature, ignore_index, keep, execution).map(|f| f.len()), rows)
+            check(
+                gather_log_probs(&p_rows, &labels, temperature, ignore_index, keep, execution).map(|f| f.len()),
+                rows,
+            );
         }
         12 | 13 => {
             let ids: Vec<i64> = bytes.labels(rows * 3, classes);
@@ -348,7 +352,7 @@ fn coded(bytes: &mut Bytes<'_>, execution: &Execution<'_>) {
     let row_bytes = match coding {
         Coding::Logits | Coding::Logits2 => 8 + 2 * (classes.min(1 << 20) + classes % 2),
         Coding::LogProbs16 => 2 * classes.min(1 << 20),
-        _ => 2 * classes.min(1 << 20) + 4,
+        Coding::LogProbs16WithLoss => 2 * classes.min(1 << 20) + 4,
     };
     let right = bytes.length(rows * row_bytes);
     let mut held: Vec<u8> = (0..right).map(|i| if i < 64 { bytes.byte() } else { (i * 37 % 256) as u8 }).collect();
@@ -358,6 +362,7 @@ fn coded(bytes: &mut Bytes<'_>, execution: &Execution<'_>) {
 }
 
 /// Results have one number a row.
+#[expect(clippy::needless_pass_by_value, reason = "what is left of a call")]
 fn check(found: Result<usize, Error>, rows: usize) {
     if let Ok(count) = found {
         assert!(count == rows || count == 0);

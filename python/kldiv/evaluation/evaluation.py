@@ -24,7 +24,7 @@ from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.parquet import OF_POSITIONS
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.parquet_tables import reading
+from kldiv.evaluation.parquet_tables import read_table, reading
 from kldiv.evaluation.positions import NO_TOKEN
 from kldiv.evaluation.statistics.rows import column, has, rows_of
 from kldiv.evaluation.whole_file import whole_file
@@ -359,8 +359,8 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
     """
     name = os.fspath(path)
     check_exists(Path(name), (".parquet",))
+    frame = read_table(name, name)
     with reading(name):
-        frame = pl.read_parquet(name)
         about = pl.read_parquet_metadata(name).get(PARQUET_KEY)
     if missing := OF_POSITIONS - set(frame.columns):
         raise DumpError(
