@@ -7,6 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
 .PHONY: help demo test test-examples quick check derived format lint rust python fuzz examples bench docs wheels test-wheels test-versions clean
+.PHONY: fuzz-files sanitize
 
 help:
 	@echo "make demo    build, and run kldiv demo on real logits"
@@ -15,6 +16,8 @@ help:
 	@echo "make quick   the fast subset of the tests"
 	@echo "make check   format, lint, types, and the fast tests that have the names of what changed"
 	@echo "make fuzz    random calls held to the oracle: MINUTES=10 SEED= JOBS= SUBJECT="
+	@echo "make fuzz-files  broken files of every format that is read: MEGABYTES=100 SEED= SUBJECT="
+	@echo "make sanitize  tests and random calls with sanitizers and under valgrind: PARTS="
 	@echo "make format  format the code"
 	@echo "make derived  write the stubs and tables that are made of the package"
 	@echo "make site    make the site of docs/, the docstrings and the crate, in site/"
@@ -85,6 +88,7 @@ lint-rustfmt:
 
 lint-clippy: $(VENV)/.built
 	cargo clippy --all-targets --quiet -- -D warnings
+	cargo clippy --all-targets --features ndarray --quiet -- -D warnings
 	cargo clippy --all-targets --features abi3 --quiet -- -D warnings
 
 lint-ruff: $(VENV)/.test
@@ -98,8 +102,8 @@ lint-stubs: $(VENV)/.test
 	$(BIN)/python -m mypy.stubtest kldiv._kldiv
 
 rust:
-	cargo test --quiet
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+	cargo test --quiet --features ndarray
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet --features ndarray
 
 python: $(VENV)/.built $(VENV)/.test
 	$(BIN)/python -m pytest
@@ -109,6 +113,16 @@ MINUTES ?= 10
 fuzz: $(VENV)/.built $(VENV)/.test
 	cd tests && $(abspath $(BIN))/python -m fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) \
 		$(foreach one,$(SUBJECT),--subject $(one))
+
+# Exit status 1 with a find, which is printed with its case: ARGUMENTS="--case N --keep DIR" writes it out.
+MEGABYTES ?= 100
+fuzz-files: $(VENV)/.built $(VENV)/.test
+	cd tests && PYTHONPATH=python/evaluation $(abspath $(BIN))/python -m fuzz_files --megabytes $(MEGABYTES) \
+		$(if $(SEED),--seed $(SEED)) $(foreach one,$(SUBJECT),--subject $(one)) $(ARGUMENTS)
+
+# docs/safety.md says what is run, and what it takes.
+sanitize: $(VENV)/.built $(VENV)/.test
+	.ci/sanitize $(PARTS)
 
 # Each in its small version, the notebooks, and the statements of docs/article.md.
 test-examples: $(VENV)/.examples

@@ -81,7 +81,8 @@ pub fn encode_log_probs(
 
 /// Bytes of a row, if there are so many for each of `count`.
 fn check_bytes(len: usize, coding: Coding, count: usize, classes: usize) -> Result<usize, Error> {
-    let row_bytes = coding.row_bytes(classes);
+    // Without a row, the number of classes can be one whose bytes cannot be counted.
+    let row_bytes = if count == 0 { 0 } else { coding.row_bytes(classes) };
     if len != count.saturating_mul(row_bytes) {
         return Err(Error::ShapeMismatch {
             first: "bytes",

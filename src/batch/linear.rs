@@ -69,7 +69,7 @@ pub fn linear(input: &Rows<'_>, weight: &Rows<'_>, out: RowsMut<'_>, execution: 
         let panels = panels(input)?;
         let product = Product { panels: &panels, weight, out: &out, isa: driver.isa };
         // As many panels in each tile, or nearly.
-        let count = panels.len() / (ROWS * features);
+        let count = panels.len() / ROWS.saturating_mul(features);
         let down = count.div_ceil(PANELS).max(1);
         let height = count.div_ceil(down);
         // A multiplication takes a hundredth of the time of a class elsewhere.
@@ -87,7 +87,7 @@ pub fn linear(input: &Rows<'_>, weight: &Rows<'_>, out: RowsMut<'_>, execution: 
 fn panels(input: &Rows<'_>) -> Result<Vec<f64>, Error> {
     let features = input.classes();
     let mut panels = memory::filled(input.count().next_multiple_of(ROWS).saturating_mul(features), 0.0)?;
-    for (panel, numbers) in panels.chunks_exact_mut(ROWS * features).enumerate() {
+    for (panel, numbers) in panels.chunks_exact_mut(ROWS.saturating_mul(features)).enumerate() {
         let first = panel * ROWS;
         for index in first..input.count().min(first + ROWS) {
             let row = input.row(index);

@@ -9,7 +9,6 @@ import random
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -49,10 +48,9 @@ _TEXTS += (
     "a\nb",
     "a\x1b[2J",
 )
-VALUES: tuple[Any, ...] = (
-    *NUMBERS, *_TEXTS, None, True, False, 0.5, -0.0, 1e308, -1e-320, float("inf"), float("-inf"), float("nan"),
-    [], {}, [[]], [None], [1, 2, 3], {"": 1}, [[1, [2, [3]]]],
-)  # fmt: skip
+_FLOATS = (0.5, -0.0, 1e308, -1e-320, float("inf"), float("-inf"), float("nan"))
+_NESTED = ([], {}, [[]], [None], [1, 2, 3], {"": 1}, [[1, [2, [3]]]])
+VALUES: tuple[Any, ...] = (*NUMBERS, *_TEXTS, *_FLOATS, *_NESTED, None, True, False)
 
 
 def change(data: bytes, name: str, rng: random.Random, other: bytes) -> bytes:

@@ -236,7 +236,7 @@ def zarrs() -> Iterator[Tree]:
 
 
 def top_k_files() -> Iterator[Tree]:
-    """Rows of the most probable classes: alike and ragged, with everything that may be beside them."""
+    """Rows of the most probable classes, alike and ragged, with what may be beside them."""
     rng = np.random.default_rng(2)
     logits = rng.normal(size=(2, 4, 50)).astype(np.float32)
     kept = kldiv.top_k(logits, 5)
@@ -319,11 +319,16 @@ def positions() -> Iterator[Tree]:
     yield _file(tables_of_positions.table(sequences=3).write_parquet, "kept.parquet")
 
 
+def block_table() -> pl.DataFrame:
+    """The positions of the block in `work`."""
+    return tables_of_positions.table(sequences=3).drop("candidate")
+
+
 def work() -> Iterator[Tree]:
     """A work directory that keeps a block of a run."""
     from kldiv.evaluation.engines.finished import Finished
 
-    table = tables_of_positions.table(sequences=3).drop("candidate")
+    table = block_table()
     found = Finished([table, table], len(table), [("a.B", "text")])
     run = json.dumps({"form": 1, **IDENTITY})
     block = found.encode(start=[0, 0])
@@ -336,12 +341,9 @@ def logs() -> Iterator[Tree]:
 
     lines = ["chunk             PPL               ln(PPL(Q)/PPL(base))", "   1       9.5 ±    0.7"]
     for line in LINES:
+        percent = " %" if "Δp" in line.label or line.columns[0].endswith("_percent") else ""
         error = " ± 0.25" if len(line.columns) == 2 else ""
-        lines.append(
-            f"{line.label}:  1.5{error}".replace("%", " %")
-            if "Δp" in line.label
-            else f"{line.label}: 1.5{error}"
-        )
+        lines.append(f"{line.label}:  1.5{error}{percent}")
     text = "\n".join(lines) + "\n"
     yield {"run.log": text.encode()}
     yield {"run.log": text.encode("utf-16")}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .limits import Find
 
-STUCK = 60.0
+STUCK = 300.0
 """Seconds without an answer, of a case that processor time does not end."""
 
 

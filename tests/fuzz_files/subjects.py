@@ -141,7 +141,7 @@ def work(path: Path) -> None:
     directory = WorkDirectory(path, IDENTITY)
     try:
         sequence = Sequence("a.npy", 1, lambda step: iter(()))
-        directory.find(Block(0, Start(), [[sequence]], 165))
+        directory.find(Block(0, Start(), [[sequence]], len(corpus.block_table())))
     finally:
         directory.close()
 

@@ -24,9 +24,9 @@ from kldiv.evaluation.columns import COLUMNS
 from kldiv.evaluation.dumps.names import check_exists
 from kldiv.evaluation.dumps.parquet import OF_POSITIONS
 from kldiv.evaluation.dumps.protocol import DumpError
-from kldiv.evaluation.parquet_tables import reading
+from kldiv.evaluation.parquet_tables import read_table, reading
 from kldiv.evaluation.positions import NO_TOKEN
-from kldiv.evaluation.statistics.rows import column, has
+from kldiv.evaluation.statistics.rows import column, has, rows_of
 from kldiv.evaluation.whole_file import whole_file
 from kldiv.evaluation.wording import counted
 
@@ -359,8 +359,8 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
     """
     name = os.fspath(path)
     check_exists(Path(name), (".parquet",))
+    frame = read_table(name, name)
     with reading(name):
-        frame = pl.read_parquet(name)
         about = pl.read_parquet_metadata(name).get(PARQUET_KEY)
     if missing := OF_POSITIONS - set(frame.columns):
         raise DumpError(
@@ -374,6 +374,11 @@ def read_positions(path: str | os.PathLike[str]) -> Evaluation:
                 f"column {one} of {name} has dtype {frame.schema[one]}, "
                 f"expected {COLUMNS[one].dtype}"
             )
+    try:
+        for candidate in frame["candidate"].unique(maintain_order=True):
+            rows_of(frame, candidate)
+    except ValueError as error:
+        raise DumpError(f"{name}: {error}") from None
     try:
         kept = json.loads(about) if about else {}
     except (ValueError, RecursionError):

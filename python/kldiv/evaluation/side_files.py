@@ -14,7 +14,7 @@ from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.safetensors import SafetensorsFile
 from kldiv.evaluation.dumps.stored_arrays import Content
-from kldiv.evaluation.parquet_tables import reading
+from kldiv.evaluation.parquet_tables import read_table
 
 FLOOR = Content("kl", "floating numbers", frozenset({"float64", "float32", "float16"}))
 
@@ -70,8 +70,7 @@ def read_floor(name: str) -> Array:
     """
     path = Path(name)
     if path.suffix == ".parquet":
-        with reading(name):
-            frame = pl.read_parquet(path)
+        frame = read_table(str(path), name)
         if "kl" not in frame.columns:
             raise DumpError(f"{name} has no column kl")
         if "candidate" in frame.columns and frame["candidate"].n_unique() > 1:

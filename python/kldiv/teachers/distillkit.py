@@ -226,8 +226,8 @@ def from_distillkit(
         if not set(pair) <= set(names):
             legacy = "; packed_indices are of its older compression" if "coeffs" in names else ""
             raise ValueError(
-                f"{path} has the columns {one_line(', '.join(names))}; expected {INDICES} and {LOG_PROBS}, "
-                f"or {RAW_IDS} and {RAW_LOG_PROBS}{legacy}"
+                f"{path} has the columns {one_line(', '.join(names))}; expected {INDICES} and "
+                f"{LOG_PROBS}, or {RAW_IDS} and {RAW_LOG_PROBS}{legacy}"
             )
         try:
             compression = None if raw else Compression.of(given)

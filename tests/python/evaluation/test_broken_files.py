@@ -293,6 +293,28 @@ def test_a_table_without_a_divergence(tmp_path):
         read_positions(tmp_path / "a.parquet")
 
 
+def test_a_page_of_fewer_values_than_none(tmp_path):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"kl": np.arange(9.0)}).write_parquet(path, compression="uncompressed")
+    data = bytearray(path.read_bytes())
+    # The header of the page: the number of its values, 9, as a zigzag varint; now −9.
+    place = data.index(b"\x15\x12", 4)
+    data[place + 1] = 0x11
+    path.write_bytes(data)
+    with pytest.raises(DumpError, match=r"a\.parquet is not a readable Parquet file"):
+        read_floor(str(path))
+
+
+def test_a_table_with_a_position_twice(tmp_path):
+    kldiv.evaluate(np.ones((2, 3)), np.ones((2, 3))).write_positions(tmp_path / "a.parquet")
+    frame = pl.read_parquet(tmp_path / "a.parquet")
+    frame.with_columns(position=pl.lit(7).cast(frame.schema["position"])).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    with pytest.raises(DumpError, match=r"a\.parquet: position 7 of sequence 0 is there twice"):
+        read_positions(tmp_path / "a.parquet")
+
+
 def test_a_log_with_more_digits_than_a_number_has(tmp_path):
     (tmp_path / "a.log").write_text(f"  {DIGITS} 1.5 ± 0.1\n")
     with pytest.raises(DumpError, match=r"a\.log"):

@@ -239,6 +239,8 @@ def _integers(file: Any, column: str, path: Path) -> Array:
     values = file.read(columns=[column], use_threads=False).column(0)
     if values.null_count:
         raise DumpError(f"{path} holds a null in column {column!r}")
+    if len(values) != file.metadata.num_rows:
+        raise DumpError(f"{path} holds {len(values):,} rows in column {column!r}, not as it says")
     numbers: Array = values.to_numpy().astype(np.int64)
     return numbers
 

@@ -23,7 +23,7 @@ from kldiv.evaluation.dumps.writing import Source, check_dtype
 SUFFIXES = (".zarr",)
 LARGE_CHUNK = 1 << 26
 MOST_COMPRESSED = 10_000
-"""Times that a chunk may be larger than all that is stored, where it is large: it is in memory as a whole."""
+"""Times that a large chunk may be as large as all that is stored: it is held as a whole."""
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from kldiv.evaluation.parquet_tables import reading
+from kldiv.evaluation.parquet_tables import read_table, reading
 
 KEY = "kldiv.block"
 _CANDIDATE = "candidate"
@@ -57,7 +57,7 @@ class Finished:
         """
         try:
             with reading("it"):
-                frame = pl.read_parquet(BytesIO(data))
+                frame = read_table(BytesIO(data), "it")
                 about = json.loads(pl.read_parquet_metadata(BytesIO(data))[KEY])
                 tables = [
                     frame.filter(pl.col(_CANDIDATE) == number).select(columns)
