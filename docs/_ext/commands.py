@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -20,13 +21,18 @@ def described(name: str) -> Iterator[str]:
     arguments = [one for one in shown if not one.opts[0].startswith("-")]
     usage = " ".join(_argument(one) for one in arguments)
     yield from ("```text", f"kldiv {name} {usage} [OPTIONS]".replace("  ", " "), "```", "")
-    yield from (textwrap.dedent(command.help or ""), "")
+    yield from (_as_it_stands(textwrap.dedent(command.help or "")), "")
     if not shown:
         return
     yield from ("| | |", "| --- | --- |")
     for one in shown:
-        text = " ".join((one.help or "").split()).replace("|", r"\|")
+        text = _as_it_stands(" ".join((one.help or "").split()))
         yield f"| {_names(one)} | {text} |"
+
+
+def _as_it_stands(text: str) -> str:
+    """Text of a terminal, where only brackets are escaped, as Markdown that shows it."""
+    return re.sub(r"([*_`<|\[\]])", r"\\\1", text.replace(r"\[", "["))
 
 
 def _argument(one: Any) -> str:
