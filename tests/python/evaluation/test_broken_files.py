@@ -201,6 +201,17 @@ def test_tokens_of_gguf_that_are_no_text(tmp_path):
     head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(entries))
     (tmp_path / "a.gguf").write_bytes(head + b"".join(entries))
     assert read_tokens(tmp_path / "a.gguf") == [b"\xff"]
+    number = text(b"tokenizer.ggml.token_type") + struct.pack("<Ii", 5, 3)
+    numbers = text(b"tokenizer.ggml.tokens") + struct.pack("<IIQi", 9, 5, 1, 3)
+    for broken in ([*entries[:2], number], [entries[0], numbers]):
+        head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(broken))
+        (tmp_path / "a.gguf").write_bytes(head + b"".join(broken))
+        with pytest.raises(DumpError, match=r"a\.gguf has tokens, or types"):
+            read_tokens(tmp_path / "a.gguf")
+    deep = text(b"a") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 100_000
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + deep)
+    with pytest.raises(DumpError, match=r"a\.gguf has a damaged GGUF header"):
+        read_tokens(tmp_path / "a.gguf")
 
 
 def test_integers_of_servers_that_are_too_large(tmp_path):

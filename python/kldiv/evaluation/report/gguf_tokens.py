@@ -43,7 +43,7 @@ def read_tokens(path: Path) -> list[bytes]:
     with path.open("rb") as file:
         try:
             found = _header(file)
-        except (struct.error, UnicodeDecodeError, KeyError, _DamagedError):
+        except (struct.error, UnicodeDecodeError, KeyError, RecursionError, _DamagedError):
             raise DumpError(f"{path} has a damaged GGUF header") from None
     if found is None:
         raise DumpError(f"{path} is no GGUF file of version 2 or 3")
@@ -55,6 +55,9 @@ def read_tokens(path: Path) -> list[bytes]:
             f"{path} has a tokenizer of kind {kind!r}, which is not read here; "
             "give its tokenizer.json"
         )
+    sound = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+    if not sound or not isinstance(types, list | None):
+        raise DumpError(f"{path} has tokens, or types of them, that are no lists of such")
     types = types or [1] * len(tokens)
     if len(types) != len(tokens):
         raise DumpError(f"{path} has {len(tokens):,} tokens, and types of {len(types):,}")
