@@ -184,14 +184,16 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
         _ => Gradients { p: Some(p_out), q: Some(q_out) },
     };
     let keep = options.keep;
+    // Of rows of another width there are others.
+    let (count, q_count) = (p_rows.count(), q_rows.count());
     match bytes.below(22) {
         0..4 => {
-            check(divergence(bytes.kind(), &pair, options, gradients, execution).map(|found| found.rows.len()), rows);
+            check(divergence(bytes.kind(), &pair, options, gradients, execution).map(|found| found.rows.len()), count);
         }
         4 => {
             let found =
                 compare(&p_rows, &q_rows, Some(&labels), &[bytes.kind()], temperature, ignore_index, keep, execution);
-            check(found.map(|found| found.kl.len()), rows);
+            check(found.map(|found| found.kl.len()), count);
         }
         5 | 6 => {
             let weights: Vec<f64> = bytes.numbers(classes);
@@ -209,7 +211,7 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
             let (p_out, q_out) = (gradients.p, gradients.q);
             check(
                 cross_entropy(&loss, &p_rows, &targets, options, p_out, q_out, execution).map(|found| found.rows.len()),
-                rows,
+                count,
             );
         }
         7 => {
@@ -224,14 +226,14 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
             };
             check(
                 distillation(&loss, &p_rows, &q_rows, options, gradients, execution).map(|found| found.rows.len()),
-                rows,
+                count,
             );
         }
         8 => check(
             entropy(&p_rows, bytes.space(), temperature, options, gradients.p, execution).map(|f| f.rows.len()),
             rows,
         ),
-        9 => check(logsumexp(&p_rows, temperature, options, gradients.p, execution).map(|f| f.rows.len()), rows),
+        9 => check(logsumexp(&p_rows, temperature, options, gradients.p, execution).map(|f| f.rows.len()), count),
         10 => {
             if let Some(out) = gradients.p {
                 let _ = log_softmax(&p_rows, temperature, keep, out, execution);
@@ -240,7 +242,7 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
         11 => {
             check(
                 gather_log_probs(&p_rows, &labels, temperature, ignore_index, keep, execution).map(|f| f.len()),
-                rows,
+                count,
             );
         }
         12 | 13 => {
@@ -300,7 +302,10 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
                 temper_after: bytes.below(2) == 0,
                 wide: bytes.below(2) == 0,
             };
-            check(sparse_loss(&loss, &teacher, &q_rows, options, gradients.q, execution).map(|f| f.rows.len()), rows);
+            check(
+                sparse_loss(&loss, &teacher, &q_rows, options, gradients.q, execution).map(|f| f.rows.len()),
+                q_count,
+            );
         }
         17 => {
             let (p_ids, q_ids) = (bytes.labels(3, classes), bytes.labels(3, classes));
@@ -312,7 +317,7 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
                 others_weight: bytes.parameter(),
             };
             let shared = (bytes.below(2) == 0).then_some(&shared);
-            check(uld(shared, &pair, options, gradients, execution).map(|found| found.rows.len()), rows);
+            check(uld(shared, &pair, options, gradients, execution).map(|found| found.rows.len()), count);
         }
         18 => {
             let p = Side { rows: p_rows.clone(), space: bytes.space(), temperature };
