@@ -74,7 +74,8 @@ fn all_axes_but_the_last_are_of_the_batch() {
         for (index, &found) in out.indexed_iter() {
             let place = (index[0], index[1], index[2]);
             let exact = f64::from(view[[place.0, place.1, place.2, index[3]]]) - sums[place];
-            assert!((found - exact).abs() < 1e-12, "{index:?}");
+            // In f32 lanes.
+            assert!((found - exact).abs() < 1e-6, "{index:?}");
         }
     }
     let row = logits(17);
