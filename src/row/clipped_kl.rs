@@ -45,7 +45,8 @@ pub(crate) fn clipped_kl(
     blocks: &Blocks,
 ) -> ClippedRow {
     let classes = log_p.classes();
-    let sum = Distribution::new(logits, Space::Logits, 1.0).statistics(isa, blocks, &mut false);
+    let distribution = Distribution::new(logits, Space::Logits, 1.0);
+    let sum = distribution.statistics(isa, blocks, &mut !distribution.allows_narrow_lanes());
     let parts = blocks.map(classes, |start, len| isa.run_lanes(false, Largest(log_p.block(start, len))));
     let largest_p = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if sum.is_nan() || sum.is_empty() || !(f64::NEG_INFINITY < largest_p && largest_p <= LARGEST) {
