@@ -198,15 +198,18 @@ impl<D: Divergence> Task<'_, D> {
         let Task { p, q, isa, blocks, plain_wide: wide, .. } = *self;
         let wanted = self.wanted();
         if let RowGradients { scale, p: None, q: Some(out) } = self.gradients
-            && Far::keeps(p.row.classes(), wide)
+            && !wide
+            && Far::keeps(p.row.classes())
         {
-            return match Far::with_gradient_of_q(p, q, isa, blocks, wide, out, scale) {
+            return match Far::with_gradient_of_q(p, q, isa, blocks, out, scale) {
                 Some((far, true)) => Outcome::Done(far.value),
                 Some((far, false)) => Outcome::Value { value: far.value, needs_wide_lanes: false },
                 None => Outcome::Nothing,
             };
         }
-        match Far::new(p, q, isa, blocks, wide, wanted) {
+        // In f64 lanes one gradient has the same bits, whether or not the other is wanted: it asks for the norms of both.
+        let norms = if wide && wanted != (false, false) { (true, true) } else { wanted };
+        match Far::new(p, q, isa, blocks, wide, norms) {
             Some(far) if wanted == (false, false) || far.write(p, q, isa, blocks, wide, &self.gradients) => {
                 Outcome::Done(far.value)
             }

@@ -21,7 +21,7 @@ use crate::row::runs::{Step, pass};
 use crate::row::scratch::{has_scratch, with_scratch};
 use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, LaneKernel, Lanes, Scalar};
+use crate::simd::{Isa, LaneKernel, Lanes, Narrow, Scalar};
 use crate::threads::Blocks;
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
@@ -90,29 +90,28 @@ impl Far {
         Self::merge(&[found], p.inverse_temperature).is_some_and(|far| far.value >= SMALLEST_VALUE)
     }
 
-    /// The same for rows that are not too wide, and writes the gradient of q unless it cancels: whether it did.
+    /// The same in f32 lanes for rows that are not too wide, and writes the gradient of q unless it cancels: whether it did.
     pub(crate) fn with_gradient_of_q(
         p: Distribution<'_>,
         q: Distribution<'_>,
         isa: Isa,
         blocks: &Blocks,
-        wide: bool,
         out: RowMut<'_>,
         scale: f64,
     ) -> Option<(Self, bool)> {
-        Self::is_likely(p, q, isa, wide).then_some(())?;
+        Self::is_likely(p, q, isa, false).then_some(())?;
         let (classes, rate) = (p.row.classes(), p.inverse_temperature);
         // Of wider rows, those of p only.
-        let both = has_scratch(2 * classes, wide);
-        with_scratch(if both { 2 * classes } else { classes }, wide, |memory| {
+        let both = has_scratch(2 * classes, false);
+        with_scratch(if both { 2 * classes } else { classes }, false, |memory| {
             let of_p = memory.block(0, classes);
             let of_q = both.then(|| memory.block(classes, classes));
             let parts = blocks.map(classes, |start, len| {
                 let (p, q) = (p.block(start, len), q.block(start, len));
                 let of_p = of_p.block(start, len);
                 match of_q {
-                    Some(of_q) => isa.run_lanes(wide, KeptSums { p, q, kept: [of_p, of_q.block(start, len)] }),
-                    None => isa.run_lanes(wide, KeptSums { p, q, kept: [of_p] }),
+                    Some(of_q) => isa.run(Narrow(KeptSums { p, q, kept: [of_p, of_q.block(start, len)] })),
+                    None => isa.run(Narrow(KeptSums { p, q, kept: [of_p] })),
                 }
             });
             let far = Self::merge(&parts, rate).filter(Far::is_accurate)?;
@@ -128,15 +127,15 @@ impl Far {
                     None => Minuend::ExpOf(q.row.block(start, len), rate, far.q.value(rate)),
                 };
                 let less = Factored(of_p.written().block(start, len), weight(block.p, far.p));
-                isa.run_lanes(wide, Difference { from, less, scale: scale * rate, out: out.block(start, len) });
+                isa.run(Narrow(Difference { from, less, scale: scale * rate, out: out.block(start, len) }));
             });
             Some((far, true))
         })
     }
 
     /// Whether rows of so many classes are not too wide for that.
-    pub(crate) fn keeps(classes: usize, wide: bool) -> bool {
-        has_scratch(classes, wide)
+    pub(crate) fn keeps(classes: usize) -> bool {
+        has_scratch(classes, false)
     }
 
     fn merge(parts: &[Option<BlockSums>], rate: f64) -> Option<Self> {
@@ -199,7 +198,7 @@ impl Far {
         self.value.is_finite() && self.value >= SMALLEST_VALUE && self.value >= 0.5 * offset
     }
 
-    /// Writes the gradients, if f32 lanes can.
+    /// Writes the gradients, unless one of those whose norms were found cancels.
     pub(crate) fn write(
         &self,
         p: Distribution<'_>,
@@ -209,7 +208,8 @@ impl Far {
         wide: bool,
         gradients: &RowGradients<'_>,
     ) -> bool {
-        if (gradients.p.is_some() && self.p_gradient_cancels) || (gradients.q.is_some() && self.q_gradient_cancels) {
+        // A gradient without norms is not known to.
+        if self.p_gradient_cancels || self.q_gradient_cancels {
             return false;
         }
         let rate = p.inverse_temperature;
