@@ -2,7 +2,7 @@
 //!
 //! * [`avx512`], [`avx2`] and [`portable`] implement it, a folder for each instruction set.
 //! * [`isa`] finds out at run time which of them this CPU has, and runs a [`Kernel`] on it.
-//! * [`exp`] and [`ln`] are the elementary functions, written over the vocabulary; [`polynomial`] is for others.
+//! * [`exp`] and [`ln`] are the elementary functions, written over the vocabulary; [`polynomial`] is for others; `tables` has their numbers.
 //!
 //! A token (a value of a type that implements [`Simd`]) proves that the CPU has the feature: only detection
 //! makes one, and a vector can only be made from a token. Therefore operations on vectors are safe to call, and
@@ -18,6 +18,7 @@ pub(crate) mod isa;
 pub(crate) mod ln;
 pub(crate) mod polynomial;
 pub(crate) mod portable;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod vector;

@@ -7,7 +7,8 @@ use std::arch::x86_64::*;
 
 use super::{Avx2, F32x8, F64x4, NEAREST, PLACES, bf16_bits};
 use crate::element::Dtype;
-use crate::simd::vector::{EXP2_EIGHTHS, LN_EIGHTHS, Lanes, MAX_LANES, logarithm_table, power_table, reciprocal_table};
+use crate::simd::tables::{EXP2_EIGHTHS, LN_EIGHTHS, logarithm_table, power_table, reciprocal_table};
+use crate::simd::vector::{Lanes, MAX_LANES};
 
 impl Lanes for F32x8 {
     type Token = Avx2;

@@ -7,9 +7,8 @@ use std::arch::x86_64::*;
 
 use super::{Avx512, F32x16, F64x8, NEAREST, bf16_bits};
 use crate::element::Dtype;
-use crate::simd::vector::{
-    EXP2_SIXTEENTHS, LN_32NDS, Lanes, MAX_LANES, logarithm_table, power_table, reciprocal_table,
-};
+use crate::simd::tables::{EXP2_SIXTEENTHS, LN_32NDS, logarithm_table, power_table, reciprocal_table};
+use crate::simd::vector::{Lanes, MAX_LANES};
 
 impl Lanes for F32x16 {
     type Token = Avx512;

@@ -7,7 +7,8 @@ use std::arch::x86_64::*;
 
 use super::{Avx512, F64x8, NEAREST, bf16_bits};
 use crate::element::Dtype;
-use crate::simd::vector::{EXP2_WIDE, LN_WHOLE, Lanes, MAX_LANES, WIDE_GRID, ln_step_without_table};
+use crate::simd::tables::{EXP2_WIDE, LN_WHOLE, WIDE_GRID};
+use crate::simd::vector::{Lanes, MAX_LANES, ln_step_without_table};
 
 impl Lanes for F64x8 {
     type Token = Avx512;

@@ -7,9 +7,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use half::{bf16, f16};
 
-use super::vector::{
-    EXP2_WHOLE, EXP2_WIDE, Kernel, LN_WHOLE, Lanes, MAX_LANES, Simd, WIDE_GRID, ln_step_without_table,
-};
+use super::tables::{EXP2_WHOLE, EXP2_WIDE, LN_WHOLE, WIDE_GRID};
+use super::vector::{Kernel, Lanes, MAX_LANES, Simd, ln_step_without_table};
 use crate::element::{Dtype, Element};
 use scalar::{Float, HARDWARE_FMA};
 
