@@ -1,13 +1,14 @@
 //! KL of two rows in one pass over them.
 //!
 //! * [`far`]: rows of logits that have little in common, by plain sums; [`difference`]: the gradient q − p from what they keep.
-//! * [`close`]: rows of logits that have much in common; [`close_gradients`]: its gradients; [`outlook`]: what some of the
+//! * [`close`]: rows of logits that have much in common; [`close_sums`]: its loop; [`close_gradients`]: its gradients; [`outlook`]: what some of the
 //!   largest classes tell about a block.
 //! * [`probabilities`]: rows of probabilities taken as given.
 //! * [`pointwise`]: element by element, as torch has it.
 
 pub(crate) mod close;
 mod close_gradients;
+mod close_sums;
 mod difference;
 pub(crate) mod far;
 mod outlook;
