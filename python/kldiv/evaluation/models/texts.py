@@ -9,20 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from kldiv.evaluation.dumps.keys import natural
 from kldiv.evaluation.dumps.names import check_exists, listed
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.server_json.files import LINES, WHOLE, extension, opened, responses
-from kldiv.evaluation.parquet_tables import reading
+from kldiv.evaluation.parquet_tables import string_columns, strings
 
 PARQUET = ".parquet"
 PLAIN = (".txt", ".text", ".md", ".rst", ".raw", ".log")
 """Ends of plain text in a directory. A file that is named may have any other."""
 FIELDS = ("text", "content")
 """How the field or column of the text is called, the first one first."""
-PARQUET_ROWS = 1000  # read at a time
 
 _COMPRESSED = ".gz"
 _KEYED = re.compile(r"(.+\.(?:jsonl|ndjson|json|parquet)(?:\.gz)?):([^/:]+)", re.DOTALL)
@@ -153,20 +150,13 @@ def _field(strings: list[str]) -> str | None:
 
 
 def _of_parquet(path: Path, name: str, column: str | None) -> Iterator[Document]:
-    with reading(str(path)):
-        with path.open("rb") as file:
-            schema = pl.read_parquet_schema(file)
-        strings = [key for key, dtype in schema.items() if dtype == pl.String]
-        column = _field(strings) if column is None else column
-        if column not in strings:
-            what = f"column {column!r} of strings" if column else f"column {' or '.join(FIELDS)}"
-            raise DumpError(
-                f"{path} has no {what}; its columns of strings: {listed(strings) or 'none'} "
-                "(FILE:COLUMN names one)"
-            )
-        rows = pl.scan_parquet(path).select(column)
-        count = rows.select(pl.len()).collect().item()
-        for start in range(0, count, PARQUET_ROWS):
-            part = rows.slice(start, PARQUET_ROWS).collect()[column]
-            for row, text in enumerate(part, start):
-                yield Document(f"{name} row {row}", text or "")
+    columns = string_columns(path)
+    column = _field(columns) if column is None else column
+    if column not in columns:
+        what = f"column {column!r} of strings" if column else f"column {' or '.join(FIELDS)}"
+        raise DumpError(
+            f"{path} has no {what}; its columns of strings: {listed(columns) or 'none'} "
+            "(FILE:COLUMN names one)"
+        )
+    for row, text in enumerate(strings(path, column)):
+        yield Document(f"{name} row {row}", text or "")
