@@ -3,15 +3,16 @@
 use super::cross_entropy::{check_labels, rows_with_labels};
 use super::divergence::{Gradients, check_output, check_same_shape, check_side};
 use super::kept_rows::for_kept_rows;
-use crate::divergence::{Divergence, Kind, Visitor};
+use crate::divergence::Kind;
 use crate::element::Dtype;
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::distillation::{Lesson, Shares, distillation as row_distillation};
 use crate::row::distribution::{Distribution, Space};
+use crate::row::divergence::AnyDivergence;
 use crate::row::gradients::RowGradients;
 use crate::rows::{Row, RowMut, Rows, RowsMut};
-use crate::threads::{Driver, Execution};
+use crate::threads::Execution;
 use std::cell::Cell;
 
 /// The loss of a student with a teacher: divergence·D(teacher, student) + `cross_entropy`·CE(student, label).
@@ -82,51 +83,34 @@ pub fn distillation(
         for out in [&mut gradients.p, &mut gradients.q].into_iter().flatten() {
             out.prefer_past_caches(&[teacher, student]);
         }
-        loss.kind.visit(Batch { loss, teacher, student, reducer: &reducer, gradients, driver })?
-    })
-}
-
-struct Batch<'a> {
-    loss: &'a Distillation<'a>,
-    teacher: &'a Rows<'a>,
-    student: &'a Rows<'a>,
-    reducer: &'a Reducer<'a>,
-    gradients: Gradients<'a>,
-    driver: &'a Driver<'a>,
-}
-
-impl Visitor for Batch<'_> {
-    type Output = Result<Reduced, Error>;
-
-    fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
-        let Batch { loss, teacher, student, reducer, gradients, driver } = self;
         let (isa, classes) = (driver.isa, student.classes());
         let shares = Shares { divergence: loss.divergence_weight, cross_entropy: loss.cross_entropy_weight };
         let labels = loss.labels.filter(|_| loss.cross_entropy_weight != 0.0);
         let both = labels.is_some() && loss.divergence_weight != 0.0 && gradients.q.is_some();
         let wide = student.dtype() == Dtype::F64 || teacher.dtype() == Dtype::F64;
         let outputs = [gradients.p.as_ref(), gradients.q.as_ref()];
-        let values = for_kept_rows(driver, student, reducer, outputs, |row| {
-            let [p_out, q_out] = row.outputs;
-            let outputs = RowGradients { scale: row.scale, p: p_out, q: q_out };
-            let lesson = Lesson {
-                teacher: Distribution::new(teacher.row(row.index), Space::Logits, loss.temperature),
-                student: Distribution::new(student.row(row.index), Space::Logits, loss.temperature),
-                label: labels.map(|labels| labels[row.index] as usize),
-                label_smoothing: loss.label_smoothing,
-                wide,
-                exchanges_rows: loss.kind.exchanges_rows(),
-            };
-            if both {
-                with_scratch(wide, classes, |scratch| {
-                    row_distillation(divergence, lesson, shares, isa, row.blocks, outputs, Some(scratch))
-                })
-            } else {
-                row_distillation(divergence, lesson, shares, isa, row.blocks, outputs, None)
-            }
-        })?;
+        let values = AnyDivergence::with(loss.kind, |divergence| {
+            for_kept_rows(driver, student, &reducer, outputs, |row| {
+                let [p_out, q_out] = row.outputs;
+                let outputs = RowGradients { scale: row.scale, p: p_out, q: q_out };
+                let lesson = Lesson {
+                    teacher: Distribution::new(teacher.row(row.index), Space::Logits, loss.temperature),
+                    student: Distribution::new(student.row(row.index), Space::Logits, loss.temperature),
+                    label: labels.map(|labels| labels[row.index] as usize),
+                    label_smoothing: loss.label_smoothing,
+                    wide,
+                };
+                if both {
+                    with_scratch(wide, classes, |scratch| {
+                        row_distillation(divergence, lesson, shares, isa, row.blocks, outputs, Some(scratch))
+                    })
+                } else {
+                    row_distillation(divergence, lesson, shares, isa, row.blocks, outputs, None)
+                }
+            })
+        })??;
         Ok(reducer.finish(values))
-    }
+    })
 }
 
 thread_local! {

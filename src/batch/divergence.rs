@@ -1,13 +1,14 @@
 //! Divergences of batches, with gradients.
 
 use super::kept_rows::for_kept_rows;
-use crate::divergence::{Divergence, Kind, Parameter, Visitor};
+use crate::divergence::{Kind, Parameter};
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::distribution::{Distribution, Space};
+use crate::row::divergence::AnyDivergence;
 use crate::row::gradients::RowGradients;
 use crate::rows::{Rows, RowsMut};
-use crate::threads::{Driver, Execution};
+use crate::threads::Execution;
 
 /// The rows of one side, and what their numbers are.
 #[derive(Clone, Debug)]
@@ -109,37 +110,16 @@ pub fn divergence(
         for out in [&mut gradients.p, &mut gradients.q].into_iter().flatten() {
             out.prefer_past_caches(&[p, q]);
         }
-        let mut sides = [(p, pair.spaces.0, pair.temperatures.0), (q, pair.spaces.1, pair.temperatures.1)];
-        if kind.exchanges_rows() {
-            sides.swap(0, 1);
-            gradients = Gradients { p: gradients.q, q: gradients.p };
-        }
-        kind.visit(Batch { sides, reducer: &reducer, gradients, driver })?
+        let outputs = [gradients.p.as_ref(), gradients.q.as_ref()];
+        let values = AnyDivergence::with(kind, |divergence| {
+            for_kept_rows(driver, p, &reducer, outputs, |row| {
+                let [p_out, q_out] = row.outputs;
+                let gradients = RowGradients { scale: row.scale, p: p_out, q: q_out };
+                let p = Distribution::new(p.row(row.index), pair.spaces.0, pair.temperatures.0);
+                let q = Distribution::new(q.row(row.index), pair.spaces.1, pair.temperatures.1);
+                divergence.of(p, q, driver.isa, row.blocks, gradients)
+            })
+        })??;
+        Ok(reducer.finish(values))
     })
-}
-
-struct Batch<'a> {
-    /// Rows, space and temperature.
-    sides: [(&'a Rows<'a>, Space, f64); 2],
-    reducer: &'a Reducer<'a>,
-    gradients: Gradients<'a>,
-    driver: &'a Driver<'a>,
-}
-
-impl Visitor for Batch<'_> {
-    type Output = Result<Reduced, Error>;
-
-    fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
-        let [(p, p_space, p_temperature), (q, q_space, q_temperature)] = self.sides;
-        let isa = self.driver.isa;
-        let outputs = [self.gradients.p.as_ref(), self.gradients.q.as_ref()];
-        let values = for_kept_rows(self.driver, p, self.reducer, outputs, |row| {
-            let [p_out, q_out] = row.outputs;
-            let gradients = RowGradients { scale: row.scale, p: p_out, q: q_out };
-            let p = Distribution::new(p.row(row.index), p_space, p_temperature);
-            let q = Distribution::new(q.row(row.index), q_space, q_temperature);
-            crate::row::divergence::divergence(divergence, p, q, isa, row.blocks, gradients)
-        })?;
-        Ok(self.reducer.finish(values))
-    }
 }

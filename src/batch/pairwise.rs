@@ -5,7 +5,7 @@ use crate::divergence::{Divergence, Kind, Visitor};
 use crate::error::Error;
 use crate::memory;
 use crate::row::distribution::{Distribution, Space};
-use crate::row::pairwise::{Facts, PairSums, Tile, WIDTH, accurate, value};
+use crate::row::pairwise::{Facts, OfPairs, PairSums, Tile, WIDTH};
 use crate::rows::{Rows, RowsMut};
 use crate::simd::Isa;
 use crate::threads::{Blocks, Driver, Execution};
@@ -99,6 +99,12 @@ impl Visitor for Batch<'_> {
     type Output = Result<(), Error>;
 
     fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
+        self.run(&divergence)
+    }
+}
+
+impl Batch<'_> {
+    fn run(&self, divergence: &dyn OfPairs) -> Result<(), Error> {
         let facts = self.facts(self.rows)?;
         let of_columns = if self.itself { None } else { Some(self.facts(self.columns)?) };
         let columns = of_columns.as_deref().unwrap_or(&facts);
@@ -107,14 +113,12 @@ impl Visitor for Batch<'_> {
         // Of a tile that takes this many classes of pairs, and eight of them the time of one of two rows.
         let work = (size * size).saturating_mul(self.rows.rows.classes()) / 8;
         let found = self.driver.for_rows(tiles.len(), work, &|index, blocks| {
-            let call = Call { divergence, batch: &self, facts: (&facts, columns), blocks };
+            let call = Call { divergence, batch: self, facts: (&facts, columns), blocks };
             call.tile(tiles[index], size).err()
         })?;
         found.into_iter().flatten().next().map_or(Ok(()), Err)
     }
-}
 
-impl Batch<'_> {
     fn facts(&self, side: &Side<'_>) -> Result<Vec<Option<Facts>>, Error> {
         let isa = self.driver.isa;
         self.driver
@@ -153,14 +157,14 @@ impl Batch<'_> {
 }
 
 /// The tiles of a divergence.
-struct Call<'a, D> {
-    divergence: D,
+struct Call<'a> {
+    divergence: &'a dyn OfPairs,
     batch: &'a Batch<'a>,
     facts: (&'a [Option<Facts>], &'a [Option<Facts>]),
     blocks: &'a Blocks,
 }
 
-impl<D: Divergence> Call<'_, D> {
+impl Call<'_> {
     /// Whether the pair is computed, and not found otherwise.
     fn takes(&self, row: usize, column: usize) -> bool {
         !self.batch.itself || row < column || (row > column && !self.batch.symmetric)
@@ -169,18 +173,19 @@ impl<D: Divergence> Call<'_, D> {
     /// What is known of the rows of a pair that can be summed with others.
     fn ordinary(&self, row: usize, column: usize) -> Option<(&Facts, &Facts)> {
         let (p, q) = (self.facts.0[row].as_ref()?, self.facts.1[column].as_ref()?);
-        (!D::HAS_STATISTIC && p.ordinary && q.ordinary).then_some((p, q))
+        (!self.divergence.has_statistic() && p.ordinary && q.ordinary).then_some((p, q))
     }
 
     fn tile(&self, (row, column): (usize, usize), size: usize) -> Result<(), Error> {
         let rows = row..self.facts.0.len().min(row + size);
         let columns = column..self.facts.1.len().min(column + size);
-        let sums = if D::HAS_STATISTIC { Vec::new() } else { self.sums(rows.clone(), columns.clone(), size)? };
+        let sums =
+            if self.divergence.has_statistic() { Vec::new() } else { self.sums(rows.clone(), columns.clone(), size)? };
         for (i, row) in rows.enumerate() {
             for (j, column) in columns.clone().enumerate() {
                 let value = if self.takes(row, column) {
                     let summed =
-                        self.ordinary(row, column).and_then(|facts| value(self.divergence, facts, sums[i * size + j]));
+                        self.ordinary(row, column).and_then(|facts| self.divergence.value(facts, sums[i * size + j]));
                     summed.unwrap_or_else(|| self.accurate(row, column))
                 } else if row == column {
                     if self.facts.0[row].is_some() { 0.0 } else { f64::NAN }
@@ -216,8 +221,7 @@ impl<D: Divergence> Call<'_, D> {
                 for (j, column) in columns.clone().enumerate() {
                     if let Some((p, q)) = self.ordinary(row, column).filter(|_| self.takes(row, column)) {
                         let sums = &mut found[i * size + j];
-                        *sums =
-                            sums.merge(PairSums::of(self.divergence, ps.row(i)?, qs.row(j)?, p.full && q.full, isa));
+                        *sums = sums.merge(self.divergence.sums(ps.row(i)?, qs.row(j)?, p.full && q.full, isa));
                     }
                 }
             }
@@ -231,7 +235,7 @@ impl<D: Divergence> Call<'_, D> {
             return f64::NAN;
         }
         let (p, q) = (self.batch.rows.row(row), self.batch.columns.row(column));
-        accurate(self.divergence, p, q, self.isa(), self.blocks)
+        self.divergence.accurate(p, q, self.isa(), self.blocks)
     }
 
     fn isa(&self) -> Isa {

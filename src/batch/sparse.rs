@@ -7,9 +7,10 @@ use crate::element::Dtype;
 use crate::error::Error;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::distribution::{Distribution, Space};
-use crate::row::sparse::{Known, Objective, Rule, StudentGradient, loss};
+use crate::row::divergence::AnyDivergence;
+use crate::row::sparse::{Known, Objective, Rule, StudentGradient, loss as row_loss};
 use crate::rows::{Rows, RowsMut};
-use crate::threads::{Driver, Execution};
+use crate::threads::Execution;
 
 /// Rows of which some classes are known: those of row `i` are `offsets[i]..offsets[i + 1]` of the other fields.
 #[derive(Clone, Copy, Debug)]
@@ -181,41 +182,24 @@ pub fn sparse_loss(
         if let Some(out) = &mut gradient {
             out.prefer_past_caches(&[student]);
         }
-        loss.kind.unwrap_or(Kind::Kl).visit(Batch { loss, teacher, student, reducer: &reducer, gradient, driver })?
-    })
-}
-
-struct Batch<'a> {
-    loss: &'a SparseLoss,
-    teacher: &'a SparseTeacher<'a>,
-    student: &'a Rows<'a>,
-    reducer: &'a Reducer<'a>,
-    gradient: Option<RowsMut<'a>>,
-    driver: &'a Driver<'a>,
-}
-
-impl Visitor for Batch<'_> {
-    type Output = Result<Reduced, Error>;
-
-    fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
-        let Batch { loss: of, teacher, student, reducer, gradient, driver } = self;
-        let objective = Objective {
-            divergence,
-            exchanges_rows: of.kind.is_some_and(Kind::exchanges_rows),
-            cross_entropy: of.kind.is_none(),
-            rule: of.rule,
-            teacher_rate: 1.0 / of.temperatures.0,
-            temper_after: of.temper_after,
-            wide: of.wide || student.dtype() == Dtype::F64,
-        };
-        let values = for_kept_rows(driver, student, reducer, [gradient.as_ref()], |row| {
-            let [out] = row.outputs;
-            let q = Distribution::new(student.row(row.index), Space::Logits, of.temperatures.1);
-            let gradient = StudentGradient { scale: row.scale, out };
-            loss(objective, teacher.row(row.index), q, driver.isa, row.blocks, gradient)
-        })?;
+        let values = AnyDivergence::with(loss.kind.unwrap_or(Kind::Kl), |divergence| {
+            let objective = Objective {
+                divergence,
+                cross_entropy: loss.kind.is_none(),
+                rule: loss.rule,
+                teacher_rate: 1.0 / loss.temperatures.0,
+                temper_after: loss.temper_after,
+                wide: loss.wide || student.dtype() == Dtype::F64,
+            };
+            for_kept_rows(driver, student, &reducer, [gradient.as_ref()], |row| {
+                let [out] = row.outputs;
+                let q = Distribution::new(student.row(row.index), Space::Logits, loss.temperatures.1);
+                let gradient = StudentGradient { scale: row.scale, out };
+                row_loss(objective, teacher.row(row.index), q, driver.isa, row.blocks, gradient)
+            })
+        })??;
         Ok(reducer.finish(values))
-    }
+    })
 }
 
 /// Whether a divergence is Σ f(p, q) whatever the rows sum to, so that the terms of some classes mean something.

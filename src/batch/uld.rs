@@ -3,15 +3,16 @@
 use super::divergence::{Gradients, PairOfRows, check_output, check_side};
 use super::kept_rows::for_kept_rows;
 use super::sparse::SumOfTerms;
-use crate::divergence::{Divergence, Kind, Visitor};
+use crate::divergence::Kind;
 use crate::error::Error;
 use crate::memory;
 use crate::reduction::{Reduced, Reducer, RowOptions};
 use crate::row::distribution::Distribution;
+use crate::row::divergence::AnyDivergence;
 use crate::row::gradients::RowGradients;
 use crate::row::uld::{Correspondence, Mixture, mixed, ranked};
 use crate::rows::Rows;
-use crate::threads::{Driver, Execution};
+use crate::threads::Execution;
 
 /// Classes of both sides that stand for the same, and how they are compared.
 #[derive(Clone, Copy, Debug)]
@@ -107,45 +108,25 @@ pub fn uld(
         let of_q = parted("q_ids", asked.q_ids, q.classes())?;
         let classes = Correspondence { shared: [of_p.0, of_q.0], others: [of_p.1, of_q.1] };
         let reducer = Reducer::new(options, p.count(), None)?;
-        let batch = Batch { shared, pair, classes: &classes, reducer: &reducer, gradients, driver };
-        asked.kind.visit(batch)?
-    })
-}
-
-struct Batch<'a> {
-    shared: Option<&'a SharedClasses<'a>>,
-    pair: &'a PairOfRows<'a>,
-    classes: &'a Correspondence,
-    reducer: &'a Reducer<'a>,
-    gradients: Gradients<'a>,
-    driver: &'a Driver<'a>,
-}
-
-impl Visitor for Batch<'_> {
-    type Output = Result<Reduced, Error>;
-
-    fn visit<D: Divergence>(self, divergence: D) -> Self::Output {
-        let Batch { shared, pair, classes, reducer, gradients, driver } = self;
-        let (p, q) = (&pair.rows.0, &pair.rows.1);
         let wider = if p.classes() < q.classes() { q } else { p };
-        let outputs = [gradients.p.as_ref(), gradients.q.as_ref()];
-        let values = for_kept_rows(driver, wider, reducer, outputs, |row| {
-            let [p_out, q_out] = row.outputs;
-            let gradients = RowGradients { scale: row.scale, p: p_out, q: q_out };
-            let p = Distribution::new(p.row(row.index), pair.spaces.0, pair.temperatures.0);
-            let q = Distribution::new(q.row(row.index), pair.spaces.1, pair.temperatures.1);
-            let Some(shared) = shared else {
-                let others = [&classes.others[0][..], &classes.others[1][..]];
-                return ranked(p, q, others, driver.isa, row.blocks, gradients);
-            };
-            let mixture = Mixture {
-                divergence,
-                exchanges_rows: shared.kind.exchanges_rows(),
-                shared_weight: shared.shared_weight,
-                others_weight: shared.others_weight,
-            };
-            mixed(mixture, p, q, classes, driver.isa, row.blocks, gradients)
-        })?;
+        let Gradients { p: p_out, q: q_out } = gradients;
+        let outputs = [p_out.as_ref(), q_out.as_ref()];
+        let values = AnyDivergence::with(asked.kind, |divergence| {
+            let mixture =
+                Mixture { divergence, shared_weight: asked.shared_weight, others_weight: asked.others_weight };
+            for_kept_rows(driver, wider, &reducer, outputs, |row| {
+                let [p_out, q_out] = row.outputs;
+                let gradients = RowGradients { scale: row.scale, p: p_out, q: q_out };
+                let p = Distribution::new(p.row(row.index), pair.spaces.0, pair.temperatures.0);
+                let q = Distribution::new(q.row(row.index), pair.spaces.1, pair.temperatures.1);
+                if shared.is_some() {
+                    mixed(mixture, p, q, &classes, driver.isa, row.blocks, gradients)
+                } else {
+                    let others = [&classes.others[0][..], &classes.others[1][..]];
+                    ranked(p, q, others, driver.isa, row.blocks, gradients)
+                }
+            })
+        })??;
         Ok(reducer.finish(values))
-    }
+    })
 }

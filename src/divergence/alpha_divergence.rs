@@ -15,7 +15,11 @@ pub(crate) struct AlphaDivergence {
 
 impl AlphaDivergence {
     pub(crate) fn new(alpha: f64) -> Self {
-        AlphaDivergence { powers: Powers::new(alpha) }
+        Self::of(Powers::new(alpha))
+    }
+
+    pub(super) fn of(powers: Powers) -> Self {
+        AlphaDivergence { powers }
     }
 }
 
@@ -113,7 +117,11 @@ impl DisjointAlpha {
     /// Of orders that do not make much of the errors of f32 lanes.
     pub(super) fn new(alpha: f64, factor: f64) -> Option<Self> {
         let holds = (-1.0..=2.0).contains(&alpha) && alpha.abs() >= 1e-3 && (alpha - 1.0).abs() >= 1e-3;
-        holds.then_some(DisjointAlpha { powers: DisjointPowers { alpha }, factor })
+        holds.then_some(DisjointAlpha { factor, ..Self::of(DisjointPowers { alpha }) })
+    }
+
+    pub(super) fn of(powers: DisjointPowers) -> Self {
+        DisjointAlpha { powers, factor: 1.0 }
     }
 }
 

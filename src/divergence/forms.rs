@@ -45,6 +45,11 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         self
     }
 
+    /// The divergence that kernels are compiled for instead: another one with the same classes, where there is one.
+    fn terms(self) -> impl Divergence {
+        self
+    }
+
     /// f̃ and its derivatives for one class of each lane.
     fn class<V: Lanes>(self, pair: &Pair<V>) -> Class<V>;
 
@@ -161,6 +166,14 @@ pub(crate) trait Divergence: Copy + Send + Sync {
 pub(crate) trait Disjoint: Copy + Send + Sync {
     /// The divergence with what it needs in every lane.
     type View<V: Lanes>: DisjointView<V>;
+
+    /// Whether gradients of p alone are worth kernels of their own, as the student's are that p is where rows are exchanged.
+    const P_ALONE: bool = false;
+
+    /// As [`Divergence::terms`].
+    fn terms(self) -> impl Disjoint {
+        self
+    }
 
     /// How many times the gradient of a side its parts may be, squared: by as much the roundings of slopes grow.
     const LARGEST_PARTS: f64 = 16.0;

@@ -4,6 +4,7 @@
 //! common (S below ½), and S leaves the range of floats while its logarithm stays a plain number: such rows are summed again,
 //! p^α q^(1−α) relative to the largest.
 
+use super::alpha_divergence::{AlphaDivergence, DisjointAlpha};
 use super::pair::Pair;
 use super::powers::{DisjointPowers, DisjointPowersView, Powers};
 use super::{Class, Disjoint, DisjointFacts, Divergence, Infinite, Outer};
@@ -36,6 +37,10 @@ impl Divergence for Renyi {
     fn outer_definition(self, sum: f64) -> Outer {
         let rest = self.powers.alpha - 1.0;
         Outer { value: sum.ln() / rest, slope: 1.0 / (rest * sum) }
+    }
+
+    fn terms(self) -> impl Divergence {
+        AlphaDivergence::of(self.powers)
     }
 
     #[inline(always)]
@@ -139,6 +144,10 @@ pub(crate) struct DisjointRenyi(DisjointPowers);
 
 impl Disjoint for DisjointRenyi {
     type View<V: Lanes> = DisjointPowersView<V>;
+
+    fn terms(self) -> impl Disjoint {
+        DisjointAlpha::of(self.0)
+    }
 
     #[inline(always)]
     fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> DisjointPowersView<V> {

@@ -201,6 +201,9 @@ pub(crate) struct DisjointSkewKl {
 impl Disjoint for DisjointSkewKl {
     type View<V: Lanes> = DisjointSkewKlView<V>;
 
+    // Of the student, in skew_reverse_kl.
+    const P_ALONE: bool = true;
+
     // Two exponentials, a quotient and a logarithm are in each slope.
     const LARGEST_PARTS: f64 = 4.0;
 

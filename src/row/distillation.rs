@@ -1,8 +1,7 @@
 //! What a student learns from a teacher and a label at once: a divergence from the teacher, and cross-entropy.
 
 use super::cross_entropy::{LossGradients, Target, Terms, cross_entropy};
-use super::divergence::divergence;
-use crate::divergence::Divergence;
+use super::divergence::AnyDivergence;
 use crate::row::distribution::{Distribution, Space};
 use crate::row::gradients::RowGradients;
 use crate::rows::{Row, RowMut};
@@ -19,8 +18,6 @@ pub(crate) struct Lesson<'a> {
     pub(crate) label_smoothing: f64,
     /// Whether the result is f64.
     pub(crate) wide: bool,
-    /// Whether the divergence of its type is that of student and teacher, in this order.
-    pub(crate) exchanges_rows: bool,
 }
 
 /// What the two losses are multiplied by.
@@ -32,8 +29,8 @@ pub(crate) struct Shares {
 
 /// The loss of one row; writes the gradients asked for, p's being the teacher's. `scratch` is a row to write and its
 /// memory to read, needed for both losses with a gradient of the student.
-pub(crate) fn distillation<D: Divergence>(
-    kind: D,
+pub(crate) fn distillation(
+    divergence: AnyDivergence<'_>,
     lesson: Lesson<'_>,
     shares: Shares,
     isa: Isa,
@@ -44,12 +41,7 @@ pub(crate) fn distillation<D: Divergence>(
     let Lesson { teacher, student, .. } = lesson;
     let from_teacher = |q: Option<RowMut<'_>>| {
         let scale = gradients.scale * shares.divergence;
-        let value = if lesson.exchanges_rows {
-            divergence(kind, student, teacher, isa, blocks, RowGradients { scale, p: q, q: gradients.p })
-        } else {
-            divergence(kind, teacher, student, isa, blocks, RowGradients { scale, p: gradients.p, q })
-        };
-        shares.divergence * value
+        shares.divergence * divergence.of(teacher, student, isa, blocks, RowGradients { scale, p: gradients.p, q })
     };
     let from_label = |class: usize, logits: Option<RowMut<'_>>, added: Option<Row<'_>>| {
         // Labels are about the student as it is, at temperature 1.

@@ -16,6 +16,10 @@ pub(crate) trait Step<V: Lanes, const R: usize, const W: usize, const N: usize> 
     const UNROLLED: usize = 1;
     /// Classes from a vector to what is asked for when it is read; 0 for nothing.
     const AHEAD: usize = 0;
+    /// Whether half types are converted apart from the kernel: where that is little beside the step.
+    const CONVERTS_APART: bool = false;
+    /// Whether vectors that are padded are taken in another way; where not, the step is compiled once for all vectors.
+    const PADDED_APART: bool = false;
 
     /// Whether there is a sum number `at`; the compiler drops the others.
     #[inline(always)]
@@ -24,7 +28,7 @@ pub(crate) trait Step<V: Lanes, const R: usize, const W: usize, const N: usize> 
         true
     }
 
-    /// Takes one vector of each block; if `WHOLE`, no lane of it is padding. `#[inline(always)]`.
+    /// Takes one vector of each block; if not `WHOLE`, it is padded, and [`Step::PADDED_APART`]. `#[inline(always)]`.
     fn step<const WHOLE: bool>(&mut self, chain: usize, lanes: [V; R], runs: &mut [V; N]) -> [V; W];
 }
 
@@ -62,6 +66,8 @@ pub(crate) struct Without<'a, K, S> {
 impl<V: Lanes, S: Step<V, 1, 0, N>, const N: usize> Step<V, 1, 0, N> for Without<'_, V::Token, S> {
     const CHAINS: usize = S::CHAINS;
     const AHEAD: usize = S::AHEAD;
+    const CONVERTS_APART: bool = S::CONVERTS_APART;
+    const PADDED_APART: bool = S::PADDED_APART;
 
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
@@ -112,23 +118,18 @@ pub(crate) fn pass<V: Lanes, S: Step<V, R, W, N>, const R: usize, const W: usize
     step: &mut S,
 ) -> [f64; N] {
     let memory = Memory { of_blocks: [const { Chunk::new() }; R], of_outputs: [const { Chunk::new() }; W] };
-    let mut pass = Pass { token, blocks, outputs, memory, totals: [Total::<V>::zero(token); N] };
-    let mut start = 0;
+    let mut pass = Pass { token, classes, blocks, outputs, memory, totals: [Total::<V>::zero(token); N] };
     // What is only written is stored as it is to be, without a detour.
     let only_output = if V::HAS_SHORT_CUTS && N == 0 && W == 1 { outputs[0] } else { None };
     match only_output.map(|output| (output.dtype(), output.first_aligned::<V>())) {
         Some((_, Some(first))) if first + V::N <= classes => {
-            // The first vector covers what comes before the first aligned one.
-            pass.run::<S, AsLanes>(0, V::N, step);
-            start = pass.runs::<S, PastCaches>(first, classes, step);
+            pass.runs::<S, PastCaches>(first, step);
             token.fence();
         }
-        Some((Dtype::Bf16, _)) => start = pass.runs::<S, AsBf16>(start, classes, step),
-        Some((Dtype::F16, _)) => start = pass.runs::<S, AsF16>(start, classes, step),
-        _ => start = pass.runs::<S, AsLanes>(start, classes, step),
-    }
-    if start < classes {
-        pass.last(start, classes, step);
+        // Of f64 lanes that is rare.
+        Some((Dtype::Bf16, _)) if !V::Scalar::WIDE => pass.runs::<S, AsBf16>(0, step),
+        Some((Dtype::F16, _)) if !V::Scalar::WIDE => pass.runs::<S, AsF16>(0, step),
+        _ => pass.runs::<S, AsLanes>(0, step),
     }
     Total::sums(pass.totals)
 }
@@ -136,51 +137,66 @@ pub(crate) fn pass<V: Lanes, S: Step<V, R, W, N>, const R: usize, const W: usize
 /// A pass over blocks.
 struct Pass<'a, V: Lanes, const R: usize, const W: usize, const N: usize> {
     token: V::Token,
+    classes: usize,
     blocks: [Block<'a, V::Scalar>; R],
     outputs: [Option<BlockMut<'a, V::Scalar>>; W],
     memory: Memory<V::Scalar, R, W>,
     totals: [Total<V>; N],
 }
 
-/// Where vectors of blocks and outputs go that are of another type than the lanes.
+/// Where vectors of blocks and outputs go that are of another type than the lanes, or padded.
 struct Memory<T, const R: usize, const W: usize> {
     of_blocks: [Chunk<T>; R],
     of_outputs: [Chunk<T>; W],
 }
 
 impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W, N> {
-    /// Takes the step for all whole vectors from `start` on; where they end.
+    /// Takes the step for all vectors, those of the classes before `first`, fewer than a vector, and the last one padded.
     #[inline(always)]
-    fn runs<S: Step<V, R, W, N>, O: Store>(&mut self, mut start: usize, classes: usize, step: &mut S) -> usize {
+    fn runs<S: Step<V, R, W, N>, O: Store>(&mut self, first: usize, step: &mut S) {
         // At once where nothing is widened or narrowed.
         let is_written = |output: &Option<BlockMut<'_, V::Scalar>>| {
             output.is_some_and(|output| O::IN_PLACE.is_some() || output.is_plain())
         };
         let plain = self.blocks.iter().all(Block::is_plain) && self.outputs.iter().all(is_written);
-        let longest = if plain { classes } else { CHUNK * V::N };
-        while start + V::N <= classes {
-            let len = (classes - start).min(longest) / V::N * V::N;
-            self.run::<S, O>(start, len, step);
-            start += len;
+        let longest = if plain { self.classes } else { CHUNK * V::N };
+        let mut start = 0;
+        while start < self.classes {
+            let left = if start < first { first } else { self.classes } - start;
+            let part = if left < V::N {
+                Part::padded(start, left)
+            } else {
+                Part::whole(start, left.min(longest) / V::N * V::N)
+            };
+            if S::PADDED_APART && part.is_padded {
+                self.run::<S, O, false>(part, step);
+            } else {
+                self.run::<S, O, true>(part, step);
+            }
+            start += part.classes;
         }
-        start
     }
 
-    /// Takes the step for whole vectors that are read, and written, at once.
+    /// Takes the step for vectors that are read, and written, at once.
     #[inline(always)]
-    fn run<S: Step<V, R, W, N>, O: Store>(&mut self, start: usize, len: usize, step: &mut S) {
-        let token = self.token;
+    fn run<S: Step<V, R, W, N>, O: Store, const WHOLE: bool>(&mut self, part: Part, step: &mut S) {
+        let (token, Part { start, classes, is_padded }) = (self.token, part);
+        let len = if is_padded { V::N } else { classes };
         let mut vectors = [Vectors::NONE; R];
         let mut ahead = [std::ptr::null(); R];
         for (r, chunk) in self.memory.of_blocks.iter_mut().enumerate() {
-            vectors[r] = self.blocks[r].read::<V>(token, start, len, chunk);
+            vectors[r] = if is_padded {
+                self.blocks[r].padded(start, classes, chunk)
+            } else {
+                self.blocks[r].read::<V>(token, start, len, chunk, !S::CONVERTS_APART)
+            };
             ahead[r] = self.blocks[r].ahead(start, S::AHEAD);
         }
         let mut places = [const { VectorsMut::NONE }; W];
         for (w, chunk) in self.memory.of_outputs.iter_mut().enumerate() {
             places[w] = match self.outputs[w] {
-                Some(output) => output.place::<V, O>(start, len, chunk),
-                None => VectorsMut::of_nothing(chunk, len),
+                Some(output) if !is_padded => output.place::<V, O>(start, len, chunk),
+                _ => VectorsMut::of_chunk(chunk, len),
             };
         }
         let mut vectors = Run { token, vectors, ahead, places };
@@ -192,17 +208,17 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
             let taken = const { if S::UNROLLED > S::CHAINS { S::UNROLLED } else { S::CHAINS } };
             let unrolled = at + (end - at) / (taken * V::N) * (taken * V::N);
             let mut runs = [V::splat(token, 0.0); N];
-            while taken > 1 && at < unrolled {
+            while WHOLE && taken > 1 && at < unrolled {
                 for index in 0..taken {
                     // SAFETY: the vectors end before `unrolled`, which is at most `len`, what was asked for; the first place past
                     // the caches is aligned.
-                    unsafe { vectors.take::<V, S, N>(index, at + index * V::N, step, &mut runs) }
+                    unsafe { vectors.take::<V, S, N, WHOLE>(index, at + index * V::N, step, &mut runs) }
                 }
                 at += taken * V::N;
             }
             while at < end {
                 // SAFETY: as above; `len` is whole vectors.
-                unsafe { vectors.take::<V, S, N>(0, at, step, &mut runs) }
+                unsafe { vectors.take::<V, S, N, WHOLE>(0, at, step, &mut runs) }
                 at += V::N;
             }
             for (index, (total, run)) in self.totals.iter_mut().zip(runs).enumerate() {
@@ -214,30 +230,35 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
         for (w, chunk) in self.memory.of_outputs.iter_mut().enumerate() {
             if let Some(output) = self.outputs[w] {
                 // SAFETY: every vector of the run was written.
-                unsafe { output.emit::<V, O>(token, start, len, chunk) }
+                unsafe {
+                    if is_padded {
+                        output.emit_padded::<O>(start, classes, chunk);
+                    } else {
+                        output.emit::<V, O>(token, start, len, chunk);
+                    }
+                }
             }
         }
     }
+}
 
-    /// Takes the step for the classes from `start` to the end, fewer than a vector.
+/// Classes that are read, and written, at once: whole vectors, or fewer than one, which are padded.
+#[derive(Clone, Copy)]
+struct Part {
+    start: usize,
+    classes: usize,
+    is_padded: bool,
+}
+
+impl Part {
     #[inline(always)]
-    fn last<S: Step<V, R, W, N>>(&mut self, start: usize, end: usize, step: &mut S) {
-        let zero = V::splat(self.token, 0.0);
-        let (mut runs, mut lanes) = ([zero; N], [zero; R]);
-        for (r, lanes) in lanes.iter_mut().enumerate() {
-            *lanes = self.blocks[r].last(self.token, start, end);
-        }
-        let written = step.step::<false>(0, lanes, &mut runs);
-        for (w, written) in written.into_iter().enumerate() {
-            if let Some(output) = self.outputs[w] {
-                output.set_last(start, written);
-            }
-        }
-        for (index, (total, run)) in self.totals.iter_mut().zip(runs).enumerate() {
-            if S::has_sum(index) {
-                total.add(self.token, run);
-            }
-        }
+    fn whole(start: usize, classes: usize) -> Self {
+        Part { start, classes, is_padded: false }
+    }
+
+    #[inline(always)]
+    fn padded(start: usize, classes: usize) -> Self {
+        Part { start, classes, is_padded: true }
     }
 }
 
@@ -255,8 +276,13 @@ impl<K: Simd, T: Scalar, O: Store, const R: usize, const W: usize> Run<'_, T, K,
     /// # Safety
     /// They lie inside.
     #[inline(always)]
-    unsafe fn take<V, S, const N: usize>(&mut self, index: usize, at: usize, step: &mut S, runs: &mut [V; N])
-    where
+    unsafe fn take<V, S, const N: usize, const WHOLE: bool>(
+        &mut self,
+        index: usize,
+        at: usize,
+        step: &mut S,
+        runs: &mut [V; N],
+    ) where
         V: Lanes<Token = K, Scalar = T>,
         S: Step<V, R, W, N>,
     {
@@ -269,7 +295,7 @@ impl<K: Simd, T: Scalar, O: Store, const R: usize, const W: usize> Run<'_, T, K,
             // SAFETY: the caller's.
             *lanes = unsafe { self.vectors[r].get_unchecked(self.token, at) };
         }
-        let written = step.step::<true>(index % S::CHAINS, lanes, runs);
+        let written = step.step::<WHOLE>(index % S::CHAINS, lanes, runs);
         for (place, written) in self.places.iter_mut().zip(written) {
             // SAFETY: the caller's.
             unsafe { O::set(place, at, written) }

@@ -7,8 +7,8 @@
 //! Where some classes are known to stand for the same, these are compared as they are, and only the others by rank
 //! ([`Correspondence`]).
 
-use super::divergence::divergence;
-use crate::divergence::{Divergence, TotalVariation};
+use super::divergence::AnyDivergence;
+use crate::divergence::TotalVariation;
 use crate::element::Dtype;
 use crate::row::distribution::softmax::WriteLogSoftmax;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
@@ -27,11 +27,9 @@ pub(crate) struct Correspondence {
 }
 
 /// What is computed of shared classes, and of how much of the loss each part is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mixture<D> {
-    pub(crate) divergence: D,
-    /// Whether the divergence of its type is that of q and p, in this order.
-    pub(crate) exchanges_rows: bool,
+#[derive(Clone, Copy)]
+pub(crate) struct Mixture<'a> {
+    pub(crate) divergence: AnyDivergence<'a>,
     pub(crate) shared_weight: f64,
     pub(crate) others_weight: f64,
 }
@@ -49,7 +47,7 @@ pub(crate) fn ranked(
     let rows = aligned([&|class| p.row.get(class), &|class| q.row.get(class)], &orders, [p.space, q.space]);
     let wanted = [gradients.p.is_some(), gradients.q.is_some()];
     let pair = [Distribution { row: Row::from(&rows[0][..]), ..p }, Distribution { row: Row::from(&rows[1][..]), ..q }];
-    let (value, slopes) = with_slopes(TotalVariation, pair, wanted, gradients.scale, isa, blocks);
+    let (value, slopes) = with_slopes(AnyDivergence::from(&TotalVariation), pair, wanted, gradients.scale, isa, blocks);
     for ((out, order), slopes) in [gradients.p, gradients.q].into_iter().zip(&orders).zip(&slopes) {
         if let Some(out) = out {
             for (&class, slope) in order.iter().zip(slopes) {
@@ -61,8 +59,8 @@ pub(crate) fn ranked(
 }
 
 /// The same of the classes that are not shared, and a divergence of those that are; writes the gradients asked for.
-pub(crate) fn mixed<D: Divergence>(
-    mixture: Mixture<D>,
+pub(crate) fn mixed(
+    mixture: Mixture<'_>,
     p: Distribution<'_>,
     q: Distribution<'_>,
     classes: &Correspondence,
@@ -90,19 +88,14 @@ pub(crate) fn mixed<D: Divergence>(
     };
     if mixture.shared_weight != 0.0 && !classes.shared[0].is_empty() {
         let rows = aligned(numbers, &classes.shared, spaces);
-        let part = if mixture.exchanges_rows {
-            let [p, q] = distributions(&rows, spaces);
-            let (value, [q, p]) = with_slopes(mixture.divergence, [q, p], [wanted[1], wanted[0]], 1.0, isa, blocks);
-            (value, [p, q])
-        } else {
-            with_slopes(mixture.divergence, distributions(&rows, spaces), wanted, 1.0, isa, blocks)
-        };
+        let part = with_slopes(mixture.divergence, distributions(&rows, spaces), wanted, 1.0, isa, blocks);
         add(&classes.shared, mixture.shared_weight, part);
     }
     if mixture.others_weight != 0.0 && classes.others.iter().any(|others| !others.is_empty()) {
         let orders = [0, 1].map(|side| falling(sides[side].given.row, &classes.others[side]));
         let rows = aligned(numbers, &orders, spaces);
-        let part = with_slopes(TotalVariation, distributions(&rows, spaces), wanted, 1.0, isa, blocks);
+        let part =
+            with_slopes(AnyDivergence::from(&TotalVariation), distributions(&rows, spaces), wanted, 1.0, isa, blocks);
         add(&orders, 2.0 * mixture.others_weight, part);
     }
     for ((side, out), slopes) in sides.into_iter().zip([gradients.p, gradients.q]).zip(&slopes) {
@@ -155,8 +148,8 @@ fn distributions(rows: &[Vec<f64>; 2], spaces: [Space; 2]) -> [Distribution<'_>;
 }
 
 /// A divergence and `scale` times its derivatives, of the sides wanted.
-fn with_slopes<D: Divergence>(
-    kind: D,
+fn with_slopes(
+    divergence: AnyDivergence<'_>,
     [p, q]: [Distribution<'_>; 2],
     wanted: [bool; 2],
     scale: f64,
@@ -168,7 +161,7 @@ fn with_slopes<D: Divergence>(
     let p_out = wanted[0].then(|| RowMut::from(&mut p_slopes[..]));
     let q_out = wanted[1].then(|| RowMut::from(&mut q_slopes[..]));
     let gradients = RowGradients { scale, p: p_out, q: q_out };
-    (divergence(kind, p, q, isa, blocks, gradients), slopes)
+    (divergence.of(p, q, isa, blocks, gradients), slopes)
 }
 
 /// A row, and what its classes have of the whole of it.

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 
 use super::{Row, RowMut};
 use crate::element::{Dtype, Element};
-use crate::simd::{Lanes, MAX_LANES, RUN, Scalar};
+use crate::simd::{LaneKernel, Lanes, MAX_LANES, Narrow, RUN, Scalar, Simd, Wide};
 
 /// Vectors that a [`Chunk`] has room for: two runs, of the sums of two chains.
 pub(crate) const CHUNK: usize = 2 * RUN;
@@ -21,7 +21,8 @@ pub(crate) const CHUNK: usize = 2 * RUN;
 /// block and f64 across blocks.
 pub(crate) const BLOCK: usize = 4096;
 
-/// Memory for some vectors.
+/// Memory for some vectors, aligned to the widest.
+#[repr(align(64))]
 pub(crate) struct Chunk<T>([MaybeUninit<T>; CHUNK * MAX_LANES]);
 
 impl<T> Chunk<T> {
@@ -64,7 +65,8 @@ impl<'a, T: Scalar> Block<'a, T> {
         self.row.is_some_and(|row| row.dtype == T::DTYPE)
     }
 
-    /// The classes `start..start + len`, which are whole vectors, and at most [`CHUNK`] of them unless the block is plain.
+    /// The classes `start..start + len`, which are whole vectors, and at most [`CHUNK`] of them unless the block is plain. If
+    /// `inlined`, conversions that are frequent are compiled into the kernel; a constant where it is called.
     #[inline(always)]
     pub(crate) fn read<'b, V: Lanes<Scalar = T>>(
         self,
@@ -72,6 +74,7 @@ impl<'a, T: Scalar> Block<'a, T> {
         start: usize,
         len: usize,
         chunk: &'b mut Chunk<T>,
+        inlined: bool,
     ) -> Vectors<'b, T>
     where
         'a: 'b,
@@ -92,34 +95,28 @@ impl<'a, T: Scalar> Block<'a, T> {
             return Vectors { data: data.cast(), len, lifetime: PhantomData };
         }
         assert!(len <= CHUNK * V::N && len.is_multiple_of(V::N));
-        // SAFETY: `len` elements lie inside the row, and fit the chunk.
-        unsafe {
-            match row.dtype {
-                Dtype::F32 => convert::<V>(token, (data, Dtype::F32), (chunk.data().cast(), T::DTYPE), len),
-                Dtype::Bf16 => convert::<V>(token, (data, Dtype::Bf16), (chunk.data().cast(), T::DTYPE), len),
-                Dtype::F16 => convert::<V>(token, (data, Dtype::F16), (chunk.data().cast(), T::DTYPE), len),
-                Dtype::F64 => convert::<V>(token, (data, Dtype::F64), (chunk.data().cast(), T::DTYPE), len),
-            }
+        let to: (*mut u8, Dtype) = (chunk.data().cast(), T::DTYPE);
+        let inlined = inlined && const { converts_inline::<V>() };
+        match row.dtype {
+            // SAFETY: `len` elements lie inside the row, and fit the chunk.
+            Dtype::Bf16 if inlined => unsafe { convert::<V>(token, (data, Dtype::Bf16), to, len) },
+            // SAFETY: as above.
+            Dtype::F16 if inlined => unsafe { convert::<V>(token, (data, Dtype::F16), to, len) },
+            dtype => in_lanes_of::<T, _, _>(token, Widening { from: (data, dtype), chunk: to.0, len }),
         }
         Vectors { data: chunk.data(), len, lifetime: PhantomData }
     }
 
-    /// The classes from `start` to `end`, and what pads them.
+    /// The `len` classes from `start` on, fewer than a vector, as a vector that is padded.
     #[cold]
     #[inline(never)]
-    fn padded(self, start: usize, end: usize) -> [T; MAX_LANES] {
-        let mut padded = [T::from_f64(self.absent); MAX_LANES];
-        for (lane, index) in padded.iter_mut().zip(start..end) {
-            *lane = T::from_f64(self.row.map_or(self.fill, |row| row.get(index)));
+    pub(crate) fn padded(self, start: usize, len: usize, chunk: &mut Chunk<T>) -> Vectors<'_, T> {
+        let numbers = (start..start + len).map(|index| T::from_f64(self.row.map_or(self.fill, |row| row.get(index))));
+        let padding = std::iter::repeat(T::from_f64(self.absent));
+        for (lane, number) in chunk.0[..MAX_LANES].iter_mut().zip(numbers.chain(padding)) {
+            lane.write(number);
         }
-        padded
-    }
-
-    /// The classes from `start` to the `end` of the block, fewer than a vector, and what pads them.
-    #[inline(always)]
-    pub(crate) fn last<V: Lanes<Scalar = T>>(self, token: V::Token, start: usize, end: usize) -> V {
-        // SAFETY: the array has `MAX_LANES` ≥ `V::N` elements.
-        unsafe { V::load(token, self.padded(start, end).as_ptr().cast(), T::DTYPE) }
+        Vectors { data: chunk.data(), len: MAX_LANES, lifetime: PhantomData }
     }
 
     /// Where the class `ahead` of `start` lies in the row, or would lie beyond it.
@@ -225,30 +222,38 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
             return;
         }
         assert!(start + len <= row.classes && len <= CHUNK * V::N && len.is_multiple_of(V::N));
-        let from = (chunk.data().cast_const().cast(), T::DTYPE);
-        // SAFETY: `len` elements lie inside the row, and in the chunk, where they were written.
-        unsafe {
-            let data = row.data.add(start * row.dtype.size());
-            match row.dtype {
-                Dtype::F32 => convert::<V>(token, from, (data, Dtype::F32), len),
-                Dtype::Bf16 => convert::<V>(token, from, (data, Dtype::Bf16), len),
-                Dtype::F16 => convert::<V>(token, from, (data, Dtype::F16), len),
-                Dtype::F64 => convert::<V>(token, from, (data, Dtype::F64), len),
-            }
+        // SAFETY: the classes lie inside the row.
+        let data = unsafe { row.data.add(start * row.dtype.size()) };
+        let from: (*const u8, Dtype) = (chunk.data().cast(), T::DTYPE);
+        let inlined = const { converts_inline::<V>() };
+        match row.dtype {
+            // SAFETY: `len` elements lie inside the row, and in the chunk, where they were written.
+            Dtype::Bf16 if inlined => unsafe { convert::<V>(token, from, (data, Dtype::Bf16), len) },
+            // SAFETY: as above.
+            Dtype::F16 if inlined => unsafe { convert::<V>(token, from, (data, Dtype::F16), len) },
+            dtype => in_lanes_of::<T, _, _>(token, Narrowing { chunk: from.0, to: (data, dtype), len }),
         }
     }
 
-    /// Writes the classes from `start` on, fewer than a vector.
-    #[inline(always)]
-    pub(crate) fn set_last<V: Lanes<Scalar = T>>(self, start: usize, lanes: V) {
-        self.set_from(start, &lanes.to_array());
-    }
-
+    /// Copies the first `len` classes of the chunk, which `S` stored, to those from `start` on.
+    ///
+    /// # Safety
+    /// So many were written.
     #[cold]
     #[inline(never)]
-    fn set_from(self, start: usize, lanes: &[T]) {
-        for (index, lane) in (start..self.row.classes).zip(lanes) {
-            self.row.set(index, lane.to_f64());
+    pub(crate) unsafe fn emit_padded<S: Store>(self, start: usize, len: usize, chunk: &mut Chunk<T>) {
+        assert!(start + len <= self.row.classes && len <= MAX_LANES);
+        if let Some(dtype) = S::IN_PLACE {
+            assert!(dtype == self.row.dtype);
+            let size = dtype.size();
+            // SAFETY: the elements lie inside the row, and were written to the chunk.
+            unsafe { chunk.data().cast::<u8>().copy_to_nonoverlapping(self.row.data.add(start * size), len * size) }
+            return;
+        }
+        for at in 0..len {
+            // SAFETY: the caller's.
+            let number = unsafe { chunk.0[at].assume_init() };
+            self.row.set(start + at, number.to_f64());
         }
     }
 
@@ -274,9 +279,9 @@ impl<T: Scalar, S: Store> VectorsMut<'_, T, S> {
     pub(crate) const NONE: Self =
         VectorsMut { data: std::ptr::null_mut(), len: 0, lifetime: PhantomData, store: PhantomData };
 
-    /// Vectors of a chunk that nobody reads.
+    /// Vectors of a chunk.
     #[inline(always)]
-    pub(crate) fn of_nothing(chunk: &mut Chunk<T>, len: usize) -> VectorsMut<'_, T, S> {
+    pub(crate) fn of_chunk(chunk: &mut Chunk<T>, len: usize) -> VectorsMut<'_, T, S> {
         assert!(len <= CHUNK * MAX_LANES);
         VectorsMut { data: chunk.data().cast(), len, lifetime: PhantomData, store: PhantomData }
     }
@@ -358,6 +363,76 @@ impl Store for AsF16 {
     unsafe fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
         // SAFETY: the caller\'s.
         unsafe { vectors.set(at, lanes, Dtype::F16) }
+    }
+}
+
+/// Whether conversions of half types are compiled into kernels.
+const fn converts_inline<V: Lanes>() -> bool {
+    V::HAS_SHORT_CUTS && !<V::Scalar as Scalar>::WIDE
+}
+
+/// Runs `kernel` in lanes of the type `T`, compiled once for all kernels that convert: they are for conversions that are rare.
+/// Those of half types to f32 lanes are in each kernel, which a call in every chunk would slow down by up to two fifths.
+///
+/// A function of its own, because of one with target features the compiler forgets that it is never to be inlined.
+#[inline(never)]
+fn in_lanes_of<T: Scalar, S: Simd, K: LaneKernel>(simd: S, kernel: K) -> K::Output {
+    if T::WIDE { simd.vectorize(Wide(kernel)) } else { simd.vectorize(Narrow(kernel)) }
+}
+
+/// Widens whole vectors of a row into a chunk.
+///
+/// [`Block::read`], which alone makes it, looks at both ends.
+struct Widening {
+    from: (*const u8, Dtype),
+    chunk: *mut u8,
+    len: usize,
+}
+
+impl LaneKernel for Widening {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, token: V::Token) {
+        let Widening { from: (data, dtype), chunk, len } = self;
+        let to = (chunk, <V::Scalar as Element>::DTYPE);
+        // SAFETY: its maker's.
+        unsafe {
+            match dtype {
+                Dtype::F32 => convert::<V>(token, (data, Dtype::F32), to, len),
+                Dtype::Bf16 => convert::<V>(token, (data, Dtype::Bf16), to, len),
+                Dtype::F16 => convert::<V>(token, (data, Dtype::F16), to, len),
+                Dtype::F64 => convert::<V>(token, (data, Dtype::F64), to, len),
+            }
+        }
+    }
+}
+
+/// Narrows whole vectors of a chunk into a row.
+///
+/// [`BlockMut::emit`], which alone makes it, looks at both ends.
+struct Narrowing {
+    chunk: *const u8,
+    to: (*mut u8, Dtype),
+    len: usize,
+}
+
+impl LaneKernel for Narrowing {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, token: V::Token) {
+        let Narrowing { chunk, to: (data, dtype), len } = self;
+        let from = (chunk, <V::Scalar as Element>::DTYPE);
+        // SAFETY: its maker's.
+        unsafe {
+            match dtype {
+                Dtype::F32 => convert::<V>(token, from, (data, Dtype::F32), len),
+                Dtype::Bf16 => convert::<V>(token, from, (data, Dtype::Bf16), len),
+                Dtype::F16 => convert::<V>(token, from, (data, Dtype::F16), len),
+                Dtype::F64 => convert::<V>(token, from, (data, Dtype::F64), len),
+            }
+        }
     }
 }
 

@@ -24,4 +24,4 @@ mod tests;
 mod vector;
 
 pub use isa::Isa;
-pub(crate) use vector::{Kernel, LaneKernel, Lanes, MAX_LANES, Narrow, RUN, Scalar, Simd, Total, Wide};
+pub(crate) use vector::{Kernel, LaneKernel, Lanes, MAX_LANES, Narrow, Part, RUN, Scalar, Simd, Total, Wide};

@@ -19,6 +19,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn fence(self);
     /// Runs `kernel` compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+    /// Does `part`, compiled once for all kernels that do it: for what is large, and for few rows.
+    fn apart<V: Lanes<Token = Self>, P: Part<V>>(self, part: P) -> P::Output;
+}
+
+/// A part of a kernel, for [`Simd::apart`]; `run` must be `#[inline(always)]`.
+pub(crate) trait Part<V: Lanes> {
+    /// What it gives back.
+    type Output;
+    /// The computation.
+    fn run(self, token: V::Token) -> Self::Output;
 }
 
 /// Something to be computed on vectors; `run` must be `#[inline(always)]`.

@@ -1,5 +1,7 @@
 //! The blocks of a row, and the threads that work on them.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 use smallvec::SmallVec;
 
@@ -14,9 +16,12 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Runs `work` on them, and waits. A thread of another pool, of the caller's, meanwhile does what that pool has to do.
-    pub(super) fn run<R: Send>(self, work: impl FnOnce() -> R + Send) -> R {
-        self.caller.lend(|| self.pool.install(work))
+    /// `part(index)` of all parts, on them, and waits. A thread of another pool, of the caller's, meanwhile does what that pool
+    /// has to do.
+    ///
+    /// The function is not a type parameter, and gives nothing back: what would be compiled for each is threads and queues.
+    pub(super) fn for_each(self, parts: usize, part: &(dyn Fn(usize) + Sync)) {
+        self.caller.lend(|| self.pool.install(|| (0..parts).into_par_iter().for_each(part)));
     }
 }
 
@@ -51,13 +56,18 @@ impl Blocks {
         Partials::Many(self.map_many(classes, &block))
     }
 
-    /// Of more than one block. The function is not a type parameter: what is compiled for each is threads and queues.
+    /// Of more than one block.
     fn map_many<T: Send>(&self, classes: usize, block: &(dyn Fn(usize, usize) -> T + Sync)) -> SmallVec<[T; 64]> {
         let count = classes.div_ceil(BLOCK);
         let run = |index: usize| block(index * BLOCK, BLOCK.min(classes - index * BLOCK));
-        match self.workers {
-            Some(workers) => SmallVec::from_vec(workers.run(|| (0..count).into_par_iter().map(run).collect())),
-            None => (0..count).map(run).collect(),
-        }
+        let Some(workers) = self.workers else {
+            return (0..count).map(run).collect();
+        };
+        let results: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
+        workers.for_each(count, &|index| {
+            let result = run(index);
+            *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        });
+        results.into_iter().filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 }

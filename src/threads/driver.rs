@@ -3,7 +3,7 @@
 //! A row is always worked on in the same blocks of [`BLOCK`] classes whose partial results are merged in order, and
 //! each row by itself, so that results have the same bits for any number of threads.
 
-use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 
 use super::blocks::{Blocks, Workers};
 use super::float_environment::{self, Caller};
@@ -91,16 +91,21 @@ impl Driver<'_> {
                 Some(_) => group_results.len().div_ceil(8 * self.threads),
                 None => group_results.len(),
             };
-            let run = |(part, part_results): (usize, &mut [R])| {
+            let run = |part: usize, part_results: &mut [R]| {
                 let blocks = Blocks { workers: None };
                 for (offset, result) in part_results.iter_mut().enumerate() {
                     *result = row(first + part * share + offset, &blocks);
                 }
             };
-            match workers {
-                Some(workers) => workers.run(|| group_results.par_chunks_mut(share).enumerate().for_each(run)),
-                None => run((0, group_results)),
-            }
+            let Some(workers) = workers else {
+                run(0, group_results);
+                continue;
+            };
+            // Each is taken once.
+            let parts: Vec<_> = group_results.chunks_mut(share).map(Mutex::new).collect();
+            workers.for_each(parts.len(), &|part| {
+                run(part, &mut parts[part].lock().unwrap_or_else(PoisonError::into_inner));
+            });
         }
         for (index, result) in shared_rows.iter_mut().enumerate() {
             self.look_for_interruption()?;

@@ -120,6 +120,8 @@ struct ComparisonStep<V: Lanes> {
 }
 
 impl<V: Lanes> Step<V, 2, 0, SUMS> for ComparisonStep<V> {
+    const CONVERTS_APART: bool = true;
+
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> [V; 0] {
         let pair = self.view.pair(x, y);

@@ -46,6 +46,8 @@ struct ScanStep<V: Lanes> {
 }
 
 impl<V: Lanes> Step<V, 1, 0, 0> for ScanStep<V> {
+    // Of rows that take the general way, and blocks that one class dominates.
+    const CONVERTS_APART: bool = true;
     const CHAINS: usize = 2;
 
     #[inline(always)]
@@ -121,6 +123,8 @@ struct BelowStep<V: Lanes> {
 }
 
 impl<V: Lanes> Step<V, 1, 0, 0> for BelowStep<V> {
+    const CONVERTS_APART: bool = true;
+
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [x]: [V; 1], _: &mut [V; 0]) -> [V; 0] {
         self.found = V::or(self.found, V::and(x.lt(self.lowest), self.infinite.lt(x)));
@@ -150,7 +154,7 @@ impl LaneKernel for FirstVector<'_> {
         let whole = row.classes() / V::N * V::N;
         for start in (0..whole).step_by(RUN * V::N) {
             let len = (whole - start).min(RUN * V::N);
-            let vectors = block.read::<V>(token, start, len, &mut chunk);
+            let vectors = block.read::<V>(token, start, len, &mut chunk, true);
             for at in (0..len).step_by(V::N) {
                 if V::any(value.le(vectors.get::<V>(token, at))) {
                     return start + at;

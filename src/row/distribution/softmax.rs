@@ -305,6 +305,7 @@ struct SumStep<V: Lanes> {
 impl<V: Lanes> Step<V, 1, 0, 2> for SumStep<V> {
     const CHAINS: usize = 2;
     const AHEAD: usize = AHEAD;
+    const PADDED_APART: bool = true;
 
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, chain: usize, [z]: [V; 1], runs: &mut [V; 2]) -> [V; 0] {
@@ -352,6 +353,8 @@ struct RestStep<V: Lanes> {
 }
 
 impl<V: Lanes> Step<V, 1, 0, 1> for RestStep<V> {
+    // Of the few blocks that one class dominates.
+    const CONVERTS_APART: bool = true;
     const AHEAD: usize = BLOCK;
 
     #[inline(always)]

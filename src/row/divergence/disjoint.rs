@@ -6,7 +6,7 @@
 use crate::divergence::{Disjoint, DisjointFacts, DisjointPair, DisjointView};
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::lowest_narrow_logit;
-use crate::row::divergence::kept_slopes::{Centering, Places, SideSlopes, Sides, WriteGradients};
+use crate::row::divergence::kept_slopes::{Centering, Places, SideSlopes, Sides, WriteGradients, block_of};
 use crate::row::divergence::second_pass::Sums;
 use crate::row::divergence::slope_sums::{Formula, SUMS, Summed, Terms, in_units, sums_of_block};
 use crate::row::gradients::RowGradients;
@@ -44,8 +44,7 @@ impl<D: Disjoint> DisjointRows<'_, D> {
     pub(crate) fn sums(self, isa: Isa, blocks: &Blocks, slopes: Places<'_>) -> Sums {
         let wanted = (slopes.0.is_some(), slopes.1.is_some());
         let parts = blocks.map(self.p.row.classes(), |start, len| {
-            let places = (slopes.0.map(|side| side.block(start, len)), slopes.1.map(|side| side.block(start, len)));
-            sums_of_block(self.block(start, len), len, isa, self.wide, wanted, places)
+            sums_of_block(self.block(start, len), len, isa, self.wide, wanted, block_of(slopes, start, len))
         });
         let sums = parts.iter().flatten().fold(Sums::default(), |all, &part| all.merge(part));
         // a − p·Σa is a − wp·(Σa/w).
@@ -80,6 +79,7 @@ impl<D: Disjoint> DisjointRows<'_, D> {
 
 impl<D: Disjoint> Summed for DisjointRows<'_, D> {
     const WIDE: bool = true;
+    const P_ALONE: bool = D::P_ALONE;
 
     type Formula<V: Lanes> = View<V, D::View<V>>;
 

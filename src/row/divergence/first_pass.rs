@@ -129,6 +129,7 @@ struct FirstStep<V: Lanes, const EXACT: bool> {
 }
 
 impl<V: Lanes, const EXACT: bool> Step<V, 2, 0, 3> for FirstStep<V, EXACT> {
+    const CONVERTS_APART: bool = true;
     const AHEAD: usize = BLOCK;
 
     #[inline(always)]

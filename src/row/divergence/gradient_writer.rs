@@ -3,7 +3,7 @@
 use crate::divergence::Pair;
 use crate::divergence::{Class, Divergence};
 use crate::row::distribution::Space;
-use crate::simd::{Lanes, Scalar};
+use crate::simd::{Lanes, Part, Scalar, Simd};
 
 /// How the slopes of a class become the gradient of what was passed.
 #[derive(Clone, Copy)]
@@ -60,17 +60,41 @@ impl<V: Lanes> Writer<V> {
         if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             return self.scale * (slope - probability * self.slope_sum);
         }
-        let has = if Q { pair.has.1 } else { pair.has.0 };
-        let given = match self.rule.space {
-            Space::LogProbs => divergence.given_slopes(pair, class),
-            _ => divergence.slopes_per_probability(pair),
-        };
-        let given = if Q { given.1 } else { given.0 };
-        let side = Side { has, probability, slope };
-        let unnormalized = self.rule.space == Space::Unnormalized;
-        self.scale * if unnormalized { self.per_weight(pair, side, given) } else { self.given(pair, has, given) }
+        pair.token.apart::<V, _>(Given { writer: *self, divergence, pair: *pair, class: *class, of_q: Q })
     }
+}
 
+/// What [`Writer::gradient`] writes for numbers that are no logits: done apart from the kernels, of whose code it is a third.
+struct Given<V: Lanes, D> {
+    writer: Writer<V>,
+    divergence: D,
+    pair: Pair<V>,
+    class: Class<V>,
+    of_q: bool,
+}
+
+impl<V: Lanes, D: Divergence> Part<V> for Given<V, D> {
+    type Output = V;
+
+    #[inline(always)]
+    fn run(self, _: V::Token) -> V {
+        let Given { writer, divergence, pair, class, of_q } = self;
+        let given = match writer.rule.space {
+            Space::LogProbs => divergence.given_slopes(&pair, &class),
+            _ => divergence.slopes_per_probability(&pair),
+        };
+        let (side, given) = if of_q {
+            (Side { has: pair.has.1, probability: pair.q, slope: class.d_ln_q }, given.1)
+        } else {
+            (Side { has: pair.has.0, probability: pair.p, slope: class.d_ln_p }, given.0)
+        };
+        let unnormalized = writer.rule.space == Space::Unnormalized;
+        writer.scale
+            * if unnormalized { writer.per_weight(&pair, side, given) } else { writer.given(&pair, side.has, given) }
+    }
+}
+
+impl<V: Lanes> Writer<V> {
     /// ∂f/∂ln p, or ∂f/∂p where the space is probabilities.
     #[inline(always)]
     fn given(&self, pair: &Pair<V>, has: V::Mask, slope: V) -> V {

@@ -128,7 +128,8 @@ impl Head<'_> {
     /// The last class of a list, from the most probable on, that those above it leave something to, where all above the list hold
     /// `above`.
     fn last_of(self, list: &mut [f64], mut above: f64) -> Option<f64> {
-        list.sort_unstable_by(|a, b| b.total_cmp(a));
+        list.sort_unstable_by(f64::total_cmp);
+        list.reverse();
         let unclear = |held: f64| !self.wide && (held - self.mass).abs() <= NARROW_ERROR;
         let mut last = f64::NEG_INFINITY;
         for same in list.chunk_by(|a, b| a == b) {

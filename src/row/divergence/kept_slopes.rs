@@ -131,3 +131,8 @@ pub(crate) fn with_slopes<R>(classes: usize, wanted: Sides<bool>, wide: bool, ru
 
 /// Where slopes are kept.
 pub(crate) type Places<'a> = Sides<Option<RowMut<'a>>>;
+
+/// Of a block.
+pub(crate) fn block_of(places: Places<'_>, start: usize, len: usize) -> Places<'_> {
+    (places.0.map(|side| side.block(start, len)), places.1.map(|side| side.block(start, len)))
+}

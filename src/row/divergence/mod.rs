@@ -10,7 +10,9 @@
 //! * [`near`]: rows that have much in common; [`series`]: what is computed of their classes.
 //! * [`slope_sums`]: what both sum; [`kept_slopes`]: their gradients.
 //! * [`gradient_writer`]: the gradient in the space of what was passed.
+//! * [`any`]: a divergence whose type those who call it do not know.
 
+mod any;
 mod disjoint;
 pub(crate) mod first_pass;
 mod gradient_writer;
@@ -23,12 +25,14 @@ mod series;
 mod slope_sums;
 mod statistic;
 
+pub(crate) use any::AnyDivergence;
+
 use crate::divergence::{Disjoint, Divergence, Outer};
 use crate::row::distribution::{Distribution, Space};
 use crate::row::divergence::disjoint::DisjointRows;
 use crate::row::divergence::first_pass::{NoStatistics, Statistics};
 use crate::row::divergence::kept_slopes::{Centering, has_slopes, with_slopes};
-use crate::row::divergence::passes::{Call, Near, NearBlocks};
+use crate::row::divergence::passes::{Call, Near};
 use crate::row::divergence::series::Series;
 use crate::row::gradients::RowGradients;
 use crate::row::kl::close::Close;
@@ -207,9 +211,7 @@ impl<D: Divergence> Task<'_, D> {
                 None => Outcome::Nothing,
             };
         }
-        // In f64 lanes one gradient has the same bits, whether or not the other is wanted: it asks for the norms of both.
-        let norms = if wide && wanted != (false, false) { (true, true) } else { wanted };
-        match Far::new(p, q, isa, blocks, wide, norms) {
+        match Far::new(p, q, isa, blocks, wide, wanted) {
             Some(far) if wanted == (false, false) || far.write(p, q, isa, blocks, wide, &self.gradients) => {
                 Outcome::Done(far.value)
             }
@@ -235,7 +237,8 @@ impl<D: Divergence> Task<'_, D> {
         let Some(far) = self.far_if_disjoint() else {
             return Outcome::Nothing;
         };
-        let rows = DisjointRows { divergence, p, q, frame: far.frame(p.inverse_temperature), kl: far.value, wide };
+        let frame = far.frame(p.inverse_temperature);
+        let rows = DisjointRows { divergence: divergence.terms(), p, q, frame, kl: far.value, wide };
         with_slopes(p.row.classes(), wanted, wide, |slopes| {
             let sums = rows.sums(isa, blocks, slopes);
             let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
@@ -283,7 +286,7 @@ impl<D: Divergence> Task<'_, D> {
     /// By polynomials in the log-ratio, and where that is too large for them, class by class.
     fn close(&self, asked_for_wide_lanes: bool) -> Outcome {
         let Task { divergence, p, q, isa, blocks, .. } = *self;
-        let series = if p.row.classes() < FEW_FOR_SERIES { None } else { Series::new(divergence, p, q, isa) };
+        let series = if p.row.classes() < FEW_FOR_SERIES { None } else { Series::new(divergence.terms(), isa) };
         if asked_for_wide_lanes && series.is_none() {
             return Outcome::Nothing;
         }
@@ -291,13 +294,8 @@ impl<D: Divergence> Task<'_, D> {
             return Outcome::Nothing;
         };
         let statistics = Statistics::of_close_rows(close, p.inverse_temperature);
-        let (classes, wanted) = (p.row.classes(), self.wanted());
-        let kept = if series.is_some() && has_slopes(classes, wanted, false) { wanted } else { (false, false) };
-        with_slopes(classes, kept, false, |slopes| {
-            let blocks_near = NearBlocks::Spans(&close.spans);
-            let near = series.as_ref().map(|series| Near { series, blocks: blocks_near, wanted, slopes });
-            Call { divergence, p, q, isa, blocks, wide: false, statistics, near }.finish(self.gradients)
-        })
+        let near = series.as_ref().map(|series| Near { series, spans: &close.spans });
+        Call { divergence, p, q, isa, blocks, wide: false, statistics, near }.finish(self.gradients)
     }
 
     fn passes(&self, wide: bool) -> Outcome {

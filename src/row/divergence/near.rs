@@ -2,17 +2,15 @@
 
 use crate::divergence::Class;
 use crate::row::distribution::Distribution;
-use crate::row::divergence::gradient_writer::Rule;
-use crate::row::divergence::kept_slopes::{Centering, Places, SideSlopes, Sides, WriteGradients};
+use crate::row::divergence::kept_slopes::{Places, Sides};
 use crate::row::divergence::second_pass::Sums;
 use crate::row::divergence::series::{Form, Series, Smooth, TERMS};
 use crate::row::divergence::slope_sums::{Formula, SUMS, Summed, Terms, in_units, sums_of_block};
-use crate::row::gradients::RowGradients;
 use crate::row::pair::{Frame, LogRatio};
 use crate::rows::Block;
 use crate::simd::exp::ScaledExp;
 use crate::simd::polynomial::{horner, in_lanes};
-use crate::simd::{Isa, Lanes, Narrow, Scalar};
+use crate::simd::{Isa, Lanes, Scalar};
 
 /// A block of two rows of logits with one temperature.
 #[derive(Clone, Copy)]
@@ -38,27 +36,6 @@ impl<'a> NearBlock<'a> {
                 sums_of_block(KinkedBlock { smooth, kink: *kink }, classes, isa, false, wanted, places)
             }
         }
-    }
-
-    /// Writes the gradients of a block for which there are sums, of slopes that were kept.
-    pub(crate) fn write(self, isa: Isa, slopes: Places<'_>, gradients: RowGradients<'_>, rule: Rule) {
-        let units = self.series.units();
-        let [p, q] =
-            [(self.p, self.frame.p, slopes.0, rule.p, units.0), (self.q, self.frame.q, slopes.1, rule.q, units.1)].map(
-                |(side, frame, slopes, rule, unit)| {
-                    let centering = Centering { scale: rule.scale * unit, slope_sum: rule.slope_sum / unit };
-                    let (row, rate) = (side.row, side.inverse_temperature);
-                    slopes.map(|slopes| SideSlopes {
-                        row,
-                        slopes: slopes.written(),
-                        frame,
-                        weight: 1.0,
-                        rate,
-                        centering,
-                    })
-                },
-            );
-        isa.run(Narrow(WriteGradients { sides: (p, q), gradients }));
     }
 
     /// To read, padded with logits of probability 0 and log-ratio 0.
@@ -125,6 +102,7 @@ struct SmoothFormula<V: Lanes> {
 
 impl Summed for SmoothBlock<'_> {
     const WIDE: bool = false;
+    const P_ALONE: bool = true;
 
     type Formula<V: Lanes> = SmoothFormula<V>;
 
@@ -186,6 +164,7 @@ struct KinkFormula<V: Lanes> {
 
 impl Summed for KinkBlock<'_> {
     const WIDE: bool = false;
+    const P_ALONE: bool = true;
 
     type Formula<V: Lanes> = KinkFormula<V>;
 
@@ -232,6 +211,7 @@ struct KinkedFormula<V: Lanes> {
 
 impl Summed for KinkedBlock<'_> {
     const WIDE: bool = false;
+    const P_ALONE: bool = true;
 
     type Formula<V: Lanes> = KinkedFormula<V>;
 

@@ -7,14 +7,17 @@ use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::Outcome;
 use crate::row::divergence::first_pass::Statistics;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
-use crate::row::divergence::kept_slopes::{Places, Sides};
+use crate::row::divergence::kept_slopes::{
+    Centering, Places, SideSlopes, Sides, WriteGradients, block_of, has_slopes, with_slopes,
+};
 use crate::row::divergence::near::NearBlock;
 use crate::row::divergence::second_pass::{
-    Gauge, InMode, LARGEST_PARTS, LargestClass, Mode, SecondPass, SlopesAt, Sums,
+    EVERYTHING, Gauge, InMode, LARGEST_PARTS, LargestClass, SLOPES, SUMS_OF_VALUES, SecondPass, Sums,
 };
 use crate::row::divergence::series::Series;
 use crate::row::gradients::RowGradients;
-use crate::rows::{BLOCK, RowMut};
+use crate::row::pair::SideFrame;
+use crate::rows::{BLOCK, Row, RowMut};
 use crate::simd::{Isa, Narrow, Wide};
 use crate::threads::Blocks;
 use smallvec::SmallVec;
@@ -35,38 +38,14 @@ pub(crate) struct Call<'a, D> {
 #[derive(Clone, Copy)]
 pub(crate) struct Near<'a> {
     pub(crate) series: &'a Series,
-    pub(crate) blocks: NearBlocks<'a>,
-    /// Of which sides gradients are wanted.
-    pub(crate) wanted: Sides<bool>,
-    /// Where their slopes are kept; without, gradients are written class by class.
-    pub(crate) slopes: Places<'a>,
-}
-
-/// In which blocks all log-ratios are within reach.
-#[derive(Clone, Copy)]
-pub(crate) enum NearBlocks<'a> {
-    /// Not in those whose largest is known to be beyond it; the others are looked at.
-    Spans(&'a [f64]),
-    /// As it was found when they were summed.
-    Known(&'a [bool]),
+    /// The largest log-ratio of each block, as far as it is known; those within reach are looked at.
+    pub(crate) spans: &'a [f64],
 }
 
 impl Near<'_> {
-    fn keeps_slopes(&self) -> bool {
-        self.slopes.0.is_some() || self.slopes.1.is_some()
-    }
-
-    fn slopes(&self, start: usize, len: usize) -> Places<'_> {
-        (self.slopes.0.map(|side| side.block(start, len)), self.slopes.1.map(|side| side.block(start, len)))
-    }
-
-    /// Whether it may be so in the block that starts there.
+    /// Whether all log-ratios of the block that starts there may be within reach.
     fn may_be(&self, start: usize) -> bool {
-        let index = start / BLOCK;
-        match self.blocks {
-            NearBlocks::Spans(spans) => spans.get(index).is_some_and(|&span| span <= self.series.reach),
-            NearBlocks::Known(known) => known.get(index).is_some_and(|&known| known),
-        }
+        self.spans.get(start / BLOCK).is_some_and(|&span| span <= self.series.reach)
     }
 }
 
@@ -75,6 +54,15 @@ struct Passed {
     sums: Sums,
     /// Whether each block was done by polynomials.
     near: SmallVec<[bool; 64]>,
+}
+
+/// What is known of slopes when gradients are written.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    /// Where they are, if there was room for those of the row.
+    slopes: Places<'a>,
+    /// [`Passed::near`].
+    near: &'a [bool],
 }
 
 impl<D: Divergence> Call<'_, D> {
@@ -91,14 +79,21 @@ impl<D: Divergence> Call<'_, D> {
             && at_once(wanted.1, self.q, self.slope_sum_is_zero().1);
         if fused && (wanted.0 || wanted.1) {
             let rule = self.gradient_rule(&gradients, &Sums::default(), (1.0, 1.0));
-            let Passed { sums, .. } = self.pass(Some((&gradients, rule)), Mode::Gradients, (Gauge::NONE, Gauge::NONE));
+            let sums = self.write_in_wide_lanes(&gradients, rule, (Gauge::NONE, Gauge::NONE));
             let value = self.value(&sums).0;
             self.mend_infinite(value, &gradients);
             return Outcome::Done(value);
         }
-        let mode = if wanted == (false, false) { Mode::Sums } else { Mode::SumsAndSlopes };
+        let classes = self.p.row.classes();
+        let kept = if !self.wide && has_slopes(classes, wanted, false) { wanted } else { (false, false) };
+        with_slopes(classes, kept, false, |slopes| self.finish_keeping(gradients, slopes))
+    }
+
+    /// The same where gradients are written after the sums, from slopes that are kept if there is a place for them.
+    fn finish_keeping(&self, gradients: RowGradients<'_>, slopes: Places<'_>) -> Outcome {
+        let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let gauge = self.gauge(wanted);
-        let Passed { sums, near } = self.pass(None, mode, gauge);
+        let Passed { sums, near } = self.sums(wanted, gauge, slopes);
         let (mut value, slope) = self.value(&sums);
         if D::FIRST_ORDER && !self.wide && self.statistics.frame.hides(value) {
             return Outcome::NeedsWideLanes;
@@ -118,8 +113,7 @@ impl<D: Divergence> Call<'_, D> {
             if !self.wide && sums.cancel(wanted, LARGEST_PARTS) {
                 return Outcome::Value { value, needs_wide_lanes: true };
             }
-            let near = self.near.map(|all| Near { blocks: NearBlocks::Known(&near), ..all });
-            Call { near, ..*self }.write_gradients(&gradients, &sums, gauge, value, slope);
+            self.write_gradients(&gradients, &sums, gauge, value, slope, Kept { slopes, near: &near });
         }
         Outcome::Done(value)
     }
@@ -141,7 +135,7 @@ impl<D: Divergence> Call<'_, D> {
             return (sums, gauge);
         }
         let gauge = (if p { Gauge::Lone } else { gauge.0 }, if q { Gauge::Lone } else { gauge.1 });
-        (self.pass(None, Mode::SumsAndSlopes, gauge).sums, gauge)
+        (self.sums(wanted, gauge, (None, None)).sums, gauge)
     }
 
     fn write_gradients(
@@ -151,6 +145,7 @@ impl<D: Divergence> Call<'_, D> {
         gauge: (Gauge, Gauge),
         value: f64,
         slope: f64,
+        kept: Kept<'_>,
     ) {
         let (sums, gauge) = self.beyond_lone((gradients.p.is_some(), gradients.q.is_some()), *sums, gauge);
         let sums = &sums;
@@ -161,20 +156,19 @@ impl<D: Divergence> Call<'_, D> {
             self.divergence.at_sum(self.near(sums))
         };
         let call = Call { divergence, blocks: self.blocks, ..*self };
-        call.write(gradients, sums, gauge, value, (slope, divisor));
-    }
-
-    /// φ′, and what slopes per probability were divided by.
-    fn write(&self, gradients: &RowGradients<'_>, sums: &Sums, gauge: (Gauge, Gauge), value: f64, slope: (f64, f64)) {
-        let rule = self.gradient_rule(gradients, sums, slope);
-        let dominant = self.dominant(gradients);
-        let left = self.pass(Some((gradients, rule)), Mode::Gradients, gauge).sums;
-        for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
-            if let Some((out, class)) = top {
-                out.set(class, out.get(class) - left);
+        let rule = call.gradient_rule(gradients, sums, (slope, divisor));
+        if self.wide {
+            let dominant = call.dominant(gradients);
+            let left = call.write_in_wide_lanes(gradients, rule, gauge);
+            for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
+                if let Some((out, class)) = top {
+                    out.set(class, out.get(class) - left);
+                }
             }
+        } else {
+            call.write_from_slopes(gradients, rule, kept);
         }
-        self.mend_infinite(value, gradients);
+        call.mend_infinite(value, gradients);
     }
 
     /// The slope per probability of the most probable class of each side, for gradients of logits in f64 lanes.
@@ -191,15 +185,18 @@ impl<D: Divergence> Call<'_, D> {
             if !(wanted && !known && self.wide && side.space == Space::Logits && sum.rest < LEADING) {
                 return (0.0, 0.0);
             }
-            first_at(side.row, sum.largest, self.isa).map_or((0.0, 0.0), |class| {
-                let numbers = (self.p.row.get(class), self.q.row.get(class));
-                let Call { divergence, p, q, .. } = *self;
-                self.isa.run(SlopesAt { divergence, p, q, frame: self.statistics.frame, numbers })
-            })
+            first_at(side.row, sum.largest, self.isa).map_or((0.0, 0.0), |class| self.slopes_per_probability(class))
         };
         let p = slopes(wanted.0, known.0, self.p, self.statistics.p).0;
         let q = slopes(wanted.1, known.1, self.q, self.statistics.q).1;
         (Gauge::Number(p), Gauge::Number(q))
+    }
+
+    /// ∂f̃/∂ln p per p and ∂f̃/∂ln q per q of one class; 0 where that is no number.
+    fn slopes_per_probability(&self, class: usize) -> (f64, f64) {
+        let (p, q) = (self.p.block(class, 1), self.q.block(class, 1));
+        let sums = self.sums_of_block(p, q, (true, true), (Gauge::NONE, Gauge::NONE), (None, None));
+        (sums.p_norms.slope_per_probability(), sums.q_norms.slope_per_probability())
     }
 
     /// The class that dominates each side whose gradient is written in f64, if one does.
@@ -217,7 +214,7 @@ impl<D: Divergence> Call<'_, D> {
     /// Again, relative to the largest class, where the sum of an outer function leaves the range of f64, or cancels.
     fn rescaled(&self, gradients: RowGradients<'_>) -> f64 {
         let kernel = |start, len| LargestClass {
-            divergence: self.divergence,
+            divergence: self.divergence.terms(),
             p: self.p.block(start, len),
             q: self.q.block(start, len),
             frame: self.statistics.frame,
@@ -233,10 +230,11 @@ impl<D: Divergence> Call<'_, D> {
         let call = Call { divergence, blocks: self.blocks, ..*self };
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let gauge = call.gauge(wanted);
-        let sums = call.pass(None, Mode::SumsAndSlopes, gauge).sums;
+        let sums = call.sums(wanted, gauge, (None, None)).sums;
         let (value, slope) = call.value(&sums);
         if wanted.0 || wanted.1 {
-            call.write_gradients(&gradients, &sums, gauge, value, slope);
+            let kept = Kept { slopes: (None, None), near: &[] };
+            call.write_gradients(&gradients, &sums, gauge, value, slope, kept);
         }
         value
     }
@@ -342,46 +340,122 @@ impl<D: Divergence> Call<'_, D> {
         }
     }
 
-    fn pass(&self, gradients: Option<(&RowGradients<'_>, Rule)>, mode: Mode, gauge: (Gauge, Gauge)) -> Passed {
+    /// Σf̃ and, of the wanted sides, the sums of the slopes, which are written where there is a place for them.
+    fn sums(&self, wanted: Sides<bool>, gauge: (Gauge, Gauge), slopes: Places<'_>) -> Passed {
         let parts = self.blocks.map(self.p.row.classes(), |start, len| {
-            let gradients = gradients.map(|(outputs, rule)| (outputs.block(start, len), rule));
-            let (p, q, frame) = (self.p.block(start, len), self.q.block(start, len), self.statistics.frame);
-            if let Some(near) = self.near.filter(|near| near.may_be(start)) {
-                let block = NearBlock { p, q, frame, series: near.series };
-                let slopes = near.slopes(start, len);
-                match gradients {
-                    Some((outputs, rule)) if near.keeps_slopes() => {
-                        block.write(self.isa, slopes, outputs, rule);
-                        return (Sums::default(), true);
-                    }
-                    Some(_) => {}
-                    None => {
-                        if let Some(sums) = block.sums(self.isa, near.wanted, slopes) {
-                            return (sums, true);
-                        }
-                    }
-                }
+            let (p, q) = (self.p.block(start, len), self.q.block(start, len));
+            let slopes = block_of(slopes, start, len);
+            let near = self.near.filter(|near| near.may_be(start));
+            match near.and_then(|near| self.near_block(near, p, q).sums(self.isa, wanted, slopes)) {
+                Some(sums) => (sums, true),
+                None => (self.sums_of_block(p, q, wanted, gauge, slopes), false),
             }
-            (self.pass_over(SecondPass { divergence: self.divergence, p, q, frame, gauge, gradients }, mode), false)
         });
         let sums = parts.iter().fold(Sums::default(), |all, part| all.merge(part.0));
         Passed { sums, near: parts.iter().map(|part| part.1).collect() }
     }
 
-    /// A block, class by class.
-    fn pass_over(&self, block: SecondPass<'_, D>, mode: Mode) -> Sums {
-        // Known to the compiler where there are none in f32 lanes.
-        if D::NARROW && !self.wide && !self.divergence.needs_wide_lanes() {
-            return match mode {
-                Mode::Sums => self.isa.run(Narrow(InMode::<D, { Mode::SUMS }>(block))),
-                Mode::SumsAndSlopes => self.isa.run(Narrow(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
-                Mode::Gradients => self.isa.run(Narrow(InMode::<D, { Mode::GRADIENTS }>(block))),
+    fn near_block<'b>(&self, near: Near<'b>, p: Distribution<'b>, q: Distribution<'b>) -> NearBlock<'b> {
+        NearBlock { p, q, frame: self.statistics.frame, series: near.series }
+    }
+
+    /// Of a block, class by class.
+    fn sums_of_block(
+        &self,
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        wanted: Sides<bool>,
+        gauge: (Gauge, Gauge),
+        slopes: Places<'_>,
+    ) -> Sums {
+        let (divergence, frame) = (self.divergence.terms(), self.statistics.frame);
+        let norms = wanted != (false, false);
+        pass_over(
+            self.isa,
+            self.wide,
+            SecondPass { divergence, p, q, frame, gauge, outputs: slopes, rule: None, norms },
+        )
+    }
+
+    /// Writes gradients from slopes, in f32 lanes: of logits, (a − p·Σa) times a number.
+    fn write_from_slopes(&self, gradients: &RowGradients<'_>, rule: Rule, kept: Kept<'_>) {
+        let wanted = (gradients.p.is_some(), gradients.q.is_some());
+        self.blocks.map(self.p.row.classes(), |start, len| {
+            let (p, q) = (self.p.block(start, len), self.q.block(start, len));
+            let gradients = gradients.block(start, len);
+            let near = self.near.filter(|_| kept.near.get(start / BLOCK).is_some_and(|&near| near));
+            if near.is_none() && self.divergence.needs_wide_lanes() {
+                self.write_block_in_wide_lanes(p, q, &gradients, rule, (Gauge::NONE, Gauge::NONE));
+                return;
+            }
+            let units = near.map_or((1.0, 1.0), |near| near.series.units());
+            let frame = self.statistics.frame;
+            let write = |slopes: Places<'_>| {
+                let sides = (
+                    slopes.0.map(|slopes| side_slopes(p, frame.p, slopes.written(), rule.p, units.0)),
+                    slopes.1.map(|slopes| side_slopes(q, frame.q, slopes.written(), rule.q, units.1)),
+                );
+                self.isa.run(Narrow(WriteGradients { sides, gradients }));
             };
-        }
-        // Values of f64 lanes come with their slopes, which cost little there.
-        match mode {
-            Mode::Sums | Mode::SumsAndSlopes => self.isa.run(Wide(InMode::<D, { Mode::SUMS_AND_SLOPES }>(block))),
-            Mode::Gradients => self.isa.run(Wide(InMode::<D, { Mode::GRADIENTS }>(block))),
-        }
+            if kept.slopes.0.is_some() || kept.slopes.1.is_some() {
+                write(block_of(kept.slopes, start, len));
+                return;
+            }
+            // Found again, with room for those of a block.
+            with_slopes(len, wanted, false, |slopes| {
+                let found = near.and_then(|near| self.near_block(near, p, q).sums(self.isa, wanted, slopes));
+                if found.is_none() {
+                    self.sums_of_block(p, q, wanted, (Gauge::NONE, Gauge::NONE), slopes);
+                }
+                write(slopes);
+            });
+        });
+    }
+
+    /// Writes gradients class by class, in f64 lanes; their sums, and those of the values.
+    fn write_in_wide_lanes(&self, gradients: &RowGradients<'_>, rule: Rule, gauge: (Gauge, Gauge)) -> Sums {
+        let parts = self.blocks.map(self.p.row.classes(), |start, len| {
+            let (p, q) = (self.p.block(start, len), self.q.block(start, len));
+            self.write_block_in_wide_lanes(p, q, &gradients.block(start, len), rule, gauge)
+        });
+        parts.iter().fold(Sums::default(), |all, &part| all.merge(part))
+    }
+
+    fn write_block_in_wide_lanes(
+        &self,
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        gradients: &RowGradients<'_>,
+        rule: Rule,
+        gauge: (Gauge, Gauge),
+    ) -> Sums {
+        let (divergence, frame, outputs) = (self.divergence.terms(), self.statistics.frame, (gradients.p, gradients.q));
+        let block = SecondPass { divergence, p, q, frame, gauge, outputs, rule: Some(rule), norms: false };
+        self.isa.run(Wide(InMode::<_, EVERYTHING>(block)))
+    }
+}
+
+/// A side of a block, and its slopes in a unit.
+fn side_slopes<'a>(
+    side: Distribution<'a>,
+    frame: SideFrame,
+    slopes: Row<'a>,
+    rule: SideRule,
+    unit: f64,
+) -> SideSlopes<'a> {
+    let centering = Centering { scale: rule.scale * unit, slope_sum: rule.slope_sum / unit };
+    SideSlopes { row: side.row, slopes, frame, weight: 1.0, rate: side.inverse_temperature, centering }
+}
+
+/// The sums of a block, class by class.
+fn pass_over<D: Divergence>(isa: Isa, wide: bool, block: SecondPass<'_, D>) -> Sums {
+    // Known to the compiler where there are none in f32 lanes.
+    if !D::NARROW || wide || block.divergence.needs_wide_lanes() {
+        return isa.run(Wide(InMode::<D, EVERYTHING>(block)));
+    }
+    if block.norms {
+        isa.run(Narrow(InMode::<D, SLOPES>(block)))
+    } else {
+        isa.run(Narrow(InMode::<D, SUMS_OF_VALUES>(block)))
     }
 }

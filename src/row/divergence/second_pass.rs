@@ -1,39 +1,33 @@
-//! The pass over the classes of two rows that sums values and slopes, or writes gradients, or both.
+//! The pass over the classes of two rows that sums values and slopes, and writes slopes or gradients.
 
 use crate::divergence::{Class, Divergence, Pair};
 use crate::row::distribution::Distribution;
 use crate::row::divergence::gradient_writer::{Rule, Writer};
-use crate::row::gradients::RowGradients;
+use crate::row::divergence::kept_slopes::Places;
 use crate::row::pair::{Frame, PairView};
 use crate::row::runs::{Step, pass};
 use crate::rows::{Block, BlockMut};
 use crate::simd::{Kernel, LaneKernel, Lanes, Scalar, Simd};
 
-/// What a pass over the classes does; `MODE` of the kernels is its number.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Mode {
-    /// Σf̃, in f32 lanes.
-    Sums = 0,
-    /// And the sums and norms of the slopes.
-    SumsAndSlopes = 1,
-    /// Writes gradients; in f64 lanes it sums them and Σf̃, too.
-    Gradients = 2,
-}
+/// What a pass over the classes does.
+pub(crate) type Mode = u8;
 
-impl Mode {
-    pub(crate) const SUMS: u8 = Mode::Sums as u8;
-    pub(crate) const SUMS_AND_SLOPES: u8 = Mode::SumsAndSlopes as u8;
-    pub(crate) const GRADIENTS: u8 = Mode::Gradients as u8;
-}
+/// Σf̃.
+pub(crate) const SUMS_OF_VALUES: Mode = 0;
+/// Sums and norms of the slopes too, which are written.
+pub(crate) const SLOPES: Mode = 1;
+/// Gradients are written instead of the slopes of sides that have a rule; and sums for rows taken as given. The one mode of f64
+/// lanes, where it costs little next to the class itself.
+pub(crate) const EVERYTHING: Mode = 2;
 
 /// Sums over the classes of a row or block.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sums {
     /// Σ f̃.
     pub(crate) value: f64,
-    /// Σ ∂f̃/∂ln p; of a pass that writes gradients, their sum.
+    /// Σ ∂f̃/∂ln p; of a side whose gradient is written, its sum.
     pub(crate) d_ln_p: f64,
-    /// Σ ∂f̃/∂ln q; of a pass that writes gradients, their sum.
+    /// Σ ∂f̃/∂ln q; of a side whose gradient is written, its sum.
     pub(crate) d_ln_q: f64,
     /// Σ(p − q).
     pub(crate) excess: f64,
@@ -64,6 +58,12 @@ impl Norms {
             cross: self.cross + other.cross,
             probabilities: self.probabilities + other.probabilities,
         }
+    }
+
+    /// a/p of a single class; 0 where that is no number.
+    pub(crate) fn slope_per_probability(self) -> f64 {
+        let ratio = self.cross / self.probabilities;
+        if ratio.is_finite() { ratio } else { 0.0 }
     }
 
     /// Whether what the gradient is the difference of is more than some number times it, squared: a row that few classes dominate.
@@ -121,37 +121,41 @@ pub(crate) struct SecondPass<'a, D> {
     pub(crate) frame: Frame,
     /// What slopes are relative to, in f64 lanes.
     pub(crate) gauge: (Gauge, Gauge),
-    pub(crate) gradients: Option<(RowGradients<'a>, Rule)>,
+    /// Where slopes go, or gradients.
+    pub(crate) outputs: Places<'a>,
+    /// Of gradients.
+    pub(crate) rule: Option<Rule>,
+    /// Whether to sum norms, too: where the kernel does not know.
+    pub(crate) norms: bool,
 }
 
 /// The pass in one mode.
-pub(crate) struct InMode<'a, D, const MODE: u8>(pub(super) SecondPass<'a, D>);
+pub(crate) struct InMode<'a, D, const MODE: Mode>(pub(super) SecondPass<'a, D>);
 
-impl<D: Divergence, const MODE: u8> LaneKernel for InMode<'_, D, MODE> {
+impl<D: Divergence, const MODE: Mode> LaneKernel for InMode<'_, D, MODE> {
     type Output = Sums;
 
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token) -> Sums {
-        let SecondPass { divergence, p, q, frame, gauge, gradients } = self.0;
-        let (mut outputs, mut writers) = ([None; 2], (None, None));
-        if let Some((out, rule)) = gradients {
-            outputs = [out.p.map(BlockMut::new), out.q.map(BlockMut::new)];
-            writers = (out.p.map(|_| Writer::new(token, rule.p)), out.q.map(|_| Writer::new(token, rule.q)));
-        }
+        let SecondPass { divergence, p, q, frame, gauge, outputs, rule, norms } = self.0;
+        let writers = rule.filter(|_| MODE == EVERYTHING).map_or((None, None), |rule| {
+            (outputs.0.map(|_| Writer::new(token, rule.p)), outputs.1.map(|_| Writer::new(token, rule.q)))
+        });
         let mut step = SecondStep::<V, D, MODE> {
-            token,
             divergence,
             view: PairView::new(token, p, q, &frame),
             writers,
+            norms,
             gauges: (V::splat(token, -gauge.0.number()), V::splat(token, -gauge.1.number())),
             beyond_lone: (gauge.0 == Gauge::Lone, gauge.1 == Gauge::Lone),
         };
         let (classes, absent) = (p.row.classes(), (p.space.absent(), q.space.absent()));
         let blocks = [Block::new(p.row, absent.0), Block::new(q.row, absent.1)];
-        let totals = if MODE == Mode::GRADIENTS {
-            pass::<V, _, 2, 2, SUMS>(token, classes, blocks, outputs, &mut step)
-        } else {
+        let totals = if MODE == SUMS_OF_VALUES {
             pass::<V, _, 2, 0, SUMS>(token, classes, blocks, [], &mut step)
+        } else {
+            let outputs = [outputs.0.map(BlockMut::new), outputs.1.map(BlockMut::new)];
+            pass::<V, _, 2, 2, SUMS>(token, classes, blocks, outputs, &mut step)
         };
         let norms = |at: usize| Norms { slopes: totals[at], cross: totals[at + 1], probabilities: totals[at + 2] };
         Sums {
@@ -169,12 +173,11 @@ impl<D: Divergence, const MODE: u8> LaneKernel for InMode<'_, D, MODE> {
 /// Whether a pass has anything to add to total number `at`: Σf̃, the sums of slopes or gradients, those of rows taken
 /// as given, the norms. Known to the compiler, which drops the others.
 #[inline(always)]
-const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
+const fn sums_at(mode: Mode, at: usize) -> bool {
     match at {
-        0 => wide || mode != Mode::GRADIENTS,
-        1 | 2 => mode == Mode::SUMS_AND_SLOPES || (mode == Mode::GRADIENTS && wide),
-        3 | 4 => wide,
-        _ => mode == Mode::SUMS_AND_SLOPES,
+        0 => true,
+        3 | 4 => mode == EVERYTHING,
+        _ => mode != SUMS_OF_VALUES,
     }
 }
 
@@ -182,21 +185,21 @@ const fn sums_at(mode: u8, wide: bool, at: usize) -> bool {
 const SUMS: usize = 11;
 
 /// What a pass does with each vector of classes.
-struct SecondStep<V: Lanes, D, const MODE: u8> {
-    token: V::Token,
+struct SecondStep<V: Lanes, D, const MODE: Mode> {
     divergence: D,
     view: PairView<V>,
     /// Of the gradients that are wanted.
     writers: (Option<Writer<V>>, Option<Writer<V>>),
+    norms: bool,
     gauges: (V, V),
     beyond_lone: (bool, bool),
 }
 
-impl<V: Lanes, D: Divergence, const MODE: u8> SecondStep<V, D, MODE> {
+impl<V: Lanes, D: Divergence, const MODE: Mode> SecondStep<V, D, MODE> {
     /// The class, its slopes relative to the gauges, and what there is to sum of it.
     #[inline(always)]
     fn take(&self, [x, y]: [V; 2], runs: &mut [V; SUMS]) -> (Pair<V>, Class<V>) {
-        let has_sum = |at| sums_at(MODE, V::Scalar::WIDE, at);
+        let has_sum = |at| sums_at(MODE, at);
         let pair = self.view.pair(x, y);
         let mut class = self.divergence.class(&pair);
         if V::Scalar::WIDE {
@@ -209,18 +212,12 @@ impl<V: Lanes, D: Divergence, const MODE: u8> SecondStep<V, D, MODE> {
                 (class.d_ln_p, class.d_ln_q) = (p, q);
             }
         }
-        if has_sum(0) {
-            runs[0] = runs[0] + class.value;
-        }
-        if MODE == Mode::SUMS_AND_SLOPES {
-            runs[1] = runs[1] + class.d_ln_p;
-            runs[2] = runs[2] + class.d_ln_q;
-        }
+        runs[0] = runs[0] + class.value;
         if has_sum(3) {
             runs[3] = runs[3] + pair.difference();
             runs[4] = runs[4] + pair.q;
         }
-        if has_sum(5) {
+        if has_sum(5) && (MODE == SLOPES || self.norms) {
             add_norms(runs, 5, class.d_ln_p, pair.p);
             add_norms(runs, 8, class.d_ln_q, pair.q);
         }
@@ -228,10 +225,12 @@ impl<V: Lanes, D: Divergence, const MODE: u8> SecondStep<V, D, MODE> {
     }
 }
 
-impl<V: Lanes, D: Divergence, const MODE: u8> Step<V, 2, 0, SUMS> for SecondStep<V, D, MODE> {
+impl<V: Lanes, D: Divergence, const MODE: Mode> Step<V, 2, 0, SUMS> for SecondStep<V, D, MODE> {
+    const CONVERTS_APART: bool = true;
+
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
-        sums_at(MODE, V::Scalar::WIDE, at)
+        sums_at(MODE, at)
     }
 
     #[inline(always)]
@@ -241,27 +240,26 @@ impl<V: Lanes, D: Divergence, const MODE: u8> Step<V, 2, 0, SUMS> for SecondStep
     }
 }
 
-impl<V: Lanes, D: Divergence, const MODE: u8> Step<V, 2, 2, SUMS> for SecondStep<V, D, MODE> {
+impl<V: Lanes, D: Divergence, const MODE: Mode> Step<V, 2, 2, SUMS> for SecondStep<V, D, MODE> {
+    const CONVERTS_APART: bool = true;
+
     #[inline(always)]
     fn has_sum(at: usize) -> bool {
-        sums_at(MODE, V::Scalar::WIDE, at)
+        sums_at(MODE, at)
     }
 
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; SUMS]) -> [V; 2] {
         let (pair, class) = self.take(lanes, runs);
-        let zero = V::splat(self.token, 0.0);
-        let (mut p, mut q) = (zero, zero);
+        let (mut p, mut q) = (class.d_ln_p, class.d_ln_q);
         if let Some(writer) = &self.writers.0 {
             p = writer.gradient::<D, false>(self.divergence, &pair, &class);
         }
         if let Some(writer) = &self.writers.1 {
             q = writer.gradient::<D, true>(self.divergence, &pair, &class);
         }
-        if V::Scalar::WIDE {
-            runs[1] = runs[1] + p;
-            runs[2] = runs[2] + q;
-        }
+        runs[1] = runs[1] + p;
+        runs[2] = runs[2] + q;
         [p, q]
     }
 }
@@ -272,31 +270,6 @@ fn add_norms<V: Lanes>(runs: &mut [V; SUMS], at: usize, slope: V, probability: V
     runs[at] = slope.mul_add_relaxed(slope, runs[at]);
     runs[at + 1] = slope.mul_add_relaxed(probability, runs[at + 1]);
     runs[at + 2] = probability.mul_add_relaxed(probability, runs[at + 2]);
-}
-
-/// ∂f̃/∂ln p per p and ∂f̃/∂ln q per q of one class, given its numbers; 0 where that is no number.
-pub(crate) struct SlopesAt<'a, D> {
-    pub(crate) divergence: D,
-    pub(crate) p: Distribution<'a>,
-    pub(crate) q: Distribution<'a>,
-    pub(crate) frame: Frame,
-    pub(crate) numbers: (f64, f64),
-}
-
-impl<D: Divergence> Kernel for SlopesAt<'_, D> {
-    type Output = (f64, f64);
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> (f64, f64) {
-        let view = PairView::<S::F64>::new(simd, self.p, self.q, &self.frame);
-        let pair = view.pair(S::F64::splat(simd, self.numbers.0), S::F64::splat(simd, self.numbers.1));
-        let class = self.divergence.class(&pair);
-        let per = |slope: S::F64, probability: S::F64| {
-            let ratio = (slope / probability).to_array()[0];
-            if ratio.is_finite() { ratio } else { 0.0 }
-        };
-        (per(class.d_ln_p, pair.p), per(class.d_ln_q, pair.q))
-    }
 }
 
 /// The largest [`Divergence::score`] of a block, of the classes that both rows have; −∞ where there is none.

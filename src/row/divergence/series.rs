@@ -7,10 +7,12 @@
 
 use crate::divergence::Divergence;
 use crate::element::Element;
-use crate::row::distribution::Distribution;
-use crate::row::pair::{Frame, PairView, SideFrame};
+use crate::row::distribution::{Distribution, Space};
+use crate::row::divergence::second_pass::{EVERYTHING, Gauge, InMode, SecondPass};
+use crate::row::pair::{Frame, SideFrame};
 use crate::row::two_floats::TwoFloats;
-use crate::simd::{Isa, Kernel, Lanes, MAX_LANES, Simd};
+use crate::rows::{Row, RowMut};
+use crate::simd::{Isa, Wide};
 
 /// Coefficients of each polynomial. An even number: no node of the fit is at 0, where all functions are 0/0.
 pub(crate) const TERMS: usize = 12;
@@ -92,16 +94,11 @@ impl Series {
         }
     }
 
-    /// `None` where no polynomial of this degree does. Of the rows only their temperature matters.
-    pub(crate) fn new<D: Divergence>(
-        divergence: D,
-        p: Distribution<'_>,
-        q: Distribution<'_>,
-        isa: Isa,
-    ) -> Option<Self> {
+    /// `None` where no polynomial of this degree does.
+    pub(crate) fn new<D: Divergence>(divergence: D, isa: Isa) -> Option<Self> {
         (0..TRIES).find_map(|tried| {
             let reach = LARGEST_REACH * PART.powi(tried);
-            let samples = isa.run(Samples { divergence, p, q, reach });
+            let samples = Sampled::new(divergence, reach, isa);
             let growth = ratios(reach).map(|t| (-t).exp_m1());
             let fit = |order: i32, samples: &[f64; POINTS]| Polynomial::fitted(reach, order, samples);
             let smooth = |samples: &Sampled| {
@@ -190,15 +187,7 @@ fn evaluate(coefficients: &[f64], at: f64) -> f64 {
     coefficients.iter().rev().fold(0.0, |sum, coefficient| sum * at + coefficient)
 }
 
-/// A divergence of classes with p = 1 at all [`ratios`].
-struct Samples<'a, D> {
-    divergence: D,
-    p: Distribution<'a>,
-    q: Distribution<'a>,
-    reach: f64,
-}
-
-/// f̃ and its slopes.
+/// f̃ and its slopes at all [`ratios`].
 struct Sampled {
     value: [f64; POINTS],
     d_ln_p: [f64; POINTS],
@@ -206,6 +195,29 @@ struct Sampled {
 }
 
 impl Sampled {
+    /// Of classes with p = 1.
+    fn new<D: Divergence>(divergence: D, reach: f64, isa: Isa) -> Self {
+        let side = SideFrame { reference: 0.0, ln_sum: 0.0 };
+        let (delta, none) = (TwoFloats::ZERO, (Gauge::NONE, Gauge::NONE));
+        let frame = Frame { p: side, q: side, delta, delta_of_sums: delta, delta_of_scales: delta };
+        let (x, y) = ([0.0; POINTS], ratios(reach).map(|ratio| -ratio));
+        let [p, q] = [&x, &y].map(|row| Distribution::new(Row::from(&row[..]), Space::Logits, 1.0));
+        let (mut d_ln_p, mut d_ln_q) = ([0.0; POINTS], [0.0; POINTS]);
+        let outputs = (Some(RowMut::from(&mut d_ln_p[..])), Some(RowMut::from(&mut d_ln_q[..])));
+        isa.run(Wide(InMode::<D, EVERYTHING>(SecondPass {
+            divergence,
+            p,
+            q,
+            frame,
+            gauge: none,
+            outputs,
+            rule: None,
+            norms: false,
+        })));
+        // f̃ grows as p and q together do, and so it is the sum of its slopes: Euler's theorem.
+        Sampled { value: std::array::from_fn(|at| d_ln_p[at] + d_ln_q[at]), d_ln_p, d_ln_q }
+    }
+
     /// Less `kink`·|p − q|, given q − p.
     fn without_kink(&self, kink: f64, growth: &[f64; POINTS]) -> Self {
         let value = std::array::from_fn(|at| self.value[at] - kink * growth[at].abs());
@@ -224,36 +236,5 @@ impl Sampled {
         const ROUNDING: f64 = 1e-12;
         let nothing = |(rest, value): (&f64, &f64)| rest.abs() <= ROUNDING * value.abs();
         self.value.iter().zip(&other.value).all(nothing)
-    }
-}
-
-impl<D: Divergence> Kernel for Samples<'_, D> {
-    type Output = Sampled;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Sampled {
-        let Samples { divergence, p, q, reach } = self;
-        let side = SideFrame { reference: 0.0, ln_sum: 0.0 };
-        let (delta, zero) = (TwoFloats::ZERO, S::F64::splat(simd, 0.0));
-        let frame = Frame { p: side, q: side, delta, delta_of_sums: delta, delta_of_scales: delta };
-        let view = PairView::<S::F64>::new(simd, p, q, &frame);
-        let ratios = ratios(reach);
-        let mut found = Sampled { value: [0.0; POINTS], d_ln_p: [0.0; POINTS], d_ln_q: [0.0; POINTS] };
-        for start in (0..POINTS).step_by(S::F64::N) {
-            let mut logits = [0.0; MAX_LANES];
-            for (logit, ratio) in logits[..S::F64::N].iter_mut().zip(&ratios[start..]) {
-                *logit = -ratio / p.inverse_temperature;
-            }
-            let pair = view.pair(zero, S::F64::from_array(simd, &logits));
-            let class = divergence.class(&pair);
-            for (all, some) in
-                [(&mut found.value, class.value), (&mut found.d_ln_p, class.d_ln_p), (&mut found.d_ln_q, class.d_ln_q)]
-            {
-                for (one, lane) in all[start..].iter_mut().zip(&some.to_array()[..S::F64::N]) {
-                    *one = lane.to_f64();
-                }
-            }
-        }
-        found
     }
 }

@@ -24,6 +24,8 @@ pub(crate) trait Formula<V: Lanes> {
 pub(crate) trait Summed: Copy {
     /// Whether f64 lanes ever take it.
     const WIDE: bool;
+    /// Whether there is a kernel for slopes of p alone; else they are found with those of q.
+    const P_ALONE: bool;
 
     /// Of a vector of classes.
     type Formula<V: Lanes>: Formula<V>;
@@ -48,8 +50,10 @@ pub(crate) fn sums_of_block<B: Summed>(
     match wanted {
         (false, false) => run::<B, _>(isa, wide, SumsKernel::<B, false, false, 0>(block, classes, [])),
         (false, true) => run::<B, _>(isa, wide, SumsKernel::<B, false, true, 1>(block, classes, [places.1])),
-        (true, false) => run::<B, _>(isa, wide, SumsKernel::<B, true, false, 1>(block, classes, [places.0])),
-        (true, true) => run::<B, _>(isa, wide, SumsKernel::<B, true, true, 2>(block, classes, [places.0, places.1])),
+        (true, false) if B::P_ALONE => {
+            run::<B, _>(isa, wide, SumsKernel::<B, true, false, 1>(block, classes, [places.0]))
+        }
+        (true, _) => run::<B, _>(isa, wide, SumsKernel::<B, true, true, 2>(block, classes, [places.0, places.1])),
     }
 }
 

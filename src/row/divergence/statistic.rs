@@ -45,7 +45,13 @@ impl<D: Divergence> Task<'_, D> {
         {
             let smallest = self.smallest_of_head(mass, far.p(), wide);
             let frame = far.frame(p.inverse_temperature);
-            let gap = self.gap(|p, q| isa.run_lanes(wide, GapKernel::<false> { p, q, frame, smallest }));
+            let gap = self.gap(|p, q| {
+                if wide {
+                    isa.run(Wide(GapKernel::<true> { p, q, frame, smallest }))
+                } else {
+                    isa.run(Narrow(GapKernel::<false> { p, q, frame, smallest }))
+                }
+            });
             if gap.head.min(gap.tail) >= LARGE {
                 return gap.head_per_tail();
             }
@@ -136,6 +142,8 @@ struct GapStep<V: Lanes, const CLOSE: bool> {
 }
 
 impl<V: Lanes, const CLOSE: bool> Step<V, 2, 0, 2> for GapStep<V, CLOSE> {
+    const CONVERTS_APART: bool = true;
+
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, [x, y]: [V; 2], [head, tail]: &mut [V; 2]) -> [V; 0] {
         let pair = self.view.pair(x, y);

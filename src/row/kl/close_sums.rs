@@ -149,7 +149,7 @@ impl<const P: bool> CloseSums<'_, P> {
         // Classes past the end have no weight, and t = 0: in f64 lanes as classes that neither row has.
         let absent = if V::Scalar::WIDE { f64::NEG_INFINITY } else { top - 2000.0 / rate };
         let blocks = [Block::new(p, absent), Block::new(q, absent - center.value() / rate)];
-        let (found, extremes) = if steady {
+        let (found, extremes) = if steady && !V::Scalar::WIDE {
             let mut step = CloseStep::<V, P, true> { view, extremes };
             (pass(token, p.classes(), blocks, kept, &mut step), step.extremes)
         } else {
@@ -227,6 +227,7 @@ macro_rules! step_keeping {
         impl<V: Lanes, const P: bool, const STEADY: bool> Step<V, 2, $w, SUMS> for CloseStep<V, P, STEADY> {
             // The next block, whose scan has nothing to compute while it waits for memory.
             const AHEAD: usize = BLOCK;
+            const PADDED_APART: bool = STEADY;
 
             #[inline(always)]
             fn has_sum(at: usize) -> bool {

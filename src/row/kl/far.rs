@@ -21,7 +21,7 @@ use crate::row::runs::{Step, pass};
 use crate::row::scratch::{has_scratch, with_scratch};
 use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
-use crate::simd::{Isa, LaneKernel, Lanes, Narrow, Scalar};
+use crate::simd::{Isa, LaneKernel, Lanes, Narrow, Scalar, Wide};
 use crate::threads::Blocks;
 
 /// Values from here on are within the accuracy contract: the terms are at most eight times the value.
@@ -74,9 +74,11 @@ impl Far {
             let (p, q) = (p.block(start, len), q.block(start, len));
             match wanted {
                 (false, false) => isa.run_lanes(wide, FarSums::<false, false> { p, q }),
-                (false, true) => isa.run_lanes(wide, FarSums::<false, true> { p, q }),
-                (true, false) => isa.run_lanes(wide, FarSums::<true, false> { p, q }),
-                (true, true) => isa.run_lanes(wide, FarSums::<true, true> { p, q }),
+                // In f64 lanes one gradient has the same bits, whether or not the other is wanted.
+                _ if wide => isa.run(Wide(FarSums::<true, true> { p, q })),
+                (false, true) => isa.run(Narrow(FarSums::<false, true> { p, q })),
+                (true, false) => isa.run(Narrow(FarSums::<true, false> { p, q })),
+                (true, true) => isa.run(Narrow(FarSums::<true, true> { p, q })),
             }
         });
         Self::merge(&parts, p.inverse_temperature).filter(Far::is_accurate)
@@ -283,14 +285,16 @@ where
     FarStep<V, P, Q>: Step<V, 2, W, SUMS>,
 {
     let (p, q, rate) = (p.row, q.row, p.inverse_temperature);
-    let references = (first_largest::<V>(token, p), first_largest::<V>(token, q));
-    let block = BlockAt::<V> { token, p, q, rate, references };
-    let (found, largest) = block.run::<P, Q, W>(kept);
+    let mut references = (first_largest::<V>(token, p), first_largest::<V>(token, q));
     let within = |largest: f64, reference: f64| (largest - reference) * rate <= REACH;
-    if within(largest.0, references.0) && within(largest.1, references.1) {
-        return found;
+    let mut again = false;
+    loop {
+        let (found, largest) = BlockAt::<V> { token, p, q, rate, references }.run::<P, Q, W>(kept);
+        if again || (within(largest.0, references.0) && within(largest.1, references.1)) {
+            return found;
+        }
+        (references, again) = (largest, true);
     }
-    BlockAt { references: largest, ..block }.run::<P, Q, W>(kept).0
 }
 
 /// A block whose exponentials are taken relative to two numbers about as large as its largest.

@@ -3,6 +3,8 @@
 //! d is (x − y)/T less the difference of the two log-sum-exp: the first difference is taken with its rounding error, and the
 //! second is found to far better than either log-sum-exp (see [`Statistics`](crate::row::divergence::first_pass::Statistics)).
 //! Which row has a class is found from the numbers as they are loaded.
+//!
+//! What only numbers that are no logits need is done apart from the kernels, in which it would be most of the code.
 
 use super::log_ratio::LogRatioOfTwoRates;
 use crate::divergence::Pair;
@@ -10,7 +12,7 @@ use crate::row::distribution::{Distribution, Space};
 use crate::row::pair::{Frame, LogRatio};
 use crate::simd::exp::{Decay, ScaledExp, exp};
 use crate::simd::ln::{self, ln};
-use crate::simd::{Lanes, Scalar};
+use crate::simd::{Lanes, Part, Scalar, Simd};
 
 /// Makes a [`Pair`] from two vectors of numbers.
 #[derive(Clone, Copy)]
@@ -26,10 +28,15 @@ pub(crate) struct PairView<V: Lanes> {
     decay: ScaledExp<V>,
     log_ratio: LogRatio<V>,
     log_ratio_of_two_rates: LogRatioOfTwoRates<V>,
-    /// Of [`Relation::ScaledRatio`]: about 1/Σw of both sides, the difference of their logarithms, and what is left of δ.
-    scales: (V, V),
-    ln_scale_difference: V,
-    delta_of_sums: [V; 3],
+    scales: Scales<V>,
+}
+
+/// Of [`Relation::ScaledRatio`]: about 1/Σw of both sides, the difference of their logarithms, and what is left of δ.
+#[derive(Clone, Copy)]
+struct Scales<V: Lanes> {
+    of: (V, V),
+    ln_difference: V,
+    delta: [V; 3],
 }
 
 /// How the numbers of two rows give ln p − ln q.
@@ -75,9 +82,11 @@ impl<V: Lanes> PairView<V> {
             exp: (frame.p.exp(token, p.inverse_temperature), frame.q.exp(token, q.inverse_temperature)),
             decay: ScaledExp::new(token, -1.0, 0.0, 1.0),
             log_ratio: LogRatio::new(token, p.inverse_temperature, frame.delta),
-            scales: (splat(frame.p.scale()), splat(frame.q.scale())),
-            ln_scale_difference: splat(frame.p.ln_total() - frame.q.ln_total()),
-            delta_of_sums: frame.delta_of_scales.split(token),
+            scales: Scales {
+                of: (splat(frame.p.scale()), splat(frame.q.scale())),
+                ln_difference: splat(frame.p.ln_total() - frame.q.ln_total()),
+                delta: frame.delta_of_scales.split(token),
+            },
             log_ratio_of_two_rates: LogRatioOfTwoRates::new(
                 token,
                 (splat(frame.p.reference), splat(frame.q.reference)),
@@ -109,7 +118,11 @@ impl<V: Lanes> PairView<V> {
 
     #[inline(always)]
     fn wide(&self, x: V, y: V) -> Pair<V> {
-        if self.relation == Relation::Ratio { self.probabilities(x, y) } else { self.wide_logarithms(x, y) }
+        if self.relation == Relation::Ratio {
+            self.token.apart::<V, _>(Probabilities { p: x, q: y })
+        } else {
+            self.wide_logarithms(x, y)
+        }
     }
 
     #[inline(always)]
@@ -127,11 +140,11 @@ impl<V: Lanes> PairView<V> {
             Relation::ScaledRatio => {
                 let one = V::splat(token, 1.0);
                 let (w, v) = (V::select(has_p, given.0, one), V::select(has_q, given.1, one));
-                self.scaled_log_ratio(w, v)
+                token.apart::<V, _>(ScaledLogRatio { scales: self.scales, w, v })
             }
             Relation::Logarithms | Relation::Ratio => ln_p - ln_q,
         };
-        let d = self.log_ratio_by_presence((has_p, has_q), d);
+        let d = log_ratio_by_presence::<V>(token, (has_p, has_q), d);
         let p_larger = V::splat(token, 0.0).le(d);
         let ln_larger = V::select(p_larger, ln_p, ln_q);
         let u = d.abs();
@@ -142,12 +155,70 @@ impl<V: Lanes> PairView<V> {
         Pair { token, p_larger, has: (has_p, has_q), p, q, larger, ln_larger, u, log_ratio: d, decay }
     }
 
-    /// ln(w·a) − ln(v·b) for 1/Σw about a and 1/Σv about b, less what is left of δ. The products are exact as sums of two
-    /// numbers, so that the factors between two close rows cost nothing.
+    /// Whether the row has the class, and the number itself or the logarithm of a probability; `stand_in` where it has not.
     #[inline(always)]
-    fn scaled_log_ratio(&self, w: V, v: V) -> V {
+    fn logarithm(&self, x: V, space: Space, stand_in: V) -> (V::Mask, V) {
         let token = self.token;
-        let (a, b) = self.scales;
+        let has = V::splat(token, space.absent()).lt(x);
+        let x =
+            if space.is_logarithmic() { x } else { token.apart::<V, _>(Ln(V::select(has, x, V::splat(token, 1.0)))) };
+        (has, V::select(has, x, stand_in))
+    }
+}
+
+/// The log-ratio of classes that both rows have, cut off where it is beyond all measure; a very large number where one
+/// row lacks the class, 0 where both do.
+#[inline(always)]
+fn log_ratio_by_presence<V: Lanes>(token: V::Token, (has_p, has_q): (V::Mask, V::Mask), d: V) -> V {
+    let (zero, huge) = (V::splat(token, 0.0), V::splat(token, V::Scalar::HUGE));
+    let alone = V::select(has_p, huge, V::select(has_q, -huge, zero));
+    V::select(V::and(has_p, has_q), d.min(huge).max(-huge), alone)
+}
+
+/// Two probabilities of a class.
+struct Probabilities<V> {
+    p: V,
+    q: V,
+}
+
+impl<V: Lanes> Part<V> for Probabilities<V> {
+    type Output = Pair<V>;
+
+    #[inline(always)]
+    fn run(self, token: V::Token) -> Pair<V> {
+        let Probabilities { p, q } = self;
+        let zero = V::splat(token, 0.0);
+        let one = V::splat(token, 1.0);
+        let has = (zero.lt(p), zero.lt(q));
+        // Stand-ins keep the logarithm finite where a probability is 0.
+        let ratio = ln::LogRatio::new(token, V::select(has.0, p, one), V::select(has.1, q, one));
+        let d = log_ratio_by_presence::<V>(token, has, ratio.ln);
+        let u = d.abs();
+        let p_larger = zero.le(d);
+        let larger = p.max(q);
+        let exists = V::or(has.0, has.1);
+        let divisor = V::select(exists, larger, one);
+        let expm1 = (p.min(q) - larger) / divisor;
+        let excess = V::select(V::xor(has.0, has.1), expm1 + u, ratio.excess);
+        let decay = Decay { exp: p.min(q) / divisor, expm1, excess };
+        Pair { token, p_larger, has, p, q, larger, ln_larger: ln(token, divisor), u, log_ratio: d, decay }
+    }
+}
+
+/// ln(w·a) − ln(v·b) for 1/Σw about a and 1/Σv about b, less what is left of δ. The products are exact as sums of two
+/// numbers, so that the factors between two close rows cost nothing.
+struct ScaledLogRatio<V: Lanes> {
+    scales: Scales<V>,
+    w: V,
+    v: V,
+}
+
+impl<V: Lanes> Part<V> for ScaledLogRatio<V> {
+    type Output = V;
+
+    #[inline(always)]
+    fn run(self, token: V::Token) -> V {
+        let ScaledLogRatio { scales: Scales { of: (a, b), ln_difference, delta: [high, middle, low] }, w, v } = self;
         let (x, y) = (w * a, v * b);
         let errors = w.mul_add(a, -x) - v.mul_add(b, -y);
         let (zero, one) = (V::splat(token, 0.0), V::splat(token, 1.0));
@@ -158,48 +229,20 @@ impl<V: Lanes> PairView<V> {
         let t = V::select(V::and(close, positive), difference + errors, zero) / y;
         let far = ln::LogRatio::new(token, x, y).ln;
         // Products below the range of f64 leave the two logarithms.
-        let apart = ln(token, w) - ln(token, v) - self.ln_scale_difference;
-        let [high, middle, low] = self.delta_of_sums;
+        let apart = ln(token, w) - ln(token, v) - ln_difference;
         let d = V::select(positive, V::select(close, ln::Log1p::new(token, t).ln, far), apart);
         d - high - middle - low
     }
+}
 
-    /// The log-ratio of classes that both rows have, cut off where it is beyond all measure; a very large number where one
-    /// row lacks the class, 0 where both do.
-    #[inline(always)]
-    fn log_ratio_by_presence(&self, (has_p, has_q): (V::Mask, V::Mask), d: V) -> V {
-        let zero = V::splat(self.token, 0.0);
-        let huge = V::splat(self.token, V::Scalar::HUGE);
-        let alone = V::select(has_p, huge, V::select(has_q, -huge, zero));
-        V::select(V::and(has_p, has_q), d.min(huge).max(-huge), alone)
-    }
+/// The logarithm of positive finite numbers.
+struct Ln<V>(V);
 
-    /// Whether the row has the class, and the number itself or the logarithm of a probability; `stand_in` where it has not.
-    #[inline(always)]
-    fn logarithm(&self, x: V, space: Space, stand_in: V) -> (V::Mask, V) {
-        let token = self.token;
-        let has = V::splat(token, space.absent()).lt(x);
-        let x = if space.is_logarithmic() { x } else { ln(token, V::select(has, x, V::splat(token, 1.0))) };
-        (has, V::select(has, x, stand_in))
-    }
+impl<V: Lanes> Part<V> for Ln<V> {
+    type Output = V;
 
     #[inline(always)]
-    fn probabilities(&self, p: V, q: V) -> Pair<V> {
-        let token = self.token;
-        let zero = V::splat(token, 0.0);
-        let one = V::splat(token, 1.0);
-        let has = (zero.lt(p), zero.lt(q));
-        // Stand-ins keep the logarithm finite where a probability is 0.
-        let ratio = ln::LogRatio::new(token, V::select(has.0, p, one), V::select(has.1, q, one));
-        let d = self.log_ratio_by_presence(has, ratio.ln);
-        let u = d.abs();
-        let p_larger = zero.le(d);
-        let larger = p.max(q);
-        let exists = V::or(has.0, has.1);
-        let divisor = V::select(exists, larger, one);
-        let expm1 = (p.min(q) - larger) / divisor;
-        let excess = V::select(V::xor(has.0, has.1), expm1 + u, ratio.excess);
-        let decay = Decay { exp: p.min(q) / divisor, expm1, excess };
-        Pair { token, p_larger, has, p, q, larger, ln_larger: ln(token, divisor), u, log_ratio: d, decay }
+    fn run(self, token: V::Token) -> V {
+        ln(token, self.0)
     }
 }

@@ -1,9 +1,7 @@
 //! Rules that need of the student its logits of the classes known, and at most the log-sum-exp of all others.
 
 use super::{Known, Objective, Rule, StudentGradient, ln_tail, log_sum_exp};
-use crate::divergence::Divergence;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
-use crate::row::divergence::divergence;
 use crate::row::entropy::WriteSoftmax;
 use crate::row::gradients::{LARGEST_NARROW_SCALE, RowGradients};
 use crate::rows::{Row, RowMut};
@@ -14,8 +12,8 @@ use crate::threads::Blocks;
 pub(super) const SENSITIVE: f64 = 2.0;
 
 /// The loss; `rising` are the classes known in order.
-pub(super) fn loss<D: Divergence>(
-    objective: Objective<D>,
+pub(super) fn loss(
+    objective: Objective<'_>,
     teacher: Known<'_>,
     rising: &[usize],
     student: Distribution<'_>,
@@ -99,14 +97,7 @@ impl Found {
 }
 
 /// Of two distributions over a few classes, the first `known` of which are those known.
-fn normalized<D: Divergence>(
-    objective: Objective<D>,
-    ln_p: &[f64],
-    ln_q: &[f64],
-    known: usize,
-    isa: Isa,
-    blocks: &Blocks,
-) -> Found {
+fn normalized(objective: Objective<'_>, ln_p: &[f64], ln_q: &[f64], known: usize, isa: Isa, blocks: &Blocks) -> Found {
     let (mut value, mut slopes) = value_and_slopes(objective, ln_p, ln_q, Space::Logits, isa, blocks);
     if objective.cross_entropy {
         let (p_sum, q_sum) = (log_sum_exp(ln_p.iter().copied()), log_sum_exp(ln_q.iter().copied()));
@@ -119,8 +110,8 @@ fn normalized<D: Divergence>(
 }
 
 /// Of the terms of the classes known, both sides being as they are; the student has `others` outside of them.
-fn as_they_are<D: Divergence>(
-    objective: Objective<D>,
+fn as_they_are(
+    objective: Objective<'_>,
     teacher: Known<'_>,
     ln_q: &[f64],
     others: f64,
@@ -148,8 +139,8 @@ fn as_they_are<D: Divergence>(
 }
 
 /// The divergence of two short rows, and its gradient with respect to the student's.
-fn value_and_slopes<D: Divergence>(
-    objective: Objective<D>,
+fn value_and_slopes(
+    objective: Objective<'_>,
     ln_p: &[f64],
     ln_q: &[f64],
     space: Space,
@@ -160,11 +151,8 @@ fn value_and_slopes<D: Divergence>(
     let out = Some(RowMut::from(&mut slopes[..]));
     let teacher = Distribution::new(Row::from(ln_p), space, 1.0);
     let student = Distribution::new(Row::from(ln_q), space, 1.0);
-    let value = if objective.exchanges_rows {
-        divergence(objective.divergence, student, teacher, isa, blocks, RowGradients { scale: 1.0, p: out, q: None })
-    } else {
-        divergence(objective.divergence, teacher, student, isa, blocks, RowGradients { scale: 1.0, p: None, q: out })
-    };
+    let gradients = RowGradients { scale: 1.0, p: None, q: out };
+    let value = objective.divergence.of(teacher, student, isa, blocks, gradients);
     (value, slopes)
 }
 

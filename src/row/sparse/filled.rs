@@ -3,10 +3,8 @@
 use std::cell::Cell;
 
 use super::{Known, Objective, Rule, StudentGradient, ln_elsewhere};
-use crate::divergence::Divergence;
 use crate::row::cross_entropy::{LossGradients, Target, Terms, cross_entropy};
 use crate::row::distribution::{Distribution, Space};
-use crate::row::divergence::divergence;
 use crate::row::gradients::RowGradients;
 use crate::rows::Row;
 use crate::simd::Isa;
@@ -18,8 +16,8 @@ thread_local! {
 }
 
 /// The loss.
-pub(super) fn loss<D: Divergence>(
-    objective: Objective<D>,
+pub(super) fn loss(
+    objective: Objective<'_>,
     teacher: Known<'_>,
     student: Distribution<'_>,
     isa: Isa,
@@ -47,11 +45,7 @@ pub(super) fn loss<D: Divergence>(
         cross_entropy(student, Target::Distribution(row), &terms, isa, blocks, gradients)
     } else {
         let teacher = Distribution::new(row, space, 1.0);
-        if objective.exchanges_rows {
-            divergence(objective.divergence, student, teacher, isa, blocks, RowGradients { scale, p: out, q: None })
-        } else {
-            divergence(objective.divergence, teacher, student, isa, blocks, RowGradients { scale, p: None, q: out })
-        }
+        objective.divergence.of(teacher, student, isa, blocks, RowGradients { scale, p: None, q: out })
     };
     FILLED.set(memory);
     value

@@ -12,8 +12,8 @@ mod spread;
 
 pub use rule::{Rule, RuleDescription};
 
-use crate::divergence::Divergence;
 use crate::row::distribution::Distribution;
+use crate::row::divergence::AnyDivergence;
 use crate::rows::RowMut;
 use crate::simd::Isa;
 use crate::threads::Blocks;
@@ -31,11 +31,8 @@ pub(crate) struct Known<'a> {
 
 /// What is computed of every row.
 #[derive(Clone, Copy)]
-#[expect(clippy::struct_excessive_bools, reason = "options that have nothing to do with each other")]
-pub(crate) struct Objective<D> {
-    pub(crate) divergence: D,
-    /// Whether the divergence of its type is that of student and teacher, in this order.
-    pub(crate) exchanges_rows: bool,
+pub(crate) struct Objective<'a> {
+    pub(crate) divergence: AnyDivergence<'a>,
     /// Cross-entropy instead, for which the divergence is KL: they have one gradient.
     pub(crate) cross_entropy: bool,
     pub(crate) rule: Rule,
@@ -63,8 +60,8 @@ impl StudentGradient<'_> {
 }
 
 /// The loss of one row; writes the gradient asked for.
-pub(crate) fn loss<D: Divergence>(
-    objective: Objective<D>,
+pub(crate) fn loss(
+    objective: Objective<'_>,
     teacher: Known<'_>,
     student: Distribution<'_>,
     isa: Isa,
@@ -72,8 +69,9 @@ pub(crate) fn loss<D: Divergence>(
     gradient: StudentGradient<'_>,
 ) -> f64 {
     let classes = student.row.classes();
-    let mut rising: Vec<usize> = teacher.ids.iter().map(|&id| id as usize).collect();
+    let mut rising = teacher.ids.to_vec();
     rising.sort_unstable();
+    let rising: Vec<usize> = rising.into_iter().map(|id| id as usize).collect();
     let once = rising.windows(2).all(|pair| pair[0] < pair[1]);
     // A teacher that knows no class is none where only those count that it knows.
     let empty = matches!(objective.rule, Rule::Renormalize | Rule::RenormalizeP) && rising.is_empty();
@@ -85,7 +83,7 @@ pub(crate) fn loss<D: Divergence>(
     match objective.rule {
         Rule::UniformTail | Rule::Floor { .. } => {
             let teacher = Known { log_probs: &log_probs, ..teacher };
-            let found = if D::IS_KL && !objective.exchanges_rows {
+            let found = if objective.divergence.is_kl() {
                 spread::loss(objective, teacher, &rising, student, isa, blocks, gradient)
             } else {
                 None
@@ -97,7 +95,7 @@ pub(crate) fn loss<D: Divergence>(
 }
 
 /// ln p of the classes known, at the teacher's temperature.
-fn log_probs<D: Divergence>(objective: Objective<D>, teacher: Known<'_>, classes: usize) -> Vec<f64> {
+fn log_probs(objective: Objective<'_>, teacher: Known<'_>, classes: usize) -> Vec<f64> {
     let tempered = || teacher.log_probs.iter().map(|ln_p| ln_p * objective.teacher_rate);
     match objective.rule {
         // Only proportions count.
@@ -131,7 +129,7 @@ fn log_sum_exp(numbers: impl Iterator<Item = f64> + Clone) -> f64 {
 }
 
 /// ln p of each of the `others` that the rule gives the teacher outside of the classes known.
-fn ln_elsewhere<D: Divergence>(objective: Objective<D>, log_probs: &[f64], others: usize) -> f64 {
+fn ln_elsewhere(objective: Objective<'_>, log_probs: &[f64], others: usize) -> f64 {
     match objective.rule {
         Rule::Floor { floor } => floor,
         _ => ln_tail(objective, log_probs) - (others.max(1) as f64).ln(),
@@ -139,7 +137,7 @@ fn ln_elsewhere<D: Divergence>(objective: Objective<D>, log_probs: &[f64], other
 }
 
 /// ln of what a teacher has outside of the classes known; −∞ where those are all it has.
-fn ln_tail<D: Divergence>(objective: Objective<D>, log_probs: &[f64]) -> f64 {
+fn ln_tail(objective: Objective<'_>, log_probs: &[f64]) -> f64 {
     if objective.temper_after {
         return f64::NEG_INFINITY;
     }

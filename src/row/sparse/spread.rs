@@ -5,7 +5,6 @@
 
 use super::few::{SENSITIVE, crossed};
 use super::{Known, Objective, StudentGradient, ln_elsewhere};
-use crate::divergence::Divergence;
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::entropy::WriteSoftmax;
 use crate::row::gradients::LARGEST_NARROW_SCALE;
@@ -20,8 +19,8 @@ const LEAST: f64 = 1e-6;
 const LEAST_WIDE: f64 = 0.25;
 
 /// The loss; `None` where its terms cancel, or a class is infinitely improbable. `rising` are the classes known in order.
-pub(super) fn loss<D: Divergence>(
-    objective: Objective<D>,
+pub(super) fn loss(
+    objective: Objective<'_>,
     teacher: Known<'_>,
     rising: &[usize],
     student: Distribution<'_>,

@@ -10,7 +10,7 @@ mod f64_lanes;
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use super::vector::{Kernel, Simd};
+use super::vector::{Kernel, Lanes, Part, Simd};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,17 @@ impl Simd for Avx512 {
         }
         // SAFETY: `self` proves the features.
         unsafe { trampoline(self, kernel) }
+    }
+
+    #[inline(always)]
+    fn apart<V: Lanes<Token = Self>, P: Part<V>>(self, part: P) -> P::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        #[cold]
+        fn trampoline<V: Lanes<Token = Avx512>, P: Part<V>>(token: Avx512, part: P) -> P::Output {
+            part.run(token)
+        }
+        // SAFETY: `self` proves the features.
+        unsafe { trampoline::<V, P>(self, part) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use half::{bf16, f16};
 
 use super::tables::{EXP2_WHOLE, EXP2_WIDE, LN_WHOLE, WIDE_GRID};
-use super::vector::{Kernel, Lanes, MAX_LANES, Simd, ln_step_without_table};
+use super::vector::{Kernel, Lanes, MAX_LANES, Part, Simd, ln_step_without_table};
 use crate::element::{Dtype, Element};
 use scalar::{Float, HARDWARE_FMA};
 
@@ -30,6 +30,12 @@ impl Simd for Portable {
     #[inline(never)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn apart<V: Lanes<Token = Self>, P: Part<V>>(self, part: P) -> P::Output {
+        part.run(self)
     }
 }
 
@@ -102,7 +108,12 @@ impl<T: Float, const N: usize> Array<T, N> {
     }
     #[inline(always)]
     fn compare(self, other: Self, f: impl Fn(T, T) -> bool) -> [bool; N] {
-        std::array::from_fn(|i| f(self.0[i], other.0[i]))
+        // Not `from_fn`, which is a call at times.
+        let mut mask = [false; N];
+        for (lane, (&a, &b)) in mask.iter_mut().zip(self.0.iter().zip(&other.0)) {
+            *lane = f(a, b);
+        }
+        mask
     }
 }
 
