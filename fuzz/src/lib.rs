@@ -231,7 +231,7 @@ fn of_elements<P: Element, Q: Element>(bytes: &mut Bytes<'_>) {
         }
         8 => check(
             entropy(&p_rows, bytes.space(), temperature, options, gradients.p, execution).map(|f| f.rows.len()),
-            rows,
+            count,
         ),
         9 => check(logsumexp(&p_rows, temperature, options, gradients.p, execution).map(|f| f.rows.len()), count),
         10 => {
@@ -368,8 +368,9 @@ fn coded(bytes: &mut Bytes<'_>, execution: &Execution<'_>) {
 
 /// Results have one number a row.
 #[expect(clippy::needless_pass_by_value, reason = "what is left of a call")]
+#[track_caller]
 fn check(found: Result<usize, Error>, rows: usize) {
     if let Ok(count) = found {
-        assert!(count == rows || count == 0);
+        assert!(count == rows || count == 0, "{count} results of {rows} rows");
     }
 }
