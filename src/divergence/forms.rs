@@ -45,7 +45,9 @@ pub(crate) trait Divergence: Copy + Send + Sync {
         self
     }
 
-    /// The divergence that kernels are compiled for instead: another one with the same classes, where there is one.
+    /// The divergence that kernels are compiled for instead, where there is another one with the same classes: of which kernels take
+    /// [`class`](Divergence::class), slopes in every form, [`score`](Divergence::score), [`kink`](Divergence::kink) and the constants
+    /// about these. All of them are then those of the other; its sum, and everything made of it, remains its own.
     fn terms(self) -> impl Divergence {
         self
     }
@@ -167,7 +169,7 @@ pub(crate) trait Disjoint: Copy + Send + Sync {
     /// The divergence with what it needs in every lane.
     type View<V: Lanes>: DisjointView<V>;
 
-    /// Whether gradients of p alone are worth kernels of their own, as the student's are that p is where rows are exchanged.
+    /// Whether gradients of p alone are worth kernels of their own: where p is the student, in divergences whose rows are exchanged.
     const P_ALONE: bool = false;
 
     /// As [`Divergence::terms`].

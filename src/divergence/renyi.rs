@@ -39,6 +39,7 @@ impl Divergence for Renyi {
         Outer { value: sum.ln() / rest, slope: 1.0 / (rest * sum) }
     }
 
+    /// Whose slopes are infinite where a class makes the value so: there Rényi's gradient is NaN, whatever its slopes.
     fn terms(self) -> impl Divergence {
         AlphaDivergence::of(self.powers)
     }

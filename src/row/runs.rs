@@ -2,6 +2,8 @@
 //!
 //! It alone knows where numbers lie. Vectors are summed in runs of [`RUN`].
 
+use std::ops::Range;
+
 use crate::element::{Dtype, Element};
 use crate::rows::{AsBf16, AsF16, AsLanes, Block, BlockMut, CHUNK, Chunk, PastCaches, Store, Vectors, VectorsMut};
 use crate::simd::{Lanes, MAX_LANES, RUN, Scalar, Simd, Total};
@@ -28,7 +30,8 @@ pub(crate) trait Step<V: Lanes, const R: usize, const W: usize, const N: usize> 
         true
     }
 
-    /// Takes one vector of each block; if not `WHOLE`, it is padded, and [`Step::PADDED_APART`]. `#[inline(always)]`.
+    /// Takes one vector of each block. `WHOLE` is false for padded vectors where they are taken apart, and only there.
+    /// `#[inline(always)]`.
     fn step<const WHOLE: bool>(&mut self, chain: usize, lanes: [V; R], runs: &mut [V; N]) -> [V; W];
 }
 
@@ -118,18 +121,33 @@ pub(crate) fn pass<V: Lanes, S: Step<V, R, W, N>, const R: usize, const W: usize
     step: &mut S,
 ) -> [f64; N] {
     let memory = Memory { of_blocks: [const { Chunk::new() }; R], of_outputs: [const { Chunk::new() }; W] };
-    let mut pass = Pass { token, classes, blocks, outputs, memory, totals: [Total::<V>::zero(token); N] };
+    let mut pass = Pass { token, blocks, outputs, memory, totals: [Total::<V>::zero(token); N] };
     // What is only written is stored as it is to be, without a detour.
-    let only_output = if V::HAS_SHORT_CUTS && N == 0 && W == 1 { outputs[0] } else { None };
-    match only_output.map(|output| (output.dtype(), output.first_aligned::<V>())) {
-        Some((_, Some(first))) if first + V::N <= classes => {
-            pass.runs::<S, PastCaches>(first, step);
-            token.fence();
+    if const { V::HAS_SHORT_CUTS && N == 0 && W == 1 } {
+        match outputs[0].map(BlockMut::dtype) {
+            // Of f64 lanes that is rare.
+            Some(Dtype::Bf16) if !V::Scalar::WIDE => pass.runs::<S, AsBf16>(0..classes, step),
+            Some(Dtype::F16) if !V::Scalar::WIDE => pass.runs::<S, AsF16>(0..classes, step),
+            _ => {
+                let aligned = outputs[0].and_then(BlockMut::first_aligned::<V>).filter(|first| first + V::N <= classes);
+                let past_caches =
+                    aligned.map_or(classes..classes, |first| first..first + (classes - first) / V::N * V::N);
+                let (first, last) = (past_caches.start, past_caches.end);
+                // What comes before the first aligned vector, and after the last, is written as any row.
+                for (index, classes) in [0..first, past_caches, last..classes].into_iter().enumerate() {
+                    if index == 1 {
+                        pass.runs::<S, PastCaches>(classes, step);
+                        if aligned.is_some() {
+                            token.fence();
+                        }
+                    } else {
+                        pass.runs::<S, AsLanes>(classes, step);
+                    }
+                }
+            }
         }
-        // Of f64 lanes that is rare.
-        Some((Dtype::Bf16, _)) if !V::Scalar::WIDE => pass.runs::<S, AsBf16>(0, step),
-        Some((Dtype::F16, _)) if !V::Scalar::WIDE => pass.runs::<S, AsF16>(0, step),
-        _ => pass.runs::<S, AsLanes>(0, step),
+    } else {
+        pass.runs::<S, AsLanes>(0..classes, step);
     }
     Total::sums(pass.totals)
 }
@@ -137,7 +155,6 @@ pub(crate) fn pass<V: Lanes, S: Step<V, R, W, N>, const R: usize, const W: usize
 /// A pass over blocks.
 struct Pass<'a, V: Lanes, const R: usize, const W: usize, const N: usize> {
     token: V::Token,
-    classes: usize,
     blocks: [Block<'a, V::Scalar>; R],
     outputs: [Option<BlockMut<'a, V::Scalar>>; W],
     memory: Memory<V::Scalar, R, W>,
@@ -151,36 +168,37 @@ struct Memory<T, const R: usize, const W: usize> {
 }
 
 impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W, N> {
-    /// Takes the step for all vectors, those of the classes before `first`, fewer than a vector, and the last one padded.
+    /// Takes the step for all vectors of these classes, the last one padded.
     #[inline(always)]
-    fn runs<S: Step<V, R, W, N>, O: Store>(&mut self, first: usize, step: &mut S) {
+    fn runs<S: Step<V, R, W, N>, O: Store>(&mut self, classes: Range<usize>, step: &mut S) {
         // At once where nothing is widened or narrowed.
         let is_written = |output: &Option<BlockMut<'_, V::Scalar>>| {
             output.is_some_and(|output| O::IN_PLACE.is_some() || output.is_plain())
         };
         let plain = self.blocks.iter().all(Block::is_plain) && self.outputs.iter().all(is_written);
-        let longest = if plain { self.classes } else { CHUNK * V::N };
-        let mut start = 0;
-        while start < self.classes {
-            let left = if start < first { first } else { self.classes } - start;
-            let part = if left < V::N {
-                Part::padded(start, left)
+        let longest = if plain { classes.len() } else { CHUNK * V::N };
+        let Range { mut start, end } = classes;
+        while start < end {
+            let left = end - start;
+            let piece = if left < V::N {
+                Piece { start, classes: left, is_padded: true }
             } else {
-                Part::whole(start, left.min(longest) / V::N * V::N)
+                Piece { start, classes: left.min(longest) / V::N * V::N, is_padded: false }
             };
-            if S::PADDED_APART && part.is_padded {
-                self.run::<S, O, false>(part, step);
+            debug_assert!(!(piece.is_padded && O::PAST_CACHES));
+            if S::PADDED_APART && piece.is_padded {
+                self.run::<S, O, false>(piece, step);
             } else {
-                self.run::<S, O, true>(part, step);
+                self.run::<S, O, true>(piece, step);
             }
-            start += part.classes;
+            start += piece.classes;
         }
     }
 
     /// Takes the step for vectors that are read, and written, at once.
     #[inline(always)]
-    fn run<S: Step<V, R, W, N>, O: Store, const WHOLE: bool>(&mut self, part: Part, step: &mut S) {
-        let (token, Part { start, classes, is_padded }) = (self.token, part);
+    fn run<S: Step<V, R, W, N>, O: Store, const WHOLE: bool>(&mut self, piece: Piece, step: &mut S) {
+        let (token, Piece { start, classes, is_padded }) = (self.token, piece);
         let len = if is_padded { V::N } else { classes };
         let mut vectors = [Vectors::NONE; R];
         let mut ahead = [std::ptr::null(); R];
@@ -234,7 +252,7 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
                     if is_padded {
                         output.emit_padded::<O>(start, classes, chunk);
                     } else {
-                        output.emit::<V, O>(token, start, len, chunk);
+                        output.emit::<V, O>(token, start, len, chunk, !S::CONVERTS_APART);
                     }
                 }
             }
@@ -244,22 +262,10 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
 
 /// Classes that are read, and written, at once: whole vectors, or fewer than one, which are padded.
 #[derive(Clone, Copy)]
-struct Part {
+struct Piece {
     start: usize,
     classes: usize,
     is_padded: bool,
-}
-
-impl Part {
-    #[inline(always)]
-    fn whole(start: usize, classes: usize) -> Self {
-        Part { start, classes, is_padded: false }
-    }
-
-    #[inline(always)]
-    fn padded(start: usize, classes: usize) -> Self {
-        Part { start, classes, is_padded: true }
-    }
 }
 
 /// The vectors of a run.

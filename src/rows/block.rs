@@ -205,7 +205,8 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
         VectorsMut { data, len, lifetime: PhantomData, store: PhantomData }
     }
 
-    /// Narrows what was written to the chunk that [`BlockMut::place`] got, unless it is the row already.
+    /// Narrows what was written to the chunk that [`BlockMut::place`] got, unless it is the row already; `inlined` as in
+    /// [`Block::read`].
     ///
     /// # Safety
     /// All of `start..start + len` was written.
@@ -216,6 +217,7 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
         start: usize,
         len: usize,
         chunk: &mut Chunk<T>,
+        inlined: bool,
     ) {
         let row = self.row;
         if S::IN_PLACE.is_some() || self.is_plain() {
@@ -225,7 +227,7 @@ impl<'a, T: Scalar> BlockMut<'a, T> {
         // SAFETY: the classes lie inside the row.
         let data = unsafe { row.data.add(start * row.dtype.size()) };
         let from: (*const u8, Dtype) = (chunk.data().cast(), T::DTYPE);
-        let inlined = const { converts_inline::<V>() };
+        let inlined = inlined && const { converts_inline::<V>() };
         match row.dtype {
             // SAFETY: `len` elements lie inside the row, and in the chunk, where they were written.
             Dtype::Bf16 if inlined => unsafe { convert::<V>(token, from, (data, Dtype::Bf16), len) },
@@ -313,6 +315,8 @@ impl<T: Scalar, S: Store> VectorsMut<'_, T, S> {
 pub(crate) trait Store: Sized {
     /// The dtype of the rows that are written without a chunk; `None` for the type of the lanes, with one for other rows.
     const IN_PLACE: Option<Dtype> = None;
+    /// Whether [`Simd::fence`] comes before any other access: no chunk is written so, which is read at once.
+    const PAST_CACHES: bool = false;
 
     /// Writes the lanes `at..at + V::N`. `#[inline(always)]`.
     ///
@@ -339,6 +343,8 @@ impl Store for AsLanes {
 }
 
 impl Store for PastCaches {
+    const PAST_CACHES: bool = true;
+
     #[inline(always)]
     unsafe fn set<V: Lanes>(vectors: &mut VectorsMut<'_, V::Scalar, Self>, at: usize, lanes: V) {
         // SAFETY: the caller\'s.
@@ -372,7 +378,8 @@ const fn converts_inline<V: Lanes>() -> bool {
 }
 
 /// Runs `kernel` in lanes of the type `T`, compiled once for all kernels that convert: they are for conversions that are rare.
-/// Those of half types to f32 lanes are in each kernel, which a call in every chunk would slow down by up to two fifths.
+/// Those of half types and f32 lanes are in the kernels themselves, which a call in every chunk would slow down by up to two fifths,
+/// unless their step is long.
 ///
 /// A function of its own, because of one with target features the compiler forgets that it is never to be inlined.
 #[inline(never)]

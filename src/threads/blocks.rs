@@ -68,6 +68,9 @@ impl Blocks {
             let result = run(index);
             *results[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         });
-        results.into_iter().filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+        let of_all = results.into_iter().map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let found: SmallVec<[T; 64]> = of_all.flatten().collect();
+        debug_assert_eq!(found.len(), count, "a panic in one is one here");
+        found
     }
 }

@@ -305,6 +305,7 @@ struct SumStep<V: Lanes> {
 impl<V: Lanes> Step<V, 1, 0, 2> for SumStep<V> {
     const CHAINS: usize = 2;
     const AHEAD: usize = AHEAD;
+    // A loop of its own leaves it the registers it needs: 23 instructions for 8 classes instead of 28 (AVX2).
     const PADDED_APART: bool = true;
 
     #[inline(always)]

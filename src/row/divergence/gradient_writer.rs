@@ -57,6 +57,7 @@ impl<V: Lanes> Writer<V> {
     #[inline(always)]
     pub(crate) fn gradient<D: Divergence, const Q: bool>(&self, divergence: D, pair: &Pair<V>, class: &Class<V>) -> V {
         let (slope, probability) = if Q { (class.d_ln_q, pair.q) } else { (class.d_ln_p, pair.p) };
+        // Known to the compiler where lanes are f32, which take nothing else.
         if !V::Scalar::WIDE || self.rule.space == Space::Logits {
             return self.scale * (slope - probability * self.slope_sum);
         }

@@ -93,7 +93,7 @@ struct Centered<V: Lanes> {
 impl<V: Lanes> Centered<V> {
     #[inline(always)]
     fn of(&self, x: V, slope: V) -> V {
-        // Classes that neither row has are among those of rows that have much in common.
+        // Of −∞ too: classes that one row lacks, or both.
         self.scale * self.exp.of(x).mul_add_relaxed(self.less, slope)
     }
 }

@@ -403,9 +403,10 @@ impl<D: Divergence> Call<'_, D> {
             }
             // Found again, with room for those of a block.
             with_slopes(len, wanted, false, |slopes| {
-                let found = near.and_then(|near| self.near_block(near, p, q).sums(self.isa, wanted, slopes));
-                if found.is_none() {
-                    self.sums_of_block(p, q, wanted, (Gauge::NONE, Gauge::NONE), slopes);
+                match near {
+                    // As they were in the first pass, whose sums there are.
+                    Some(near) => drop(self.near_block(near, p, q).sums(self.isa, wanted, slopes)),
+                    None => drop(self.sums_of_block(p, q, wanted, (Gauge::NONE, Gauge::NONE), slopes)),
                 }
                 write(slopes);
             });

@@ -149,6 +149,7 @@ impl<const P: bool> CloseSums<'_, P> {
         // Classes past the end have no weight, and t = 0: in f64 lanes as classes that neither row has.
         let absent = if V::Scalar::WIDE { f64::NEG_INFINITY } else { top - 2000.0 / rate };
         let blocks = [Block::new(p, absent), Block::new(q, absent - center.value() / rate)];
+        // f64 lanes have one way.
         let (found, extremes) = if steady && !V::Scalar::WIDE {
             let mut step = CloseStep::<V, P, true> { view, extremes };
             (pass(token, p.classes(), blocks, kept, &mut step), step.extremes)

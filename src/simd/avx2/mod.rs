@@ -53,6 +53,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn apart<V: Lanes<Token = Self>, P: Part<V>>(self, part: P) -> P::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
+        // `#[inline(never)]` is forgotten beside target features (Rust 1.95).
         #[cold]
         fn trampoline<V: Lanes<Token = Avx2>, P: Part<V>>(token: Avx2, part: P) -> P::Output {
             part.run(token)

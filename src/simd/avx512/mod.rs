@@ -58,6 +58,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn apart<V: Lanes<Token = Self>, P: Part<V>>(self, part: P) -> P::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        // `#[inline(never)]` is forgotten beside target features (Rust 1.95).
         #[cold]
         fn trampoline<V: Lanes<Token = Avx512>, P: Part<V>>(token: Avx512, part: P) -> P::Output {
             part.run(token)
