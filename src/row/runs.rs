@@ -20,6 +20,8 @@ pub(crate) trait Step<V: Lanes, const R: usize, const W: usize, const N: usize> 
     const AHEAD: usize = 0;
     /// Whether half types are converted apart from the kernel: where that is little beside the step.
     const CONVERTS_APART: bool = false;
+    /// Whether outputs are of the type of the lanes, but for what is rare: numbers that are kept for another pass.
+    const WRITES_LANES: bool = false;
     /// Whether vectors that are padded are taken in another way; where not, the step is compiled once for all vectors.
     const PADDED_APART: bool = false;
 
@@ -252,7 +254,7 @@ impl<V: Lanes, const R: usize, const W: usize, const N: usize> Pass<'_, V, R, W,
                     if is_padded {
                         output.emit_padded::<O>(start, classes, chunk);
                     } else {
-                        output.emit::<V, O>(token, start, len, chunk, !S::CONVERTS_APART);
+                        output.emit::<V, O>(token, start, len, chunk, !S::CONVERTS_APART && !S::WRITES_LANES);
                     }
                 }
             }

@@ -305,6 +305,7 @@ impl<V: Lanes> Step<V, 2, 0, 6> for FirstStep<V> {
 
 impl<V: Lanes> Step<V, 2, 2, 6> for FirstStep<V> {
     const AHEAD: usize = AHEAD;
+    const WRITES_LANES: bool = true;
 
     #[inline(always)]
     fn step<const WHOLE: bool>(&mut self, _: usize, lanes: [V; 2], runs: &mut [V; 6]) -> [V; 2] {

@@ -111,6 +111,8 @@ macro_rules! sums_kernel {
         }
 
         impl<V: Lanes, F: Formula<V>> Step<V, 2, $w, SUMS> for SumsStep<F, $p, $q> {
+            const WRITES_LANES: bool = true;
+
             #[inline(always)]
             fn has_sum(at: usize) -> bool {
                 [true, $p, $p, $p, $p, $q, $q, $q, $q][at]

@@ -229,6 +229,7 @@ macro_rules! step_keeping {
             // The next block, whose scan has nothing to compute while it waits for memory.
             const AHEAD: usize = BLOCK;
             const PADDED_APART: bool = STEADY;
+            const WRITES_LANES: bool = true;
 
             #[inline(always)]
             fn has_sum(at: usize) -> bool {

@@ -401,6 +401,7 @@ macro_rules! step_keeping {
         impl<V: Lanes, const P: bool, const Q: bool> Step<V, 2, $w, SUMS> for FarStep<V, P, Q> {
             const UNROLLED: usize = 2;
             const AHEAD: usize = AHEAD;
+            const WRITES_LANES: bool = true;
 
             #[inline(always)]
             fn has_sum(at: usize) -> bool {
