@@ -59,16 +59,25 @@ demo: $(VENV)/.built
 
 test: lint rust python
 
+QUICK := -m "not slow and not other_isa" --hypothesis-profile=quick
+
+# Both at once, a core each: by the + rustc takes part in the two jobs, of which Python's tests are one.
+.PHONY: quick-rust quick-python
 quick: $(VENV)/.built $(VENV)/.test
-	cargo test --quiet --lib
-	$(BIN)/python -m pytest -m "not slow"
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target quick-rust quick-python
+
+quick-rust:
+	+cargo test --quiet --lib
+
+quick-python:
+	$(BIN)/python -m pytest $(QUICK)
 
 # After a change of Python files: under a minute.
 check: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" -k "$$($(BIN)/python tests/changed.py)"
+	$(BIN)/python -m pytest $(QUICK) -k "$$($(BIN)/python tests/changed.py)"
 
 format: $(VENV)/.test
 	cargo fmt

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import kldiv
 from kldiv import _kldiv
@@ -17,6 +18,9 @@ DTYPES = {
     "float16": np.float16,
     "bfloat16": ml_dtypes.bfloat16,
 }
+
+settings.register_profile("quick", max_examples=10, deadline=None)
+settings.register_profile("whole", max_examples=60, deadline=None)
 
 # Around lane, run and block edges: 16 lanes of f32, runs of 16 vectors, blocks of 4096 classes.
 WIDTHS = (1, 2, 3, 15, 16, 17, 129, 4095, 4096, 4097)
@@ -42,7 +46,13 @@ PLAIN = [one for one in vars(kldiv).values() if getattr(one, "plain", None) is n
 """The functions with calls that no such module makes."""
 
 
-@pytest.fixture(params=kldiv.build_info()["isas"])
+ISAS = [
+    pytest.param(isa, marks=() if isa == kldiv.isa() else pytest.mark.other_isa)
+    for isa in kldiv.build_info()["isas"]
+]
+
+
+@pytest.fixture(params=ISAS)
 def isa(request, monkeypatch):
     """Every instruction set of this machine, for all calls of the test."""
     on_isa = {

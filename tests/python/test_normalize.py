@@ -1,5 +1,7 @@
 """`normalize=True`: what becomes of weights that are divided by their sums, in every front end."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.spatial.distance
@@ -104,6 +106,20 @@ def by_hand(name, rows, spaces, parameter):
     return float(value), [np.array(list(map(float, gradient))) for gradient in gradients]
 
 
+@functools.cache
+def rows_by_hand(function, spaces, dtype):
+    """The arrays that every front end gets, and what each row of them gives."""
+    name, parameter = FUNCTIONS[function]
+    count = 1 if name == "entropy" else 2
+    with np.errstate(divide="ignore"):
+        arrays = [
+            (array if space == "probs" else np.log(array)).astype(dtype)
+            for array, space in zip((P, Q)[:count], spaces, strict=False)
+        ]
+    rows = [by_hand(name, row, spaces[:count], parameter) for row in zip(*arrays, strict=True)]
+    return arrays, rows
+
+
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(
@@ -114,20 +130,15 @@ def by_hand(name, rows, spaces, parameter):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_equals_division_by_hand(function, spaces, dtype, front_end):
     name, parameter = FUNCTIONS[function]
-    count = 1 if name == "entropy" else 2
-    with np.errstate(divide="ignore"):
-        arrays = [
-            (array if space == "probs" else np.log(array)).astype(dtype)
-            for array, space in zip((P, Q)[:count], spaces, strict=False)
-        ]
+    arrays, rows = rows_by_hand(function, spaces, dtype)
+    count = len(arrays)
     space = spaces[0] if count == 1 else spaces
     options = {"space": space, "normalize": True, **parameter}
     found, gradients = FRONT_ENDS[front_end](name, arrays, options)
     found, gradients = np.asarray(found), [np.asarray(gradient) for gradient in gradients]
     assert found.dtype == dtype
     bound = (FORMULA_BOUNDS if front_end == "formula" else BOUNDS)[found.dtype.name]
-    for row in range(len(P)):
-        value, wanted = by_hand(name, [a[row] for a in arrays], spaces[:count], parameter)
+    for row, (value, wanted) in enumerate(rows):
         np.testing.assert_allclose(found[row], value, rtol=bound)
         for gradient, one in zip(gradients, wanted, strict=True):
             size = np.abs(one, where=np.isfinite(one), out=np.zeros_like(one)).max()

@@ -1,4 +1,4 @@
-"""The installed command `kldiv`, run as its users run it."""
+"""The command `kldiv`: numbers, files, errors; installed where warnings or pipes are subjects."""
 
 import contextlib
 import hashlib
@@ -14,6 +14,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from command import ENVIRONMENT, KLDIV, here, installed
 from safetensors.numpy import save_file
 
 import kldiv
@@ -22,30 +23,21 @@ from kldiv.evaluation.dumps.npy import NpyFile
 from kldiv.evaluation.dumps.protocol import DumpError
 from kldiv.evaluation.dumps.stored_arrays import LOGITS
 
-KLDIV = Path(sys.executable).parent / "kldiv"
 DEMO = Path(kldiv.__file__).parent / "demo"
 ROWS, CLASSES = 6, 50
-ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}
 
 
-def run(*arguments, folder=None):
-    command = [str(KLDIV), *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder, env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=30
-    )
-
-
-def succeed(*arguments, folder=None):
+def succeed(*arguments, run=here, **options):
     """Stdout of a command that must say nothing on stderr, nor use escape codes."""
-    done = run(*arguments, folder=folder)
+    done = run(*arguments, **options)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     assert "\r" not in done.stdout
     return done.stdout
 
 
-def numbers(*arguments, folder=None):
-    return json.loads(succeed("compare", *arguments, "--json", "-", folder=folder))
+def numbers(*arguments, **options):
+    return json.loads(succeed("compare", *arguments, "--json", "-", **options))
 
 
 def float64_kl(p, q):
@@ -145,7 +137,7 @@ def test_compare_agrees_with_python_and_float64():
     names = ("reference.npy", "int4.npy", "labels.npy")
     p, q, labels = (np.load(DEMO / name) for name in names)
     command = ["reference.npy", "int4.npy", "--labels", "labels.npy"]
-    result = numbers(*command, folder=DEMO)
+    result = numbers(*command, folder=DEMO, run=installed)
     expected = kldiv.compare(p, q, labels).summary()
     assert result["summary"] == expected.as_dict()
     kl = float64_kl(p, q)
@@ -228,7 +220,7 @@ def test_rows_with_nan_and_infinite_values_are_counted(tmp_path, logits):
     p[0, 0], q[1, 3] = np.nan, -np.inf
     np.save(tmp_path / "p.npy", p)
     np.save(tmp_path / "q.npy", q)
-    done = run("compare", "p.npy", "q.npy", "--json", "numbers.json", folder=tmp_path)
+    done = installed("compare", "p.npy", "q.npy", "--json", "numbers.json", folder=tmp_path)
     assert done.returncode == 0
     said = (
         "1 of 6 positions with NaN or +inf left out, the first is position 0 of sequence 0 (p.npy)"
@@ -269,7 +261,7 @@ def test_spaces(folder, logits):
     ):
         result = numbers(*names, "--space", space, folder=folder)
         assert result["summary"]["kl"]["mean"] == pytest.approx(expected, rel=1e-5)
-    done = run("compare", "p_probs.npy", "q.npy", folder=folder)
+    done = installed("compare", "p_probs.npy", "q.npy", folder=folder)
     assert done.returncode == 0
     assert done.stderr.startswith("kldiv: warning: p_probs.npy is taken for logits")
     assert "(--space, space=)" in done.stderr
@@ -372,12 +364,18 @@ ERRORS = {
 
 @pytest.mark.parametrize("arguments", ERRORS)
 def test_errors_are_one_line(folder, arguments):
-    done = run("compare", *shlex.split(arguments), folder=folder)
+    done = here("compare", *shlex.split(arguments), folder=folder)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("kldiv: error: ")
     assert done.stderr.count("\n") == 1
     assert ERRORS[arguments] in done.stderr
+
+
+def test_an_error_ends_the_process_with_status_2(folder):
+    done = installed("compare", "nowhere.npy", "q.npy", folder=folder)
+    said = "kldiv: error: no such file: nowhere.npy\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 def test_without_its_libraries():
@@ -388,22 +386,22 @@ def test_without_its_libraries():
 
 
 def test_version_and_info():
-    assert succeed("--version") == f"kldiv {kldiv.__version__}\n"
-    info = succeed("info")
+    assert succeed("--version", run=installed) == f"kldiv {kldiv.__version__}\n"
+    info = succeed("info", run=installed)
     assert kldiv.isa() in info
     assert "GB/s" in info
-    assert "compare" in run().stdout
+    assert "compare" in installed().stdout
 
 
 def test_demo_ends_with_a_command_that_works():
-    demo = succeed("demo")
+    demo = succeed("demo", run=installed)
     for name in ("int8", "int4"):
         comparison = kldiv.compare(np.load(DEMO / "reference.npy"), np.load(DEMO / f"{name}.npy"))
         assert f"{comparison.summary().kl.mean:.6g} ±" in demo
         assert f"{int(comparison.same_top.sum())} of {len(comparison.kl)} rows" in demo
     program, *arguments = shlex.split(demo.splitlines()[-1])
     assert program == "kldiv"
-    assert "perplexity of q" in succeed(*arguments)
+    assert "perplexity of q" in succeed(*arguments, run=installed)
 
 
 def test_a_closed_pipe_is_silent():
@@ -434,7 +432,7 @@ def test_info_knows_what_kldiv_wrote(folder, tmp_path):
         assert f"format             {what} {kldiv.__version__}" in said
         assert "candidates         q.npy" in said
         assert json.loads(succeed("info", file, "--json", folder=folder))["positions of each"] == 6
-    done = run("compare", kept, kept, folder=folder)
+    done = here("compare", kept, kept, folder=folder)
     assert done.returncode == 2
     assert (
         f"is a table of positions that kldiv kept, and no dump: kldiv compare {kept}" in done.stderr

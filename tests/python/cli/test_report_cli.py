@@ -1,7 +1,5 @@
 """Pages and checks from the command line: `--html`, `kldiv check`, `kldiv history`."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -9,35 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from command import ENVIRONMENT, KLDIV
+from command import here as run
 
 import kldiv
-from kldiv.cli import main
 
-KLDIV = Path(sys.executable).parent / "kldiv"
 DEMO = Path(kldiv.__file__).parent / "demo"
 ROOT = Path(__file__).resolve().parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}
-
-
-def run(*arguments, folder):
-    """The command, in this process."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-    with (
-        contextlib.chdir(folder),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(sys, "argv", ["kldiv", *map(str, arguments)])
-        code = main()
-        texts = []
-        for stream in (out, err):
-            stream.flush()
-            texts.append(stream.buffer.getvalue().decode())
-    return SimpleNamespace(returncode=code, stdout=texts[0], stderr=texts[1])
 
 
 @pytest.fixture(scope="module")

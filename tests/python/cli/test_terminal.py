@@ -8,15 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from command import ENVIRONMENT, KLDIV
 
 import kldiv
-
-KLDIV = Path(sys.executable).parent / "kldiv"
-ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +29,7 @@ def large(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 def test_blocks_join_and_leave_memory(large):
     code = (

@@ -16,7 +16,10 @@ from kldiv.evaluation.report.words import LANGUAGES
 from kldiv.evaluation.results import read_results
 
 pytest.importorskip("playwright")
-pytestmark = pytest.mark.skipif(browser.EXECUTABLE is None, reason=browser.MISSING)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser.EXECUTABLE is None, reason=browser.MISSING),
+]
 
 EVIL = "<script>document.title='甲'<script>"
 SCREENS = {"phone": (375, 800), "desktop": (1280, 900)}

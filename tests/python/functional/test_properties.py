@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import kldiv
 from kldiv._kldiv import DIVERGENCES
 from samples import GENERAL
-
-settings.register_profile("kldiv", max_examples=60, deadline=None)
-settings.load_profile("kldiv")
 
 SYMMETRIC = {
     name: {} if one.symmetric else {one.parameter.name: one.symmetric_at}

@@ -41,11 +41,13 @@ class ThisProcess:
                             block.start,
                         )
                     found = Finished(scored.tables, scored.positions, warned)
+                    # First, so that after Ctrl-C the table has what the directory has.
+                    finished[block.number] = found
                     self.work.keep(block, found)
                 else:
                     job.found(found.positions)
+                    finished[block.number] = found
                 job.say(found.warned)
-                finished[block.number] = found
                 positions += found.positions
         except Interrupted as error:
             finished[len(finished)] = Finished(error.tables, 0)
