@@ -14,6 +14,8 @@ from conftest import DTYPES, PLAIN
 from kldiv._kldiv import DIVERGENCES
 from samples import GENERAL
 
+pytestmark = pytest.mark.skipif(not PLAIN, reason="free-threaded Pythons make no plain calls")
+
 FUNCTIONS = {one.__name__: one for one in PLAIN}
 OF_ONE = ("entropy", "logsumexp")
 
