@@ -22,6 +22,13 @@ DTYPES = {
 settings.register_profile("quick", max_examples=10, deadline=None)
 settings.register_profile("whole", max_examples=60, deadline=None)
 
+
+def pytest_configure(config):
+    """Take the profile `whole` where none is asked for; tests import this file once more, by its name."""
+    if not config.getoption("--hypothesis-profile", None):
+        settings.load_profile("whole")
+
+
 # Around lane, run and block edges: 16 lanes of f32, runs of 16 vectors, blocks of 4096 classes.
 WIDTHS = (1, 2, 3, 15, 16, 17, 129, 4095, 4096, 4097)
 
@@ -53,7 +60,7 @@ ISAS = [
 
 
 @pytest.fixture(params=ISAS)
-def isa(request, monkeypatch):
+def isa(request):
     """Every instruction set of this machine, for all calls of the test."""
     on_isa = {
         name: functools.partial(getattr(_kldiv, name), isa=request.param)
@@ -75,11 +82,13 @@ def isa(request, monkeypatch):
             "uld",
         )
     }
-    for function in PLAIN:
-        monkeypatch.setattr(function, "plain", None)  # which takes the fastest one
-    for module in CALLERS:
-        monkeypatch.setattr(sys.modules[f"kldiv.{module}"], "_kldiv", SimpleNamespace(**on_isa))
-    return request.param
+    # Not the fixture `monkeypatch`: tests with that are run in one thread by pytest-run-parallel.
+    with pytest.MonkeyPatch.context() as patch:
+        for function in PLAIN:
+            patch.setattr(function, "plain", None)  # which takes the fastest one
+        for module in CALLERS:
+            patch.setattr(sys.modules[f"kldiv.{module}"], "_kldiv", SimpleNamespace(**on_isa))
+        yield request.param
 
 
 @pytest.fixture

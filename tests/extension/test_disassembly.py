@@ -94,7 +94,7 @@ def fused_operations(functions, isa):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("isa", REGISTERS)
 def test_loops_multiply_and_add_whole_vectors_at_once(functions, isa):
     """Most kernels have exponentials in their loop; some look for the largest class, or count."""
@@ -133,7 +133,7 @@ def test_fused_operations_are_on_whole_vectors(functions, isa):
     assert registers == {REGISTERS[isa]}
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 def test_portable_kernels_are_vectors_too(functions):
     """In the instructions that every x86-64 has: code that must not have any of AVX is found."""
     packed = re.compile(r"(mul|add)p[sd]\b.*%xmm")

@@ -87,7 +87,7 @@ def expected(batches):
     return [results(*batch) for batch in batches]
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("setting", BITS)
 def test_results_have_the_same_bits(batches, expected, threads, setting):
     environment = Environment()

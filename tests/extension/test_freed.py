@@ -37,7 +37,7 @@ def address(array):
     return array.__array_interface__["data"][0]
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("rows", "is_reused"),
     [(ROWS, True), (ROWS // 2, True), (ROWS // 2 - 1, False), (ROWS + 1, False)],
@@ -154,7 +154,7 @@ def run(program, **environment):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @linux
 @pytest.mark.parametrize("keeps", ["0", "1"])
 def test_what_a_process_holds(keeps):

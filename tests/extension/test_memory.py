@@ -115,7 +115,7 @@ def measure(dtype, rows, classes, threads):
     return report, PER_THREAD * report["threads"] + COUNTERS
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_call_takes_a_mib_a_thread(dtype, threads):
@@ -127,7 +127,7 @@ def test_a_call_takes_a_mib_a_thread(dtype, threads):
         assert gradient - COUNTERS < used < gradient + bound, name
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("classes", [262_144, 4_194_304])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_one_wide_row_takes_a_mib_a_thread(dtype, classes):

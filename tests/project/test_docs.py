@@ -270,7 +270,7 @@ def test_docstrings(name, found):
     assert not doctest.DocTestRunner().run(test, out=report.write).failed, report.getvalue()
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("script", ["make_models", "make_dumps"])
 def test_scripts_of_the_readme_need_no_more_than_it_installs(script):
     # What only the extra examples has is not there.

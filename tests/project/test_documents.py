@@ -101,7 +101,7 @@ def jax_as_it_was():
     jax.config.update("jax_enable_x64", before)
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.usefixtures("jax_as_it_was")
 def test_runs_become_tables_and_pictures(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")

@@ -29,7 +29,7 @@ def large(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 def test_blocks_join_and_leave_memory(large):
     code = (

@@ -216,7 +216,7 @@ convert(open_dump(sys.argv[1]), sys.argv[2], overwrite=True, advance=advance)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("target", ["a.npy", "a.safetensors", "a.npz", "a/"])
 def test_a_killed_conversion_leaves_nothing_that_looks_whole(tmp_path, arrays, target):
     convert(of_memory(arrays[:2], "p"), f"{tmp_path}/{target}")

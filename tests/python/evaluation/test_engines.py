@@ -275,7 +275,7 @@ def large(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 def test_kill_and_resume(large, tmp_path):
     """After kill -9 the same command ends with the bits of an uninterrupted run."""
     ends = []

@@ -165,7 +165,7 @@ class _Deadly:
         return os._exit, (1,)
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 def test_a_block_that_ends_its_workers_ends_the_run(folder, client, monkeypatch):
     packed = worker.packed
 
@@ -267,7 +267,7 @@ def test_instruction_sets_that_differ_are_refused(client):
         asked._check_isa(isa, "one")
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 def test_the_command(folder, expected, cluster, tmp_path):
     """On the cluster by its address, and on processes of its own."""
     for place, address in enumerate((cluster.scheduler_address, "local:1")):

@@ -135,7 +135,7 @@ def test_rows_left_out_and_rows_without_a_label(rng):
     assert pair.compare_blocks(p[:0], q[:0]).kl.shape == (0, 4)
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 def test_memory_is_the_head_and_some_rows(tmp_path, rng):
     classes, size = 65_536, 512
     weight = np.zeros((classes, size), np.uint16)

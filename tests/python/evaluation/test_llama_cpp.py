@@ -205,7 +205,7 @@ print(rows, before, peak())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("source", ["named pipe", "stdin"])
 def test_a_pipe_takes_no_memory(source, tmp_path):
     classes, context, chunks = 50_000, 64, 80

@@ -63,7 +63,7 @@ def small(**columns):
     return Evaluation(frame, {})
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_numbers_are_those_of_the_json(lang, count, tmp_path):

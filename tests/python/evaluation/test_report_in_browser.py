@@ -17,7 +17,7 @@ from kldiv.evaluation.results import read_results
 
 pytest.importorskip("playwright")
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.costly,
     pytest.mark.skipif(browser.EXECUTABLE is None, reason=browser.MISSING),
 ]
 

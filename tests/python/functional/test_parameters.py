@@ -83,7 +83,7 @@ def check(name, p, q, dtype, temperature=1.0, **parameter):
         assert close_to(gradient, expected, dtype, floor), f"{case} d{wrt}: {gradient}, {expected}"
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("dtype", BOUND)
 def test_orders_and_weights_next_to_their_limits(isa, dtype, kind):
@@ -177,7 +177,7 @@ def test_orders_out_of_range_are_refused(alpha):
 TEMPERATURES = (1e-30, 1e-3, 0.7, 5.0, 1e3, 1e30)
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("classes", [1, 3, 8, 17])
 @pytest.mark.parametrize("kind", ["independent", "p lacks", "q lacks", "both lack"])
 @pytest.mark.parametrize("dtype", BOUND)

@@ -134,7 +134,7 @@ def test_all_classes_kept_are_the_dense_loss():
             assert error(slopes, gradient) < 1e-12, (rule, loss)
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "rule", ["renormalize", "tail", "truncate", "renormalize_p", "uniform_tail"]
 )

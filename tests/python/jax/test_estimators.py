@@ -16,7 +16,7 @@ def function(name):
     return getattr(kj.estimators, name)
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("options", "reduction"), COMBINED)
 def test_values_and_gradients_are_those_of_numpy(name, options, reduction):

@@ -65,7 +65,7 @@ CALLS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("name", CALLS)
 def test_nothing_calls_back(name):
     """Neither a value nor a gradient, and both are one call but for log-softmax."""

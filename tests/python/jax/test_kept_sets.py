@@ -32,7 +32,7 @@ def _of_rows(name, more, options, z):
     return getattr(kj, name)(z, *more, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_numbers_and_gradients_are_those_of_numpy(rule):
     z = np.random.default_rng(3).normal(0, 2, (2, 30)).astype(np.float32)

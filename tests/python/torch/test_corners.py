@@ -61,7 +61,7 @@ def pairs(space, dtype):
         yield rows
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("space", ["logits", "log_probs", "probs"])
 @pytest.mark.parametrize("name", KINDS)

@@ -69,7 +69,7 @@ def test_values_and_gradients_are_those_of_numpy(rule, loss):
     np.testing.assert_array_equal(z.grad.numpy(), gradient)
 
 
-@pytest.mark.slow
+@pytest.mark.costly
 @pytest.mark.parametrize(("rule", "loss"), CASES, ids=str)
 def test_formulas_agree_and_have_derivatives(rule, loss):
     name, options = loss

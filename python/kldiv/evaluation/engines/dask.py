@@ -179,7 +179,6 @@ class OnDask:
                 block = self._blocks.pop(future)
                 found = self._collect(job, run, future, block, waiting)
                 if found is not None:
-                    self._finished[block.number] = found
                     job.say(found.warned)
                     job.advance(found.positions)
                 self._hand_out(job, run, missing, waiting)
@@ -205,9 +204,10 @@ class OnDask:
             if found is None:
                 yield block
             else:
+                # First: Ctrl-C in between leaves no kept block out. So it is where one is collected.
+                self._finished[block.number] = found
                 job.found(found.positions)
                 job.say(found.warned)
-                self._finished[block.number] = found
 
     def _count_threads(self) -> None:
         self.threads = sum(self.client.nthreads().values())
@@ -261,6 +261,7 @@ class OnDask:
         if outcome.data is None:
             raise EngineError(f"{block}: {outcome.problem}")
         found, _ = Finished.decode(outcome.data)
+        self._finished[block.number] = found
         if self.work is not None:
             self.work.keep(block, found, outcome.data)
         return found

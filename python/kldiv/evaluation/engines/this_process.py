@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import kldiv
@@ -30,6 +31,7 @@ class ThisProcess:
         try:
             for block in blocks_of(job):
                 found = self.work.find(block)
+                kept = found is not None
                 if found is None:
                     with recorded() as warned:
                         scored = score_sequences(
@@ -41,18 +43,22 @@ class ThisProcess:
                             block.start,
                         )
                     found = Finished(scored.tables, scored.positions, warned)
-                    # First, so that after Ctrl-C the table has what the directory has.
-                    finished[block.number] = found
-                    self.work.keep(block, found)
-                else:
+                # Before it is kept or told of: Ctrl-C in between leaves no kept block out.
+                finished[block.number] = found
+                if kept:
                     job.found(found.positions)
-                    finished[block.number] = found
+                else:
+                    self.work.keep(block, found)
                 job.say(found.warned)
                 positions += found.positions
         except Interrupted as error:
             finished[len(finished)] = Finished(error.tables, 0)
             raise Interrupted(joined(finished)) from None
         except KeyboardInterrupt:
+            try:
+                time.sleep(0)  # Of one Ctrl-C polars raises its own, and Python another one here.
+            except KeyboardInterrupt:
+                pass
             if not finished:
                 raise
             raise Interrupted(joined(finished)) from None
