@@ -24,7 +24,7 @@ settings.register_profile("whole", max_examples=60, deadline=None)
 
 
 def pytest_configure(config):
-    """Take the profile `whole` where none is asked for; tests import this file once more, by its name."""
+    """Take the profile `whole` where none is asked for; tests import this file once more."""
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("whole")
 

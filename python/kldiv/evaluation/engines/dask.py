@@ -204,7 +204,7 @@ class OnDask:
             if found is None:
                 yield block
             else:
-                # First: Ctrl-C in between leaves no kept block out. So it is where one is collected.
+                # First, as in `_collect`: Ctrl-C in between leaves no kept block out.
                 self._finished[block.number] = found
                 job.found(found.positions)
                 job.say(found.warned)
