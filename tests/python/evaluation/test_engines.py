@@ -23,6 +23,7 @@ from kldiv.evaluation.dumps.llama_cpp_writer import write as write_base_file
 from kldiv.evaluation.dumps.part import SomeRows, between
 from kldiv.evaluation.dumps.sequences import Lengths, cut
 from kldiv.evaluation.engines.errors import EngineError
+from kldiv.evaluation.engines.work import WorkDirectory
 
 SEQUENCES, POSITIONS, CLASSES = 24, 12, 4000
 TIMES = {
@@ -234,6 +235,23 @@ def test_ctrl_c_has_what_is_done(folder, options, expected):
     # The position that Ctrl-C came in may be among them or not.
     assert result.positions["sequence"].n_unique() in (2, 3)
     assert result.about["interrupted"]["of"] == SEQUENCES * POSITIONS
+
+
+def test_ctrl_c_after_a_block_was_kept_has_that_block(folder, tmp_path, monkeypatch):
+    keep = WorkDirectory.keep
+
+    def interrupted(self, block, *more):
+        keep(self, block, *more)
+        if block.number == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkDirectory, "keep", interrupted)
+    work = tmp_path / "work"
+    with pytest.raises(EvaluationInterrupted) as caught:
+        evaluate(*pair(folder), work=work, block_positions=POSITIONS)
+    kept = [pl.read_parquet(file) for file in work.glob("block-*.parquet")]
+    assert len(kept) == 3
+    assert len(caught.value.result.positions) == sum(map(len, kept))
 
 
 def start(folder, *more, work):

@@ -51,15 +51,15 @@ class ThisProcess:
                     self.work.keep(block, found)
                 job.say(found.warned)
                 positions += found.positions
-        except Interrupted as error:
-            finished[len(finished)] = Finished(error.tables, 0)
-            raise Interrupted(joined(finished)) from None
-        except KeyboardInterrupt:
-            # A `with` would be interrupted before it began.
+        except KeyboardInterrupt as error:
+            # Of one Ctrl-C polars raises an error of its own, and Python another one at the next
+            # call, which is this one. A `with` would be interrupted before it began.
             try:  # noqa: SIM105
-                time.sleep(0)  # Of one Ctrl-C polars raises its own, and Python another one here.
+                time.sleep(0)
             except KeyboardInterrupt:
                 pass
+            if isinstance(error, Interrupted):
+                finished[len(finished)] = Finished(error.tables, 0)
             if not finished:
                 raise
             raise Interrupted(joined(finished)) from None
