@@ -131,6 +131,7 @@ def rows_by_hand(function, spaces, dtype):
 def test_equals_division_by_hand(function, spaces, dtype, front_end):
     name, parameter = FUNCTIONS[function]
     arrays, rows = rows_by_hand(function, spaces, dtype)
+    arrays = [array.copy() for array in arrays]
     count = len(arrays)
     space = spaces[0] if count == 1 else spaces
     options = {"space": space, "normalize": True, **parameter}
