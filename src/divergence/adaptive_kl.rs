@@ -3,7 +3,7 @@
 //! For a g that stays as it is, f = g·p·d − (1−g)·q·d with d = ln p − ln q. Both KL have their own f̃ ≥ 0, p·(e^(−d) − 1 + d) and
 //! q·(e^d − 1 − d), so that λ = 2g − 1 = −μ.
 
-use super::disjoint_pair::{BeyondKl, DisjointPair};
+use super::disjoint_pair::{DisjointPair, LogRatioLess};
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
@@ -119,8 +119,8 @@ impl Disjoint for AdaptiveKl {
     fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> AdaptiveKlView<V> {
         AdaptiveKlView {
             weights: self.splat_weights(token),
-            kl: V::splat(token, rows.kl),
-            beyond_kl: BeyondKl::new(token, rows),
+            plus_kl: LogRatioLess::new(token, rows, -rows.kl),
+            less_kl: LogRatioLess::new(token, rows, rows.kl),
         }
     }
 
@@ -133,8 +133,8 @@ impl Disjoint for AdaptiveKl {
 #[derive(Clone, Copy)]
 pub(crate) struct AdaptiveKlView<V> {
     weights: (V, V),
-    kl: V,
-    beyond_kl: BeyondKl<V>,
+    plus_kl: LogRatioLess<V>,
+    less_kl: LogRatioLess<V>,
 }
 
 /// Slopes without their multiples of p and q: g·p·(d − KL) − (1−g)·q and −(1−g)·q·(d + KL) − g·p. The mean of d over q is −KL(q‖p),
@@ -146,10 +146,10 @@ impl<V: Lanes> DisjointView<V> for AdaptiveKlView<V> {
         let (g, rest) = self.weights;
         let (to_q, to_p) = (p * d, q * d);
         let difference = p - q;
-        let of_q: V = rest * (q * (d + self.kl)) + g * p;
+        let of_q: V = rest * (q * self.plus_kl.of(pair)) + g * p;
         Class {
             value: g * (to_q - difference) + rest * (difference - to_p),
-            d_ln_p: g * (p * self.beyond_kl.of(pair)) - rest * q,
+            d_ln_p: g * (p * self.less_kl.of(pair)) - rest * q,
             d_ln_q: -of_q,
         }
     }

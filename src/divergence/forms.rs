@@ -198,6 +198,8 @@ pub(crate) struct DisjointFacts {
     pub(crate) inverse_temperature: f64,
     /// ln p − ln q is (x − y)/T less this.
     pub(crate) delta: f64,
+    /// And that of logits relative to the largest of their rows less this.
+    pub(crate) relative_delta: f64,
     /// KL(p‖q), the mean of ln p − ln q over p.
     pub(crate) kl: f64,
 }

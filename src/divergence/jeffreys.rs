@@ -3,7 +3,7 @@
 //! f is of second order by itself, with slopes p·d + (p − q) and −q·d − (p − q) for d = ln p − ln q, in which nothing cancels:
 //! f̃ = f.
 
-use super::disjoint_pair::{BeyondKl, DisjointPair};
+use super::disjoint_pair::{DisjointPair, LogRatioLess};
 use super::pair::Pair;
 #[cfg(test)]
 use super::times;
@@ -61,7 +61,10 @@ impl Disjoint for Jeffreys {
 
     #[inline(always)]
     fn view<V: Lanes>(self, token: V::Token, rows: DisjointFacts) -> JeffreysView<V> {
-        JeffreysView { kl: V::splat(token, rows.kl), beyond_kl: BeyondKl::new(token, rows) }
+        JeffreysView {
+            plus_kl: LogRatioLess::new(token, rows, -rows.kl),
+            less_kl: LogRatioLess::new(token, rows, rows.kl),
+        }
     }
 
     fn finish(self, sum: f64) -> Option<Outer> {
@@ -71,8 +74,8 @@ impl Disjoint for Jeffreys {
 
 #[derive(Clone, Copy)]
 pub(crate) struct JeffreysView<V> {
-    kl: V,
-    beyond_kl: BeyondKl<V>,
+    plus_kl: LogRatioLess<V>,
+    less_kl: LogRatioLess<V>,
 }
 
 /// Slopes without their multiples of p and q: p·(d − KL) − q and −q·(d + KL) − p. The mean of d over q is −KL(q‖p), of which
@@ -81,7 +84,7 @@ impl<V: Lanes> DisjointView<V> for JeffreysView<V> {
     #[inline(always)]
     fn class(&self, pair: &DisjointPair<V>) -> Class<V> {
         let DisjointPair { p, q, log_ratio: d, .. } = *pair;
-        let of_q: V = q * (d + self.kl) + p;
-        Class { value: (p - q) * d, d_ln_p: p * self.beyond_kl.of(pair) - q, d_ln_q: -of_q }
+        let of_q: V = q * self.plus_kl.of(pair) + p;
+        Class { value: (p - q) * d, d_ln_p: p * self.less_kl.of(pair) - q, d_ln_q: -of_q }
     }
 }

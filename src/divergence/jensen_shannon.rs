@@ -253,7 +253,7 @@ impl Disjoint for DisjointJensenShannon {
         let splat = |value| V::splat(token, value);
         DisjointJensenShannonView {
             rate: splat(rows.inverse_temperature),
-            offset: splat(ln_ratio_of_weights(self.beta) - rows.delta),
+            offset: splat(ln_ratio_of_weights(self.beta) - rows.relative_delta),
             zero: splat(0.0),
             two: splat(2.0),
             tiny: splat(TINY),
@@ -287,7 +287,7 @@ pub(super) fn ln_ratio_of_weights(beta: f64) -> f64 {
 #[derive(Clone, Copy)]
 pub(crate) struct DisjointJensenShannonView<V> {
     rate: V,
-    /// What is added to (x − y)/T to give ln(a/b).
+    /// What is added to (x − y)/T of relative logits to give ln(a/b).
     offset: V,
     zero: V,
     two: V,
@@ -300,8 +300,8 @@ impl<V: Lanes> DisjointView<V> for DisjointJensenShannonView<V> {
         let (a, b) = (pair.p, pair.q);
         let s = a.min(b).divide_relaxed((a + b + a.max(b)).max(self.tiny));
         let ln = s.mul_add_relaxed(self.two, atanh_tail_on_third(pair.token, s));
-        // ln(a/b), with the rounding error of x − y.
-        let ratio = pair.difference.0.mul_add_relaxed(self.rate, self.offset);
+        // ln(a/b), with the rounding of x − y.
+        let ratio = pair.relative_difference.mul_add_relaxed(self.rate, self.offset);
         let d_ln_p = a * (ratio.min(self.zero) - ln);
         let d_ln_q = b * ((-ratio).min(self.zero) - ln);
         Class { value: d_ln_p + d_ln_q, d_ln_p, d_ln_q }

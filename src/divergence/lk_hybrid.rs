@@ -2,7 +2,7 @@
 //!
 //! For a λ that stays as it is, f̃ is λ·p·(e^(−d) − 1 + d) + (1−λ)·½|p − q| with d = ln p − ln q.
 
-use super::disjoint_pair::{BeyondKl, DisjointPair};
+use super::disjoint_pair::{DisjointPair, LogRatioLess};
 use super::kl::Kl;
 use super::pair::Pair;
 use super::total_variation::TotalVariation;
@@ -127,7 +127,7 @@ impl Disjoint for LkHybrid {
         LkHybridView {
             lambda: splat(self.weights.0),
             rest: splat(self.weights.1),
-            beyond_kl: BeyondKl::new(token, rows),
+            less_kl: LogRatioLess::new(token, rows, rows.kl),
         }
     }
 
@@ -143,7 +143,7 @@ impl Disjoint for LkHybrid {
 pub(crate) struct LkHybridView<V> {
     lambda: V,
     rest: V,
-    beyond_kl: BeyondKl<V>,
+    less_kl: LogRatioLess<V>,
 }
 
 /// Slopes without their multiples of p and q: p·(d − KL) and −p of KL, and those of total variation.
@@ -154,7 +154,7 @@ impl<V: Lanes> DisjointView<V> for LkHybridView<V> {
         let to_q = pair.p * pair.log_ratio;
         Class {
             value: self.lambda * (to_q - (pair.p - pair.q)) + self.rest * variation.value,
-            d_ln_p: self.lambda * (pair.p * self.beyond_kl.of(pair)) + self.rest * variation.d_ln_p,
+            d_ln_p: self.lambda * (pair.p * self.less_kl.of(pair)) + self.rest * variation.d_ln_p,
             d_ln_q: self.rest * variation.d_ln_q - self.lambda * pair.p,
         }
     }

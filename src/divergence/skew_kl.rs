@@ -216,7 +216,7 @@ impl Disjoint for DisjointSkewKl {
         let splat = |value| V::splat(token, value);
         DisjointSkewKlView {
             rate: splat(rows.inverse_temperature),
-            offset: splat(ln_ratio_of_weights(self.alpha) - rows.delta),
+            offset: splat(ln_ratio_of_weights(self.alpha) - rows.relative_delta),
             zero: splat(0.0),
             one: splat(1.0),
             tiny: splat(TINY),
@@ -234,7 +234,7 @@ impl Disjoint for DisjointSkewKl {
 #[derive(Clone, Copy)]
 pub(crate) struct DisjointSkewKlView<V> {
     rate: V,
-    /// What is added to (x − y)/T to give ln(a/b).
+    /// What is added to (x − y)/T of relative logits to give ln(a/b).
     offset: V,
     zero: V,
     one: V,
@@ -249,8 +249,8 @@ impl<V: Lanes> DisjointView<V> for DisjointSkewKlView<V> {
         let log = Log1p::of_at_least_half(pair.token, t);
         // b/m.
         let share = V::select(b.le(a), -t, self.one + t);
-        // The smaller of ln(a/b) and 0, with the rounding error of x − y.
-        let beyond = pair.difference.0.mul_add_relaxed(self.rate, self.offset).min(self.zero);
+        // The smaller of ln(a/b) and 0, with the rounding of x − y.
+        let beyond = pair.relative_difference.mul_add_relaxed(self.rate, self.offset).min(self.zero);
         Class {
             value: a * (log.ln + beyond),
             // t and −t add to nothing.

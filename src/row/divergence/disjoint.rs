@@ -23,6 +23,8 @@ pub(crate) struct DisjointRows<'a, D> {
     pub(crate) p: Distribution<'a>,
     pub(crate) q: Distribution<'a>,
     pub(crate) frame: Frame,
+    /// The largest logits.
+    pub(crate) largest: (f64, f64),
     /// KL(p‖q).
     pub(crate) kl: f64,
     /// Whether f64 lanes take them.
@@ -92,14 +94,16 @@ impl<D: Disjoint> Summed for DisjointRows<'_, D> {
 
     #[inline(always)]
     fn formula<V: Lanes>(&self, token: V::Token) -> View<V, D::View<V>> {
-        let DisjointRows { divergence, p, frame, kl, .. } = *self;
+        let DisjointRows { divergence, p, frame, largest, kl, .. } = *self;
         let rate = p.inverse_temperature;
-        let facts = DisjointFacts { inverse_temperature: rate, delta: frame.delta.value(), kl };
+        let relative_delta = frame.delta.plus((largest.1 - largest.0) * rate).value();
+        let facts = DisjointFacts { inverse_temperature: rate, delta: frame.delta.value(), relative_delta, kl };
         let weights = divergence.weights();
         let exp = |side: SideFrame, weight: f64| side.weighted_exp(token, rate, weight);
         View {
             token,
             exps: (exp(frame.p, weights.0), exp(frame.q, weights.1)),
+            largest: (V::splat(token, largest.0), V::splat(token, largest.1)),
             log_ratio: LogRatio::new(token, rate, frame.delta),
             of_divergence: divergence.view::<V>(token, facts),
         }
@@ -115,6 +119,7 @@ impl<D: Disjoint> Summed for DisjointRows<'_, D> {
 pub(crate) struct View<V: Lanes, W> {
     token: V::Token,
     exps: (ScaledExp<V>, ScaledExp<V>),
+    largest: (V, V),
     log_ratio: LogRatio<V>,
     of_divergence: W,
 }
@@ -127,6 +132,7 @@ impl<V: Lanes, W: DisjointView<V>> Formula<V> for View<V, W> {
             p: self.exps.0.at(x),
             q: self.exps.1.at(y),
             difference: LogRatio::difference(x, y),
+            relative_difference: (x - self.largest.0) - (y - self.largest.1),
             log_ratio: self.log_ratio.of(x, y),
         };
         Terms { class: self.of_divergence.class(&pair), probabilities: (pair.p, pair.q) }

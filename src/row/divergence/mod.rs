@@ -238,7 +238,8 @@ impl<D: Divergence> Task<'_, D> {
             return Outcome::Nothing;
         };
         let frame = far.frame(p.inverse_temperature);
-        let rows = DisjointRows { divergence: divergence.terms(), p, q, frame, kl: far.value, wide };
+        let rows =
+            DisjointRows { divergence: divergence.terms(), p, q, frame, largest: far.largest, kl: far.value, wide };
         with_slopes(p.row.classes(), wanted, wide, |slopes| {
             let sums = rows.sums(isa, blocks, slopes);
             let Some(Outer { value, slope }) = divergence.finish(sums.value) else {

@@ -20,6 +20,7 @@ use crate::row::gradients::RowGradients;
 use crate::row::kl::close_gradients::CloseGradients;
 use crate::row::kl::close_sums::{BlockSums, CloseSums, KeptSums, Norms};
 use crate::row::kl::difference::{Difference, Factored, Minuend};
+use crate::row::kl::mean::mean_log_ratio;
 use crate::row::pair::Frame;
 use crate::row::scratch::{has_scratch, with_scratch};
 use crate::row::two_floats::TwoFloats;
@@ -229,7 +230,7 @@ impl Close {
         Frame { delta: self.delta, ..Frame::of(self.p, q, inverse_temperature) }
     }
 
-    /// Writes the gradients, unless that of p cancels.
+    /// Writes the gradients; whether it could.
     pub(crate) fn write(
         &self,
         p: Distribution<'_>,
@@ -239,10 +240,13 @@ impl Close {
         wide: bool,
         gradients: &RowGradients<'_>,
     ) -> bool {
+        let (frame, mut mean) = (self.frame(p.inverse_temperature), self.mean);
         if gradients.p.is_some() && self.p_gradient_cancels {
-            return false;
+            match mean_log_ratio(p, q, frame, mean, isa, blocks, wide) {
+                Some(found) => mean = found,
+                None => return false,
+            }
         }
-        let (frame, mean) = (self.frame(p.inverse_temperature), self.mean);
         blocks.map(p.row.classes(), |start, len| {
             let (p, q, gradients) = (p.block(start, len), q.block(start, len), gradients.block(start, len));
             isa.run_lanes(wide, CloseGradients { p, q, frame, mean, gradients });

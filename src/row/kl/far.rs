@@ -2,23 +2,24 @@
 //!
 //! The value is Σp(x − y)/T less the difference of the two log-sum-exp. Its error is that of the exponentials, relative
 //! to Σp|d| + 1 ≤ value + 3 (where q > p, p|d| ≤ q − p), so that it serves for large values only; smaller ones have
-//! [`first_pass`](crate::row::divergence::first_pass). The gradients q − p and p·(d − value) are differences too, and are taken where
-//! they are no smaller than a quarter, and a sixth, of their terms: q − p has the errors of two exponentials, d − value
-//! only those of one subtraction.
+//! [`first_pass`](crate::row::divergence::first_pass). Where that difference is large, and where the gradient p·(d − value) is less than
+//! a sixth of its terms, another pass finds the [`mean`](crate::row::kl::mean) again. The gradient q − p is taken where it is no smaller
+//! than a quarter of its terms.
 //!
 //! Where only q − p is wanted, the exponentials are kept, relative to those of their block, and the gradient takes none.
 //!
 //! Other divergences of rows that have nothing in common take their probabilities from here.
 
-use crate::element::Element;
 use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
 use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::{Formulas, RowGradients, write_sides};
 use crate::row::kl::difference::{Difference, Factored, Minuend};
-use crate::row::pair::Frame;
+use crate::row::kl::mean::mean_log_ratio;
+use crate::row::pair::{Frame, LARGEST_NARROW_DELTA, LogRatio};
 use crate::row::runs::{Step, pass};
 use crate::row::scratch::{has_scratch, with_scratch};
+use crate::row::two_floats::TwoFloats;
 use crate::rows::{BLOCK, Block, BlockMut, Row, RowMut};
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, LaneKernel, Lanes, Narrow, Scalar, Wide};
@@ -33,8 +34,12 @@ pub(crate) struct Far {
     pub(crate) value: f64,
     p: LogSumExp,
     q: LogSumExp,
+    /// The largest logits.
+    pub(crate) largest: (f64, f64),
     /// The difference of the two log-sum-exp.
     delta: f64,
+    /// The mean of (x − y)/T over p, where it was found again.
+    mean: Option<TwoFloats>,
     p_gradient_cancels: bool,
     q_gradient_cancels: bool,
 }
@@ -44,6 +49,8 @@ pub(crate) struct Far {
 struct BlockSums {
     p: LogSumExp,
     q: LogSumExp,
+    /// The largest logits.
+    largest: (f64, f64),
     /// Σp(x − y).
     cross: f64,
     norms: Norms,
@@ -81,7 +88,7 @@ impl Far {
                 (true, true) => isa.run(Narrow(FarSums::<true, true> { p, q })),
             }
         });
-        Self::merge(&parts, p.inverse_temperature).filter(Far::is_accurate)
+        Self::merge(&parts, p.inverse_temperature)?.settled(p, q, isa, blocks, wide)
     }
 
     /// Rows that are close are mostly close in their first classes already.
@@ -116,7 +123,7 @@ impl Far {
                     None => isa.run(Narrow(KeptSums { p, q, kept: [of_p] })),
                 }
             });
-            let far = Self::merge(&parts, rate).filter(Far::is_accurate)?;
+            let far = Self::merge(&parts, rate)?.settled(p, q, isa, blocks, false)?;
             if far.q_gradient_cancels {
                 return Some((far, false));
             }
@@ -147,9 +154,10 @@ impl Far {
         let blocks = parts.iter().flatten();
         let p = LogSumExp::merge(blocks.clone().map(|block| block.p), rate);
         let q = LogSumExp::merge(blocks.clone().map(|block| block.q), rate);
-        let mut cross = 0.0;
+        let (mut largest, mut cross) = ((f64::NEG_INFINITY, f64::NEG_INFINITY), 0.0);
         let mut norms = Norms::default();
         for block in blocks {
+            largest = (largest.0.max(block.largest.0), largest.1.max(block.largest.1));
             let p_weight = ((block.p.largest - p.largest) * rate - p.ln_sum()).exp();
             let q_weight = ((block.q.largest - q.largest) * rate - q.ln_sum()).exp();
             cross += p_weight * rate * block.cross;
@@ -171,7 +179,9 @@ impl Far {
             value,
             p,
             q,
+            largest,
             delta,
+            mean: None,
             p_gradient_cancels: cancels(norms.cross_cross, offset * offset * norms.pp, offset * norms.cross_p, 36.0),
             q_gradient_cancels: cancels(norms.pp, norms.qq, norms.pq, 16.0),
         })
@@ -179,9 +189,7 @@ impl Far {
 
     /// Whether slopes are better taken relative to those of rows that have nothing in common.
     pub(crate) fn is_disjoint(&self) -> bool {
-        /// In nats: f32 lanes round x − y and δ.
-        const LARGEST_DELTA: f64 = 4.0;
-        self.value >= 2.0 && self.delta.abs() <= LARGEST_DELTA
+        self.value >= 2.0 && self.delta.abs() <= LARGEST_NARROW_DELTA
     }
 
     /// The log-sum-exp of p.
@@ -194,13 +202,20 @@ impl Far {
         Frame::of(self.p, self.q, inverse_temperature)
     }
 
-    /// Whether the value is large, and the rows have no large offset that would cancel in it.
-    fn is_accurate(&self) -> bool {
-        let offset = self.delta.abs();
-        self.value.is_finite() && self.value >= SMALLEST_VALUE && self.value >= 0.5 * offset
+    /// The same where the value is large, found again where the rows have a large offset that cancels in it.
+    fn settled(self, p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks, wide: bool) -> Option<Self> {
+        let is_large = |value: f64| value.is_finite() && value >= SMALLEST_VALUE;
+        let share = if wide { 0.03 } else { 0.5 };
+        if !is_large(self.value) || self.value >= share * self.delta.abs() {
+            return is_large(self.value).then_some(self);
+        }
+        let frame = self.frame(p.inverse_temperature);
+        let mean = mean_log_ratio(p, q, frame, frame.delta.plus(self.value), isa, blocks, wide)?;
+        let value = mean.minus(frame.delta);
+        is_large(value).then_some(Far { value, mean: Some(mean), p_gradient_cancels: false, ..self })
     }
 
-    /// Writes the gradients, unless one of those whose norms were found cancels.
+    /// Writes the gradients, unless that of q cancels, or f32 lanes lose that of p.
     pub(crate) fn write(
         &self,
         p: Distribution<'_>,
@@ -211,10 +226,17 @@ impl Far {
         gradients: &RowGradients<'_>,
     ) -> bool {
         // A gradient without norms is not known to.
-        if self.p_gradient_cancels || self.q_gradient_cancels {
+        if self.q_gradient_cancels {
             return false;
         }
-        let rate = p.inverse_temperature;
+        let (rate, frame) = (p.inverse_temperature, self.frame(p.inverse_temperature));
+        let mut mean = self.mean.unwrap_or(frame.delta.plus(self.value));
+        if self.p_gradient_cancels {
+            match mean_log_ratio(p, q, frame, mean, isa, blocks, wide) {
+                Some(found) => mean = found,
+                None => return false,
+            }
+        }
         blocks.map(p.row.classes(), |start, len| {
             isa.run_lanes(
                 wide,
@@ -222,7 +244,7 @@ impl Far {
                     p: p.block(start, len),
                     q: q.block(start, len),
                     ln_divisors: (self.p.value(rate), self.q.value(rate)),
-                    offset: self.delta + self.value,
+                    mean,
                     gradients: gradients.block(start, len),
                 },
             );
@@ -341,15 +363,16 @@ impl<V: Lanes> BlockAt<'_, V> {
         let mut step = FarStep::<V, P, Q> { exps, largest: (lowest_lanes, lowest_lanes) };
         let blocks = [Block::new(p, lowest), Block::new(q, lowest)];
         let [p_sum, q_sum, cross, pp, qq, pq, cross_cross, cross_p] = pass(token, p.classes(), blocks, kept, &mut step);
-        let largest = step.largest;
+        let largest = (step.largest.0.largest(), step.largest.1.largest());
         // −∞ and NaN make a sum NaN.
         let found = (p_sum.is_finite() && q_sum.is_finite() && cross.is_finite()).then_some(BlockSums {
             p: LogSumExp { largest: references.0, rest: p_sum - 1.0 },
             q: LogSumExp { largest: references.1, rest: q_sum - 1.0 },
+            largest,
             cross,
             norms: Norms { pp, qq, pq, cross_cross, cross_p },
         });
-        (found, (largest.0.largest(), largest.1.largest()))
+        (found, largest)
     }
 }
 
@@ -425,8 +448,8 @@ struct FarGradients<'a> {
     p: Distribution<'a>,
     q: Distribution<'a>,
     ln_divisors: (f64, f64),
-    /// What (x − y)/T is above ln p − ln q, and the value.
-    offset: f64,
+    /// δ + KL, the mean of (x − y)/T over p.
+    mean: TwoFloats,
     gradients: RowGradients<'a>,
 }
 
@@ -436,15 +459,11 @@ impl LaneKernel for FarGradients<'_> {
     #[inline(always)]
     fn run<V: Lanes>(self, token: V::Token) {
         let rate = self.p.inverse_temperature;
-        // As in a `LogRatio`: 1/T is rounded, and what is taken off its multiple by the same factor.
-        let rounded_rate = V::Scalar::from_f64(rate).to_f64();
-        let splat = |value| V::splat(token, value);
         let formulas = KlGradients::<V> {
             p_exp: ScaledExp::new(token, rate, self.ln_divisors.0, 1.0),
             q_exp: ScaledExp::new(token, rate, self.ln_divisors.1, 1.0),
-            scale: splat(self.gradients.scale * rate),
-            rate: splat(rounded_rate),
-            offset: splat(-self.offset * (rounded_rate / rate)),
+            scale: V::splat(token, self.gradients.scale * rate),
+            from_mean: LogRatio::new(token, rate, self.mean),
         };
         let lowest = lowest_narrow_logit(rate);
         let blocks = [Block::new(self.p.row, lowest), Block::new(self.q.row, lowest)];
@@ -456,8 +475,7 @@ struct KlGradients<V: Lanes> {
     p_exp: ScaledExp<V>,
     q_exp: ScaledExp<V>,
     scale: V,
-    rate: V,
-    offset: V,
+    from_mean: LogRatio<V>,
 }
 
 impl<V: Lanes> Formulas<V> for KlGradients<V> {
@@ -465,6 +483,6 @@ impl<V: Lanes> Formulas<V> for KlGradients<V> {
     #[inline(always)]
     fn of(&self, x: V, y: V) -> (V, V) {
         let (p, q) = (self.p_exp.at(x), self.q_exp.at(y));
-        (self.scale * p * (x - y).mul_add_relaxed(self.rate, self.offset), self.scale * (q - p))
+        (self.scale * p * self.from_mean.of(x, y), self.scale * (q - p))
     }
 }
