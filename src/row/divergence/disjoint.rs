@@ -4,8 +4,9 @@
 //! statistics are those that [`far`](crate::row::kl::far) found.
 
 use crate::divergence::{Disjoint, DisjointFacts, DisjointPair, DisjointView};
-use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::lowest_narrow_logit;
+use crate::row::distribution::{Distribution, LogSumExp};
+use crate::row::divergence::dominant::{Apart, Found, Side};
 use crate::row::divergence::kept_slopes::{Centering, Places, SideSlopes, Sides, WriteGradients, block_of};
 use crate::row::divergence::second_pass::Sums;
 use crate::row::divergence::slope_sums::{Formula, SUMS, Summed, Terms, in_units, sums_of_block};
@@ -14,7 +15,7 @@ use crate::row::pair::{Frame, LogRatio, SideFrame};
 use crate::rows::Block;
 use crate::simd::exp::ScaledExp;
 use crate::simd::{Isa, Lanes, Scalar};
-use crate::threads::Blocks;
+use crate::threads::{Blocks, Partials};
 
 /// Two rows of logits with little in common, or a block of them.
 #[derive(Clone, Copy)]
@@ -42,16 +43,51 @@ impl<D: Disjoint> DisjointRows<'_, D> {
         DisjointRows { p: self.p.block(start, len), q: self.q.block(start, len), ..self }
     }
 
-    /// Σf and, of the wanted sides, whose slopes are kept, their sums and norms, with the weights in the place of p and q.
-    pub(crate) fn sums(self, isa: Isa, blocks: &Blocks, slopes: Places<'_>) -> Sums {
+    /// Σf and, of the wanted sides, whose slopes are kept, their sums and norms, with the weights in the place of p and q; of each
+    /// block.
+    pub(crate) fn sums(self, isa: Isa, blocks: &Blocks, slopes: Places<'_>) -> Partials<Sums> {
         let wanted = (slopes.0.is_some(), slopes.1.is_some());
-        let parts = blocks.map(self.p.row.classes(), |start, len| {
-            sums_of_block(self.block(start, len), len, isa, self.wide, wanted, block_of(slopes, start, len))
-        });
-        let sums = parts.iter().flatten().fold(Sums::default(), |all, &part| all.merge(part));
-        // a − p·Σa is a − wp·(Σa/w).
+        blocks.map(self.p.row.classes(), |start, len| {
+            self.sums_of_classes(start, len, isa, self.wide, wanted, block_of(slopes, start, len))
+        })
+    }
+
+    fn sums_of_classes(
+        self,
+        start: usize,
+        len: usize,
+        isa: Isa,
+        wide: bool,
+        wanted: Sides<bool>,
+        slopes: Places<'_>,
+    ) -> Sums {
+        sums_of_block(self.block(start, len), len, isa, wide, wanted, slopes).unwrap_or_default()
+    }
+
+    /// Sums of slopes as [`DisjointRows::write`] takes them: a − p·Σa is a − wp·(Σa/w).
+    pub(crate) fn over_weights(&self, sums: Sums) -> Sums {
         let weights = self.divergence.weights();
         Sums { d_ln_p: sums.d_ln_p / weights.0, d_ln_q: sums.d_ln_q / weights.1, ..sums }
+    }
+
+    /// The classes that dominate the wanted sides, where f32 lanes then do for the others; given the sums of blocks.
+    pub(crate) fn apart(self, wanted: Sides<bool>, parts: &Partials<Sums>, isa: Isa, blocks: &Blocks) -> Option<Apart> {
+        if self.wide {
+            return None;
+        }
+        let side = |wanted: bool, row, frame: SideFrame, weight| {
+            let sum = LogSumExp { largest: frame.reference, rest: frame.ln_sum.exp_m1() };
+            wanted.then_some(Side { row, sum, weight })
+        };
+        let weights = self.divergence.weights();
+        let found = Found {
+            sides: (side(wanted.0, self.p, self.frame.p, weights.0), side(wanted.1, self.q, self.frame.q, weights.1)),
+            classes: self.p.row.classes(),
+            most: D::LARGEST_PARTS,
+            of_blocks: &mut parts.iter().copied(),
+            sums: &|start, len, wide| self.sums_of_classes(start, len, isa, wide, wanted, (None, None)),
+        };
+        Apart::of(found, isa, blocks)
     }
 
     /// Writes the gradients, from the slopes that were kept; `centering` is of p and of q.

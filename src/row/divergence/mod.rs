@@ -8,12 +8,13 @@
 //! * [`statistic`]: what of two rows the weights of a divergence depend on, found before it; [`head`]: the most probable classes of one.
 //! * [`disjoint`]: rows that have little in common.
 //! * [`near`]: rows that have much in common; [`series`]: what is computed of their classes.
-//! * [`slope_sums`]: what both sum; [`kept_slopes`]: their gradients.
+//! * [`slope_sums`]: what both sum; [`kept_slopes`]: their gradients; [`dominant`]: those of rows that few classes dominate.
 //! * [`gradient_writer`]: the gradient in the space of what was passed.
 //! * [`any`]: a divergence whose type those who call it do not know.
 
 mod any;
 mod disjoint;
+mod dominant;
 pub(crate) mod first_pass;
 mod gradient_writer;
 pub(crate) mod head;
@@ -33,6 +34,7 @@ use crate::row::divergence::disjoint::DisjointRows;
 use crate::row::divergence::first_pass::{NoStatistics, Statistics};
 use crate::row::divergence::kept_slopes::{Centering, has_slopes, with_slopes};
 use crate::row::divergence::passes::{Call, Near};
+use crate::row::divergence::second_pass::Sums;
 use crate::row::divergence::series::Series;
 use crate::row::gradients::RowGradients;
 use crate::row::kl::close::Close;
@@ -241,18 +243,28 @@ impl<D: Divergence> Task<'_, D> {
         let rows =
             DisjointRows { divergence: divergence.terms(), p, q, frame, largest: far.largest, kl: far.value, wide };
         with_slopes(p.row.classes(), wanted, wide, |slopes| {
-            let sums = rows.sums(isa, blocks, slopes);
+            let parts = rows.sums(isa, blocks, slopes);
+            let mut sums = parts.iter().fold(Sums::default(), |all, &part| all.merge(part));
             let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
                 return Outcome::Nothing;
             };
-            if sums.cancel(wanted, rows.largest_parts()) {
-                return Outcome::Value { value, needs_wide_lanes: true };
+            let mut apart = None;
+            if rows.over_weights(sums).cancel(wanted, rows.largest_parts()) {
+                apart = rows.apart(wanted, &parts, isa, blocks);
+                let Some(apart) = &apart else {
+                    return Outcome::Value { value, needs_wide_lanes: true };
+                };
+                sums = apart.slope_sums(sums);
             }
             if wanted != (false, false) {
+                let sums = rows.over_weights(sums);
                 let scale = self.gradients.scale * slope * p.inverse_temperature;
                 let centering = |slope_sum| Centering { scale, slope_sum };
                 let centering = (centering(sums.d_ln_p), centering(sums.d_ln_q));
                 rows.write(isa, blocks, &self.gradients, slopes, centering);
+                if let Some(apart) = apart {
+                    apart.write(&self.gradients, scale);
+                }
             }
             if keeps { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } }
         })

@@ -5,6 +5,7 @@ use crate::element::Dtype;
 use crate::row::distribution::scan::first_at;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::Outcome;
+use crate::row::divergence::dominant::{Apart, Found, Side};
 use crate::row::divergence::first_pass::Statistics;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
 use crate::row::divergence::kept_slopes::{
@@ -19,8 +20,7 @@ use crate::row::gradients::RowGradients;
 use crate::row::pair::SideFrame;
 use crate::rows::{BLOCK, Row, RowMut};
 use crate::simd::{Isa, Narrow, Wide};
-use crate::threads::Blocks;
-use smallvec::SmallVec;
+use crate::threads::{Blocks, Partials};
 
 /// A divergence of two rows whose statistics are known.
 pub(crate) struct Call<'a, D> {
@@ -52,8 +52,8 @@ impl Near<'_> {
 /// What a pass came to.
 struct Passed {
     sums: Sums,
-    /// Whether each block was done by polynomials.
-    near: SmallVec<[bool; 64]>,
+    /// Of each block its sums, and whether it was done by polynomials.
+    parts: Partials<(Sums, bool)>,
 }
 
 /// What is known of slopes when gradients are written.
@@ -61,8 +61,8 @@ struct Passed {
 struct Kept<'a> {
     /// Where they are, if there was room for those of the row.
     slopes: Places<'a>,
-    /// [`Passed::near`].
-    near: &'a [bool],
+    /// [`Passed::parts`].
+    parts: &'a [(Sums, bool)],
 }
 
 impl<D: Divergence> Call<'_, D> {
@@ -93,7 +93,7 @@ impl<D: Divergence> Call<'_, D> {
     fn finish_keeping(&self, gradients: RowGradients<'_>, slopes: Places<'_>) -> Outcome {
         let wanted = (gradients.p.is_some(), gradients.q.is_some());
         let gauge = self.gauge(wanted);
-        let Passed { sums, near } = self.sums(wanted, gauge, slopes);
+        let Passed { mut sums, parts } = self.sums(wanted, gauge, slopes);
         let (mut value, slope) = self.value(&sums);
         if D::FIRST_ORDER && !self.wide && self.statistics.frame.hides(value) {
             return Outcome::NeedsWideLanes;
@@ -110,12 +110,42 @@ impl<D: Divergence> Call<'_, D> {
             value = self.rescaled(RowGradients { p: None, q: None, ..gradients });
         }
         if wanted.0 || wanted.1 {
+            let mut apart = None;
             if !self.wide && sums.cancel(wanted, LARGEST_PARTS) {
-                return Outcome::Value { value, needs_wide_lanes: true };
+                apart = self.apart(wanted, &parts);
+                let Some(apart) = &apart else {
+                    return Outcome::Value { value, needs_wide_lanes: true };
+                };
+                sums = apart.slope_sums(sums);
             }
-            self.write_gradients(&gradients, &sums, gauge, value, slope, Kept { slopes, near: &near });
+            self.write_gradients(&gradients, &sums, gauge, value, slope, Kept { slopes, parts: &parts });
+            if let Some(apart) = apart {
+                apart.write(&gradients, gradients.scale * slope * self.p.inverse_temperature);
+            }
         }
         Outcome::Done(value)
+    }
+
+    /// The classes that dominate the wanted sides, where f32 lanes then do for the others.
+    fn apart(&self, wanted: Sides<bool>, parts: &[(Sums, bool)]) -> Option<Apart> {
+        if self.is_infinite() {
+            return None;
+        }
+        let side = |wanted: bool, row, sum| wanted.then_some(Side { row, sum, weight: 1.0 });
+        let sums = |start: usize, len: usize, wide: bool| {
+            let (p, q) = (self.p.block(start, len), self.q.block(start, len));
+            let near = self.near.filter(|_| !wide && parts.get(start / BLOCK).is_some_and(|part| part.1));
+            near.and_then(|near| self.near_block(near, p, q).sums(self.isa, wanted, (None, None)))
+                .unwrap_or_else(|| self.sums_in_lanes(wide, p, q, wanted, (Gauge::NONE, Gauge::NONE), (None, None)))
+        };
+        let found = Found {
+            sides: (side(wanted.0, self.p, self.statistics.p), side(wanted.1, self.q, self.statistics.q)),
+            classes: self.p.row.classes(),
+            most: LARGEST_PARTS,
+            of_blocks: &mut parts.iter().map(|part| part.0),
+            sums: &sums,
+        };
+        Apart::of(found, self.isa, self.blocks)
     }
 
     /// The slopes again where they are nearly those of classes that the other row lacks.
@@ -233,7 +263,7 @@ impl<D: Divergence> Call<'_, D> {
         let sums = call.sums(wanted, gauge, (None, None)).sums;
         let (value, slope) = call.value(&sums);
         if wanted.0 || wanted.1 {
-            let kept = Kept { slopes: (None, None), near: &[] };
+            let kept = Kept { slopes: (None, None), parts: &[] };
             call.write_gradients(&gradients, &sums, gauge, value, slope, kept);
         }
         value
@@ -352,7 +382,7 @@ impl<D: Divergence> Call<'_, D> {
             }
         });
         let sums = parts.iter().fold(Sums::default(), |all, part| all.merge(part.0));
-        Passed { sums, near: parts.iter().map(|part| part.1).collect() }
+        Passed { sums, parts }
     }
 
     fn near_block<'b>(&self, near: Near<'b>, p: Distribution<'b>, q: Distribution<'b>) -> NearBlock<'b> {
@@ -368,13 +398,21 @@ impl<D: Divergence> Call<'_, D> {
         gauge: (Gauge, Gauge),
         slopes: Places<'_>,
     ) -> Sums {
+        self.sums_in_lanes(self.wide, p, q, wanted, gauge, slopes)
+    }
+
+    fn sums_in_lanes(
+        &self,
+        wide: bool,
+        p: Distribution<'_>,
+        q: Distribution<'_>,
+        wanted: Sides<bool>,
+        gauge: (Gauge, Gauge),
+        slopes: Places<'_>,
+    ) -> Sums {
         let (divergence, frame) = (self.divergence.terms(), self.statistics.frame);
         let norms = wanted != (false, false);
-        pass_over(
-            self.isa,
-            self.wide,
-            SecondPass { divergence, p, q, frame, gauge, outputs: slopes, rule: None, norms },
-        )
+        pass_over(self.isa, wide, SecondPass { divergence, p, q, frame, gauge, outputs: slopes, rule: None, norms })
     }
 
     /// Writes gradients from slopes, in f32 lanes: of logits, (a − p·Σa) times a number.
@@ -383,7 +421,7 @@ impl<D: Divergence> Call<'_, D> {
         self.blocks.map(self.p.row.classes(), |start, len| {
             let (p, q) = (self.p.block(start, len), self.q.block(start, len));
             let gradients = gradients.block(start, len);
-            let near = self.near.filter(|_| kept.near.get(start / BLOCK).is_some_and(|&near| near));
+            let near = self.near.filter(|_| kept.parts.get(start / BLOCK).is_some_and(|part| part.1));
             if near.is_none() && self.divergence.needs_wide_lanes() {
                 self.write_block_in_wide_lanes(p, q, &gradients, rule, (Gauge::NONE, Gauge::NONE));
                 return;
