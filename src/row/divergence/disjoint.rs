@@ -83,7 +83,6 @@ impl<D: Disjoint> DisjointRows<'_, D> {
         let found = Found {
             sides: (side(wanted.0, self.p, self.frame.p, weights.0), side(wanted.1, self.q, self.frame.q, weights.1)),
             classes: self.p.row.classes(),
-            most: D::LARGEST_PARTS,
             of_blocks: &mut parts.iter().copied(),
             sums: &|start, len, wide| self.sums_of_classes(start, len, isa, wide, wanted, (None, None)),
         };

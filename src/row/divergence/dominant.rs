@@ -24,6 +24,9 @@ const MOST: usize = 16;
 /// Probability from which a class is one of them.
 const SMALLEST_SHARE: f64 = 1.0 / 64.0;
 
+/// What the gradient may be the difference of, relative to itself, squared: some of it has few terms, whose roundings average out less.
+const LARGEST_PARTS: f64 = 4.0;
+
 type Each<T> = SmallVec<[T; MOST]>;
 
 /// A row whose gradient is wanted.
@@ -52,8 +55,6 @@ struct ApartSide {
 pub(crate) struct Found<'a> {
     pub(crate) sides: Sides<Option<Side<'a>>>,
     pub(crate) classes: usize,
-    /// What the gradient may be the difference of, relative to itself, squared.
-    pub(crate) most: f64,
     /// Of each block.
     pub(crate) of_blocks: &'a mut dyn Iterator<Item = Sums>,
     /// Of classes of one block, so many from one on; in the lanes of the blocks, or in f64 lanes.
@@ -63,16 +64,16 @@ pub(crate) struct Found<'a> {
 impl Apart {
     /// `None` where no class dominates a wanted side, or the others and it still cancel.
     pub(crate) fn of(found: Found<'_>, isa: Isa, blocks: &Blocks) -> Option<Self> {
-        let classes = dominant(found.sides, isa);
+        let classes = dominant(found.sides, isa, blocks);
         if classes.is_empty() {
             return None;
         }
-        let Found { sides, most, sums, .. } = found;
+        let Found { sides, sums, .. } = found;
         let each: Each<Sums> = classes.iter().map(|&class| sums(class, 1, true)).collect();
         let others = others(&classes, found);
         let slopes = |slope: fn(&Sums) -> f64| each.iter().map(slope).collect::<Each<f64>>();
         let side = |side: Option<Side<'_>>, slope: fn(&Sums) -> f64, norms: Norms| match side {
-            Some(side) => side.apart(&classes, &slopes(slope), slope(&others), norms, most, isa, blocks).map(Some),
+            Some(side) => side.apart(&classes, &slopes(slope), slope(&others), norms, isa, blocks).map(Some),
             None => Some(None),
         };
         let of_p = side(sides.0, |sums| sums.d_ln_p, others.p_norms)?;
@@ -99,14 +100,16 @@ impl Apart {
 }
 
 /// The classes that dominate one of the sides, in their order.
-fn dominant(sides: Sides<Option<Side<'_>>>, isa: Isa) -> Each<usize> {
+fn dominant(sides: Sides<Option<Side<'_>>>, isa: Isa, blocks: &Blocks) -> Each<usize> {
     let mut classes = Each::new();
     for side in [sides.0, sides.1].into_iter().flatten() {
-        let rate = side.row.inverse_temperature;
-        let mut list = Vec::new();
-        at_least(side.row.row, (side.sum.value(rate) + SMALLEST_SHARE.ln()) / rate, isa, &mut list);
-        list.sort_unstable_by(Class::falling);
-        classes.extend(list.into_iter().map(|class| class.id).take(MOST / 2));
+        let mut found = side.classes_of(SMALLEST_SHARE, isa);
+        let left = side.share_without(&found, isa, blocks);
+        if left < SMALLEST_SHARE {
+            // Those that dominate what is left, too: its roundings are to average out.
+            found = side.classes_of(left * SMALLEST_SHARE, isa);
+        }
+        classes.extend(found);
     }
     classes.sort_unstable();
     classes.dedup();
@@ -137,23 +140,38 @@ fn others(without: &[usize], Found { classes, of_blocks, sums, .. }: Found<'_>) 
 }
 
 impl Side<'_> {
+    /// The most probable classes from a probability on, in their order.
+    fn classes_of(&self, least: f64, isa: Isa) -> Each<usize> {
+        let rate = self.row.inverse_temperature;
+        let mut found = Vec::new();
+        at_least(self.row.row, (self.sum.value(rate) + least.ln()) / rate, isa, &mut found);
+        found.sort_unstable_by(Class::falling);
+        let mut classes: Each<usize> = found.into_iter().map(|class| class.id).take(MOST / 2).collect();
+        classes.sort_unstable();
+        classes
+    }
+
+    /// What classes but these have of the row.
+    fn share_without(&self, classes: &[usize], isa: Isa, blocks: &Blocks) -> f64 {
+        self.row
+            .statistics_without(classes, isa, blocks, &mut false)
+            .relative_to(self.sum, self.row.inverse_temperature)
+    }
+
     /// The gradients of the classes with slopes `a`, given what the others sum to.
-    #[expect(clippy::too_many_arguments, reason = "the sums of a side are two")]
     fn apart(
-        self,
+        &self,
         classes: &[usize],
         a: &[f64],
         of_others: f64,
         norms: Norms,
-        most: f64,
         isa: Isa,
         blocks: &Blocks,
     ) -> Option<ApartSide> {
-        let Side { row, sum, weight } = self;
+        let Side { row, sum, weight } = *self;
         let rate = row.inverse_temperature;
         let p: Each<f64> = classes.iter().map(|&class| (-sum.surprise(row.row.get(class), rate)).exp()).collect();
-        let mut wide = false;
-        let share = row.statistics_without(classes, isa, blocks, &mut wide).relative_to(sum, rate);
+        let share = self.share_without(classes, isa, blocks);
         let slope_sum = a.iter().sum::<f64>() + of_others;
         // The squares of what the gradient is the difference of, and its own.
         let per_weight = slope_sum / weight;
@@ -168,6 +186,6 @@ impl Side<'_> {
             square += gradient * gradient;
             gradients.push(gradient);
         }
-        (most * square >= parts && parts.is_finite()).then_some(ApartSide { slope_sum, gradients })
+        (LARGEST_PARTS * square >= parts && parts.is_finite()).then_some(ApartSide { slope_sum, gradients })
     }
 }

@@ -141,7 +141,6 @@ impl<D: Divergence> Call<'_, D> {
         let found = Found {
             sides: (side(wanted.0, self.p, self.statistics.p), side(wanted.1, self.q, self.statistics.q)),
             classes: self.p.row.classes(),
-            most: LARGEST_PARTS,
             of_blocks: &mut parts.iter().map(|part| part.0),
             sums: &sums,
         };
