@@ -178,7 +178,7 @@ pub(crate) trait Disjoint: Copy + Send + Sync {
     }
 
     /// How many times the gradient of a side its parts may be, squared: by as much the roundings of slopes grow.
-    const LARGEST_PARTS: f64 = 16.0;
+    const LARGEST_PARTS: f64 = 9.0;
 
     /// What the p and q of a [`DisjointPair`] are to be multiplied by, which costs nothing there.
     fn weights(self) -> (f64, f64) {

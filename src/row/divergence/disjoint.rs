@@ -48,20 +48,9 @@ impl<D: Disjoint> DisjointRows<'_, D> {
     pub(crate) fn sums(self, isa: Isa, blocks: &Blocks, slopes: Places<'_>) -> Partials<Sums> {
         let wanted = (slopes.0.is_some(), slopes.1.is_some());
         blocks.map(self.p.row.classes(), |start, len| {
-            self.sums_of_classes(start, len, isa, self.wide, wanted, block_of(slopes, start, len))
+            sums_of_block(self.block(start, len), len, isa, self.wide, wanted, block_of(slopes, start, len))
+                .unwrap_or_default()
         })
-    }
-
-    fn sums_of_classes(
-        self,
-        start: usize,
-        len: usize,
-        isa: Isa,
-        wide: bool,
-        wanted: Sides<bool>,
-        slopes: Places<'_>,
-    ) -> Sums {
-        sums_of_block(self.block(start, len), len, isa, wide, wanted, slopes).unwrap_or_default()
     }
 
     /// Sums of slopes as [`DisjointRows::write`] takes them: a − p·Σa is a − wp·(Σa/w).
@@ -84,7 +73,7 @@ impl<D: Disjoint> DisjointRows<'_, D> {
             sides: (side(wanted.0, self.p, self.frame.p, weights.0), side(wanted.1, self.q, self.frame.q, weights.1)),
             classes: self.p.row.classes(),
             of_blocks: &mut parts.iter().copied(),
-            sums: &|start, len, wide| self.sums_of_classes(start, len, isa, wide, wanted, (None, None)),
+            sums: &|start, len, wide| sums_of_block(self.block(start, len), len, isa, wide, wanted, (None, None)),
         };
         Apart::of(found, isa, blocks)
     }

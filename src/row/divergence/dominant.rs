@@ -57,8 +57,8 @@ pub(crate) struct Found<'a> {
     pub(crate) classes: usize,
     /// Of each block.
     pub(crate) of_blocks: &'a mut dyn Iterator<Item = Sums>,
-    /// Of classes of one block, so many from one on; in the lanes of the blocks, or in f64 lanes.
-    pub(crate) sums: &'a dyn Fn(usize, usize, bool) -> Sums,
+    /// Of classes of one block, so many from one on; in the lanes of the blocks, or in f64 lanes; `None` where these do not take them.
+    pub(crate) sums: &'a dyn Fn(usize, usize, bool) -> Option<Sums>,
 }
 
 impl Apart {
@@ -69,8 +69,8 @@ impl Apart {
             return None;
         }
         let Found { sides, sums, .. } = found;
-        let each: Each<Sums> = classes.iter().map(|&class| sums(class, 1, true)).collect();
-        let others = others(&classes, found);
+        let each: Each<Sums> = classes.iter().map(|&class| sums(class, 1, true)).collect::<Option<_>>()?;
+        let others = others(&classes, found)?;
         let slopes = |slope: fn(&Sums) -> f64| each.iter().map(slope).collect::<Each<f64>>();
         let side = |side: Option<Side<'_>>, slope: fn(&Sums) -> f64, norms: Norms| match side {
             Some(side) => side.apart(&classes, &slopes(slope), slope(&others), norms, isa, blocks).map(Some),
@@ -117,7 +117,7 @@ fn dominant(sides: Sides<Option<Side<'_>>>, isa: Isa, blocks: &Blocks) -> Each<u
 }
 
 /// The sums of all classes but these.
-fn others(without: &[usize], Found { classes, of_blocks, sums, .. }: Found<'_>) -> Sums {
+fn others(without: &[usize], Found { classes, of_blocks, sums, .. }: Found<'_>) -> Option<Sums> {
     let mut all = Sums::default();
     for (index, block) in of_blocks.enumerate() {
         let block_start = index * BLOCK;
@@ -131,12 +131,12 @@ fn others(without: &[usize], Found { classes, of_blocks, sums, .. }: Found<'_>) 
         let mut start = block_start;
         for &class in without[from..to].iter().chain([&end]) {
             if start < class {
-                all = all.merge(sums(start, class - start, false));
+                all = all.merge(sums(start, class - start, false)?);
             }
             start = class + 1;
         }
     }
-    all
+    Some(all)
 }
 
 impl Side<'_> {

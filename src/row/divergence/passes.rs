@@ -135,8 +135,9 @@ impl<D: Divergence> Call<'_, D> {
         let sums = |start: usize, len: usize, wide: bool| {
             let (p, q) = (self.p.block(start, len), self.q.block(start, len));
             let near = self.near.filter(|_| !wide && parts.get(start / BLOCK).is_some_and(|part| part.1));
-            near.and_then(|near| self.near_block(near, p, q).sums(self.isa, wanted, (None, None)))
-                .unwrap_or_else(|| self.sums_in_lanes(wide, p, q, wanted, (Gauge::NONE, Gauge::NONE), (None, None)))
+            let near = near.and_then(|near| self.near_block(near, p, q).sums(self.isa, wanted, (None, None)));
+            let none = (Gauge::NONE, Gauge::NONE);
+            Some(near.unwrap_or_else(|| self.sums_in_lanes(wide, p, q, wanted, none, (None, None))))
         };
         let found = Found {
             sides: (side(wanted.0, self.p, self.statistics.p), side(wanted.1, self.q, self.statistics.q)),
