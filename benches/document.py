@@ -180,6 +180,7 @@ BLOCKS: dict[str, Callable[[Runs], Any]] = {
     "libraries": lambda found: report.in_markdown(report.libraries(found["shapes"], DTYPES), 2),
     "close": close_table,
     "instructions": with_sources("instructions", report.instructions, 1),
+    "instructions-rows": with_sources("instructions_rows", report.instructions, 1),
     "model": model,
     "small": with_sources("small", report.small_calls, 3),
     "autograd": with_sources("autograd", report.autograd, 3),

@@ -1,12 +1,15 @@
 """Instructions for eight classes, counted by callgrind: the same on every machine, however busy.
 
     python benches/instructions.py                         every job: some minutes
+    python benches/instructions.py --run rows              other kinds of rows
     python benches/instructions.py --save                  kept, as documents show it
     python benches/instructions.py --jobs kl,compare --dtypes float32
 
 Valgrind knows no AVX-512, so that what is counted is AVX2, with one thread: the difference of a
 call with `MANY` rows and one with `FEW`, by which what a call costs beside falls out. `far` rows
-are independent, a `close` one is the other and a little noise.
+are independent, a `close` one is the other and a little noise. `offset` rows are independent, and
+one has 30 added to all its logits; of `dominated` rows, which differ by more noise, a few classes
+have most.
 """
 
 from __future__ import annotations
@@ -30,7 +33,12 @@ from jobs import FAMILY, JOBS, Inputs, ours
 
 CLASSES = 65_536
 FEW, MANY = 1, 4
-NOISE = {"far": None, "close": 0.1}
+ROWS: dict[str, dict[str, Any]] = {
+    "far": {"noise": None},
+    "close": {"noise": 0.1},
+    "offset": {"noise": None, "offset": 30.0},
+    "dominated": {"noise": 1.0, "tops": 4},
+}
 KEYS = [
     "kl",
     "kl+grad",
@@ -41,30 +49,41 @@ KEYS = [
     "compare",
     *(job.key for job in FAMILY),
 ]
-DTYPES = "float32,float16,bfloat16,float64"
+RUNS = {
+    "dtypes": ("instructions", "float32,float16,bfloat16,float64", "far,close"),
+    "rows": ("instructions_rows", "float32", "far,offset,dominated"),
+}
+"""The name of what is kept, dtypes and rows."""
+PROTOCOLS = {
+    "dtypes": "; close: q = p + 0.1·N(0, 1).",
+    "rows": "; offset: 30 added to q; dominated: q = p + N(0, 1), 1 to 4 classes 8 to 22 higher.",
+}
 
 
 def main() -> None:
     """Count, print, and save if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", default=",".join(dict.fromkeys(KEYS)))
-    parser.add_argument("--dtypes", default=DTYPES)
-    parser.add_argument("--rows", default=",".join(NOISE))
+    parser.add_argument("--run", choices=RUNS, default="dtypes")
+    parser.add_argument("--dtypes")
+    parser.add_argument("--rows")
     parser.add_argument("--classes", type=int, default=CLASSES)
     parser.add_argument("--save", action="store_true", help="keep the run under benches/results")
     parser.add_argument("--counted", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    name, dtypes, rows = RUNS[options.run]
+    options.dtypes, options.rows = options.dtypes or dtypes, options.rows or rows
     if options.counted:
         count_here(options)
         return
-    command = "python benches/instructions.py"
+    command = "python benches/instructions.py" + (" --run rows" if options.run == "rows" else "")
     results = counted(options)
-    protocol = f"Rows of {options.classes:,} classes, logits N(0, 3²); close: q = p + 0.1·N(0, 1)."
+    protocol = f"Rows of {options.classes:,} classes, logits N(0, 3²)" + PROTOCOLS[options.run]
     header = runs.header(command, isa="avx2", threads=1, versions={}, protocol=protocol)
     run = {"header": header, "results": results}
     print("\n".join(report.in_markdown(report.instructions(run), 1)))
     if options.save:
-        print(f"saved in {runs.save('instructions', run)}", file=sys.stderr)
+        print(f"saved in {runs.save(name, run)}", file=sys.stderr)
 
 
 def counted(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -112,7 +131,7 @@ def count_here(options: argparse.Namespace) -> None:
     gc.disable()
     for dtype in options.dtypes.split(","):
         for rows in options.rows.split(","):
-            whole = Inputs.make(MANY, options.classes, dtype, NOISE[rows])
+            whole = Inputs.make(MANY, options.classes, dtype, **ROWS[rows])
             batches = {"few": whole.first(FEW), "many": whole}
             for key in options.jobs.split(","):
                 for name, inputs in batches.items():

@@ -164,13 +164,29 @@ class Inputs:
     """Where gradients go; its pages are there."""
 
     @classmethod
-    def make(cls, rows: int, classes: int, dtype: str, noise: float | None) -> Inputs:
-        """Make the inputs of a shape: the same ones in every run."""
+    def make(
+        cls,
+        rows: int,
+        classes: int,
+        dtype: str,
+        noise: float | None,
+        *,
+        offset: float = 0.0,
+        tops: int = 0,
+    ) -> Inputs:
+        """Make the inputs of a shape: the same ones in every run.
+
+        `offset` is added to the logits of q. Of some classes, one in the first row and one more in
+        each of the next up to `tops`, logits are 8 to 22 higher, as in rows of a language model.
+        """
         rng = np.random.default_rng([rows, classes])
         p, normal = (rng.standard_normal((rows, classes)) for _ in range(2))
         p *= 3
+        for row in range(rows if tops else 0):
+            some = rng.choice(classes, 1 + row % tops, replace=False)
+            p[row, some] += rng.uniform(8, 22, size=len(some))
         normal *= 3 if noise is None else noise
-        q = normal if noise is None else p + normal
+        q = (normal if noise is None else p + normal) + offset
         p, q = p.astype(DTYPES[dtype]), q.astype(DTYPES[dtype])
         labels = rng.integers(classes, size=rows)
         return cls(dtype, p, q, labels, np.full_like(q, 0))
