@@ -48,6 +48,9 @@ impl<T> std::ops::Deref for Partials<T> {
 }
 
 impl Blocks {
+    #[cfg(test)]
+    pub(crate) const OF_ONE_THREAD: Self = Blocks { workers: None };
+
     /// `block(start, len)` for all blocks of a row of at least one class; the results in order.
     pub(crate) fn map<T: Send>(&self, classes: usize, block: impl Fn(usize, usize) -> T + Sync) -> Partials<T> {
         if classes <= BLOCK {

@@ -325,3 +325,68 @@ impl<D: Divergence> Task<'_, D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::divergence::{Kind, Visitor};
+    use crate::rows::{Row, RowMut};
+
+    /// Rows of which few classes have nearly all, the second with another offset and more or less alike.
+    fn rows(noise: f32) -> [Vec<f32>; 2] {
+        let noise_of = |class: usize| noise * (((class * 7919 + 13) % 1013) as f32 / 253.0 - 2.0);
+        let mut p: Vec<f32> = (0..6000).map(|class| ((class * 613) % 1009) as f32 / 126.0 - 4.0).collect();
+        (p[4090], p[4099]) = (19.0, 15.0);
+        let q = p.iter().enumerate().map(|(class, x)| x + noise_of(class) + 30.0).collect();
+        [p, q]
+    }
+
+    struct StaysInNarrowLanes<'a> {
+        p: &'a [f32],
+        q: &'a [f32],
+        isa: Isa,
+    }
+
+    impl Visitor for StaysInNarrowLanes<'_> {
+        type Output = bool;
+
+        fn visit<D: Divergence>(self, divergence: D) -> bool {
+            let [p, q] = [self.p, self.q].map(|row| Distribution::new(Row::from(row), Space::Logits, 1.0));
+            let mut outputs = [vec![0.0_f32; self.p.len()], vec![0.0_f32; self.p.len()]];
+            let [of_p, of_q] = outputs.each_mut().map(|out| Some(RowMut::from(&mut out[..])));
+            let task = Task {
+                divergence,
+                p,
+                q,
+                isa: self.isa,
+                blocks: &Blocks::OF_ONE_THREAD,
+                gradients: RowGradients { scale: 1.0, p: of_p, q: of_q },
+                one_rate: true,
+                narrow: true,
+                plain_wide: false,
+                known: &Known::default(),
+            };
+            WAYS.into_iter()
+                .map(|way| task.attempt(way, false, divergence.needs_wide_lanes()))
+                .take_while(|outcome| {
+                    !matches!(outcome, Outcome::NeedsWideLanes | Outcome::Value { needs_wide_lanes: true, .. })
+                })
+                .any(|outcome| matches!(outcome, Outcome::Done(_)))
+        }
+    }
+
+    #[test]
+    fn rows_that_few_classes_dominate_stay_in_f32_lanes() {
+        for isa in Isa::available().filter(|isa| isa.name() != "portable") {
+            for noise in [0.2, 0.8, 4.0] {
+                let [p, q] = rows(noise);
+                for name in ["kl", "jeffreys", "jensen_shannon", "total_variation", "squared_hellinger"] {
+                    let stays = StaysInNarrowLanes { p: &p, q: &q, isa };
+                    assert!(Kind::new(name, 0.5).unwrap().visit(stays).unwrap(), "{name} {noise} {}", isa.name());
+                }
+            }
+        }
+    }
+}
