@@ -11,6 +11,7 @@ use crate::element::{Dtype, Element};
 use crate::row::runs::{Step, sums};
 use crate::rows::{Block, Row};
 use crate::simd::{Isa, LaneKernel, Lanes, Scalar};
+use smallvec::SmallVec;
 
 /// A class of a row, with its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,6 +56,21 @@ pub(super) fn kth_logit(row: Row<'_>, k: usize, isa: Isa) -> f64 {
 pub(super) fn at_least(row: Row<'_>, lowest: f64, isa: Isa, found: &mut Vec<Class>) {
     let wide = row.dtype() == Dtype::F64;
     isa.run_lanes(wide, AtLeast { row, lowest, found });
+}
+
+/// At most so many of the most probable classes with a finite logit of at least `lowest`, in the order of classes.
+pub(super) fn most_probable(row: Row<'_>, lowest: f64, most: usize, isa: Isa) -> SmallVec<[usize; 8]> {
+    let mut found = CLASSES.take();
+    found.clear();
+    at_least(row, lowest, isa, &mut found);
+    if most < found.len() {
+        found.select_nth_unstable_by(most, Class::falling);
+        found.truncate(most);
+    }
+    let mut classes: SmallVec<_> = found.iter().map(|class| class.id).collect();
+    classes.sort_unstable();
+    CLASSES.set(found);
+    classes
 }
 
 thread_local! {

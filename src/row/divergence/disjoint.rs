@@ -6,7 +6,7 @@
 use crate::divergence::{Disjoint, DisjointFacts, DisjointPair, DisjointView};
 use crate::row::distribution::scan::lowest_narrow_logit;
 use crate::row::distribution::{Distribution, LogSumExp};
-use crate::row::divergence::dominant::{Apart, Found, Side};
+use crate::row::divergence::dominant::{Apart, OF_P, OF_Q, Side, apart};
 use crate::row::divergence::kept_slopes::{Centering, Places, SideSlopes, Sides, WriteGradients, block_of};
 use crate::row::divergence::second_pass::Sums;
 use crate::row::divergence::slope_sums::{Formula, SUMS, Summed, Terms, in_units, sums_of_block};
@@ -59,23 +59,28 @@ impl<D: Disjoint> DisjointRows<'_, D> {
         Sums { d_ln_p: sums.d_ln_p / weights.0, d_ln_q: sums.d_ln_q / weights.1, ..sums }
     }
 
-    /// The classes that dominate the wanted sides, where f32 lanes then do for the others; given the sums of blocks.
-    pub(crate) fn apart(self, wanted: Sides<bool>, parts: &Partials<Sums>, isa: Isa, blocks: &Blocks) -> Option<Apart> {
-        if self.wide {
-            return None;
-        }
-        let side = |wanted: bool, row, frame: SideFrame, weight| {
+    /// The dominant classes of the wanted sides whose gradients cancel; `None` where f32 lanes do not do for the others. Given the sums of
+    /// all classes, and of blocks.
+    pub(crate) fn apart(
+        self,
+        wanted: Sides<bool>,
+        all: &Sums,
+        parts: &Partials<Sums>,
+        isa: Isa,
+        blocks: &Blocks,
+    ) -> Option<Sides<Option<Apart>>> {
+        let of_block = |block: usize| parts.get(block).copied().unwrap_or_default();
+        let sums = |start: usize, len: usize, wide: bool| {
+            sums_of_block(self.block(start, len), len, isa, wide, wanted, (None, None))
+        };
+        let (of_block, sums) = (&of_block, &sums);
+        let side = |row, frame: SideFrame, weight, slopes| {
             let sum = LogSumExp { largest: frame.reference, rest: frame.ln_sum.exp_m1() };
-            wanted.then_some(Side { row, sum, weight })
+            Side { row, sum, weight, slopes, of_block, sums }
         };
         let weights = self.divergence.weights();
-        let found = Found {
-            sides: (side(wanted.0, self.p, self.frame.p, weights.0), side(wanted.1, self.q, self.frame.q, weights.1)),
-            classes: self.p.row.classes(),
-            of_blocks: &mut parts.iter().copied(),
-            sums: &|start, len, wide| sums_of_block(self.block(start, len), len, isa, wide, wanted, (None, None)),
-        };
-        Apart::of(found, isa, blocks)
+        let sides = (side(self.p, self.frame.p, weights.0, OF_P), side(self.q, self.frame.q, weights.1, OF_Q));
+        apart(wanted, sides, all, D::LARGEST_PARTS, isa, blocks)
     }
 
     /// Writes the gradients, from the slopes that were kept; `centering` is of p and of q.

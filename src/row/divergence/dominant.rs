@@ -6,186 +6,183 @@
 //! Σⱼ (aᵢpⱼ − pᵢaⱼ) + aᵢ·P − pᵢ·A,
 //!
 //! j over the dominant classes, with A and P what the others sum to of a and p: small numbers that f32 lanes find with all their
-//! digits, as they do aᵢ − pᵢ·Σa of the others, where aᵢ is no larger than that.
+//! digits, as they do aᵢ − pᵢ·Σa of the others, where aᵢ is no larger than that. But the roundings of logits that are nearly equal
+//! are, too, and do not average out in A and P: where the others are so, or the last two terms cancel, both are summed in f64 lanes.
 
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::divergence::kept_slopes::Sides;
 use crate::row::divergence::second_pass::{Norms, Sums};
 use crate::row::gradients::RowGradients;
-use crate::row::top_k::{Class, at_least};
+use crate::row::top_k::most_probable;
 use crate::rows::BLOCK;
 use crate::simd::Isa;
 use crate::threads::Blocks;
 use smallvec::SmallVec;
 
 /// How many there are at most.
-const MOST: usize = 16;
+const MOST: usize = 8;
 
 /// Probability from which a class is one of them.
 const SMALLEST_SHARE: f64 = 1.0 / 64.0;
 
-/// What the gradient may be the difference of, relative to itself, squared: some of it has few terms, whose roundings average out less.
+/// What the gradients of the other classes may be the difference of, relative to all, squared.
 const LARGEST_PARTS: f64 = 4.0;
 
-type Each<T> = SmallVec<[T; MOST]>;
+/// What sums of f32 lanes may be in a gradient, relative to it, squared.
+const LARGEST_NARROW_PARTS: f64 = 1.5;
 
-/// A row whose gradient is wanted.
+/// What the sum of all probabilities may be off by, which p and a are parts of.
+const LARGEST_LOSS: f64 = 2e-7;
+
+/// What of the largest of the other probabilities their mean, each as often as it is probable, is at most where they differ enough: of
+/// logits N(0, ½²) it is a quarter.
+const LARGEST_MEAN: f64 = 0.25;
+
+/// One side of two rows whose slopes were summed in f32 lanes.
 #[derive(Clone, Copy)]
 pub(crate) struct Side<'a> {
     pub(crate) row: Distribution<'a>,
     pub(crate) sum: LogSumExp,
     /// What multiplies its probabilities in norms.
     pub(crate) weight: f64,
+    /// Its sum of slopes, with the norms.
+    pub(crate) slopes: fn(&Sums) -> (f64, Norms),
+    /// The sums of a block.
+    pub(crate) of_block: &'a (dyn Fn(usize) -> Sums + Sync),
+    /// Of classes of one block, so many from one on: in its lanes, or in f64 lanes; `None` where these do not take them.
+    pub(crate) sums: &'a (dyn Fn(usize, usize, bool) -> Option<Sums> + Sync),
 }
 
-/// What is found of the dominant classes, apart from the others.
+/// The gradients of the dominant classes.
 pub(crate) struct Apart {
-    classes: Each<usize>,
-    sides: Sides<Option<ApartSide>>,
-}
-
-struct ApartSide {
-    /// Σa.
+    classes: SmallVec<[usize; MOST]>,
+    /// Before they are multiplied.
+    gradients: SmallVec<[f64; MOST]>,
+    /// Σa of all classes.
     slope_sum: f64,
-    /// Gradients, before they are multiplied.
-    gradients: Each<f64>,
-}
-
-/// Two rows of so many classes, with what is summed of them.
-pub(crate) struct Found<'a> {
-    pub(crate) sides: Sides<Option<Side<'a>>>,
-    pub(crate) classes: usize,
-    /// Of each block.
-    pub(crate) of_blocks: &'a mut dyn Iterator<Item = Sums>,
-    /// Of classes of one block, so many from one on; in the lanes of the blocks, or in f64 lanes; `None` where these do not take them.
-    pub(crate) sums: &'a dyn Fn(usize, usize, bool) -> Option<Sums>,
-}
-
-impl Apart {
-    /// `None` where no class dominates a wanted side, or the others and it still cancel.
-    pub(crate) fn of(found: Found<'_>, isa: Isa, blocks: &Blocks) -> Option<Self> {
-        let classes = dominant(found.sides, isa, blocks);
-        if classes.is_empty() {
-            return None;
-        }
-        let Found { sides, sums, .. } = found;
-        let each: Each<Sums> = classes.iter().map(|&class| sums(class, 1, true)).collect::<Option<_>>()?;
-        let others = others(&classes, found)?;
-        let slopes = |slope: fn(&Sums) -> f64| each.iter().map(slope).collect::<Each<f64>>();
-        let side = |side: Option<Side<'_>>, slope: fn(&Sums) -> f64, norms: Norms| match side {
-            Some(side) => side.apart(&classes, &slopes(slope), slope(&others), norms, isa, blocks).map(Some),
-            None => Some(None),
-        };
-        let of_p = side(sides.0, |sums| sums.d_ln_p, others.p_norms)?;
-        let of_q = side(sides.1, |sums| sums.d_ln_q, others.q_norms)?;
-        Some(Apart { classes, sides: (of_p, of_q) })
-    }
-
-    /// With these sums of slopes.
-    pub(crate) fn slope_sums(&self, sums: Sums) -> Sums {
-        let sum = |side: &Option<ApartSide>, sum: f64| side.as_ref().map_or(sum, |side| side.slope_sum);
-        Sums { d_ln_p: sum(&self.sides.0, sums.d_ln_p), d_ln_q: sum(&self.sides.1, sums.d_ln_q), ..sums }
-    }
-
-    /// Writes the gradients of the dominant classes, times a number.
-    pub(crate) fn write(&self, gradients: &RowGradients<'_>, scale: f64) {
-        for (side, out) in [(&self.sides.0, gradients.p), (&self.sides.1, gradients.q)] {
-            if let (Some(side), Some(out)) = (side, out) {
-                for (&class, gradient) in self.classes.iter().zip(&side.gradients) {
-                    out.set(class, gradient * scale);
-                }
-            }
-        }
-    }
-}
-
-/// The classes that dominate one of the sides, in their order.
-fn dominant(sides: Sides<Option<Side<'_>>>, isa: Isa, blocks: &Blocks) -> Each<usize> {
-    let mut classes = Each::new();
-    for side in [sides.0, sides.1].into_iter().flatten() {
-        let mut found = side.classes_of(SMALLEST_SHARE, isa);
-        let left = side.share_without(&found, isa, blocks);
-        if left < SMALLEST_SHARE {
-            // Those that dominate what is left, too: its roundings are to average out.
-            found = side.classes_of(left * SMALLEST_SHARE, isa);
-        }
-        classes.extend(found);
-    }
-    classes.sort_unstable();
-    classes.dedup();
-    classes
-}
-
-/// The sums of all classes but these.
-fn others(without: &[usize], Found { classes, of_blocks, sums, .. }: Found<'_>) -> Option<Sums> {
-    let mut all = Sums::default();
-    for (index, block) in of_blocks.enumerate() {
-        let block_start = index * BLOCK;
-        let end = classes.min(block_start + BLOCK);
-        let from = without.partition_point(|&class| class < block_start);
-        let to = without.partition_point(|&class| class < end);
-        if from == to {
-            all = all.merge(block);
-            continue;
-        }
-        let mut start = block_start;
-        for &class in without[from..to].iter().chain([&end]) {
-            if start < class {
-                all = all.merge(sums(start, class - start, false)?);
-            }
-            start = class + 1;
-        }
-    }
-    Some(all)
 }
 
 impl Side<'_> {
-    /// The most probable classes from a probability on, in their order.
-    fn classes_of(&self, least: f64, isa: Isa) -> Each<usize> {
-        let rate = self.row.inverse_temperature;
-        let mut found = Vec::new();
-        at_least(self.row.row, (self.sum.value(rate) + least.ln()) / rate, isa, &mut found);
-        found.sort_unstable_by(Class::falling);
-        let mut classes: Each<usize> = found.into_iter().map(|class| class.id).take(MOST / 2).collect();
-        classes.sort_unstable();
-        classes
-    }
-
-    /// What classes but these have of the row.
-    fn share_without(&self, classes: &[usize], isa: Isa, blocks: &Blocks) -> f64 {
-        self.row
-            .statistics_without(classes, isa, blocks, &mut false)
-            .relative_to(self.sum, self.row.inverse_temperature)
-    }
-
-    /// The gradients of the classes with slopes `a`, given what the others sum to.
-    fn apart(
-        &self,
-        classes: &[usize],
-        a: &[f64],
-        of_others: f64,
-        norms: Norms,
-        isa: Isa,
-        blocks: &Blocks,
-    ) -> Option<ApartSide> {
-        let Side { row, sum, weight } = *self;
-        let rate = row.inverse_temperature;
-        let p: Each<f64> = classes.iter().map(|&class| (-sum.surprise(row.row.get(class), rate)).exp()).collect();
-        let share = self.share_without(classes, isa, blocks);
-        let slope_sum = a.iter().sum::<f64>() + of_others;
-        // The squares of what the gradient is the difference of, and its own.
-        let per_weight = slope_sum / weight;
-        let mut parts = norms.slopes + per_weight * per_weight * norms.probabilities;
-        let mut square = parts - 2.0 * per_weight * norms.cross;
-        let mut gradients = Each::new();
-        for (a_i, p_i) in a.iter().zip(&p) {
-            let among: f64 = a.iter().zip(&p).map(|(a_j, p_j)| a_i * p_j - p_i * a_j).sum();
-            let (first, second) = (a_i * share, p_i * of_others);
-            let gradient = among + (first - second);
-            parts += first * first + second * second;
-            square += gradient * gradient;
-            gradients.push(gradient);
+    /// `None` where no class does, or the gradients of the others are too small beside what they are the difference of.
+    fn apart(self, isa: Isa, blocks: &Blocks) -> Option<Apart> {
+        let classes = self.dominant(isa, blocks);
+        if classes.is_empty() {
+            return None;
         }
-        (LARGEST_PARTS * square >= parts && parts.is_finite()).then_some(ApartSide { slope_sum, gradients })
+        let rate = self.row.inverse_temperature;
+        let slope = |&class: &usize| Some((self.slopes)(&(self.sums)(class, 1, true)?).0);
+        let a: SmallVec<[f64; MOST]> = classes.iter().map(slope).collect::<Option<_>>()?;
+        let p = classes.iter().map(|&class| (-self.sum.surprise(self.row.row.get(class), rate)).exp());
+        let p: SmallVec<[f64; MOST]> = p.collect();
+        let of_dominant: f64 = a.iter().sum();
+        let among = |i: usize| -> f64 { a.iter().zip(&p).map(|(a_j, p_j)| a[i] * p_j - p[i] * a_j).sum() };
+        for wide in [false, true] {
+            let (of_others, norms) = (self.slopes)(&self.others(&classes, wide, blocks)?);
+            let left = self.without(&classes, wide, isa, blocks);
+            let share = left.relative_to(self.sum, rate);
+            let largest = (-self.sum.surprise(left.largest, rate)).exp();
+            let are_alike = norms.probabilities > LARGEST_MEAN * self.weight * self.weight * largest * share;
+            // Beside a class that has nearly all of a row, f32 lanes may have lost some of others that are alike.
+            let total = p.iter().sum::<f64>() + share;
+            if (total - 1.0).abs() > LARGEST_LOSS {
+                return None;
+            }
+            let slope_sum = (of_dominant + of_others) / total;
+            let (parts, mut square) = norms.squares(slope_sum / self.weight);
+            let mut narrow_parts = 0.0;
+            let mut gradients = SmallVec::new();
+            for i in 0..classes.len() {
+                let (first, second) = (a[i] * share, p[i] * of_others);
+                let gradient = (among(i) + (first - second)) / (total * total);
+                square += gradient * gradient;
+                narrow_parts += (first.abs() + second.abs()).powi(2);
+                gradients.push(gradient);
+            }
+            if wide || (!are_alike && narrow_parts <= LARGEST_NARROW_PARTS * square) {
+                let good = LARGEST_PARTS * square >= parts && parts.is_finite();
+                return good.then_some(Apart { classes, gradients, slope_sum });
+            }
+        }
+        None
+    }
+
+    /// The classes that dominate the row, and, where these have nearly all of it, those that dominate the others: of few classes roundings
+    /// do not average out.
+    fn dominant(&self, isa: Isa, blocks: &Blocks) -> SmallVec<[usize; MOST]> {
+        let rate = self.row.inverse_temperature;
+        let from = |least: f64| most_probable(self.row.row, (self.sum.value(rate) + least.ln()) / rate, MOST, isa);
+        let classes = from(SMALLEST_SHARE);
+        let left = self.without(&classes, false, isa, blocks).relative_to(self.sum, rate);
+        if 0.0 < left && left < SMALLEST_SHARE { from(left * SMALLEST_SHARE) } else { classes }
+    }
+
+    /// The log-sum-exp of all classes but these.
+    fn without(&self, classes: &[usize], wide: bool, isa: Isa, blocks: &Blocks) -> LogSumExp {
+        let mut wide = wide;
+        self.row.statistics_without(classes, isa, blocks, &mut wide)
+    }
+
+    /// The sums of all classes but these.
+    fn others(&self, without: &[usize], wide: bool, blocks: &Blocks) -> Option<Sums> {
+        let parts = blocks.map(self.row.row.classes(), |block_start, len| {
+            let end = block_start + len;
+            let from = without.partition_point(|&class| class < block_start);
+            let to = without.partition_point(|&class| class < end);
+            if from == to && !wide {
+                return Some((self.of_block)(block_start / BLOCK));
+            }
+            let mut start = block_start;
+            let mut all = Sums::default();
+            for &class in without[from..to].iter().chain([&end]) {
+                if start < class {
+                    all = all.merge((self.sums)(start, class - start, wide)?);
+                }
+                start = class + 1;
+            }
+            Some(all)
+        });
+        parts.iter().try_fold(Sums::default(), |all, &part| Some(all.merge(part?)))
+    }
+}
+
+/// The slopes of p, and of q.
+pub(crate) const OF_P: fn(&Sums) -> (f64, Norms) = |sums| (sums.d_ln_p, sums.p_norms);
+pub(crate) const OF_Q: fn(&Sums) -> (f64, Norms) = |sums| (sums.d_ln_q, sums.q_norms);
+
+/// Those of the wanted sides whose gradients are less than what they are the difference of by more than `most`, squared, given the sums
+/// of all classes; `None` where one of them cannot be apart.
+pub(crate) fn apart(
+    wanted: Sides<bool>,
+    sides: Sides<Side<'_>>,
+    sums: &Sums,
+    most: f64,
+    isa: Isa,
+    blocks: &Blocks,
+) -> Option<Sides<Option<Apart>>> {
+    let of_side = |wanted: bool, side: Side<'_>| {
+        let (slope_sum, norms) = (side.slopes)(sums);
+        if wanted && norms.cancel(slope_sum / side.weight, most) {
+            side.apart(isa, blocks).map(Some)
+        } else {
+            Some(None)
+        }
+    };
+    Some((of_side(wanted.0, sides.0)?, of_side(wanted.1, sides.1)?))
+}
+
+/// The sums of all classes with these sums of slopes.
+pub(crate) fn with_slope_sums(sums: Sums, apart: &Sides<Option<Apart>>) -> Sums {
+    let sum = |side: &Option<Apart>, sum: f64| side.as_ref().map_or(sum, |side| side.slope_sum);
+    Sums { d_ln_p: sum(&apart.0, sums.d_ln_p), d_ln_q: sum(&apart.1, sums.d_ln_q), ..sums }
+}
+
+/// Writes the gradients of the dominant classes, times a number.
+pub(crate) fn write_apart(apart: &Sides<Option<Apart>>, gradients: &RowGradients<'_>, scale: f64) {
+    for (apart, out) in [(&apart.0, gradients.p), (&apart.1, gradients.q)] {
+        if let (Some(apart), Some(out)) = (apart, out) {
+            for (&class, gradient) in apart.classes.iter().zip(&apart.gradients) {
+                out.set(class, gradient * scale);
+            }
+        }
     }
 }

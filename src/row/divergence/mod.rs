@@ -31,6 +31,7 @@ pub(crate) use any::AnyDivergence;
 use crate::divergence::{Disjoint, Divergence, Outer};
 use crate::row::distribution::{Distribution, Space};
 use crate::row::divergence::disjoint::DisjointRows;
+use crate::row::divergence::dominant::{with_slope_sums, write_apart};
 use crate::row::divergence::first_pass::{NoStatistics, Statistics};
 use crate::row::divergence::kept_slopes::{Centering, has_slopes, with_slopes};
 use crate::row::divergence::passes::{Call, Near};
@@ -248,13 +249,13 @@ impl<D: Divergence> Task<'_, D> {
             let Some(Outer { value, slope }) = divergence.finish(sums.value) else {
                 return Outcome::Nothing;
             };
-            let mut apart = None;
+            let mut apart = (None, None);
             if rows.over_weights(sums).cancel(wanted, rows.largest_parts()) {
-                apart = rows.apart(wanted, &parts, isa, blocks);
-                let Some(apart) = &apart else {
-                    return Outcome::Value { value, needs_wide_lanes: true };
-                };
-                sums = apart.slope_sums(sums);
+                match rows.apart(wanted, &sums, &parts, isa, blocks) {
+                    Some(found) if !wide => apart = found,
+                    _ => return Outcome::Value { value, needs_wide_lanes: true },
+                }
+                sums = with_slope_sums(sums, &apart);
             }
             if wanted != (false, false) {
                 let sums = rows.over_weights(sums);
@@ -262,9 +263,7 @@ impl<D: Divergence> Task<'_, D> {
                 let centering = |slope_sum| Centering { scale, slope_sum };
                 let centering = (centering(sums.d_ln_p), centering(sums.d_ln_q));
                 rows.write(isa, blocks, &self.gradients, slopes, centering);
-                if let Some(apart) = apart {
-                    apart.write(&self.gradients, scale);
-                }
+                write_apart(&apart, &self.gradients, scale);
             }
             if keeps { Outcome::Done(value) } else { Outcome::Value { value, needs_wide_lanes: false } }
         })

@@ -5,7 +5,7 @@ use crate::element::Dtype;
 use crate::row::distribution::scan::first_at;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::Outcome;
-use crate::row::divergence::dominant::{Apart, Found, Side};
+use crate::row::divergence::dominant::{Apart, OF_P, OF_Q, Side, apart, with_slope_sums, write_apart};
 use crate::row::divergence::first_pass::Statistics;
 use crate::row::divergence::gradient_writer::{Rule, SideRule};
 use crate::row::divergence::kept_slopes::{
@@ -110,28 +110,29 @@ impl<D: Divergence> Call<'_, D> {
             value = self.rescaled(RowGradients { p: None, q: None, ..gradients });
         }
         if wanted.0 || wanted.1 {
-            let mut apart = None;
-            if !self.wide && sums.cancel(wanted, LARGEST_PARTS) {
-                apart = self.apart(wanted, &parts);
-                let Some(apart) = &apart else {
-                    return Outcome::Value { value, needs_wide_lanes: true };
-                };
-                sums = apart.slope_sums(sums);
+            let mut apart = (None, None);
+            if !self.wide {
+                // Of an infinite value nothing is left of gradients that cancel.
+                let found = if self.is_infinite() { None } else { self.apart(wanted, &sums, &parts) };
+                match found {
+                    Some(found) => apart = found,
+                    None if sums.cancel(wanted, LARGEST_PARTS) => {
+                        return Outcome::Value { value, needs_wide_lanes: true };
+                    }
+                    None => {}
+                }
+                sums = with_slope_sums(sums, &apart);
             }
             self.write_gradients(&gradients, &sums, gauge, value, slope, Kept { slopes, parts: &parts });
-            if let Some(apart) = apart {
-                apart.write(&gradients, gradients.scale * slope * self.p.inverse_temperature);
-            }
+            let scale = (gradients.scale * slope * self.p.inverse_temperature).clamp(-f64::MAX, f64::MAX);
+            write_apart(&apart, &gradients, scale);
         }
         Outcome::Done(value)
     }
 
-    /// The classes that dominate the wanted sides, where f32 lanes then do for the others.
-    fn apart(&self, wanted: Sides<bool>, parts: &[(Sums, bool)]) -> Option<Apart> {
-        if self.is_infinite() {
-            return None;
-        }
-        let side = |wanted: bool, row, sum| wanted.then_some(Side { row, sum, weight: 1.0 });
+    /// The dominant classes of the wanted sides whose gradients cancel; `None` where f32 lanes do not do for the others.
+    fn apart(&self, wanted: Sides<bool>, all: &Sums, parts: &[(Sums, bool)]) -> Option<Sides<Option<Apart>>> {
+        let of_block = |block: usize| parts.get(block).map_or_else(Sums::default, |part| part.0);
         let sums = |start: usize, len: usize, wide: bool| {
             let (p, q) = (self.p.block(start, len), self.q.block(start, len));
             let near = self.near.filter(|_| !wide && parts.get(start / BLOCK).is_some_and(|part| part.1));
@@ -139,13 +140,10 @@ impl<D: Divergence> Call<'_, D> {
             let none = (Gauge::NONE, Gauge::NONE);
             Some(near.unwrap_or_else(|| self.sums_in_lanes(wide, p, q, wanted, none, (None, None))))
         };
-        let found = Found {
-            sides: (side(wanted.0, self.p, self.statistics.p), side(wanted.1, self.q, self.statistics.q)),
-            classes: self.p.row.classes(),
-            of_blocks: &mut parts.iter().map(|part| part.0),
-            sums: &sums,
-        };
-        Apart::of(found, self.isa, self.blocks)
+        let (of_block, sums) = (&of_block, &sums);
+        let side = |row, sum, slopes| Side { row, sum, weight: 1.0, slopes, of_block, sums };
+        let sides = (side(self.p, self.statistics.p, OF_P), side(self.q, self.statistics.q, OF_Q));
+        apart(wanted, sides, all, LARGEST_PARTS, self.isa, self.blocks)
     }
 
     /// The slopes again where they are nearly those of classes that the other row lacks.
@@ -188,9 +186,9 @@ impl<D: Divergence> Call<'_, D> {
         let call = Call { divergence, blocks: self.blocks, ..*self };
         let rule = call.gradient_rule(gradients, sums, (slope, divisor));
         if self.wide {
-            let dominant = call.dominant(gradients);
+            let leading = call.leading(gradients);
             let left = call.write_in_wide_lanes(gradients, rule, gauge);
-            for (top, left) in dominant.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
+            for (top, left) in leading.into_iter().zip([left.d_ln_p, left.d_ln_q]) {
                 if let Some((out, class)) = top {
                     out.set(class, out.get(class) - left);
                 }
@@ -233,7 +231,7 @@ impl<D: Divergence> Call<'_, D> {
     ///
     /// The gradient of logits sums to zero, and such a row loses digits in that class only, which is mended by what is
     /// left of the sum. In narrower outputs the loss does not show.
-    fn dominant<'a>(&self, gradients: &RowGradients<'a>) -> [Option<(RowMut<'a>, usize)>; 2] {
+    fn leading<'a>(&self, gradients: &RowGradients<'a>) -> [Option<(RowMut<'a>, usize)>; 2] {
         let sides = [(gradients.p, self.p, self.statistics.p), (gradients.q, self.q, self.statistics.q)];
         sides.map(|(out, side, sum)| {
             let out = out.filter(|out| out.dtype() == Dtype::F64 && side.space == Space::Logits && sum.rest < 1.0)?;

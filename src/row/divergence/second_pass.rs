@@ -66,10 +66,15 @@ impl Norms {
         if ratio.is_finite() { ratio } else { 0.0 }
     }
 
+    /// The squares of what a − p·Σa is the difference of, and its own.
+    pub(crate) fn squares(self, slope_sum: f64) -> (f64, f64) {
+        let parts = self.slopes + slope_sum * slope_sum * self.probabilities;
+        (parts, parts - 2.0 * slope_sum * self.cross)
+    }
+
     /// Whether what the gradient is the difference of is more than some number times it, squared: a row that few classes dominate.
     pub(crate) fn cancel(self, slope_sum: f64, most: f64) -> bool {
-        let parts = self.slopes + slope_sum * slope_sum * self.probabilities;
-        let difference = parts - 2.0 * slope_sum * self.cross;
+        let (parts, difference) = self.squares(slope_sum);
         // Not finite means that the squares left the range of f32.
         !(most * difference >= parts && parts.is_finite())
     }

@@ -202,7 +202,8 @@ impl Far {
         Frame::of(self.p, self.q, inverse_temperature)
     }
 
-    /// The same where the value is large, found again where the rows have a large offset that cancels in it.
+    /// The same where the value is large; where the rows have a large offset that cancels in it, found again. f64 lanes have the digits
+    /// that an offset takes, up to one of 33 times the value.
     fn settled(self, p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks, wide: bool) -> Option<Self> {
         let is_large = |value: f64| value.is_finite() && value >= SMALLEST_VALUE;
         let share = if wide { 0.03 } else { 0.5 };

@@ -5,7 +5,7 @@
 
 use crate::row::distribution::Distribution;
 use crate::row::distribution::scan::lowest_narrow_logit;
-use crate::row::pair::{Frame, LARGEST_NARROW_DELTA, LogRatio};
+use crate::row::pair::{Frame, LARGEST_NARROW_DELTA, LogRatio, NARROW_ROUNDING};
 use crate::row::runs::{Step, sums};
 use crate::row::two_floats::TwoFloats;
 use crate::rows::Block;
@@ -48,8 +48,12 @@ pub(crate) fn mean_log_ratio(
         mean = mean.plus(moment);
         // Σ(pt)² and the square of what p times the moment is, of which that about the new mean is the difference.
         let parts = squares + moment * moment * pp;
-        if LARGEST_PARTS * (parts - 2.0 * moment * cross) >= parts {
-            return Some(mean);
+        let square = parts - 2.0 * moment * cross;
+        if LARGEST_PARTS * square >= parts {
+            // What the log-ratios are rounded by is to be little of the gradient, or of what any gradient is promised to be right to.
+            let rounding = mean.value().abs() * NARROW_ROUNDING;
+            let little = rounding * rounding * pp <= 1e-14 * square || rounding * p.inverse_temperature <= 5e-13;
+            return little.then_some(mean);
         }
     }
     None

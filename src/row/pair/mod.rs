@@ -11,6 +11,6 @@ mod support;
 mod view;
 
 pub(crate) use frame::{Frame, SideFrame};
-pub(crate) use log_ratio::{LARGEST_NARROW_DELTA, LogRatio};
+pub(crate) use log_ratio::{LARGEST_NARROW_DELTA, LogRatio, NARROW_ROUNDING};
 pub(crate) use support::{FindSupport, Support};
 pub(crate) use view::PairView;

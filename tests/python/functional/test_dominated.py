@@ -72,3 +72,36 @@ def test_values_and_gradients(sample, student, offset, isa):
             for one in (gradient, alone[1]):
                 off, norm = (np.linalg.norm(each[stored], axis=-1) for each in (one - true, true))
                 assert np.all(off <= 1e-6 * np.maximum(norm, 1e-6)), (temperature, wrt, off / norm)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.01, 0.001])
+def test_kl_of_few_digits_after_division_by_the_temperature(temperature, isa):
+    """Log-ratios are rounded by a part of the offset, and gradients by that over T."""
+    rng = np.random.default_rng(3)
+    p, q = rng.standard_normal((2, 4, 300))
+    p[:, 43] += [36, 36, 9, 14]
+    q += [[200], [-60], [200], [30]]
+    p, q = ((temperature * rows).astype(np.float32) for rows in (p, q))
+    truth = oracle.wide(p, q, temperature=temperature)
+    for name, wrt in (("kl", "p"), ("reverse_kl", "q"), ("kl", "q")):
+        rows = (p, q) if name == "kl" else (q, p)
+        function = getattr(kldiv, name)
+        _, gradient = kldiv.value_and_grad(function, *rows, wrt=wrt, temperature=temperature)
+        true = truth.gradient("kl", "p" if (name, wrt) != ("kl", "q") else "q")
+        off, norm = (np.linalg.norm(each, axis=-1) for each in (gradient - true, true))
+        assert np.all(off <= 1e-6 * np.maximum(norm, 1e-6)), (name, wrt, off / norm)
+
+
+def test_a_class_beside_which_nothing_is_left(isa):
+    """The others have less than float64 has numbers for."""
+    p = np.full((1, 2_000), -1e4, np.float32)
+    p[0, 5] = 0
+    q = 2 * np.random.default_rng(1).standard_normal((1, 2_000)).astype(np.float32)
+    truth = oracle.wide(p, q)
+    for name, options in (("jensen_shannon", {"beta": 0.5}), ("squared_hellinger", {})):
+        function = getattr(kldiv, name)
+        _, gradients = kldiv.value_and_grad(function, p, q, wrt=("p", "q"), **options)
+        for gradient, wrt in zip(gradients, "pq", strict=True):
+            true = truth.gradient(name, wrt, **options)
+            off, norm = (np.linalg.norm(each) for each in (gradient - true, true))
+            assert off <= 1e-6 * max(norm, 1e-6)
