@@ -63,7 +63,7 @@ pub(crate) struct Apart {
 }
 
 impl Side<'_> {
-    /// `None` where no class does, or the gradients of the others are too small beside what they are the difference of.
+    /// The dominant classes with their gradients; `None` where there are none, or the gradients of the others are too small beside what they are the difference of.
     fn apart(self, isa: Isa, blocks: &Blocks) -> Option<Apart> {
         let classes = self.dominant(isa, blocks);
         if classes.is_empty() {
