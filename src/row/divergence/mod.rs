@@ -251,10 +251,11 @@ impl<D: Divergence> Task<'_, D> {
             };
             let mut apart = (None, None);
             if rows.over_weights(sums).cancel(wanted, rows.largest_parts()) {
-                match rows.apart(wanted, &sums, &parts, isa, blocks) {
-                    Some(found) if !wide => apart = found,
-                    _ => return Outcome::Value { value, needs_wide_lanes: true },
-                }
+                let found = if wide { None } else { rows.apart(wanted, &sums, &parts, isa, blocks) };
+                let Some(found) = found else {
+                    return Outcome::Value { value, needs_wide_lanes: true };
+                };
+                apart = found;
                 sums = with_slope_sums(sums, &apart);
             }
             if wanted != (false, false) {
