@@ -25,17 +25,17 @@ const MOST: usize = 8;
 /// Probability from which a class is one of them.
 const SMALLEST_SHARE: f64 = 1.0 / 64.0;
 
-/// What the gradients of the other classes may be the difference of, relative to all, squared.
+/// The square of what the gradients of the other classes may be the difference of, over that of the whole gradient.
 const LARGEST_PARTS: f64 = 4.0;
 
-/// What sums of f32 lanes may be in a gradient, relative to it, squared.
+/// The square of the terms of dominant classes that have A and P of f32 lanes in them, over that of the whole gradient.
 const LARGEST_NARROW_PARTS: f64 = 1.5;
 
-/// What the sum of all probabilities may be off by, which p and a are parts of.
+/// What Σp may differ from 1 by, with p as the lanes find it.
 const LARGEST_LOSS: f64 = 2e-7;
 
 /// What of the largest of the other probabilities their mean, each as often as it is probable, is at most where they differ enough: of
-/// logits N(0, ½²) it is a quarter.
+/// 3,000 logits N(0, ½²) it is a quarter.
 const LARGEST_MEAN: f64 = 0.25;
 
 /// One side of two rows whose slopes were summed in f32 lanes.
@@ -113,7 +113,7 @@ impl Side<'_> {
         let from = |least: f64| most_probable(self.row.row, (self.sum.value(rate) + least.ln()) / rate, MOST, isa);
         let classes = from(SMALLEST_SHARE);
         let left = self.without(&classes, false, isa, blocks).relative_to(self.sum, rate);
-        if 0.0 < left && left < SMALLEST_SHARE { from(left * SMALLEST_SHARE) } else { classes }
+        if f64::MIN_POSITIVE < left && left < SMALLEST_SHARE { from(left * SMALLEST_SHARE) } else { classes }
     }
 
     /// The log-sum-exp of all classes but these.

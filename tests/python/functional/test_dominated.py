@@ -37,10 +37,11 @@ def rows(student, offset, temperature):
     p *= 2.2
     # More of one class, of two alike, and of classes that fall; each once far above the others.
     for row, tops in enumerate([[9], [21], [8, 8.2], [19, 18.8], [12, 11, 9, 8, 8], [20, 13, 10]]):
-        p[row, 4_090 : 4_090 + 2 * len(tops) : 2] = tops
+        p[row, 4_089 : 4_089 + 2 * len(tops) : 2] = tops  # on both sides of where a block ends
     q = share * p + scale * noise
     if student == "another":
         q[:, 17] += [0, 8, 14, 14, 20, 20]
+    p[[1, 4], 200:230] = q[[1, 4], 200:230] = -np.inf
     p, q = p.astype(np.float32), (q + offset).astype(np.float32)
     return p, q, oracle.wide(p, q, temperature=temperature)
 
