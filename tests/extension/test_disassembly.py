@@ -114,6 +114,7 @@ def test_loops_multiply_and_add_whole_vectors_at_once(functions, isa):
     assert share > 0.7
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("isa", REGISTERS)
 def test_fused_operations_are_on_whole_vectors(functions, isa):
     """A product left to narrower registers, or to single numbers, would be a vector taken apart."""

@@ -103,6 +103,7 @@ def test_results_of_many_threads():
     assert wrong == []
 
 
+@pytest.mark.costly
 def test_a_child_of_fork_has_a_copy(threads):
     threads(2)
     expected = [gradient(seed=seed).tobytes() for seed in range(4)]

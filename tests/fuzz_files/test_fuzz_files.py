@@ -98,6 +98,7 @@ def test_what_is_documented_is_no_find():
     assert limits.find(lambda path: None, Path("a.npy"), ["a.npy"], 0) is None
 
 
+@pytest.mark.costly
 def test_a_process_that_dies_is_found(monkeypatch):
     monkeypatch.setattr(search, "_work", _die)
     found = search.search(SEED, 1, seconds=60)

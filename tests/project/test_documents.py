@@ -31,6 +31,7 @@ def test_no_table_of_times_is_written_by_hand(path):
     assert not re.findall(r"^\|.*\| [\d.]+ (?:µs|ms|s) \|.*$", by_hand, re.MULTILINE)
 
 
+@pytest.mark.costly
 def test_pictures_are_made_of_the_runs():
     mpl = pytest.importorskip("matplotlib")
     for path, text in document.pictures(runs.newest()):

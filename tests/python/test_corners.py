@@ -198,7 +198,13 @@ def _faults(found, numbers, bound, floor, *, by_norm=False, zeros=None):
     return wrong | (error > bound * np.maximum(size, floor))
 
 
-@pytest.mark.parametrize("front_end", FRONT_ENDS)
+@pytest.mark.parametrize(
+    "front_end",
+    [
+        pytest.param(name, marks=[pytest.mark.costly] * (name in ("formula", "jax")))
+        for name in FRONT_ENDS
+    ],
+)
 @pytest.mark.parametrize("corner", CORNERS, ids=lambda corner: corner.name)
 def test_corner(corner, front_end):
     expected = corner.expected

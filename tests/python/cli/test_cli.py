@@ -385,6 +385,7 @@ def test_without_its_libraries():
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
+@pytest.mark.costly
 def test_version_and_info():
     assert succeed("--version", run=installed) == f"kldiv {kldiv.__version__}\n"
     info = succeed("info", run=installed)
@@ -393,6 +394,7 @@ def test_version_and_info():
     assert "compare" in installed().stdout
 
 
+@pytest.mark.costly
 def test_demo_ends_with_a_command_that_works():
     demo = succeed("demo", run=installed)
     for name in ("int8", "int4"):
@@ -453,6 +455,7 @@ def test_a_directory_of_several_dumps_says_which_file_is_taken(tmp_path, logits)
     assert "file        a/logits.npy" in succeed("info", "a", folder=tmp_path)
 
 
+@pytest.mark.costly
 def test_files_are_written_though_the_pipe_is_closed(folder, tmp_path):
     files = [str(tmp_path / name) for name in ("r.json", "r.parquet", "r.html")]
     options = " ".join(

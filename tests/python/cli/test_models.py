@@ -45,6 +45,7 @@ def kldiv(folder, monkeypatch, capsys):
     return call
 
 
+@pytest.mark.costly
 def test_evaluate_prints_and_writes_as_compare_does(kldiv, tmp_path):
     kept, numbers = tmp_path / "kept.parquet", tmp_path / "numbers.json"
     code, out, err = kldiv(

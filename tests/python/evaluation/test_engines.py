@@ -323,6 +323,7 @@ def test_kill_and_resume(large, tmp_path):
     assert ends[0][1:] == ends[1][1:]
 
 
+@pytest.mark.costly
 def test_ctrl_c_ends_with_the_table_of_what_is_done(large, tmp_path):
     work = tmp_path / "work"
     process = start(large, "--json", str(tmp_path / "part.json"), work=work)
@@ -394,6 +395,7 @@ def dumps_of(folder):
     yield "some rows of a cut array", SomeRows(cut(flat, lengths), range(5, 200))
 
 
+@pytest.mark.costly
 def test_some_sequences_are_those_of_the_whole(folder):
     for name, dump in dumps_of(folder):
         count = dump.count

@@ -92,6 +92,7 @@ def test_a_run_that_was_killed_goes_on(folder, tmp_path, monkeypatch):
         evaluate(folder, "p", "q", sequential=True, **options)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("options", [{}, {"stride": 8}, {"sequential": True}], ids=str)
 def test_the_numbers_are_those_of_the_logits(folder, options):
     result = evaluate(folder, "p", "q", "far", **options)
@@ -169,6 +170,7 @@ def test_every_window_begins_as_the_tokenizer_begins_a_text(folder, tmp_path):
     assert len(result.positions) == len(small.TEXT.encode())
 
 
+@pytest.mark.costly
 def test_states_that_are_many_go_to_a_file(folder, monkeypatch):
     expected = evaluate(folder, "p", "q", sequential=True).positions["kl"]
     monkeypatch.setattr(kept_states, "IN_MEMORY", 3 * CONTEXT * 32 * 4)

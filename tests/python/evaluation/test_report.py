@@ -318,6 +318,7 @@ def test_no_position_is_refused_and_nothing_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("missing", ["jinja2", "altair", "vl_convert"])
 def test_what_is_missing_is_named(missing):
     code = (

@@ -24,7 +24,7 @@ STUDENTS = {
 }
 """Of the teacher's logits so many times, and noise."""
 
-OFFSETS = [0, pytest.param(20, marks=pytest.mark.costly), -200]
+OFFSETS = [*(pytest.param(offset, marks=pytest.mark.costly) for offset in (0, 20)), -200]
 """Added to the student's logits."""
 
 

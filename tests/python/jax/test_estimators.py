@@ -59,6 +59,7 @@ def test_special_values_and_transforms(name, straight_through):
     assert float(second) == pytest.approx(1.0 if straight_through else of_k3)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", NAMES)
 def test_beyond_a_clamp_there_is_no_gradient_even_if_the_derivative_is_infinite(name):
     p, q = np.float32([-1.0, -1.0, 0]), np.float32([-np.inf, -100, 0])
@@ -81,6 +82,7 @@ def test_clamps_are_of_the_dtype_of_the_values(name):
     np.testing.assert_array_equal(slope, [-0.5, 1.0])
 
 
+@pytest.mark.costly
 def test_accuracy_in_float32():
     r = np.concatenate([sign * 10.0 ** np.arange(-15, 1.3, 0.11) for sign in (1, -1)])
     r = r.astype(np.float32)

@@ -95,6 +95,7 @@ def test_vmap():
         np.testing.assert_allclose(per_sample[at], jax.grad(mean, 1)(p[at], q[at]), rtol=1e-12)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 def test_equal_to_optax(dtype):
     optax = pytest.importorskip("optax")

@@ -82,6 +82,7 @@ def test_masses_of_rows_without_a_class():
             np.testing.assert_array_equal(own, wanted)
 
 
+@pytest.mark.costly
 def test_nothing_comes_from_rows_that_are_left_out():
     z, labels = np.float32([[np.nan, 1.0], [2.0, 1.0]]), np.array([0, 1])
 
