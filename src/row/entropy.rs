@@ -1,5 +1,6 @@
 //! Entropy of one row, −Σ p ln p.
 
+use crate::row::distribution::absorption::absorbs;
 use crate::row::distribution::softmax::DistributionView;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::second_pass::{LARGEST_PARTS, Norms};
@@ -40,6 +41,7 @@ pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: 
     if let Some((scale, out)) = gradient {
         if !wide
             && (found.norms.cancel(found.sum, LARGEST_PARTS)
+                || absorbs(p, sum.value(p.inverse_temperature), sum.largest)
                 || (scale * p.inverse_temperature).abs() > LARGEST_NARROW_SCALE)
         {
             wide = true;

@@ -4,7 +4,9 @@
 //! * [`scan`]: largest and smallest element, validity.
 //! * [`log_sum_exp`]: the sum that makes probabilities of logits.
 //! * [`softmax`]: its kernels, and what is written from it.
+//! * [`absorption`]: rows whose sum f32 lanes round to one side.
 
+pub(crate) mod absorption;
 mod log_sum_exp;
 pub(crate) mod scan;
 pub(crate) mod softmax;
