@@ -102,15 +102,17 @@ def refusals(case: Case) -> list[str]:
 
 def alone(case: Case, function: Any, keywords: dict[str, Any], whole: kldiv.TopK) -> str:
     """What differs where each row is computed by itself, on another number of threads."""
-    from .calls import DTYPES
+    from .calls import DTYPES, subnormals_kept
 
+    with subnormals_kept(case.flush):
+        rows = [z.astype(DTYPES[case.dtype_of("logits")])[None] for z in case.rows["logits"]]
     kldiv.set_num_threads(1 + case.threads % 3)
     keywords = {name: value for name, value in keywords.items() if name != "axis"}
     flat, begins = whole.flat(), whole.begins
-    for row, z in enumerate(case.rows["logits"]):
+    for row, z in enumerate(rows):
         if "seed" in keywords:
             keywords["first_row"] = (case.options.get("first_row", 0) + row) % 2**64
-        one = function(z.astype(DTYPES[case.dtype_of("logits")])[None], **keywords).flat()
+        one = function(z, **keywords).flat()
         part = slice(begins[row], begins[row + 1])
         for name in ("ids", "log_probs", "weights"):
             own, other = getattr(one, name), getattr(flat, name)

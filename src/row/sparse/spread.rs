@@ -5,6 +5,7 @@
 
 use super::few::{SENSITIVE, crossed};
 use super::{Known, Objective, StudentGradient, ln_elsewhere};
+use crate::row::distribution::scan::fits_narrow_lanes;
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::entropy::WriteSoftmax;
 use crate::row::gradients::LARGEST_NARROW_SCALE;
@@ -48,6 +49,11 @@ pub(super) fn loss(
         }
         let kept = logits.iter().map(|&z| LogSumExp { largest: z, rest: 0.0 });
         let lse = LogSumExp::merge(kept.chain([others]), rate);
+        // The others are, where a class that is kept may not be.
+        if !wide && !fits_narrow_lanes(lse.largest, rate) {
+            wide = true;
+            continue;
+        }
         let ln_q = |z: f64| -lse.surprise(z, rate);
         let parts = blocks.map(student.row.classes(), |start, len| {
             let logits = student.block(start, len);
