@@ -106,6 +106,8 @@ def as_rows(name: str, value: Any, axis: int) -> Rows:
     array = value if type(value) is np.ndarray else as_array(name, value)
     shape = array.shape
     if not shape:
+        if array.dtype.kind in "OSU":
+            raise TypeError(f"{name} must be an array of numbers, got {value!r:.80}")
         raise ValueError(f"{name} has shape (), without a class axis")
     dtype = array.dtype
     dtype_name = _names.get(dtype) or floating_name(dtype)

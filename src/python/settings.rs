@@ -38,8 +38,8 @@ pub(super) fn read_environment() -> PyResult<()> {
 /// either it is the number of CPUs available to the process.
 #[pyfunction]
 pub(super) fn set_num_threads(n: i64) -> PyResult<()> {
-    // Negative numbers are as far out of range as 0.
-    Ok(crate::set_num_threads(usize::try_from(n).unwrap_or(0))?)
+    let count = usize::try_from(n).map_err(|_| crate::threads::no_number_of_threads(n as f64))?;
+    Ok(crate::set_num_threads(count)?)
 }
 
 /// Return the number of threads of this process.

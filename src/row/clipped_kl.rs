@@ -3,7 +3,7 @@
 //! The others would be classes that its files clip. Values may be slightly below 0, and are here to be compared with those of
 //! llama.cpp; what each number is rounded to, and when, is as there.
 
-use crate::row::distribution::scan::{first_at, largest};
+use crate::row::distribution::scan::{first_at, largest_of_row};
 use crate::row::distribution::{Distribution, Space};
 use crate::row::runs::{self, Step};
 use crate::rows::{Block, Row};
@@ -47,8 +47,7 @@ pub(crate) fn clipped_kl(
     let classes = log_p.classes();
     let distribution = Distribution::new(logits, Space::Logits, 1.0);
     let sum = distribution.statistics(isa, blocks, &mut !distribution.allows_narrow_lanes());
-    let parts = blocks.map(classes, |start, len| isa.run_lanes(false, Largest(log_p.block(start, len))));
-    let largest_p = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let largest_p = largest_of_row(log_p, isa, blocks);
     if sum.is_nan() || sum.is_empty() || !(f64::NEG_INFINITY < largest_p && largest_p <= LARGEST) {
         return ClippedRow::default();
     }
@@ -67,18 +66,6 @@ pub(crate) fn clipped_kl(
         nll_q: label.map_or(f32::NAN, |class| log_sum - logits.get(class) as f32),
         top1_p: top(log_p, largest_p),
         top1_q: top(logits, sum.largest),
-    }
-}
-
-/// The largest element; anything if one is NaN, which [`Terms`] keep.
-struct Largest<'a>(Row<'a>);
-
-impl LaneKernel for Largest<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, token: V::Token) -> f64 {
-        largest::<V>(token, self.0)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Entropy of one row, −Σ p ln p.
 
-use crate::row::distribution::absorption::absorbs;
 use crate::row::distribution::softmax::DistributionView;
 use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::divergence::second_pass::{LARGEST_PARTS, Norms};
@@ -15,7 +14,7 @@ use crate::threads::Blocks;
 /// That of logits is ln Σ e^(z − max z) + Σ p·b with b = max z − z over T, of terms ≥ 0 that nothing cancels in: f32 lanes will
 /// do. So they will for the gradient, p·(b − Σ p·b), where it is no small difference.
 pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: Option<(f64, RowMut<'_>)>) -> f64 {
-    let mut wide = !p.allows_narrow_lanes();
+    let mut wide = !p.allows_narrow_lanes() || p.is_smoothed(isa, blocks);
     let mut sum = p.statistics(isa, blocks, &mut wide);
     if sum.is_nan() || sum.is_empty() {
         if let Some((_, out)) = gradient {
@@ -41,7 +40,6 @@ pub(crate) fn entropy(p: Distribution<'_>, isa: Isa, blocks: &Blocks, gradient: 
     if let Some((scale, out)) = gradient {
         if !wide
             && (found.norms.cancel(found.sum, LARGEST_PARTS)
-                || absorbs(p, sum.value(p.inverse_temperature), sum.largest)
                 || (scale * p.inverse_temperature).abs() > LARGEST_NARROW_SCALE)
         {
             wide = true;

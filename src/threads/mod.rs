@@ -14,4 +14,6 @@ mod process;
 pub(crate) use blocks::{Blocks, Partials};
 pub(crate) use driver::Driver;
 pub use driver::Execution;
+#[cfg(feature = "python")]
+pub(crate) use pool::no_number_of_threads;
 pub use pool::{MAX_THREADS, num_threads, set_num_threads};

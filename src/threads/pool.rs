@@ -52,11 +52,11 @@ pub fn set_num_threads(count: usize) -> Result<(), Error> {
 
 /// What a number of threads may be, of the process or of one call.
 pub(crate) fn check_num_threads(count: usize) -> Result<(), Error> {
-    if (1..=MAX_THREADS).contains(&count) {
-        Ok(())
-    } else {
-        Err(Error::Parameter { name: "number of threads", value: count as f64, domain: "an integer from 1 to 256" })
-    }
+    if (1..=MAX_THREADS).contains(&count) { Ok(()) } else { Err(no_number_of_threads(count as f64)) }
+}
+
+pub(crate) fn no_number_of_threads(value: f64) -> Error {
+    Error::Parameter { name: "number of threads", value, domain: "an integer from 1 to 256" }
 }
 
 /// The pool of `count` threads of this process, a number that was checked; `None` for one thread, or where the system

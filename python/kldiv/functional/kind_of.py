@@ -25,7 +25,8 @@ def kind_of(caller: str, function: Any, parameters: Mapping[str, Any]) -> tuple[
             hint = f"; pass kldiv.{function}" if function in DIVERGENCES else ""
         elif name in DIVERGENCES:
             hint = f"; pass kldiv.{name}, and detached tensors"
-        raise TypeError(f"{caller} takes a divergence of kldiv, got {function!r}{hint}")
+        given = name or (repr(function) if isinstance(function, str) else type(function).__name__)
+        raise TypeError(f"{caller} takes a divergence of kldiv, got {given}{hint}")
     own = _parameters_of(function)
     for option in parameters:
         if option not in own:

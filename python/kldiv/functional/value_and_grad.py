@@ -82,7 +82,12 @@ def value_and_grad(
     """
     build = getattr(function, "request", None)
     if build is None:
-        name = getattr(function, "__name__", repr(function))
+        name = getattr(function, "__name__", type(function).__name__)
+        module = getattr(function, "__module__", "") or ""
+        if module.startswith(("kldiv.torch", "kldiv.jax")):
+            name = ".".join(
+                [*module.split(".")[:2], f"{name}, which has its framework's gradients"]
+            )
         raise TypeError(
             f"value_and_grad differentiates kldiv's functions with a value a row, not {name}"
         )

@@ -6,7 +6,6 @@
 //! ln 2 − ½Σ[(a + b)·ln(1 + r) + b·u].
 
 use super::{RowComparison, first_largest, is_accurate};
-use crate::row::distribution::absorption::absorbs;
 use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, lowest_narrow_logit};
 use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
@@ -68,11 +67,6 @@ fn compare_keeping(
     Moments::merge(&[block(0, classes.min(PROBE))], rate).filter(|probe| probe.kl() >= SMALLEST_KL)?;
     let parts = blocks.map(classes, block);
     let found = Moments::merge(&parts, rate)?;
-    let largest_of = |side: fn(&BlockSums) -> f64| parts.iter().flatten().map(side).fold(f64::NEG_INFINITY, f64::max);
-    let (of_p, of_q) = (largest_of(|block| block.largest.0), largest_of(|block| block.largest.1));
-    if absorbs(p, found.p.sum.value(rate), of_p) || absorbs(q, found.q.sum.value(rate), of_q) {
-        return None;
-    }
     let (kl, reverse_kl) = (found.kl(), found.reverse_kl());
     let (entropy_p, entropy_q) = (found.p.entropy(), found.q.entropy());
     let accurate = kl >= SMALLEST_KL

@@ -12,15 +12,16 @@ use crate::rows::Block;
 use crate::simd::{Isa, LaneKernel, Lanes};
 use crate::threads::Blocks;
 
-/// Compares two rows; `label` is in range.
+/// Compares two rows, first in f32 lanes if `narrow`; `label` is in range.
 pub(super) fn compare(
     p: Distribution<'_>,
     q: Distribution<'_>,
     label: Option<usize>,
     isa: Isa,
     blocks: &Blocks,
+    narrow: bool,
 ) -> RowComparison {
-    if p.allows_narrow_lanes() && q.allows_narrow_lanes() {
+    if narrow {
         match in_lanes(false, (p, q), label, isa, blocks) {
             Ok(found) => return found,
             Err(NoStatistics::NeedsWideLanes) => {}

@@ -84,13 +84,16 @@ pub(crate) fn compare(
     isa: Isa,
     blocks: &Blocks,
 ) -> RowComparison {
-    let narrow = p.allows_narrow_lanes() && q.allows_narrow_lanes() && p.row.classes() > FEW;
-    let found = if narrow {
+    let narrow = p.allows_narrow_lanes()
+        && q.allows_narrow_lanes()
+        && !p.is_smoothed(isa, blocks)
+        && !q.is_smoothed(isa, blocks);
+    let found = if narrow && p.row.classes() > FEW {
         far::compare(p, q, label, isa, blocks).or_else(|| close::compare(p, q, label, isa, blocks))
     } else {
         None
     };
-    found.unwrap_or_else(|| general::compare(p, q, label, isa, blocks))
+    found.unwrap_or_else(|| general::compare(p, q, label, isa, blocks, narrow))
 }
 
 /// How many times a result what it is the difference of may be: that has an error of about 1e-7.

@@ -4,11 +4,11 @@
 //! * [`scan`]: largest and smallest element, validity.
 //! * [`log_sum_exp`]: the sum that makes probabilities of logits.
 //! * [`softmax`]: its kernels, and what is written from it.
-//! * [`absorption`]: rows whose sum f32 lanes round to one side.
+//! * [`smoothed`]: rows whose sums f32 lanes round to one side.
 
-pub(crate) mod absorption;
 mod log_sum_exp;
 pub(crate) mod scan;
+mod smoothed;
 pub(crate) mod softmax;
 mod space;
 

@@ -4,7 +4,8 @@ use super::Space;
 use crate::element::Dtype;
 use crate::row::runs::{Step, sums};
 use crate::rows::{Block, Chunk, Row};
-use crate::simd::{Isa, LaneKernel, Lanes, RUN, exp};
+use crate::simd::{Isa, LaneKernel, Lanes, Narrow, RUN, exp};
+use crate::threads::Blocks;
 
 /// Classes that tell first whether two rows are far apart: rows that are close are mostly close in these already.
 pub(crate) const PROBE: usize = 512;
@@ -129,6 +130,23 @@ impl<V: Lanes> Step<V, 1, 0, 0> for BelowStep<V> {
     fn step<const WHOLE: bool>(&mut self, _: usize, [x]: [V; 1], _: &mut [V; 0]) -> [V; 0] {
         self.found = V::or(self.found, V::and(x.lt(self.lowest), self.infinite.lt(x)));
         []
+    }
+}
+
+/// The largest element of a row, as f32 has it; anything if one is NaN.
+pub(crate) fn largest_of_row(row: Row<'_>, isa: Isa, blocks: &Blocks) -> f64 {
+    let parts = blocks.map(row.classes(), |start, len| isa.run(Narrow(Largest(row.block(start, len)))));
+    parts.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+}
+
+struct Largest<'a>(Row<'a>);
+
+impl LaneKernel for Largest<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, token: V::Token) -> f64 {
+        largest::<V>(token, self.0)
     }
 }
 

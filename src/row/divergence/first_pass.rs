@@ -1,6 +1,5 @@
 //! The first pass over two rows: both log-sum-exp, their difference, and the classes that only one row has.
 
-use crate::row::distribution::absorption::absorbs;
 use crate::row::distribution::scan::{Scan, scan};
 use crate::row::distribution::{Distribution, LogSumExp, Space};
 use crate::row::kl::close::Close;
@@ -220,10 +219,7 @@ impl Statistics {
                 }
             });
             let found = Self::merge(&parts, p.inverse_temperature)?;
-            let fits = wide
-                || (found.frame.delta.value().abs() <= LARGEST_NARROW_DELTA
-                    && !absorbs(p, found.p.value(p.inverse_temperature), found.p.largest)
-                    && !absorbs(q, found.q.value(q.inverse_temperature), found.q.largest));
+            let fits = wide || found.frame.delta.value().abs() <= LARGEST_NARROW_DELTA;
             return if fits { Ok(found) } else { Err(NoStatistics::NeedsWideLanes) };
         }
         debug_assert!(wide, "only two rows of logits with one temperature may run in f32 lanes");

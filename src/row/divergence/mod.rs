@@ -87,7 +87,12 @@ pub(crate) fn divergence_of_known<D: Divergence>(
     let one_rate =
         p.space == Space::Logits && q.space == Space::Logits && p.inverse_temperature == q.inverse_temperature;
     let many = D::IS_KL || p.row.classes() > FEW;
-    let narrow = one_rate && many && p.allows_narrow_lanes() && q.allows_narrow_lanes();
+    let narrow = one_rate
+        && many
+        && p.allows_narrow_lanes()
+        && q.allows_narrow_lanes()
+        && !p.is_smoothed(isa, blocks)
+        && !q.is_smoothed(isa, blocks);
     let plain_wide = one_rate && many && !narrow;
     let mut task = Task { divergence, p, q, isa, blocks, gradients, one_rate, narrow, plain_wide, known };
     if D::HAS_STATISTIC
@@ -306,7 +311,12 @@ impl<D: Divergence> Task<'_, D> {
         let Some(close) = self.rows_in_common() else {
             return Outcome::Nothing;
         };
-        let statistics = Statistics::of_close_rows(close, p.inverse_temperature);
+        let mut statistics = Statistics::of_close_rows(close, p.inverse_temperature);
+        // Powers of classes that f64 lanes take multiply the rounding of δ, too.
+        let reach = series.as_ref().map_or(0.0, |series| series.reach);
+        if asked_for_wide_lanes && close.spans.iter().any(|&span| span > reach) {
+            statistics = statistics.refined(p, q, isa, blocks);
+        }
         let near = series.as_ref().map(|series| Near { series, spans: &close.spans });
         Call { divergence, p, q, isa, blocks, wide: false, statistics, near }.finish(self.gradients)
     }

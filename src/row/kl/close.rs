@@ -15,7 +15,6 @@
 //! and the other divergences. Rows with a class that q lacks, or with very different logits, have
 //! [`first_pass`](crate::row::divergence::first_pass).
 
-use crate::row::distribution::absorption::{absorbs, absorbs_beside_any};
 use crate::row::distribution::{Distribution, LogSumExp};
 use crate::row::gradients::RowGradients;
 use crate::row::kl::close_gradients::CloseGradients;
@@ -83,8 +82,7 @@ impl Close {
                 }
             })
         };
-        let (close, _) = Self::of_blocks(by_blocks, p.inverse_temperature, wide)?;
-        (wide || !close.is_absorbed(p, q, isa, blocks)).then_some(close)
+        Self::of_blocks(by_blocks, p.inverse_temperature, wide).map(|(close, _)| close)
     }
 
     /// The same in f32 lanes, and writes the gradients, unless that of p cancels: whether it did. Of rows of so many classes that
@@ -114,9 +112,6 @@ impl Close {
                 })
             };
             let (close, parts) = Self::of_blocks(by_blocks, rate, false)?;
-            if close.is_absorbed(p, q, isa, blocks) {
-                return None;
-            }
             // First what needs the logits, which the other may be written over.
             let of_p = RowGradients { q: None, ..*gradients };
             if of_p.p.is_some() && !close.write(p, q, isa, blocks, false, &of_p) {
@@ -229,19 +224,10 @@ impl Close {
         }))
     }
 
-    /// Whether f32 lanes lose what they are to find.
-    fn is_absorbed(&self, p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks) -> bool {
-        let rate = p.inverse_temperature;
-        absorbs(p, self.p.value(rate), self.p.largest) || absorbs_beside_any(q, self.q(rate).value(rate), isa, blocks)
-    }
-
     /// Both log-sum-exp as that of p, and δ taken off the reference of q.
     pub(crate) fn frame(&self, inverse_temperature: f64) -> Frame {
-        Frame { delta: self.delta, ..Frame::of(self.p, self.q(inverse_temperature), inverse_temperature) }
-    }
-
-    fn q(&self, inverse_temperature: f64) -> LogSumExp {
-        LogSumExp { largest: self.p.largest - self.delta.value() / inverse_temperature, rest: self.p.rest }
+        let q = LogSumExp { largest: self.p.largest - self.delta.value() / inverse_temperature, rest: self.p.rest };
+        Frame { delta: self.delta, ..Frame::of(self.p, q, inverse_temperature) }
     }
 
     /// Writes the gradients; whether it could.

@@ -10,7 +10,6 @@
 //!
 //! Other divergences of rows that have nothing in common take their probabilities from here.
 
-use crate::row::distribution::absorption::absorbs;
 use crate::row::distribution::scan::{PROBE, fits_narrow_lanes, largest, lowest_narrow_logit};
 use crate::row::distribution::softmax::{AHEAD, REACH};
 use crate::row::distribution::{Distribution, LogSumExp};
@@ -155,13 +154,12 @@ impl Far {
         let blocks = parts.iter().flatten();
         let p = LogSumExp::merge(blocks.clone().map(|block| block.p), rate);
         let q = LogSumExp::merge(blocks.clone().map(|block| block.q), rate);
-        let (p_ln_sum, q_ln_sum) = (p.ln_sum(), q.ln_sum());
         let (mut largest, mut cross) = ((f64::NEG_INFINITY, f64::NEG_INFINITY), 0.0);
         let mut norms = Norms::default();
         for block in blocks {
             largest = (largest.0.max(block.largest.0), largest.1.max(block.largest.1));
-            let p_weight = ((block.p.largest - p.largest) * rate - p_ln_sum).exp();
-            let q_weight = ((block.q.largest - q.largest) * rate - q_ln_sum).exp();
+            let p_weight = ((block.p.largest - p.largest) * rate - p.ln_sum()).exp();
+            let q_weight = ((block.q.largest - q.largest) * rate - q.ln_sum()).exp();
             cross += p_weight * rate * block.cross;
             norms.pp += p_weight * p_weight * block.norms.pp;
             norms.qq += q_weight * q_weight * block.norms.qq;
@@ -169,7 +167,7 @@ impl Far {
             norms.cross_cross += p_weight * p_weight * rate * rate * block.norms.cross_cross;
             norms.cross_p += p_weight * p_weight * rate * block.norms.cross_p;
         }
-        let delta = (p.largest - q.largest) * rate + (p_ln_sum - q_ln_sum);
+        let delta = (p.largest - q.largest) * rate + (p.ln_sum() - q.ln_sum());
         let value = cross - delta;
         let offset = value + delta;
         let cancels = |first: f64, second: f64, product: f64, most: f64| {
@@ -204,19 +202,15 @@ impl Far {
         Frame::of(self.p, self.q, inverse_temperature)
     }
 
-    /// The same where the value is large and f32 lanes keep it; where the rows have a large offset that cancels in it, found again. f64 lanes have the digits
+    /// The same where the value is large; where the rows have a large offset that cancels in it, found again. f64 lanes have the digits
     /// that an offset takes, up to one of 33 times the value.
     fn settled(self, p: Distribution<'_>, q: Distribution<'_>, isa: Isa, blocks: &Blocks, wide: bool) -> Option<Self> {
-        let rate = p.inverse_temperature;
-        if !wide && (absorbs(p, self.p.value(rate), self.largest.0) || absorbs(q, self.q.value(rate), self.largest.1)) {
-            return None;
-        }
         let is_large = |value: f64| value.is_finite() && value >= SMALLEST_VALUE;
         let share = if wide { 0.03 } else { 0.5 };
         if !is_large(self.value) || self.value >= share * self.delta.abs() {
             return is_large(self.value).then_some(self);
         }
-        let frame = self.frame(rate);
+        let frame = self.frame(p.inverse_temperature);
         let mean = mean_log_ratio(p, q, frame, frame.delta.plus(self.value), isa, blocks, wide)?;
         let value = mean.minus(frame.delta);
         is_large(value).then_some(Far { value, mean: Some(mean), p_gradient_cancels: false, ..self })

@@ -15,7 +15,7 @@ pub(crate) struct Outlook {
     pub(crate) smallest: f64,
     /// For which the norm of p·t is least: it is at most about that of the gradient, p·d.
     pub(crate) center: TwoFloats,
-    /// Whether the rounding of x − y is as small against t as against x − y.
+    /// Whether the rounding of x − y is as small against t, and what e^(−t) − 1 is at most, as against x − y.
     pub(crate) steady: bool,
 }
 
@@ -85,8 +85,23 @@ impl<V: Lanes> Tops<V> {
         }
         let Moments { squares, cross, norm } = moments;
         let center = origin.plus(moments.mean());
-        let steady = center.high * center.high * squares <= STEADY * (norm - cross * moments.mean());
+        let parts = center.high * center.high * squares;
+        let steady = parts <= STEADY * (norm - cross * moments.mean())
+            && parts <= STEADY * self.bounded_norm(token, rate, top, center);
         Outlook { largest, smallest, center, steady }
+    }
+
+    /// Of the gradient of q, about: of a class that q has next to nothing of it is no more than p, however large t is.
+    #[inline(always)]
+    fn bounded_norm(&self, token: V::Token, rate: f64, top: V, center: TwoFloats) -> f64 {
+        let log_ratio = LogRatio::new(token, rate, center);
+        let mut norm = V::splat(token, 0.0);
+        for (x, y) in self.pairs {
+            let weight = exp(token, (x - top) * V::splat(token, rate));
+            let moment = weight * log_ratio.of(x, y).min(V::splat(token, 1.0));
+            norm = moment.mul_add_relaxed(moment, norm);
+        }
+        norm.sum()
     }
 
     /// Of log-ratios less `origin`.

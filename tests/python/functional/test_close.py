@@ -68,3 +68,38 @@ def test_values_and_gradients(sample, kind, isa):
         assert np.array_equal(alone[0], value)
         assert np.array_equal(alone[1], gradient)
     assert np.array_equal(function(p, q, **options), value)
+
+
+@pytest.mark.parametrize("alpha", [20.0, 25.0])
+def test_large_orders_of_rows_beyond_the_polynomials(alpha, isa):
+    """A power of q/p multiplies what the difference of the two log-sum-exp is rounded by."""
+    rng = np.random.default_rng(7)
+    p = 2.75 * rng.standard_normal((32, 600))
+    q = p + 0.6 * rng.standard_normal(p.shape)
+    p, q = (1.3 * p).astype(np.float32), (1.3 * q).astype(np.float32)
+    truth = oracle.wide(p, q, temperature=1.3)
+    options = {"alpha": alpha, "temperature": 1.3}
+    value, gradients = kldiv.value_and_grad(kldiv.alpha_divergence, p, q, wrt=("p", "q"), **options)
+    np.testing.assert_allclose(value, truth.value("alpha_divergence", alpha=alpha), rtol=1e-6)
+    for wrt, gradient in zip("pq", gradients, strict=True):
+        true = truth.gradient("alpha_divergence", wrt, alpha=alpha)
+        off, norm = (np.linalg.norm(one, axis=-1) for one in (gradient - true, true))
+        assert np.all(off <= 1e-6 * norm), off / norm
+
+
+@pytest.mark.parametrize("fill", [-60.0, -200.0])
+@pytest.mark.parametrize("classes", [40, 128, 9_000])
+def test_the_gradient_of_a_student_that_lacks_the_tail(classes, fill, isa):
+    """The log-ratios of its other classes are one small number, which f32 lanes are to keep."""
+    rng = np.random.default_rng(classes)
+    teacher = 3 * rng.standard_normal((64, classes))
+    student = np.log(np.exp(teacher) / np.exp(teacher).sum(axis=-1, keepdims=True))
+    student[student < np.sort(student, axis=-1)[:, [-20]]] = fill
+    p, q = teacher.astype(np.float32), student.astype(np.float32)
+    truth = oracle.wide(p, q)
+    for wrt in ("q", ("p", "q")):
+        value, gradient = kldiv.value_and_grad(kldiv.kl, p, q, wrt=wrt)
+        np.testing.assert_allclose(value, truth.value("kl"), rtol=1e-6)
+        gradient, true = gradient if wrt == "q" else gradient[1], truth.gradient("kl", "q")
+        off, norm = (np.linalg.norm(one, axis=-1) for one in (gradient - true, true))
+        assert np.all(off <= 1e-6 * norm), off / norm

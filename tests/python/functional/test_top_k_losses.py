@@ -156,6 +156,17 @@ def test_rows_of_several_blocks(rule, noise, isa):
         assert abs(wide[row] - expected) <= 1e-11 * abs(expected)
 
 
+@pytest.mark.parametrize("kept_logit", [6e18, -1e9, -200.0])
+def test_a_uniform_tail_beside_a_kept_logit_far_from_the_others(kept_logit, isa):
+    z = (3 * np.random.default_rng(0).standard_normal((1, 1_000))).astype(np.float32)
+    z[0, 500] = kept_logit
+    top_k = kldiv.TopK([[7, 500]], np.log([[0.9, 1e-12]]).astype(np.float32), classes=1_000)
+    found = value_and_grad("kl", top_k, z, rule="uniform_tail")
+    expected = value_and_grad("kl", top_k, z.astype(np.float64), rule="uniform_tail")
+    for one, other in zip(found, expected, strict=True):
+        assert error(one, other) <= 1e-6
+
+
 @pytest.mark.parametrize("dtype", [*DTYPES, "float16"])
 def test_the_same_bits_for_any_threads_and_alone(dtype):
     rng = np.random.default_rng(8)

@@ -116,7 +116,7 @@ def library() -> Any:
     try:
         return importlib.import_module("pyarrow.parquet")
     except ModuleNotFoundError:
-        raise DumpError("Parquet is read by pyarrow: pip install pyarrow") from None
+        raise DumpError("Parquet is read and written by pyarrow: pip install pyarrow") from None
 
 
 def probe(path: Path) -> bool:
@@ -266,7 +266,7 @@ def _pieces(numbers: Array | None, path: Path, rows: int) -> Iterator[tuple[str,
 def write(source: Source, path: Path) -> None:
     """Write the rows of a dump as lists, with the number of their sequence, and labels."""
     check_dtype(source, "Parquet")
-    pyarrow = importlib.import_module("pyarrow")
+    parquet, pyarrow = library(), importlib.import_module("pyarrow")
     shapes = source.shapes()
     labelled = shapes is not None and any(labels for _, labels in shapes)
     number_type = pyarrow.from_numpy_dtype(source.dtype)
@@ -276,7 +276,7 @@ def write(source: Source, path: Path) -> None:
     fields.append((source.key, pyarrow.list_(number_type, source.width)))
     schema = pyarrow.schema(fields)
     # Logits have no repeated values for a dictionary, and do not compress.
-    with library().ParquetWriter(path, schema, compression="none", use_dictionary=False) as file:
+    with parquet.ParquetWriter(path, schema, compression="none", use_dictionary=False) as file:
         for number, sequence in enumerate(source.each()):
             done = 0
             for block in source.rows(sequence):
