@@ -16,6 +16,8 @@ ROWS = [
     ((P.astype(np.longdouble), P), {}, TypeError, "float128|longdouble"),
     ((P.astype(object), P), {}, TypeError, "object"),
     ((np.array(["a"]), np.array([1.0])), {}, TypeError, "<U1"),
+    (("a.npy", P), {}, TypeError, "p must be an array of numbers, got 'a.npy'"),
+    ((None, P), {}, TypeError, "p must be an array of numbers, got None"),
     ((P, P), {"space": "logit"}, ValueError, "logits, log_probs, probs, got 'logit'"),
     ((P, P), {"space": ("logits",)}, ValueError, "pair"),
     ((P, P), {"space": ("logits", "prob")}, ValueError, "'prob'"),
@@ -67,6 +69,19 @@ def test_divergences(arguments, options, exception, message):
 def test_parameters(function, options, message):
     with pytest.raises(ValueError, match=message):
         function(P, P, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "exception", "message"),
+    [
+        (lambda: kldiv.pairwise(P, P), TypeError, "takes a divergence of kldiv, got ndarray$"),
+        (lambda: kldiv.value_and_grad(P, P), TypeError, "a value a row, not ndarray$"),
+        (lambda: kldiv.set_num_threads(-1), ValueError, "from 1 to 256, got -1$"),
+    ],
+)
+def test_what_was_given_is_named_in_a_line(call, exception, message):
+    with pytest.raises(exception, match=message):
+        call()
 
 
 LABELS = np.array([0, 1, 2, 3])

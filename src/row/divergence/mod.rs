@@ -312,9 +312,9 @@ impl<D: Divergence> Task<'_, D> {
             return Outcome::Nothing;
         };
         let mut statistics = Statistics::of_close_rows(close, p.inverse_temperature);
-        // Powers of classes that f64 lanes take multiply the rounding of δ, too.
-        let reach = series.as_ref().map_or(0.0, |series| series.reach);
-        if asked_for_wide_lanes && close.spans.iter().any(|&span| span > reach) {
+        // Classes beyond the polynomials are for f64 lanes, where a power multiplies the error of δ.
+        let is_beyond = |series: &Series| close.spans.iter().any(|&span| span > series.reach);
+        if asked_for_wide_lanes && series.as_ref().is_some_and(is_beyond) {
             statistics = statistics.refined(p, q, isa, blocks);
         }
         let near = series.as_ref().map(|series| Near { series, spans: &close.spans });

@@ -15,7 +15,7 @@ pub(crate) struct Outlook {
     pub(crate) smallest: f64,
     /// For which the norm of p·t is least: it is at most about that of the gradient, p·d.
     pub(crate) center: TwoFloats,
-    /// Whether the rounding of x − y is as small against t, and what e^(−t) − 1 is at most, as against x − y.
+    /// Whether x − y will do without its rounding error, which is as small against t, and e^(−t) − 1, as against x − y.
     pub(crate) steady: bool,
 }
 

@@ -39,7 +39,7 @@ pub(super) fn loss(
     let mass = ln_mass.exp();
     let masses: Vec<f64> = teacher.log_probs.iter().map(|ln_p| ln_p.exp()).collect();
     let whole = masses.iter().sum::<f64>() + mass * count as f64;
-    let mut wide = objective.wide || !student.allows_narrow_lanes();
+    let mut wide = objective.wide || !student.allows_narrow_lanes() || student.is_smoothed(isa, blocks);
     let mut found = None;
     loop {
         let others = student.statistics_without(rising, isa, blocks, &mut wide);
@@ -49,7 +49,7 @@ pub(super) fn loss(
         }
         let kept = logits.iter().map(|&z| LogSumExp { largest: z, rest: 0.0 });
         let lse = LogSumExp::merge(kept.chain([others]), rate);
-        // The others are, where a class that is kept may not be.
+        // That the others fit says nothing of the classes that are kept.
         if !wide && !fits_narrow_lanes(lse.largest, rate) {
             wide = true;
             continue;

@@ -284,3 +284,11 @@ def test_what_a_dump_is(tmp_path, source):
     stream = describe(of_memory(iter([np.zeros((2, 3))]), "p"))
     assert (stream["sequences"], stream["positions"]) == (None, None)
     assert dict(lines(stream))["sequences"] == "not known before the end"
+
+
+def test_a_library_that_is_missing_is_named_when_writing(tmp_path, source, monkeypatch):
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(DumpError, match="pip install pyarrow"):
+        convert(source, tmp_path / "b.parquet")
+    assert not (tmp_path / "b.parquet").exists()

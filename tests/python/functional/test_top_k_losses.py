@@ -156,7 +156,7 @@ def test_rows_of_several_blocks(rule, noise, isa):
         assert abs(wide[row] - expected) <= 1e-11 * abs(expected)
 
 
-@pytest.mark.parametrize("kept_logit", [6e18, -1e9, -200.0])
+@pytest.mark.parametrize("kept_logit", [6e18, -1e9, -1e5])
 def test_a_uniform_tail_beside_a_kept_logit_far_from_the_others(kept_logit, isa):
     z = (3 * np.random.default_rng(0).standard_normal((1, 1_000))).astype(np.float32)
     z[0, 500] = kept_logit
