@@ -123,7 +123,8 @@ mod tests {
             assert!(!is_smoothed(classes, |class| top(class, 2.0 * noise(class))), "{classes}");
         }
         // Masked and not, and so many that one logit is most of a row.
-        let masked = |class: usize, logit: f32| if class % 5 == 0 { top(class, logit) } else { f32::NEG_INFINITY };
+        let masked =
+            |class: usize, logit: f32| if class.is_multiple_of(5) { top(class, logit) } else { f32::NEG_INFINITY };
         assert!(is_smoothed(9000, |class| if class == 75 { 16.7 } else { masked(class, 0.0) }));
         assert!(!is_smoothed(9000, |class| masked(class, 3.0 * noise(class))));
         assert!(!is_smoothed(9000, |class| if class == 77 { 5.0 } else { 0.0 }));
